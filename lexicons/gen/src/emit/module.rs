@@ -1,0 +1,94 @@
+//! One document as one module.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::errors;
+use super::shape::{comment, reference, structure, union};
+use crate::document::Document;
+use crate::names::{object, pascal};
+
+pub fn text(document: &Document) -> Result<String> {
+    let of = document.name.as_str();
+    let nsid = &document.nsid;
+    let mut body = String::new();
+    if let Some(main) = document.main() {
+        body += &method(of, nsid, main)?;
+    }
+    for (name, schema) in document.defs.iter().filter(|(name, _)| *name != "main") {
+        if schema["type"] != "object" {
+            bail!("#{name}: only objects are generated");
+        }
+        body += &structure(of, &object(of, name), schema, None).with_context(|| format!("#{name}"))?;
+    }
+    let title = match &document.description {
+        Some(description) if document.main().is_none() => format!("//! `{nsid}`: {description}\n\n"),
+        _ => format!("//! `{nsid}`.\n\n"),
+    };
+    Ok(format!("{title}{}{body}", imports(&body, document.main().is_some())))
+}
+
+/// Only what the text uses: an unused import is a warning.
+fn imports(body: &str, is_method: bool) -> String {
+    let uses = |word: &str| body.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word);
+    let mut out = String::new();
+    if uses("Serialize") {
+        out += "use serde::{Deserialize, Serialize};\n\n";
+    }
+    if is_method {
+        let nothing = if uses("Nothing") { ", Nothing" } else { "" };
+        writeln!(out, "use crate::lexicon::{{Kind, Method{nothing}}};").ok();
+    }
+    let types: Vec<_> = ["Bytes", "Detail", "Did", "Named"].into_iter().filter(|word| uses(word)).collect();
+    if !types.is_empty() {
+        writeln!(out, "use crate::types::{{{}}};", types.join(", ")).ok();
+    }
+    out + "\n"
+}
+
+/// The marker, its `Method`, and Params, Input, Output and Error.
+fn method(of: &str, nsid: &str, main: &Value) -> Result<String> {
+    let marker = pascal(of);
+    let kind = match main["type"].as_str() {
+        Some("query") => "Query",
+        Some("procedure") => "Procedure",
+        Some("subscription") => "Subscription",
+        other => bail!("main is {other:?}, not a method"),
+    };
+    let mut out = comment(Some(main["description"].as_str().context("the method has no description")?));
+    write!(
+        out,
+        "#[derive(Debug, Clone, Copy)]\npub struct {marker};\n\nimpl Method for {marker} {{\nconst NSID: &'static str = \"{nsid}\";\n\
+         const KIND: Kind = Kind::{kind};\ntype Params = Params;\ntype Input = Input;\ntype Output = Output;\ntype Error = Error;\n}}\n\n"
+    )?;
+    out += &match main.get("parameters") {
+        Some(schema) => structure(of, "Params", schema, Some(&format!("Parameters of `{nsid}`.")))?,
+        None => format!("/// `{nsid}` takes no parameters.\npub type Params = Nothing;\n\n"),
+    };
+    out += &body(of, "Input", nsid, &main["input"]["schema"])?;
+    out += &match main.get("message") {
+        Some(message) => union(of, nsid, &message["schema"])?,
+        None => body(of, "Output", nsid, &main["output"]["schema"])?,
+    };
+    out += &errors::text(nsid, &main["errors"])?;
+    out.push('\n');
+    Ok(out)
+}
+
+/// A body: a struct of its own, a name for a shared one, or nothing.
+fn body(of: &str, name: &str, nsid: &str, schema: &Value) -> Result<String> {
+    let what = if name == "Input" { "Input" } else { "Answer" };
+    Ok(match schema["type"].as_str() {
+        Some("ref") => {
+            let path = reference(of, schema["ref"].as_str().context("ref is not a string")?)?;
+            format!("/// {what} of `{nsid}`.\npub type {name} = {path};\n\n")
+        }
+        Some("object") if schema["properties"].as_object().is_some_and(|properties| !properties.is_empty()) => {
+            structure(of, name, schema, Some(&format!("{what} of `{nsid}`."))).context(name.to_owned())?
+        }
+        Some("object") | None => format!("/// {what} of `{nsid}`: empty.\npub type {name} = Nothing;\n\n"),
+        Some(other) => bail!("{name} is {other}, not an object"),
+    })
+}

@@ -1,0 +1,104 @@
+-- The log: streams, entries, seats. The byte formats are those of docs/ARCHITECTURE.md, "The log".
+
+-- One row: what turns transaction ids into positions, and which cluster they belong to.
+create table log_origin (
+    one boolean primary key default true constraint log_origin_one_check check (one),
+    base bigint not null,
+    system_id bigint not null,
+    timeline integer not null,
+    incarnation bigint not null
+);
+
+create table stream (
+    id bigint generated always as identity primary key,
+    public_id text not null constraint stream_public_id_key unique,
+    kind smallint not null,
+    -- did:web of the server that orders this stream.
+    home text not null,
+    term bigint not null,
+    generation integer not null default 1,
+    -- MLS epoch, and the oldest epoch from which an application message is still accepted.
+    epoch bigint not null default 0,
+    epoch_floor bigint not null default 0,
+    head_seq bigint not null default 0,
+    head_pos bigint not null default 0,
+    head_time timestamptz not null,
+    head_hash bytea not null,
+    -- Raised by every change of a seat, epoch or state, so that rights can be cached and compared.
+    rules bigint not null default 0,
+    state smallint not null default 0,
+    genesis bytea not null,
+    created_at timestamptz not null
+) with (fillfactor = 70);
+-- No index on the head_* columns: every append updates them, and stays HOT without one.
+
+alter table account
+    add constraint account_stream_id_fkey foreign key (stream_id) references stream (id);
+
+create table entry (
+    seq bigint not null,
+    pos bigint not null,
+    epoch bigint,
+    created_at timestamptz not null,
+    stream_id bigint not null,
+    author bigint,
+    device bigint,
+    -- First 16 bytes of SHA-256 over [actor, device, method, idem], and SHA-256 of the request body.
+    idem uuid,
+    request_hash bytea,
+    kind smallint not null,
+    header bytea not null,
+    -- Canonical DAG-CBOR {body, salt, author?, device?}; null when withheld, aged out or erased.
+    content bytea,
+    hash bytea not null,
+    constraint entry_pkey primary key (stream_id, seq),
+    constraint entry_stream_id_idem_key unique (stream_id, idem),
+    constraint entry_pos_key unique (pos)
+);
+alter table entry alter column content set storage external;
+
+create table seat (
+    stream_id bigint not null constraint seat_stream_id_fkey references stream (id),
+    account_id bigint not null constraint seat_account_id_fkey references account (id),
+    from_seq bigint not null,
+    until_seq bigint,
+    role smallint not null,
+    -- did:web of the account's server.
+    server text not null,
+    constraint seat_pkey primary key (stream_id, account_id, from_seq)
+);
+create unique index seat_stream_id_account_id_open_key on seat (stream_id, account_id) where until_seq is null;
+create index seat_account_id_idx on seat (account_id, stream_id) include (from_seq, until_seq, role);
+
+-- Leaves of the group's tree, as intervals. They outlast the seat of an account that left, until a commit removes them.
+create table seat_device (
+    stream_id bigint not null constraint seat_device_stream_id_fkey references stream (id),
+    device_id bigint not null constraint seat_device_device_id_fkey references device (id),
+    account_id bigint not null constraint seat_device_account_id_fkey references account (id),
+    from_seq bigint not null,
+    until_seq bigint,
+    constraint seat_device_pkey primary key (stream_id, device_id, from_seq)
+);
+create unique index seat_device_stream_id_device_id_open_key on seat_device (stream_id, device_id) where until_seq is null;
+
+-- First answers of calls that no entry can rebuild.
+create table answer (
+    account_id bigint not null constraint answer_account_id_fkey references account (id),
+    device_id bigint not null constraint answer_device_id_fkey references device (id),
+    method text not null,
+    idem text not null,
+    request_hash bytea not null,
+    body jsonb not null,
+    created_at timestamptz not null,
+    constraint answer_pkey primary key (account_id, device_id, method, idem)
+);
+
+-- Entries to be appended to other streams, written in the transaction that caused them. The courier takes them from here.
+create table outbox (
+    id bigint generated always as identity primary key,
+    -- Whose account stream.
+    account_id bigint not null constraint outbox_account_id_fkey references account (id),
+    kind smallint not null,
+    body bytea not null,
+    created_at timestamptz not null
+);

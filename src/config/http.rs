@@ -1,0 +1,84 @@
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::values::Values;
+use super::{ConfigError, Environment};
+
+/// Listeners, and the bounds of one request.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Where the API listens. Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Where `/metrics` listens; off without.
+    pub metrics: Option<SocketAddr>,
+    /// Until an answer must begin.
+    pub request_timeout: Duration,
+    /// For open requests after SIGTERM.
+    pub shutdown_grace: Duration,
+    pub bodies: Bodies,
+}
+
+/// Largest request bodies by class, in bytes of decoded content (JSON with base64 is about 4/3 of that).
+#[derive(Clone, Copy, Debug)]
+pub struct Bodies {
+    pub ordinary_bytes: usize,
+    pub message_bytes: usize,
+    pub commit_bytes: usize,
+}
+
+/// No body may be set below what methods need at all, nor beyond what one process should buffer.
+const BODY_BYTES: std::ops::RangeInclusive<usize> = 16 * 1024..=64 * 1024 * 1024;
+
+impl Http {
+    pub(super) fn read(values: &Values) -> Result<Self, ConfigError> {
+        let host: IpAddr = values.parsed(
+            "SERVER_HOST",
+            "not an IP address",
+            "set SERVER_HOST to the address to listen on, such as 0.0.0.0 or 127.0.0.1",
+        )?;
+        let metrics_port = values.number("METRICS_PORT", 0..=u16::MAX)?;
+        let listen = SocketAddr::new(host, values.number("SERVER_PORT", 0..=u16::MAX)?);
+        if metrics_port != 0 && metrics_port == listen.port() {
+            return Err(values.invalid(
+                "METRICS_PORT",
+                "SERVER_PORT is the same port",
+                "give METRICS_PORT another port, or 0 to turn it off",
+            ));
+        }
+        Ok(Self {
+            listen,
+            metrics: (metrics_port != 0).then(|| SocketAddr::new(host, metrics_port)),
+            request_timeout: Duration::from_millis(values.number("REQUEST_TIMEOUT_MS", 100..=60_000)?),
+            shutdown_grace: Duration::from_millis(values.number("SHUTDOWN_GRACE_MS", 0..=300_000)?),
+            bodies: Bodies {
+                ordinary_bytes: values.number("MAX_BODY_BYTES", BODY_BYTES)?,
+                message_bytes: values.number("MAX_MESSAGE_BYTES", BODY_BYTES)?,
+                commit_bytes: values.number("MAX_COMMIT_BYTES", BODY_BYTES)?,
+            },
+        })
+    }
+}
+
+/// The public origin; `name` is the host in the configured SERVICE_DID.
+pub(super) fn public_url(
+    values: &mut Values,
+    environment: Environment,
+    name: Option<&str>,
+) -> Result<url::Url, ConfigError> {
+    let port = values.text("SERVER_PORT").unwrap_or_default().to_owned();
+    values.text_or("PUBLIC_URL", || match (environment, name) {
+        (Environment::Production, Some(host)) => format!("https://{host}"),
+        _ => format!("http://localhost:{port}"),
+    });
+    let fix = "set PUBLIC_URL to an origin such as https://chat.example.com, without a path";
+    let url: url::Url = values.parsed("PUBLIC_URL", "not a URL", fix)?;
+    let is_origin = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.host().is_some();
+    if !is_origin || !url.username().is_empty() || url.password().is_some() {
+        return Err(values.invalid("PUBLIC_URL", "more than an origin", fix));
+    }
+    let secure = url.scheme() == "https";
+    if !secure && (environment == Environment::Production || url.scheme() != "http") {
+        return Err(values.invalid("PUBLIC_URL", "not https", fix));
+    }
+    Ok(url)
+}

@@ -1,0 +1,152 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+use super::values::Values;
+use super::{ConfigError, Environment};
+use crate::types::Did;
+
+/// Who this server is, and how strictly it asks who others are.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub service_did: Did,
+    /// The origin under which clients reach this server.
+    pub public_url: Url,
+    pub keys_dir: PathBuf,
+    pub plc_url: Url,
+    /// Private address ranges that outbound calls may reach.
+    pub outbound_allow: Vec<IpNet>,
+    pub enforce_lxm: bool,
+    pub enforce_jti: bool,
+    /// A used token is remembered at least this long.
+    pub jti_ttl: Duration,
+    pub device_proof: DeviceProof,
+}
+
+/// Whether writes that come through a PDS carry the device's own token as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceProof {
+    Required,
+    Optional,
+}
+
+impl Identity {
+    pub(super) fn read(values: &mut Values, environment: Environment) -> Result<Self, ConfigError> {
+        let production = environment == Environment::Production;
+        let name = given_name(values)?;
+        if production && name.is_none() {
+            return Err(ConfigError::Missing {
+                name: "SERVICE_DID",
+                why: "in production a server has a name of its own",
+                fix: "set SERVICE_DID=did:web:<your host>, or ROOKERY_ENV=development to try it out",
+            });
+        }
+        let public_url = super::http::public_url(values, environment, name.as_deref())?;
+        let service_did = service_did(values, &public_url, production)?;
+        let data_dir = PathBuf::from(values.text("DATA_DIR").unwrap_or_default());
+        let keys_dir = values.text_or("KEYS_DIR", || data_dir.join("keys").display().to_string());
+
+        let enforce_jti = values.flag("ENFORCE_JTI")?;
+        if production && !enforce_jti {
+            let fix = "remove it; only ROOKERY_ENV=development may turn it off";
+            return Err(values.invalid(
+                "ENFORCE_JTI",
+                "production refuses it, since stolen tokens could be used again",
+                fix,
+            ));
+        }
+        let device_proof = values
+            .one_of("DEVICE_PROOF", &[("required", DeviceProof::Required), ("optional", DeviceProof::Optional)])?;
+        if production && device_proof == DeviceProof::Optional {
+            let fix = "remove it; only ROOKERY_ENV=development may make it optional";
+            return Err(values.invalid("DEVICE_PROOF", "production refuses it, since a PDS alone could write", fix));
+        }
+        Ok(Self {
+            service_did,
+            public_url,
+            keys_dir: keys_dir.into(),
+            plc_url: plc_url(values, production)?,
+            outbound_allow: outbound_allow(values, production)?,
+            enforce_lxm: values.flag("ENFORCE_LXM")?,
+            enforce_jti,
+            jti_ttl: Duration::from_secs(values.number("JTI_TTL_SECONDS", 0..=86_400)?),
+            device_proof,
+        })
+    }
+}
+
+/// What stands after `did:web:` in the configured name: one host, without a path.
+fn given_name(values: &Values) -> Result<Option<String>, ConfigError> {
+    let Some(did) = values.text("SERVICE_DID") else { return Ok(None) };
+    let name = did.strip_prefix("did:web:").filter(|name| !name.contains(':'));
+    match (name, Did::parse(did)) {
+        (Some(name), Ok(_)) => Ok(Some(name.to_owned())),
+        _ => Err(values.invalid("SERVICE_DID", "not a did:web of a host", DID_FIX)),
+    }
+}
+
+const DID_FIX: &str = "set SERVICE_DID to did:web:<host>, where <host> is the host of PUBLIC_URL";
+
+/// In production the name is the host of the public URL and neither has a port, because other servers reach
+/// `did:web:<host>` at `https://<host>` and nowhere else.
+fn service_did(values: &mut Values, public_url: &Url, production: bool) -> Result<Did, ConfigError> {
+    let host = public_url.host_str().unwrap_or_default();
+    let did = values.text_or("SERVICE_DID", || match public_url.port() {
+        Some(port) => format!("did:web:{host}%3A{port}"),
+        None => format!("did:web:{host}"),
+    });
+    if production && public_url.port().is_some() {
+        let fix = "remove the port: a did:web server is reached at https://<host>";
+        return Err(values.invalid("PUBLIC_URL", "it has a port", fix));
+    }
+    if production && did.strip_prefix("did:web:") != Some(host) {
+        return Err(values.invalid("SERVICE_DID", format!("PUBLIC_URL has the host `{host}`"), DID_FIX));
+    }
+    Did::parse(&did).map_err(|_| values.invalid("SERVICE_DID", "not a did:web of a host", DID_FIX))
+}
+
+fn plc_url(values: &Values, production: bool) -> Result<Url, ConfigError> {
+    let fix = "set PLC_URL to an origin such as https://plc.directory";
+    let url: Url = values.parsed("PLC_URL", "not a URL", fix)?;
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if !production => Ok(url),
+        _ => Err(values.invalid("PLC_URL", "not https", fix)),
+    }
+}
+
+fn outbound_allow(values: &Values, production: bool) -> Result<Vec<IpNet>, ConfigError> {
+    let mut ranges = Vec::new();
+    for part in
+        values.text("OUTBOUND_ALLOW").unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty())
+    {
+        let range: IpNet = part.parse().map_err(|_| {
+            let why = format!("`{part}` is not an address range");
+            values.invalid("OUTBOUND_ALLOW", why, "set it to ranges such as 10.0.0.0/8, separated by commas")
+        })?;
+        if production && OWN_MACHINE.iter().any(|own| own.parse().is_ok_and(|own: IpNet| overlap(&own, &range))) {
+            let why = format!("`{part}` reaches loopback or link-local, which production refuses");
+            let fix = "name only the private ranges of your other servers";
+            return Err(values.invalid("OUTBOUND_ALLOW", why, fix));
+        }
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
+/// This machine, and the link it hangs on (where clouds serve their credentials).
+const OWN_MACHINE: [&str; 7] = [
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "0.0.0.0/8",
+    "::/127",
+    "fe80::/10",
+    "::ffff:127.0.0.0/104",
+    "::ffff:169.254.0.0/112",
+];
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}

@@ -1,0 +1,132 @@
+//! Invariant: this is the only reader of the environment, and nothing that an operator wrote is ignored. A wrong
+//! value, an unknown key of the file and an unknown `ROOKERY_*` variable all stop the start, each with its fix.
+//!
+//! A setting comes from the environment, else from a flat TOML file, else from its default; `settings` lists them all.
+//! What is deliberately absent: reloading. Settings change by a restart.
+
+mod database;
+mod error;
+mod http;
+mod identity;
+mod log;
+mod settings;
+mod telemetry;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use database::Database;
+pub use error::ConfigError;
+pub use http::{Bodies, Http};
+pub use identity::{DeviceProof, Identity};
+pub use log::Log;
+pub use settings::{Fallback, SETTINGS, Setting, markdown};
+pub use telemetry::{LogFormat, Telemetry};
+pub use values::Origin;
+
+use values::Values;
+
+/// Everything that an operator decides, parsed and judged.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub environment: Environment,
+    pub http: Http,
+    pub database: Database,
+    pub identity: Identity,
+    pub log: Log,
+    pub telemetry: Telemetry,
+    shown: Vec<Shown>,
+}
+
+/// Production unless somebody says otherwise: what development opens must be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    Production,
+    Development,
+}
+
+/// One setting as `rookery config` prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub name: &'static str,
+    /// `None`: not set. A secret shows that it is set, never its value.
+    pub value: Option<String>,
+    pub origin: Origin,
+}
+
+impl Config {
+    /// Reads and judges every setting. `file` is the operand of `--config`; without it, `ROOKERY_CONFIG` of `env`
+    /// names the file, and without that there is none.
+    pub fn load(env: &BTreeMap<String, String>, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let named = env.get("ROOKERY_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let mut values = Values::gather(env, file.or(named.as_deref()))?;
+        let environment = values.one_of(
+            "ROOKERY_ENV",
+            &[("production", Environment::Production), ("development", Environment::Development)],
+        )?;
+        values.one_of("FEDERATION", &[("off", ())])?;
+
+        let identity = Identity::read(&mut values, environment)?;
+        let telemetry = Telemetry::read(&mut values, environment)?;
+        let (http, database, log) = (Http::read(&values)?, Database::read(&values)?, Log::read(&values)?);
+        let shown = SETTINGS
+            .iter()
+            .map(|setting| Shown {
+                name: setting.name,
+                value: values.shown(setting.name),
+                origin: values.origin(setting.name),
+            })
+            .collect();
+        Ok(Self { environment, http, database, identity, log, telemetry, shown })
+    }
+
+    /// Reads the environment of this process.
+    pub fn from_process(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut env = BTreeMap::new();
+        for (name, value) in std::env::vars_os() {
+            // A name that is not text is no setting; a setting whose value is not text is a mistake.
+            let Ok(name) = name.into_string() else { continue };
+            match (value.into_string(), settings::find(&name)) {
+                (Ok(value), _) => drop(env.insert(name, value)),
+                (Err(_), Some(setting)) => return Err(ConfigError::NotText { name: setting.name }),
+                (Err(_), None) => {}
+            }
+        }
+        Self::load(&env, file)
+    }
+
+    /// Every setting with the value in force, in the order of the table.
+    pub fn describe(&self) -> &[Shown] {
+        &self.shown
+    }
+
+    pub fn is_production(&self) -> bool {
+        self.environment == Environment::Production
+    }
+
+    /// What an operator should hear at every start: settings that make the server weaker than its default.
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let identity = &self.identity;
+        [
+            (!self.is_production(), "ROOKERY_ENV=development: loopback is open to outbound calls; not for real users"),
+            (!identity.enforce_lxm, "ENFORCE_LXM=false: a token for one method is accepted for any other"),
+            (!identity.enforce_jti, "ENFORCE_JTI=false: a stolen token can be used again until it expires"),
+            (
+                identity.device_proof == DeviceProof::Optional,
+                "DEVICE_PROOF=optional: a PDS alone can write as its accounts",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(holds, warning)| holds.then_some(warning))
+        .collect()
+    }
+}
+
+/// The folders of `PATH`, in its order: where programs are looked for.
+pub fn executable_path() -> Vec<PathBuf> {
+    std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
+}

@@ -1,0 +1,107 @@
+//! Invariant: a setting exists if and only if it has a row here. Reading, `rookery config` and the table in README
+//! all come from these rows, so they cannot disagree.
+
+use std::fmt::Write;
+
+/// One setting. Its variable is `name`; its key in the settings file is `name` in lower case.
+pub struct Setting {
+    pub name: &'static str,
+    pub default: Fallback,
+    /// A secret's value is never shown.
+    pub secret: bool,
+    /// One sentence for operators, with the unit and the bounds.
+    pub help: &'static str,
+}
+
+/// What holds when nobody sets it.
+#[derive(Clone, Copy)]
+pub enum Fallback {
+    Is(&'static str),
+    /// Worked out from other settings, in the words of the table.
+    From(&'static str),
+    /// Nothing; what that means.
+    Unset(&'static str),
+}
+
+use Fallback::{From, Is, Unset};
+
+const fn row(name: &'static str, default: Fallback, help: &'static str) -> Setting {
+    Setting { name, default, secret: false, help }
+}
+
+const fn secret(name: &'static str, default: Fallback, help: &'static str) -> Setting {
+    Setting { name, default, secret: true, help }
+}
+
+#[rustfmt::skip]
+pub const SETTINGS: &[Setting] = &[
+    row("ROOKERY_ENV", Is("production"), "`production` or `development`. Development opens loopback for outbound calls, makes missing keys, and is never for real users."),
+    row("ROOKERY_CONFIG", Unset("no file"), "Path of a flat TOML file of these settings, keys in lower case. The environment wins over it; `--config` wins over this."),
+
+    secret("DATABASE_URL", Unset("private Postgres in `DATA_DIR`"), "`postgres://user:password@host/database` of a Postgres 14 or newer that no other program writes to."),
+    row("DATABASE_POOL", Is("16"), "Connections to Postgres in the pool of this replica, 1 to 1000."),
+    row("DATA_DIR", Is("./data"), "Folder of what this server keeps on disk: its private Postgres and its keys."),
+    row("PG_BIN", Unset("searched for"), "Folder with `postgres` and `initdb` (14 or newer) for the private Postgres."),
+
+    row("SERVER_HOST", Is("0.0.0.0"), "Address to listen on."),
+    row("SERVER_PORT", Is("3000"), "Port of the API; 0 takes any free one."),
+    row("METRICS_PORT", Is("9090"), "Port of `/metrics`, kept apart from the API so that it is not public with it; 0 turns it off."),
+    row("PUBLIC_URL", From("`https://` and the host of `SERVICE_DID`; in development `http://localhost:SERVER_PORT`"), "Origin under which clients reach this server, without a path."),
+    row("REQUEST_TIMEOUT_MS", Is("8000"), "Milliseconds until an answer must begin, 100 to 60000. A PDS gives up after 10000."),
+    row("SHUTDOWN_GRACE_MS", Is("10000"), "Milliseconds that open requests get after SIGTERM, 0 to 300000."),
+    row("MAX_BODY_BYTES", Is("262144"), "Largest request body of an ordinary method, in bytes of decoded content, 16384 to 67108864."),
+    row("MAX_MESSAGE_BYTES", Is("1048576"), "The same for messages and batches of key packages."),
+    row("MAX_COMMIT_BYTES", Is("8388608"), "The same for commits with their Welcome and GroupInfo."),
+
+    row("SERVICE_DID", From("required; in development did:web of `PUBLIC_URL`"), "This server's name, `did:web:<host>`: the audience that tokens must name."),
+    row("KEYS_DIR", From("`DATA_DIR/keys`"), "Folder of the service keys (files 0600). `rookery keygen` fills it; development does so by itself."),
+    row("PLC_URL", Is("https://plc.directory"), "Directory that resolves did:plc."),
+    row("OUTBOUND_ALLOW", Is(""), "Address ranges (CIDR, separated by commas) that outbound calls may reach although they are private. Loopback and link-local are refused in production."),
+    row("ENFORCE_LXM", Is("true"), "Tokens must name the method they are for (`lxm`)."),
+    row("ENFORCE_JTI", Is("true"), "Tokens are good for one call (`jti`). Production refuses `false`."),
+    row("JTI_TTL_SECONDS", Is("120"), "Seconds that a used token is remembered at least, 0 to 86400; never less than until it expires."),
+    row("DEVICE_PROOF", Is("required"), "`required` or `optional`: whether writes through a PDS need the device's own token too. Production refuses `optional`."),
+
+    row("SSE_BUFFER_SIZE", Is("500"), "Events that a subscriber may lag behind before it is told `ConsumerTooSlow`, 1 to 100000."),
+    row("WRITER_QUEUE", Is("4096"), "Entries that may wait for the log writer before a caller is told to come back, 1 to 1000000."),
+
+    row("RUST_LOG", Is("info"), "What is logged, in the syntax of tracing's EnvFilter."),
+    row("LOG_FORMAT", From("`json`; in development `text`"), "`json` (one object a line) or `text`."),
+    secret("LOG_HASH_KEY", Unset("random per start"), "At least 16 characters. Accounts appear in logs as a hash under this key; set it to follow one across restarts and replicas."),
+
+    row("FEDERATION", Is("off"), "Whether other servers are spoken to. Only `off` for now."),
+];
+
+/// Settings that operators know from the systems this server replaces, or from its plans. They are refused with the
+/// reason: silence would let them believe that it took effect. `false`, `off` and `0` ask for nothing and pass.
+#[rustfmt::skip]
+pub(super) const NOT_YET: &[(&str, &str, &str)] = &[
+    ("REDIS_URL", "Redis is not supported yet", "unset it: one replica needs no Redis, Postgres alone is enough"),
+    ("JWT_SECRET", "HS256 tokens are not supported yet", "unset it and use service tokens signed by the account's own key"),
+    ("ENABLE_DIRECT_XRPC_PROXY", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),
+    ("UPSTREAM_XRPC_BASE", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),
+    ("OUTBOUND_CA", "private certificate authorities are not supported yet", "unset it and use publicly trusted certificates"),
+    ("OPERATOR_DIDS", "admin methods are not supported yet", "unset it and use the command line on the server's machine"),
+    ("ACCOUNTS", "restricting registration is not supported yet", "unset it: registration is open"),
+    ("MASTER_KEY", "sealing secrets in Postgres is not supported yet", "unset it: keys are files in KEYS_DIR"),
+];
+
+pub(super) fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// The settings as the rows of a Markdown table, for README.
+pub fn markdown() -> String {
+    let mut table = String::from("| setting | default | what |\n| --- | --- | --- |\n");
+    for setting in SETTINGS {
+        let default = match setting.default {
+            Is("") => "empty".to_owned(),
+            Is(value) => format!("`{value}`"),
+            From(text) | Unset(text) => text.to_owned(),
+        };
+        let secret = if setting.secret { " Secret." } else { "" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(table, "| `{}` | {default} | {}{secret} |", setting.name, setting.help);
+    }
+    table
+}

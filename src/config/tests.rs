@@ -1,0 +1,183 @@
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use super::{Config, ConfigError, DeviceProof, LogFormat, Origin, SETTINGS};
+
+fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let env: BTreeMap<_, _> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Config::load(&env, None)
+}
+
+fn load_file(text: &str, pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let env: BTreeMap<_, _> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Config::load(&env, Some(file.path()))
+}
+
+fn refusal(pairs: &[(&str, &str)]) -> String {
+    load(pairs).expect_err("refused").to_string()
+}
+
+fn shown(config: &Config, name: &str) -> (Option<String>, Origin) {
+    let shown = config.describe().iter().find(|shown| shown.name == name).expect("a setting");
+    (shown.value.clone(), shown.origin)
+}
+
+const PRODUCTION: (&str, &str) = ("SERVICE_DID", "did:web:chat.example.com");
+const DEVELOPMENT: (&str, &str) = ("ROOKERY_ENV", "development");
+
+#[test]
+fn production_is_the_default_and_needs_nothing_but_a_name() {
+    let config = load(&[PRODUCTION]).unwrap();
+    assert!(config.is_production());
+    assert_eq!(config.identity.public_url.as_str(), "https://chat.example.com/");
+    assert_eq!(config.telemetry.format, LogFormat::Json);
+    assert_eq!(config.http.listen.to_string(), "0.0.0.0:3000");
+    assert_eq!(config.http.metrics.unwrap().port(), 9090);
+    assert!(config.database.url.is_none());
+    assert_eq!(config.identity.keys_dir.to_str(), Some("./data/keys"));
+    assert_eq!(config.warnings(), Vec::<&str>::new());
+}
+
+#[test]
+fn production_without_a_name_is_refused_with_the_fix() {
+    let message = refusal(&[]);
+    assert!(message.contains("SERVICE_DID is not set") && message.contains("did:web:<your host>"), "{message}");
+}
+
+#[test]
+fn development_names_itself_after_its_port_and_says_that_it_is_no_production() {
+    let config = load(&[DEVELOPMENT, ("SERVER_PORT", "4000")]).unwrap();
+    assert_eq!(config.identity.service_did.as_str(), "did:web:localhost%3A4000");
+    assert_eq!(config.identity.public_url.as_str(), "http://localhost:4000/");
+    assert_eq!(config.telemetry.format, LogFormat::Text);
+    assert_eq!(config.warnings().len(), 1);
+}
+
+#[test]
+fn what_makes_tokens_reusable_or_lets_a_pds_write_is_refused_in_production_only() {
+    assert!(
+        refusal(&[PRODUCTION, ("ENFORCE_JTI", "false")]).starts_with("ENFORCE_JTI is `false` (from the environment)")
+    );
+    assert!(refusal(&[PRODUCTION, ("DEVICE_PROOF", "optional")]).starts_with("DEVICE_PROOF is `optional`"));
+    let config = load(&[DEVELOPMENT, ("ENFORCE_JTI", "false"), ("DEVICE_PROOF", "optional")]).unwrap();
+    assert!(!config.identity.enforce_jti);
+    assert_eq!(config.identity.device_proof, DeviceProof::Optional);
+    assert_eq!(config.warnings().len(), 3);
+}
+
+#[test]
+fn the_name_and_the_public_url_must_agree_in_production() {
+    assert!(refusal(&[PRODUCTION, ("PUBLIC_URL", "https://other.example.com")]).starts_with("SERVICE_DID is"));
+    assert!(refusal(&[PRODUCTION, ("PUBLIC_URL", "http://chat.example.com")]).contains("not https"));
+    assert!(refusal(&[PRODUCTION, ("PUBLIC_URL", "https://chat.example.com:8443")]).contains("port"));
+    assert!(refusal(&[PRODUCTION, ("PUBLIC_URL", "https://chat.example.com/path")]).contains("origin"));
+    assert!(refusal(&[("SERVICE_DID", "did:plc:abcdefghijklmnopqrstuvwx")]).contains("not a did:web"));
+    assert!(refusal(&[("SERVICE_DID", "did:web:example.com:path")]).contains("not a did:web"));
+}
+
+#[test]
+fn a_wrong_value_is_answered_with_its_name_its_value_and_the_fix() {
+    for (name, value) in [
+        ("SERVER_PORT", "70000"),
+        ("SERVER_PORT", "-1"),
+        ("SERVER_HOST", "localhost"),
+        ("DATABASE_POOL", "0"),
+        ("REQUEST_TIMEOUT_MS", "8s"),
+        ("MAX_BODY_BYTES", "1"),
+        ("ENFORCE_LXM", "maybe"),
+        ("ROOKERY_ENV", "prod"),
+        ("LOG_FORMAT", "xml"),
+        ("RUST_LOG", "rookery=loud"),
+        ("PLC_URL", "http://plc.directory"),
+        ("OUTBOUND_ALLOW", "10.0.0.0/8,home"),
+        ("FEDERATION", "open"),
+        ("SSE_BUFFER_SIZE", "0"),
+        ("WRITER_QUEUE", "lots"),
+        ("JTI_TTL_SECONDS", "1.5"),
+        ("METRICS_PORT", "3000"),
+    ] {
+        let message = refusal(&[PRODUCTION, (name, value)]);
+        assert!(message.starts_with(&format!("{name} is `{value}`")), "{message}");
+        assert!(message.contains("Fix: "), "{message}");
+    }
+}
+
+#[test]
+fn a_secret_is_neither_in_an_error_nor_in_the_description_nor_in_debug() {
+    for (name, value) in [("DATABASE_URL", "mysql://user:hunter2@host/db"), ("LOG_HASH_KEY", "hunter2")] {
+        let message = refusal(&[PRODUCTION, (name, value)]);
+        assert!(message.starts_with(&format!("{name} is `(hidden)`")) && !message.contains("hunter2"), "{message}");
+    }
+    let url = ("DATABASE_URL", "postgres://user:hunter2@host/db");
+    let config = load(&[PRODUCTION, url, ("LOG_HASH_KEY", "hunter2hunter2hunter2")]).unwrap();
+    assert_eq!(shown(&config, "DATABASE_URL"), (Some("(hidden)".to_owned()), Origin::Environment));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_an_empty_variable_counts_as_not_set() {
+    let text = "service_did = \"did:web:chat.example.com\"\nserver_port = 4000\nenforce_lxm = false\n\
+                outbound_allow = [\"10.0.0.0/8\", \"192.168.0.0/16\"]\n";
+    let config = load_file(text, &[("SERVER_PORT", "5000"), ("ENFORCE_LXM", "")]).unwrap();
+    assert_eq!(shown(&config, "SERVER_PORT"), (Some("5000".to_owned()), Origin::Environment));
+    assert_eq!(shown(&config, "ENFORCE_LXM"), (Some("false".to_owned()), Origin::File));
+    assert_eq!(shown(&config, "DATABASE_POOL"), (Some("16".to_owned()), Origin::Default));
+    assert_eq!(config.identity.outbound_allow.len(), 2);
+}
+
+#[test]
+fn rookery_config_names_the_file() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "rookery_env = \"development\"").unwrap();
+    let config = load(&[("ROOKERY_CONFIG", file.path().to_str().unwrap())]).unwrap();
+    assert!(!config.is_production());
+    assert!(refusal(&[("ROOKERY_CONFIG", "/nowhere.toml")]).contains("/nowhere.toml cannot be read"));
+}
+
+#[test]
+fn an_unknown_name_is_an_error_that_guesses_what_was_meant() {
+    assert!(refusal(&[PRODUCTION, ("ROOKERY_EVN", "development")]).contains("is ROOKERY_ENV meant?"));
+    assert!(refusal(&[PRODUCTION, ("ROOKERY_SERVER_PORT", "1")]).contains("is SERVER_PORT meant?"));
+    let message = load_file("server_prot = 1\n", &[PRODUCTION]).unwrap_err().to_string();
+    assert!(message.contains("`server_prot`") && message.contains("is SERVER_PORT meant?"), "{message}");
+    for text in ["SERVER_PORT = 1\n", "rookery_config = \"x\"\n", "[http]\nport = 1\n", "server_port = 1.5\n", "= 1\n"]
+    {
+        assert!(load_file(text, &[PRODUCTION]).is_err(), "{text}");
+    }
+    load(&[PRODUCTION, ("HOME", "/home/somebody"), ("UNRELATED", "yes")]).unwrap();
+}
+
+#[test]
+fn a_setting_of_another_system_is_refused_until_it_works_here() {
+    for name in ["REDIS_URL", "JWT_SECRET", "ENABLE_DIRECT_XRPC_PROXY"] {
+        assert!(refusal(&[PRODUCTION, (name, "redis://secret")]).contains("not supported yet"));
+        assert!(!refusal(&[PRODUCTION, (name, "redis://secret")]).contains("redis://secret"));
+        load(&[PRODUCTION, (name, "")]).unwrap();
+    }
+    load(&[PRODUCTION, ("ENABLE_DIRECT_XRPC_PROXY", "false")]).unwrap();
+    assert!(load_file("redis_url = \"redis://x\"\n", &[PRODUCTION]).is_err());
+}
+
+#[test]
+fn loopback_and_link_local_cannot_be_opened_in_production() {
+    for range in ["127.0.0.0/8", "127.0.0.1/32", "0.0.0.0/0", "::1/128", "::/0", "169.254.169.254/32", "fe80::/64"] {
+        let message = refusal(&[PRODUCTION, ("OUTBOUND_ALLOW", range)]);
+        assert!(message.contains("loopback or link-local"), "{range}: {message}");
+        load(&[DEVELOPMENT, ("OUTBOUND_ALLOW", range)]).unwrap();
+    }
+    load(&[PRODUCTION, ("OUTBOUND_ALLOW", "10.0.0.0/8, fd00::/8")]).unwrap();
+}
+
+#[test]
+fn every_setting_has_one_row_and_is_described() {
+    let config = load(&[PRODUCTION]).unwrap();
+    let mut names: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
+    assert_eq!(config.describe().len(), names.len());
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), SETTINGS.len());
+    let table = super::markdown();
+    assert!(names.iter().all(|name| table.contains(&format!("| `{name}` |"))));
+}

@@ -1,0 +1,39 @@
+//! The contract, generated from `lexicons/` by `cargo run -p lexicon-gen`: one module per NSID.
+//!
+//! Invariant: a value that passed [`schema`] and was read into a method's type obeys its lexicon in full; the types say
+//! which fields there are, the interpreter checks what types cannot say. Nothing here knows who calls or what happens.
+
+pub mod account;
+mod documents;
+pub mod event;
+pub mod mls;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use documents::DOCUMENTS;
+
+use crate::types::Named;
+
+/// How a method is called: GET, POST, or a WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Query,
+    Procedure,
+    Subscription,
+}
+
+/// A method of the contract. The generated markers (`mls::send_message::SendMessage`) implement this.
+pub trait Method: Send + Sync + 'static {
+    const NSID: &'static str;
+    const KIND: Kind;
+    type Params: DeserializeOwned + Serialize + Send;
+    type Input: DeserializeOwned + Serialize + Send;
+    /// A subscription's messages take the place of an answer.
+    type Output: Serialize + DeserializeOwned + Send;
+    type Error: Named;
+}
+
+/// A part that a method does not have: writes `{}`, reads any object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nothing {}

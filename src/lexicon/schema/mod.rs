@@ -1,0 +1,88 @@
+//! The interpreter: checks values against the documents, for all that types cannot say.
+//!
+//! Invariant: no message of a [`Violation`] holds anything that the caller sent, only names and limits of the lexicon.
+//! Fields that a lexicon does not declare are neither checked nor rejected. The documents are compiled once into a typed
+//! tree; a check walks a body once and copies nothing of it.
+
+mod bytes;
+mod check;
+mod data_model;
+mod format;
+mod load;
+mod query;
+#[cfg(test)]
+mod tests;
+mod tree;
+#[cfg(test)]
+mod vectors;
+mod violation;
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use self::check::Checker;
+use self::tree::{Catalog, MethodSchema};
+pub use self::violation::Violation;
+use self::violation::Path;
+use super::{DOCUMENTS, Kind};
+
+/// Parts of one call as its lexicon shows it; in a subscription `output` is a message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    pub params: Option<Value>,
+    pub input: Option<Value>,
+    pub output: Option<Value>,
+}
+
+#[expect(clippy::expect_used, reason = "the documents are compiled in, and a test loads them")]
+static CATALOG: LazyLock<Catalog> =
+    LazyLock::new(|| Catalog::load(DOCUMENTS.iter().map(|(_, text)| *text)).expect("the lexicons are sound"));
+
+fn method(nsid: &str) -> Result<&'static MethodSchema, Violation> {
+    CATALOG.methods.get(nsid).ok_or_else(|| Path::root("method").violation("no such method"))
+}
+
+/// Reads a raw query string: arrays by repeating the key, an empty value is none, integers and booleans strictly,
+/// defaults filled in, unknown keys passed over. A scalar that is given twice is refused.
+pub fn params(nsid: &str, query: &str) -> Result<Value, Violation> {
+    query::read(&CATALOG, &method(nsid)?.params, query)
+}
+
+/// Checks a procedure's body, and writes integers that came as `7.0` as `7`. A method without input takes any body.
+pub fn input(nsid: &str, body: &mut Value) -> Result<(), Violation> {
+    if let Some(schema) = &method(nsid)?.input {
+        Checker::new(&CATALOG).check(schema, body, &Path::root("input"))?;
+        data_model::integers(body);
+    }
+    Ok(())
+}
+
+/// Checks an answer; for a subscription a message with its `$type`.
+pub fn output(nsid: &str, body: &Value) -> Result<(), Violation> {
+    match &method(nsid)?.output {
+        Some(schema) => Checker::new(&CATALOG).check(schema, body, &Path::root("output")),
+        None => Ok(()),
+    }
+}
+
+/// Checks a subscription's message of the kind `message` or `#message`, which carries no `$type`.
+pub fn message(nsid: &str, kind: &str, body: &Value) -> Result<(), Violation> {
+    let path = Path::root("message");
+    method(nsid)?;
+    let name = format!("{nsid}#{}", kind.trim_start_matches('#'));
+    match CATALOG.definition(&name) {
+        Some(schema) => Checker::new(&CATALOG).check(schema, body, &path),
+        None => Err(path.violation("no such kind of message")),
+    }
+}
+
+/// The examples in a method's lexicon; none for a name that is no method.
+pub fn examples(nsid: &str) -> Vec<Example> {
+    method(nsid).map(|method| method.examples.clone()).unwrap_or_default()
+}
+
+/// Every method, sorted by NSID: its kind and the names of the errors that it declares.
+pub fn methods() -> impl Iterator<Item = (&'static str, Kind, &'static [String])> {
+    CATALOG.methods.iter().map(|(nsid, method)| (nsid.as_str(), method.kind, method.errors.as_slice()))
+}

@@ -1,0 +1,266 @@
+//! The transaction path: a method changes its own tables and appends to one stream, in one commit.
+//!
+//! Invariant: the advisory lock is taken first, the row lock second, and the transaction's id is compared with the
+//! stream's head before anything is written, so that positions rise with `seq`.
+
+use super::chain::{Content, Genesis, Head, Sealed};
+use super::identity::{Author, CallIdentity};
+use super::seats::{Roster, SeatChange};
+use super::store::{self, StreamRow};
+use super::{EntryKind, Error, Log, StreamKind};
+use crate::storage::Tx;
+use crate::types::{Epoch, Hash, Refusal, Seq, StreamId, UnixMillis};
+
+/// Positions of one transaction: `base + (xid << 10) + index`.
+pub(super) const ENTRIES_PER_TRANSACTION: i64 = 1024;
+/// How often a transaction starts anew because one with a younger id appended first.
+const GUARD_RETRIES: usize = 16;
+
+/// Proof that whoever appends may: only this module makes one, with the stream locked.
+#[derive(Debug)]
+pub struct Seat {
+    author: Option<Author>,
+    role: super::body::Role,
+}
+
+impl Seat {
+    pub fn role(&self) -> super::body::Role {
+        self.role
+    }
+}
+
+/// An entry to be appended.
+#[derive(Debug)]
+pub struct Draft {
+    pub kind: EntryKind,
+    /// For MLS kinds: from the MLS bytes.
+    pub epoch: Option<Epoch>,
+    pub body: Vec<u8>,
+    pub identity: Option<CallIdentity>,
+}
+
+/// A stream locked for this transaction. Dropped without `commit`, nothing happened.
+#[must_use = "a transaction that is not committed is rolled back"]
+pub struct StreamTx {
+    tx: Tx,
+    log: Log,
+    row: StreamRow,
+    head: Head,
+    /// `base + (xid << 10)`: the first position of this transaction.
+    first_pos: i64,
+    index: i64,
+    roster: Option<Roster>,
+    rules_changed: bool,
+    pub(super) wakes_courier: bool,
+}
+
+impl Log {
+    /// Begins a transaction that may append to this stream.
+    pub async fn lock(&self, stream_id: i64) -> Result<StreamTx, Error> {
+        for _ in 0..GUARD_RETRIES {
+            let mut tx = self.inner.storage.begin().await?;
+            store::lock_stream_advisory(tx.conn(), stream_id).await?;
+            let row = store::stream_for_update(tx.conn(), stream_id).await?;
+            let first_pos = store::first_position(tx.conn()).await?;
+            if row.head_pos < first_pos {
+                let head = row.head()?;
+                return Ok(StreamTx {
+                    tx,
+                    log: self.clone(),
+                    row,
+                    head,
+                    first_pos,
+                    index: 0,
+                    roster: None,
+                    rules_changed: false,
+                    wakes_courier: false,
+                });
+            }
+            // Our id is older than the one that appended last: only a later transaction may append.
+            tx.rollback().await?;
+        }
+        Err(Error::Busy)
+    }
+
+    /// Founds a stream with its first entry, `#opened`, in a transaction that `tx` began.
+    pub async fn found(&self, mut tx: Tx, kind: StreamKind) -> Result<StreamTx, Error> {
+        let now = self.inner.clock.now();
+        let genesis = Genesis::new(kind, self.inner.home.as_str(), now);
+        let bytes = genesis.encode()?;
+        let head = Head {
+            stream: StreamId::of_genesis(&bytes),
+            term: genesis.term(),
+            seq: Seq(0),
+            hash: Hash::ZERO,
+            time: now,
+        };
+        let row = store::insert_stream(tx.conn(), &head, kind, self.inner.home.as_str(), &bytes).await?;
+        let first_pos = store::first_position(tx.conn()).await?;
+        let mut tx = StreamTx {
+            tx,
+            log: self.clone(),
+            row,
+            head,
+            first_pos,
+            index: 0,
+            roster: Some(Roster::default()),
+            rules_changed: true,
+            wakes_courier: false,
+        };
+        tx.append(&Seat::server(), Draft { kind: EntryKind::Opened, epoch: None, body: bytes, identity: None }).await?;
+        Ok(tx)
+    }
+}
+
+impl Seat {
+    /// The server itself: device chains, courier, the first entry.
+    fn server() -> Self {
+        Self { author: None, role: super::body::Role::Member }
+    }
+}
+
+impl StreamTx {
+    pub fn conn(&mut self) -> &mut sqlx::PgConnection {
+        self.tx.conn()
+    }
+
+    pub fn row(&self) -> &StreamRow {
+        &self.row
+    }
+
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    pub fn now(&self) -> UnixMillis {
+        self.log.inner.clock.now()
+    }
+
+    /// Who is seated, and which leaves there are, under the lock.
+    pub async fn roster(&mut self) -> Result<&Roster, Error> {
+        let roster = match self.roster.take() {
+            Some(roster) => roster,
+            None => store::roster(self.tx.conn(), self.row.id).await?,
+        };
+        Ok(self.roster.insert(roster))
+    }
+
+    /// The right to act in this stream: an open seat, and for MLS kinds a leaf of the calling device.
+    pub async fn seat(&mut self, author: &Author, with_leaf: bool) -> Result<Seat, Error> {
+        let leaf = (author.did.clone(), author.device.clone());
+        let roster = self.roster().await?;
+        let Some(seat) = roster.seats.get(&author.did) else { return Err(not_member().into()) };
+        if with_leaf && !roster.leaves.contains_key(&leaf) {
+            return Err(device_not_in_group().into());
+        }
+        Ok(Seat { author: Some(author.clone()), role: seat.role })
+    }
+
+    /// The founder of a stream that this transaction founds.
+    pub fn founder(&self, author: &Author) -> Result<Seat, Error> {
+        let founding = self.row.head_seq == Seq(0);
+        if founding { Ok(Seat { author: Some(author.clone()), role: super::body::Role::Admin }) } else { Err(not_member().into()) }
+    }
+
+    /// The server writing to an account stream: nobody else does.
+    pub fn server(&self) -> Result<Seat, Error> {
+        if self.row.kind == StreamKind::Account { Ok(Seat::server()) } else { Err(not_member().into()) }
+    }
+
+    /// The first answer of a call that already happened.
+    pub async fn repeated(&mut self, identity: &CallIdentity) -> Result<Option<store::Accepted>, Error> {
+        Ok(match store::find_accepted(self.tx.conn(), self.row.id, identity.idem).await? {
+            Some(accepted) => Some(accepted.answer_to(identity)?),
+            None => None,
+        })
+    }
+
+    /// Appends one entry, and writes the seats that follow from it.
+    pub async fn append(&mut self, by: &Seat, draft: Draft) -> Result<Sealed, Error> {
+        let author = by.author.as_ref();
+        let content = Content::new(draft.body, author.map(|author| (author.did.clone(), author.device.clone())));
+        self.insert(author, &content, draft.kind, draft.epoch, draft.identity).await
+    }
+
+    /// An application message that the writer has judged. Its content names no author: the home knows the sender, other
+    /// servers need not.
+    pub(super) async fn append_message(
+        &mut self,
+        author: &Author,
+        epoch: Epoch,
+        body: Vec<u8>,
+        identity: CallIdentity,
+    ) -> Result<Sealed, Error> {
+        let content = Content::new(body, None);
+        self.insert(Some(author), &content, EntryKind::Message, Some(epoch), Some(identity)).await
+    }
+
+    async fn insert(
+        &mut self,
+        author: Option<&Author>,
+        content: &Content,
+        kind: EntryKind,
+        epoch: Option<Epoch>,
+        identity: Option<CallIdentity>,
+    ) -> Result<Sealed, Error> {
+        if self.index >= ENTRIES_PER_TRANSACTION {
+            return Err(Error::TooManyEntries);
+        }
+        let sealed = self.head.seal(kind, epoch, content, self.log.inner.clock.now())?;
+        let pos = self.first_pos + self.index;
+        store::insert_entry(self.tx.conn(), self.row.id, pos, kind, epoch, &sealed, author, identity)
+            .await?;
+        self.index += 1;
+        if kind.changes_seats() {
+            self.roster().await?;
+            let changes = match &mut self.roster {
+                Some(roster) => roster.apply(kind, sealed.seq, content)?,
+                None => Vec::new(),
+            };
+            self.write_seats(&changes).await?;
+        }
+        Ok(sealed)
+    }
+
+    async fn write_seats(&mut self, changes: &[SeatChange]) -> Result<(), Error> {
+        if !changes.is_empty() {
+            self.rules_changed = true;
+            store::write_seats(self.tx.conn(), self.row.id, changes).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the group to its next epoch. Messages of epochs before `floor` are refused from here on.
+    pub fn set_epoch(&mut self, epoch: Epoch, floor: Epoch) {
+        (self.row.epoch, self.row.epoch_floor) = (epoch, floor);
+        self.rules_changed = true;
+    }
+
+    /// Makes it durable, then wakes the readers.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        if self.index > 0 {
+            let head_pos = self.first_pos + self.index - 1;
+            store::update_head(self.tx.conn(), &self.row, &self.head, head_pos, self.rules_changed).await?;
+            self.tx.commit().await?;
+            self.log.inner.hub.wake(head_pos);
+            if self.wakes_courier {
+                self.log.inner.courier_wake.notify_one();
+            }
+        } else {
+            self.tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    pub async fn rollback(self) -> Result<(), Error> {
+        Ok(self.tx.rollback().await?)
+    }
+}
+
+pub(super) fn not_member() -> Refusal {
+    Refusal::new("NotMember", "the account has no seat in this stream")
+}
+
+pub(super) fn device_not_in_group() -> Refusal {
+    Refusal::new("DeviceNotInGroup", "the account has a seat, but this device has no leaf in the group")
+}

@@ -1,0 +1,34 @@
+use super::chain::NotCanonical;
+use crate::storage;
+use crate::types::Refusal;
+
+/// Why the log did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something the client can act on.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The writer's queue is full, or the server is stopping: nothing was written.
+    #[error("the log writer takes no more work at the moment")]
+    Busy,
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    #[error(transparent)]
+    Bytes(#[from] NotCanonical),
+    /// A transaction may append 1,024 entries at most: positions within it would run out.
+    #[error("more than 1,024 entries in one transaction")]
+    TooManyEntries,
+}
+
+impl Error {
+    /// Whether the same transaction may simply be run again.
+    pub fn is_collision(&self) -> bool {
+        matches!(self, Self::Storage(storage::Error::Collision(_)))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}

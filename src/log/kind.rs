@@ -1,0 +1,98 @@
+//! Kinds of streams and entries: the names of the wire, and the numbers that Postgres keeps.
+
+/// What a stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StreamKind {
+    Convo,
+    Account,
+}
+
+impl StreamKind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Convo => "convo",
+            Self::Account => "account",
+        }
+    }
+
+    pub const fn to_db(self) -> i16 {
+        match self {
+            Self::Convo => 1,
+            Self::Account => 2,
+        }
+    }
+
+    pub const fn from_db(value: i16) -> Option<Self> {
+        match value {
+            1 => Some(Self::Convo),
+            2 => Some(Self::Account),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! entry_kinds {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
+        /// What an entry says. Clients ignore kinds that they do not know.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum EntryKind { $($(#[$doc])* $variant,)* }
+
+        impl EntryKind {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// As in the header and on the wire.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            pub const fn to_db(self) -> i16 {
+                match self { $(Self::$variant => $number,)* }
+            }
+
+            pub const fn from_db(value: i16) -> Option<Self> {
+                match value { $($number => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+entry_kinds! {
+    /// The first entry of every stream; its body is the genesis.
+    Opened = 1, "#opened";
+    /// What a conversation is: group id, suite, policies.
+    Convo = 2, "#convo";
+    /// A change of a seat that no commit makes.
+    Membership = 3, "#membership";
+    /// An application message: exactly one MLSMessage.
+    Message = 4, "#message";
+    /// An MLS commit with the seats that it changes.
+    Commit = 5, "#commit";
+    /// A device of the account was registered or revoked.
+    Device = 6, "#device";
+    /// A commit elsewhere invited a device of this account.
+    Welcome = 7, "#welcome";
+}
+
+impl EntryKind {
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// Whether an entry of this kind can change who is seated.
+    pub const fn changes_seats(self) -> bool {
+        matches!(self, Self::Commit | Self::Membership)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EntryKind;
+
+    #[test]
+    fn numbers_and_names_lead_back_to_the_kind() {
+        for &kind in EntryKind::ALL {
+            assert_eq!(EntryKind::from_db(kind.to_db()), Some(kind));
+            assert_eq!(EntryKind::from_name(kind.name()), Some(kind));
+        }
+    }
+}

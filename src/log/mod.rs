@@ -1,0 +1,127 @@
+//! The one durable mechanism under every product: streams of hash-chained entries, and the seats that may read them.
+//!
+//! Invariants:
+//! - per stream and term, `seq` is dense and unique, and `hash(n)` covers `hash(n-1)`;
+//! - [`pos`](crate::types::Cursor) is one order for all readers: whoever pages below the fence misses nothing and sees
+//!   nothing twice, and within a stream it rises with `seq`;
+//! - seats follow from entries and from nothing else;
+//! - a success is told only after its commit.
+//!
+//! Two ways in: [`StreamTx`] for methods that change their own tables in the same transaction, and [`Log::submit`] for
+//! those that only append (group commit). One way out: entries below the fence, by [`Log::events`] or the [`Hub`].
+
+mod append;
+pub mod body;
+pub mod chain;
+mod courier;
+mod error;
+mod frame;
+mod hub;
+mod identity;
+mod kind;
+mod origin;
+mod read;
+mod seats;
+mod store;
+mod tail;
+mod writer;
+
+pub use append::{Draft, Seat, StreamTx};
+pub use chain::{Content, Head, Sealed};
+pub use courier::Outgoing;
+pub use error::Error;
+pub use frame::{Event, Frame, Signal};
+pub use hub::{Ended, Filter, Hub, Subscription};
+pub use identity::{Author, CallIdentity};
+pub use kind::{EntryKind, StreamKind};
+pub use read::{Direction, Page, Window};
+pub use seats::{Roster, Seat as RosterSeat, SeatChange};
+pub use store::{Accepted, StreamInfo, StreamRow};
+pub use writer::{Application, Settings as WriterSettings};
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::storage::Storage;
+use crate::types::{Clock, Did};
+
+/// How many immutable facts about streams are kept in memory.
+const STREAM_CACHE_ENTRIES: u64 = 100_000;
+
+/// The log of this server. Cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    storage: Storage,
+    /// did:web of this server: the home of every stream that it founds.
+    home: Did,
+    clock: Clock,
+    hub: Arc<Hub>,
+    writer: writer::Handle,
+    streams: moka::sync::Cache<String, Arc<StreamInfo>>,
+    courier_wake: Arc<tokio::sync::Notify>,
+}
+
+impl Log {
+    /// Checks where the log stands on this cluster, then starts writer, tail and courier. They end with `stop`.
+    pub async fn start(
+        storage: Storage,
+        home: Did,
+        clock: Clock,
+        settings: WriterSettings,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, Error> {
+        origin::establish(&storage, &clock).await?;
+        let position = read::newest_readable(storage.pool()).await?;
+        let hub = Arc::new(Hub::new(position));
+        let (writer, queue) = writer::Handle::new(settings);
+        let inner = Inner {
+            storage,
+            home,
+            clock,
+            hub,
+            writer,
+            streams: moka::sync::Cache::new(STREAM_CACHE_ENTRIES),
+            courier_wake: Arc::default(),
+        };
+        let log = Self { inner: Arc::new(inner) };
+        tasks.spawn(writer::run(log.clone(), queue, stop.clone()));
+        tasks.spawn(tail::run(log.clone(), stop.clone()));
+        tasks.spawn(courier::run(log.clone(), stop.clone()));
+        Ok(log)
+    }
+
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.inner.hub
+    }
+
+    pub fn home(&self) -> &Did {
+        &self.inner.home
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    pub fn storage(&self) -> &Storage {
+        &self.inner.storage
+    }
+
+    /// What never changes about a stream, by its public id.
+    pub async fn find_stream(&self, public_id: &str) -> Result<Option<Arc<StreamInfo>>, Error> {
+        if let Some(info) = self.inner.streams.get(public_id) {
+            return Ok(Some(info));
+        }
+        let found = store::find_stream(self.inner.storage.pool(), public_id).await?.map(Arc::new);
+        if let Some(info) = &found {
+            self.inner.streams.insert(public_id.to_owned(), Arc::clone(info));
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,160 @@
+//! The writer's statements: rights of many devices, and a whole batch at once.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Application, Right, Rights};
+use crate::log::chain::{Head, Sealed};
+use crate::log::store::StreamRow;
+use crate::log::{EntryKind, Error};
+use crate::storage;
+
+/// Entries to insert, column by column; `index` is the place within the transaction.
+#[derive(Default)]
+pub(super) struct EntryColumns {
+    stream_id: Vec<i64>,
+    seq: Vec<i64>,
+    index: Vec<i64>,
+    epoch: Vec<i64>,
+    created_at: Vec<DateTime<Utc>>,
+    author: Vec<i64>,
+    device: Vec<i64>,
+    idem: Vec<Uuid>,
+    request_hash: Vec<Vec<u8>>,
+    header: Vec<Vec<u8>>,
+    content: Vec<Vec<u8>>,
+    hash: Vec<Vec<u8>>,
+}
+
+impl EntryColumns {
+    pub(super) fn push(&mut self, stream_id: i64, item: &Application, sealed: &Sealed) {
+        self.index.push(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
+        self.stream_id.push(stream_id);
+        self.seq.push(sealed.seq.to_db());
+        self.epoch.push(item.epoch.to_db());
+        self.created_at.push(sealed.time.to_datetime());
+        self.author.push(item.author.account_id);
+        self.device.push(item.author.device_row);
+        self.idem.push(item.identity.idem);
+        self.request_hash.push(item.identity.request_hash.to_vec());
+        self.header.push(sealed.header.clone());
+        self.content.push(sealed.content.clone());
+        self.hash.push(sealed.hash.to_vec());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.seq.len()
+    }
+}
+
+/// Heads to compare and set, column by column.
+#[derive(Default)]
+pub(super) struct HeadColumns {
+    stream_id: Vec<i64>,
+    expected_seq: Vec<i64>,
+    expected_rules: Vec<i64>,
+    seq: Vec<i64>,
+    index: Vec<i64>,
+    time: Vec<DateTime<Utc>>,
+    hash: Vec<Vec<u8>>,
+}
+
+impl HeadColumns {
+    /// `entries` is how many the batch has so far: the stream's last one is the newest of them.
+    pub(super) fn push(&mut self, row: &StreamRow, head: &Head, entries: usize) {
+        self.stream_id.push(row.id);
+        self.expected_seq.push(row.head_seq.to_db());
+        self.expected_rules.push(row.rules);
+        self.seq.push(head.seq.to_db());
+        self.index.push(i64::try_from(entries).unwrap_or(i64::MAX) - 1);
+        self.time.push(head.time.to_datetime());
+        self.hash.push(head.hash.to_vec());
+    }
+}
+
+/// Writes the batch in one statement: the streams that stood where they were expected, with the position of their new
+/// heads. A stream that is not in the answer was not touched.
+pub(super) async fn write_batch(
+    conn: &mut PgConnection,
+    heads: &HeadColumns,
+    entries: &EntryColumns,
+) -> Result<HashMap<i64, i64>, storage::Error> {
+    let rows = sqlx::query!(
+        r#"with origin as materialized (
+               select base + (pg_current_xact_id()::text::bigint << 10) as first_pos from log_origin
+           ), head as (
+               update stream s
+               set head_seq = n.seq, head_pos = o.first_pos + n.index, head_time = n.time, head_hash = n.hash
+               from origin o, unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+                                     $6::timestamptz[], $7::bytea[])
+                   n (stream_id, expected_seq, expected_rules, seq, index, time, hash)
+               where s.id = n.stream_id and s.head_seq = n.expected_seq and s.rules = n.expected_rules
+                 and s.head_pos < o.first_pos
+               returning s.id, s.head_pos
+           ), added as (
+               insert into entry (stream_id, seq, pos, epoch, created_at, author, device, idem, request_hash, kind,
+                                  header, content, hash)
+               select n.stream_id, n.seq, o.first_pos + n.index, n.epoch, n.created_at, n.author, n.device, n.idem,
+                      n.request_hash, $8, n.header, n.content, n.hash
+               from origin o, unnest($9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::timestamptz[],
+                                     $14::bigint[], $15::bigint[], $16::uuid[], $17::bytea[], $18::bytea[],
+                                     $19::bytea[], $20::bytea[])
+                   n (stream_id, seq, index, epoch, created_at, author, device, idem, request_hash, header, content, hash)
+               join head h on h.id = n.stream_id
+           )
+           select id as "id!", head_pos as "head_pos!" from head"#,
+        &heads.stream_id,
+        &heads.expected_seq,
+        &heads.expected_rules,
+        &heads.seq,
+        &heads.index,
+        &heads.time,
+        &heads.hash,
+        EntryKind::Message.to_db(),
+        &entries.stream_id,
+        &entries.seq,
+        &entries.index,
+        &entries.epoch,
+        &entries.created_at,
+        &entries.author,
+        &entries.device,
+        &entries.idem,
+        &entries.request_hash,
+        &entries.header,
+        &entries.content,
+        &entries.hash
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.head_pos)).collect())
+}
+
+/// What each (stream, device) pair may do now.
+pub(super) async fn rights(conn: &mut PgConnection, pairs: &[(i64, i64)]) -> Result<Rights, Error> {
+    let (streams, devices): (Vec<i64>, Vec<i64>) = pairs.iter().copied().unzip();
+    let rows = sqlx::query!(
+        r#"select n.stream_id as "stream_id!", n.device_id as "device_id!", seat.open as "has_seat!", leaf.open as "has_leaf!"
+           from unnest($1::bigint[], $2::bigint[]) n (stream_id, device_id)
+           join device d on d.id = n.device_id
+           cross join lateral (
+               select exists (select 1 from seat s where s.stream_id = n.stream_id and s.account_id = d.account_id
+                              and s.until_seq is null) as open
+           ) seat
+           cross join lateral (
+               select exists (select 1 from seat_device l where l.stream_id = n.stream_id and l.device_id = n.device_id
+                              and l.until_seq is null) as open
+           ) leaf"#,
+        &streams,
+        &devices
+    )
+    .fetch_all(conn)
+    .await?;
+    let right = |has_seat, has_leaf| Right { has_seat, has_leaf };
+    Ok(rows
+        .into_iter()
+        .map(|row| ((row.stream_id, row.device_id), right(row.has_seat, row.has_leaf)))
+        .collect())
+}

@@ -1,0 +1,97 @@
+//! Postgres: the pool, the migrations, the unit of work.
+//!
+//! Invariant: an answer of success is given only after its commit, and no code waits for a second connection while it
+//! holds one (a pool of one connection must suffice).
+
+mod error;
+mod guard;
+
+mod tx;
+
+pub use error::{Error, retrying};
+pub use guard::{Unsafe, refuse_unsafe};
+pub use tx::Tx;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgConnection, PgPool};
+
+/// Applied at start, under sqlx's advisory lock.
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+
+/// How long a caller waits for a connection before it is told `Unavailable`.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A statement that runs longer is cancelled: an open writer holds every reader's fence.
+const STATEMENT_TIMEOUT_MS: u32 = 10_000;
+const LOCK_TIMEOUT_MS: u32 = 8_000;
+const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 10_000;
+
+/// The database of this server.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    pool: PgPool,
+    options: PgConnectOptions,
+}
+
+impl Storage {
+    /// Connects with at most `connections` connections.
+    pub async fn connect(url: &str, connections: u32) -> Result<Self, Error> {
+        let options = PgConnectOptions::from_str(url)?
+            .application_name("rookery")
+            .options([
+                ("statement_timeout", STATEMENT_TIMEOUT_MS.to_string()),
+                ("lock_timeout", LOCK_TIMEOUT_MS.to_string()),
+                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT_MS.to_string()),
+                ("jit", "off".to_owned()),
+            ])
+            .log_statements(tracing::log::LevelFilter::Off);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_with(options.clone())
+            .await?;
+        Ok(Self { pool, options })
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// A connection of its own, outside the pool, with generic plans: for the log writer.
+    pub async fn dedicated(&self) -> Result<PgConnection, Error> {
+        let options = self.options.clone().options([("plan_cache_mode", "force_generic_plan")]);
+        Ok(options.connect().await?)
+    }
+
+    /// Brings the schema up to this version. Safe to call from several servers at once.
+    pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        // Building an index may take longer than a request may: this one connection waits.
+        let mut connection = self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]).connect().await?;
+        MIGRATIONS.run_direct(None, &mut connection, false).await
+    }
+
+    /// Whether the schema is the one this binary was built for.
+    pub async fn is_migrated(&self) -> Result<bool, Error> {
+        let wanted = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+        let newest = sqlx::query_scalar!(r#"select max(version) as "newest" from _sqlx_migrations where success"#)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(newest.is_some_and(|newest| newest >= wanted))
+    }
+
+    pub async fn ping(&self) -> Result<(), Error> {
+        sqlx::query_scalar!(r#"select 1 as "one!""#).fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    pub async fn begin(&self) -> Result<Tx, Error> {
+        Tx::begin(&self.pool).await
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,60 @@
+//! Every metric of this server: name, kind and unit. A metric that is not here does not exist.
+//!
+//! Labels are of small, closed sets (method, status, outcome); an account, device or stream is never a label.
+
+/// Counter: requests answered, by `method` (NSID or route) and `status`.
+pub const HTTP_REQUESTS: &str = "rookery_http_requests_total";
+/// Histogram, seconds: from the first byte of a request to the first of its answer, by `method`.
+pub const HTTP_REQUEST_SECONDS: &str = "rookery_http_request_seconds";
+/// Gauge: requests that are being answered.
+pub const HTTP_REQUESTS_OPEN: &str = "rookery_http_requests_open";
+/// Counter: callers refused, by `error` (the name in the answer).
+pub const AUTH_REFUSALS: &str = "rookery_auth_refusals_total";
+/// Counter: entries appended, by `kind`.
+pub const LOG_ENTRIES: &str = "rookery_log_entries_total";
+/// Histogram, items: how many entries one commit of the writer held.
+pub const LOG_BATCH_ITEMS: &str = "rookery_log_batch_items";
+/// Histogram, seconds: how long one commit of the writer took.
+pub const LOG_BATCH_SECONDS: &str = "rookery_log_batch_seconds";
+/// Gauge, seconds: age of the oldest open writer, which holds back every reader.
+pub const LOG_FENCE_LAG_SECONDS: &str = "rookery_log_fence_lag_seconds";
+/// Gauge, seconds: since the canary last came back through the whole path.
+pub const LOG_CANARY_AGE_SECONDS: &str = "rookery_log_canary_age_seconds";
+/// Counter, items: entries that the writer could not judge from memory and appended under the stream's lock.
+pub const LOG_LOCKED_ITEMS: &str = "rookery_log_locked_items_total";
+/// Histogram, seconds: from the making of an entry until the tail of this replica hands it out.
+pub const LOG_TAIL_DELAY_SECONDS: &str = "rookery_log_tail_delay_seconds";
+/// Counter, entries: effects on other streams that the courier appended.
+pub const OUTBOX_DELIVERED: &str = "rookery_outbox_delivered_total";
+/// Gauge: open subscriptions.
+pub const SUBSCRIPTIONS_OPEN: &str = "rookery_subscriptions_open";
+/// Counter: subscriptions that this server ended, by `reason`.
+pub const SUBSCRIPTIONS_ENDED: &str = "rookery_subscriptions_ended_total";
+/// Gauge: connections of the pool, by `state` (`idle`, `used`).
+pub const POOL_CONNECTIONS: &str = "rookery_pool_connections";
+
+/// Every name above with its help text, for `/metrics` and for the test that keeps names well-formed.
+pub(super) const ALL: &[(&str, Kind, &str)] = &[
+    (HTTP_REQUESTS, Kind::Counter, "Requests answered, by method and status."),
+    (HTTP_REQUEST_SECONDS, Kind::Histogram, "Seconds from a request to its answer, by method."),
+    (HTTP_REQUESTS_OPEN, Kind::Gauge, "Requests that are being answered."),
+    (AUTH_REFUSALS, Kind::Counter, "Callers refused, by error."),
+    (LOG_ENTRIES, Kind::Counter, "Entries appended, by kind."),
+    (LOG_BATCH_ITEMS, Kind::Histogram, "Entries in one commit of the writer."),
+    (LOG_BATCH_SECONDS, Kind::Histogram, "Seconds of one commit of the writer."),
+    (LOG_FENCE_LAG_SECONDS, Kind::Gauge, "Age in seconds of the oldest open writer."),
+    (LOG_CANARY_AGE_SECONDS, Kind::Gauge, "Seconds since the canary last came back."),
+    (LOG_LOCKED_ITEMS, Kind::Counter, "Entries appended under their stream's lock."),
+    (LOG_TAIL_DELAY_SECONDS, Kind::Histogram, "Seconds from the making of an entry until it is handed out."),
+    (OUTBOX_DELIVERED, Kind::Counter, "Entries that the courier appended."),
+    (SUBSCRIPTIONS_OPEN, Kind::Gauge, "Open subscriptions."),
+    (SUBSCRIPTIONS_ENDED, Kind::Counter, "Subscriptions ended by this server, by reason."),
+    (POOL_CONNECTIONS, Kind::Gauge, "Connections of the pool, by state."),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
