@@ -14,6 +14,8 @@ create table device (
     -- Derived from the public key: one key is one device, of one account, for ever.
     public_id text not null constraint device_public_id_key unique,
     public_key bytea not null,
+    -- JWS name of the key's algorithm: ES256, ES256K or EdDSA.
+    alg text not null constraint device_alg_check check (alg in ('ES256', 'ES256K', 'EdDSA')),
     kind text not null constraint device_kind_check check (kind in ('app', 'machine')),
     state text not null constraint device_state_check check (state in ('certified', 'uncertified', 'revoked')),
     name bytea,

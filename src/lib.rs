@@ -3,4 +3,7 @@ pub mod lexicon;
 pub mod config;
 pub mod telemetry;
 pub mod storage;
+pub mod identity;
+pub mod mls;
 pub mod log;
+pub mod xrpc;

@@ -7,6 +7,7 @@ pub mod account;
 mod documents;
 pub mod event;
 pub mod mls;
+pub mod schema;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -6,6 +6,7 @@
 mod error;
 mod guard;
 
+pub mod embedded;
 mod tx;
 
 pub use error::{Error, retrying};

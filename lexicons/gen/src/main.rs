@@ -8,7 +8,7 @@ mod emit;
 mod names;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -20,8 +20,7 @@ fn main() -> Result<ExitCode> {
         Some(other) => bail!("unknown argument {other}; there is only --check"),
     };
     let root = root();
-    let documents = document::read_all(&root)?;
-    let files = write::formatted(&root, emit::files(&documents)?)?;
+    let files = generate(&root)?;
     let different = write::different(&root, &files)?;
     if check {
         for path in &different {
@@ -30,8 +29,12 @@ fn main() -> Result<ExitCode> {
         return Ok(if different.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     write::apply(&root, &files, &different)?;
-    eprintln!("{} documents, {} files, {} changed", documents.len(), files.len(), different.len());
+    eprintln!("{} files, {} changed", files.len(), different.len());
     Ok(ExitCode::SUCCESS)
+}
+
+fn generate(root: &Path) -> Result<write::Files> {
+    write::formatted(root, emit::files(&document::read_all(root)?)?)
 }
 
 /// The repository: two folders above this crate when cargo runs it, else the current folder.
@@ -39,5 +42,15 @@ fn root() -> PathBuf {
     match std::env::var_os("CARGO_MANIFEST_DIR") {
         Some(gen_dir) => PathBuf::from(gen_dir).join("../.."),
         None => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_files_are_what_the_lexicons_say() {
+        let root = super::root();
+        let different = super::write::different(&root, &super::generate(&root).unwrap()).unwrap();
+        assert!(different.is_empty(), "run cargo run -p lexicon-gen; different: {different:?}");
     }
 }

@@ -156,5 +156,9 @@ fn blob(limits: &Blob, value: &Value, path: &Path) -> Result<(), Violation> {
             Some(prefix) => mime.starts_with(prefix),
             None => mime == accept,
         });
-    if accepted { Ok(()) } else { Err(path.field("mimeType").violation(format!("expected {}", limits.accept.join(", ")))) }
+    if accepted {
+        Ok(())
+    } else {
+        Err(path.field("mimeType").violation(format!("expected {}", limits.accept.join(", "))))
+    }
 }

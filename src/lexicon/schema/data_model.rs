@@ -22,7 +22,11 @@ pub(super) fn integer(value: &Value) -> Option<i64> {
 
 fn whole(float: f64) -> Option<i64> {
     // 2^53 is exact as a float, so the cast below loses nothing.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "guarded to whole numbers below 2^53")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "guarded to whole numbers below 2^53"
+    )]
     (float.fract() == 0.0 && float.abs() <= MAX_SAFE as f64).then_some(float as i64)
 }
 
@@ -128,7 +132,8 @@ mod tests {
     #[test]
     fn integers_end_at_two_to_the_53() {
         assert_eq!(super::integer(&json!(9_007_199_254_740_991_u64)), Some(super::MAX_SAFE));
-        for beyond in [json!(9_007_199_254_740_992_u64), json!(-9_007_199_254_740_992_i64), json!(u64::MAX), json!(0.5)] {
+        for beyond in [json!(9_007_199_254_740_992_u64), json!(-9_007_199_254_740_992_i64), json!(u64::MAX), json!(0.5)]
+        {
             assert_eq!(super::integer(&beyond), None, "{beyond}");
         }
     }

@@ -23,8 +23,8 @@ use serde_json::Value;
 
 use self::check::Checker;
 use self::tree::{Catalog, MethodSchema};
-pub use self::violation::Violation;
 use self::violation::Path;
+pub use self::violation::Violation;
 use super::{DOCUMENTS, Kind};
 
 /// Parts of one call as its lexicon shows it; in a subscription `output` is a message.

@@ -12,7 +12,9 @@ use crate::lexicon::Kind;
 pub(super) type Definition = usize;
 
 pub(super) enum Schema {
-    Boolean { only: Option<bool> },
+    Boolean {
+        only: Option<bool>,
+    },
     Integer(Integer),
     Text(Text),
     Bytes(Size),

@@ -63,10 +63,10 @@ fn method(of: &str, nsid: &str, main: &Value) -> Result<String> {
         "#[derive(Debug, Clone, Copy)]\npub struct {marker};\n\nimpl Method for {marker} {{\nconst NSID: &'static str = \"{nsid}\";\n\
          const KIND: Kind = Kind::{kind};\ntype Params = Params;\ntype Input = Input;\ntype Output = Output;\ntype Error = Error;\n}}\n\n"
     )?;
-    out += &match main.get("parameters") {
-        Some(schema) => structure(of, "Params", schema, Some(&format!("Parameters of `{nsid}`.")))?,
-        None => format!("/// `{nsid}` takes no parameters.\npub type Params = Nothing;\n\n"),
-    };
+    match main.get("parameters") {
+        Some(schema) => out += &structure(of, "Params", schema, Some(&format!("Parameters of `{nsid}`.")))?,
+        None => write!(out, "/// `{nsid}` takes no parameters.\npub type Params = Nothing;\n\n")?,
+    }
     out += &body(of, "Input", nsid, &main["input"]["schema"])?;
     out += &match main.get("message") {
         Some(message) => union(of, nsid, &message["schema"])?,

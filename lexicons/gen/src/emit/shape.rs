@@ -18,7 +18,7 @@ pub fn comment(text: Option<&str>) -> String {
     let mut line = String::new();
     for word in text.unwrap_or_default().split_whitespace() {
         if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > COMMENT_WIDTH {
-            out += &format!("/// {line}\n");
+            writeln!(out, "/// {line}").ok();
             line.clear();
         }
         if !line.is_empty() {
@@ -27,7 +27,7 @@ pub fn comment(text: Option<&str>) -> String {
         line += word;
     }
     if !line.is_empty() {
-        out += &format!("/// {line}\n");
+        writeln!(out, "/// {line}").ok();
     }
     out
 }

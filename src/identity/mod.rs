@@ -1,0 +1,33 @@
+//! Who speaks: DID documents, keys, tokens, replay memory, and calls to addresses that strangers choose.
+//!
+//! Invariant: a caller's name comes out of a verified signature and from nowhere else.
+
+pub mod device;
+pub mod document;
+pub mod guard;
+pub mod http;
+pub mod jws;
+pub mod keys;
+pub mod replay;
+pub mod resolver;
+pub mod server_keys;
+pub mod signing;
+pub mod source;
+pub mod statement;
+mod store;
+pub mod token;
+pub mod verifier;
+
+pub use device::{DeviceSigner, service_token};
+pub use document::{DidDocument, Service};
+pub use guard::Guard;
+pub use http::Guarded;
+pub use keys::{BadSignature, Curve, Malleability, PublicKey};
+pub use replay::{Batcher, ReplayMemory, ReplayUnavailable};
+pub use resolver::{ResolveError, Resolver};
+pub use server_keys::{KeysError, ServerKeys, server_document};
+pub use signing::SigningKey;
+pub use source::{Network, Source};
+pub use statement::{Signed, key_tag};
+pub use token::{Claims, TokenKind, TokenRefused, body_hash};
+pub use verifier::{UnverifiedDeviceToken, Verifier};

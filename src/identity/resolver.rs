@@ -1,0 +1,289 @@
+//! DID documents, remembered. Invariants: a definite answer takes effect at once and no older document outlives it;
+//! a document that could not be renewed is used for a day at most; one DID is fetched once at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use moka::ops::compute::{CompResult, Op};
+
+use super::document::DidDocument;
+use super::source::Source;
+use crate::types::{Clock, Did};
+
+/// Milliseconds that a document is used without asking again.
+const FRESH_MS: i64 = 60 * 60 * 1000;
+/// Milliseconds that a document is used while it cannot be renewed.
+const USABLE_MS: i64 = 24 * 60 * 60 * 1000;
+/// Milliseconds that a failure is remembered.
+const NEGATIVE_MS: i64 = 60 * 1000;
+/// Milliseconds between two forced fetches of one DID: bad signatures must not aim our traffic at a directory.
+const REFRESH_MS: i64 = 60 * 1000;
+/// DIDs that are remembered.
+const MAX_ENTRIES: u64 = 10_000;
+
+/// Why there is no document. Texts name no DID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// Definite: there is none (any more).
+    #[error("there is no such DID")]
+    NotFound,
+    /// Definite: nothing that we resolve.
+    #[error("the DID is not resolved here: {0}")]
+    Unsupported(&'static str),
+    /// There is an answer, but no document for this DID.
+    #[error("the DID document cannot be used: {0}")]
+    Invalid(&'static str),
+    /// No answer now.
+    #[error("the DID document cannot be fetched: {0}")]
+    Unreachable(&'static str),
+}
+
+impl ResolveError {
+    const fn is_definite(self) -> bool {
+        matches!(self, Self::NotFound | Self::Unsupported(_))
+    }
+}
+
+#[derive(Clone, Default)]
+struct Entry {
+    document: Option<(Arc<DidDocument>, i64)>,
+    failure: Option<(ResolveError, i64)>,
+    forced_ms: Option<i64>,
+}
+
+type Answer = Result<Arc<DidDocument>, ResolveError>;
+
+impl Entry {
+    /// What can be said without asking anybody.
+    fn answer(&self, now_ms: i64) -> Option<Answer> {
+        let fresh = self.document.as_ref().filter(|(_, at)| within(*at, FRESH_MS, now_ms));
+        if let Some((document, _)) = fresh {
+            return Some(Ok(Arc::clone(document)));
+        }
+        self.failure.filter(|(_, at)| within(*at, NEGATIVE_MS, now_ms)).map(|_| self.best(now_ms))
+    }
+
+    /// The best that is known.
+    fn best(&self, now_ms: i64) -> Answer {
+        match (&self.document, self.failure) {
+            (Some((document, at)), _) if within(*at, USABLE_MS, now_ms) => Ok(Arc::clone(document)),
+            (_, Some((error, _))) => Err(error),
+            _ => Err(ResolveError::Unreachable("not asked")),
+        }
+    }
+
+    fn after(self, fetched: Result<DidDocument, ResolveError>, now_ms: i64) -> Self {
+        match fetched {
+            Ok(document) => Self { document: Some((Arc::new(document), now_ms)), failure: None, ..self },
+            Err(error) if error.is_definite() => Self { document: None, failure: Some((error, now_ms)), ..self },
+            Err(error) => Self { failure: Some((error, now_ms)), ..self },
+        }
+    }
+}
+
+/// A time that lies ahead means that the clock was set back: then nothing is within.
+fn within(at_ms: i64, length_ms: i64, now_ms: i64) -> bool {
+    (0..length_ms).contains(&(now_ms - at_ms))
+}
+
+/// The only way to a DID document.
+pub struct Resolver {
+    source: Box<dyn Source>,
+    cache: Cache<Did, Entry>,
+    clock: Clock,
+}
+
+impl Resolver {
+    pub fn new(source: impl Source, clock: Clock) -> Self {
+        let cache = Cache::builder()
+            .max_capacity(MAX_ENTRIES)
+            .time_to_live(Duration::from_millis(USABLE_MS.unsigned_abs()))
+            .build();
+        Self { source: Box::new(source), cache, clock }
+    }
+
+    /// The document, at most an hour old; at most a day while it cannot be renewed.
+    pub async fn resolve(&self, did: &Did) -> Answer {
+        let known = self.cache.get(did).await;
+        if let Some(answer) = known.and_then(|entry| entry.answer(self.clock.now().0)) {
+            return answer;
+        }
+        self.fetch(did, false).await
+    }
+
+    /// The document as it is now, if this DID was not forced within the last minute; otherwise as it is known.
+    pub async fn refresh(&self, did: &Did) -> Answer {
+        self.fetch(did, true).await
+    }
+
+    /// Callers for the same DID queue up here, and each looks first whether the one before has brought what it wants.
+    async fn fetch(&self, did: &Did, forced: bool) -> Answer {
+        let computed = self.cache.entry(did.clone()).and_compute_with(async |current| {
+            let mut entry = current.map(moka::Entry::into_value).unwrap_or_default();
+            let now_ms = self.clock.now().0;
+            let answered = entry.answer(now_ms).is_some();
+            let spent = entry.forced_ms.is_some_and(|at| within(at, REFRESH_MS, now_ms));
+            if answered && (!forced || spent) {
+                return Op::Nop;
+            }
+            if forced {
+                entry.forced_ms = Some(now_ms);
+            }
+            let fetched = self.source.fetch(did).await;
+            Op::Put(entry.after(fetched, self.clock.now().0))
+        });
+        match computed.await {
+            CompResult::Inserted(entry) | CompResult::ReplacedWith(entry) | CompResult::Unchanged(entry) => {
+                entry.into_value().best(self.clock.now().0)
+            }
+            CompResult::StillNone(_) | CompResult::Removed(_) => Err(ResolveError::Unreachable("not asked")),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use futures_util::future::BoxFuture;
+
+    use super::{DidDocument, ResolveError, Resolver, Source};
+    use crate::identity::keys::{Curve, PublicKey};
+    use crate::identity::signing::SigningKey;
+    use crate::types::{Clock, Did, UnixMillis};
+
+    /// A directory in memory: one answer for every DID, and a count of questions.
+    #[derive(Clone)]
+    pub struct Directory {
+        key: Arc<Mutex<Result<PublicKey, ResolveError>>>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Directory {
+        pub fn new(key: PublicKey) -> Self {
+            Self { key: Arc::new(Mutex::new(Ok(key))), asked: Arc::default() }
+        }
+
+        pub fn set(&self, answer: Result<PublicKey, ResolveError>) {
+            *self.key.lock().unwrap() = answer;
+        }
+
+        pub fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Source for Directory {
+        fn fetch<'a>(&'a self, did: &'a Did) -> BoxFuture<'a, Result<DidDocument, ResolveError>> {
+            Box::pin(async move {
+                self.asked.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let key = self.key.lock().unwrap().clone()?;
+                let json = serde_json::json!({ "id": did, "verificationMethod": [
+                    { "id": "#atproto", "type": "Multikey", "publicKeyMultibase": key.multikey() },
+                ] });
+                Ok(DidDocument::parse(did, json.to_string().as_bytes()).unwrap())
+            })
+        }
+    }
+
+    const MINUTE_MS: i64 = 60_000;
+    const HOUR_MS: i64 = 60 * MINUTE_MS;
+    const DOWN: ResolveError = ResolveError::Unreachable("test");
+
+    fn key() -> PublicKey {
+        SigningKey::generate(Curve::K256).public()
+    }
+
+    fn start() -> (Directory, Resolver, Clock, Did) {
+        let (directory, clock) = (Directory::new(key()), Clock::manual(UnixMillis(1_795_000_000_000)));
+        let resolver = Resolver::new(directory.clone(), clock.clone());
+        (directory, resolver, clock, Did::parse("did:plc:ewvi7nxzyoun6zhxrhs64oiz").unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_document_is_fresh_for_an_hour() {
+        let (directory, resolver, clock, did) = start();
+        let first = resolver.resolve(&did).await.unwrap();
+        let second_key = key();
+        directory.set(Ok(second_key.clone()));
+        clock.advance_ms(HOUR_MS - 1);
+        assert_eq!(resolver.resolve(&did).await.unwrap(), first);
+        assert_eq!(directory.asked(), 1);
+        clock.advance_ms(1);
+        assert_eq!(resolver.resolve(&did).await.unwrap().atproto_key, Some(second_key));
+        assert_eq!(directory.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_document_that_cannot_be_renewed_serves_a_day_and_the_directory_is_asked_once_a_minute() {
+        let (directory, resolver, clock, did) = start();
+        resolver.resolve(&did).await.unwrap();
+        directory.set(Err(DOWN));
+        clock.advance_ms(HOUR_MS);
+        for _ in 0..3 {
+            assert!(resolver.resolve(&did).await.is_ok());
+        }
+        assert_eq!(directory.asked(), 2);
+        clock.advance_ms(MINUTE_MS);
+        assert!(resolver.resolve(&did).await.is_ok());
+        assert_eq!(directory.asked(), 3);
+        clock.advance_ms(23 * HOUR_MS);
+        assert_eq!(resolver.resolve(&did).await, Err(DOWN));
+    }
+
+    #[tokio::test]
+    async fn a_definite_no_ends_an_older_document_at_once_and_is_remembered_for_a_minute() {
+        let (directory, resolver, clock, did) = start();
+        resolver.resolve(&did).await.unwrap();
+        directory.set(Err(ResolveError::NotFound));
+        assert_eq!(resolver.refresh(&did).await, Err(ResolveError::NotFound));
+        directory.set(Ok(key()));
+        clock.advance_ms(MINUTE_MS - 1);
+        assert_eq!(resolver.resolve(&did).await, Err(ResolveError::NotFound));
+        clock.advance_ms(1);
+        assert!(resolver.resolve(&did).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn many_callers_at_once_cost_one_fetch_whether_it_succeeds_or_fails() {
+        for answer in [Ok(key()), Err(DOWN)] {
+            let (directory, resolver, _, did) = start();
+            directory.set(answer.clone());
+            let callers = (0..20).map(|_| resolver.resolve(&did));
+            for found in futures_util::future::join_all(callers).await {
+                assert_eq!(found.is_ok(), answer.is_ok());
+            }
+            assert_eq!(directory.asked(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refresh_is_forced_once_a_minute_and_keeps_the_old_document_if_it_fails() {
+        let (directory, resolver, clock, did) = start();
+        let first = resolver.resolve(&did).await.unwrap();
+        let second_key = key();
+        directory.set(Ok(second_key.clone()));
+        for _ in 0..3 {
+            assert_eq!(resolver.refresh(&did).await.unwrap().atproto_key, Some(second_key.clone()));
+        }
+        assert_eq!(directory.asked(), 2);
+        assert_ne!(first.atproto_key, Some(second_key.clone()));
+        clock.advance_ms(MINUTE_MS);
+        directory.set(Err(DOWN));
+        assert_eq!(resolver.refresh(&did).await.unwrap().atproto_key, Some(second_key));
+        assert_eq!(directory.asked(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_does_not_leave_the_others_waiting() {
+        let (directory, resolver, _, did) = start();
+        let gone = tokio::time::timeout(Duration::from_millis(1), resolver.resolve(&did)).await;
+        assert!(gone.is_err());
+        assert!(resolver.resolve(&did).await.is_ok());
+        assert_eq!(directory.asked(), 2);
+    }
+}

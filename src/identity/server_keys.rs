@@ -1,0 +1,194 @@
+//! The server's own keys and the document that publishes them. Invariants: a key file that anybody else may read is
+//! not used, and the peer key is never the checkpoint key.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use secrecy::zeroize::Zeroizing;
+use serde_json::{Value, json};
+
+use super::keys::{Curve, PublicKey};
+use super::signing::SigningKey;
+use super::statement::{is_server_curve, key_tag};
+use crate::types::Did;
+
+const PEER_FILE: &str = "peer.key";
+const CHECKPOINT_FILE: &str = "checkpoint.key";
+/// Bytes of the longest key file that is read.
+const MAX_FILE_BYTES: u64 = 256;
+
+/// `peer` signs requests, `checkpoint` signs statements.
+#[derive(Debug)]
+pub struct ServerKeys {
+    pub peer: SigningKey,
+    pub checkpoint: SigningKey,
+}
+
+/// Why there are no keys. Names the file, never its contents.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    #[error("cannot open {}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{} may be read by others (mode {mode:04o}): make it 0600", path.display())]
+    Permissions { path: PathBuf, mode: u32 },
+    #[error("{} holds no Ed25519 or P-256 secret key in Multikey form", path.display())]
+    Malformed { path: PathBuf },
+    #[error("{PEER_FILE} and {CHECKPOINT_FILE} hold the same key")]
+    SameKey,
+}
+
+impl ServerKeys {
+    /// Reads `peer.key` and `checkpoint.key` from `dir` (`KEYS_DIR`): one line each, `secretKeyMultibase`, mode 0600
+    /// or 0400.
+    pub fn load(dir: &Path) -> Result<Self, KeysError> {
+        let keys = Self { peer: read(&dir.join(PEER_FILE))?, checkpoint: read(&dir.join(CHECKPOINT_FILE))? };
+        if keys.peer.public().raw() == keys.checkpoint.public().raw() {
+            return Err(KeysError::SameKey);
+        }
+        Ok(keys)
+    }
+
+    /// Makes two Ed25519 keys and writes them to `dir`. Never overwrites a file.
+    pub fn generate(dir: &Path) -> Result<Self, KeysError> {
+        let io = |source| KeysError::Io { path: dir.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
+        let keys =
+            Self { peer: SigningKey::generate(Curve::Ed25519), checkpoint: SigningKey::generate(Curve::Ed25519) };
+        write(&dir.join(PEER_FILE), &keys.peer)?;
+        write(&dir.join(CHECKPOINT_FILE), &keys.checkpoint)?;
+        // The names are as durable as the keys: what was signed with them outlives a crash.
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+        Ok(keys)
+    }
+
+    /// `#peer-<tag>`.
+    pub fn peer_id(&self) -> String {
+        id("peer", &self.peer.public())
+    }
+
+    /// `#checkpoint-<tag>`.
+    pub fn checkpoint_id(&self) -> String {
+        id("checkpoint", &self.checkpoint.public())
+    }
+}
+
+fn id(usage: &str, key: &PublicKey) -> String {
+    format!("#{usage}-{}", key_tag(key))
+}
+
+/// The server's `/.well-known/did.json` (FEDERATION sections 1 and 2). `endpoint` is `https://<host>`, without a path.
+pub fn server_document(service_did: &Did, endpoint: &str, keys: &ServerKeys) -> Value {
+    let method = |id: String, key: &SigningKey| {
+        json!({
+            "id": format!("{service_did}{id}"),
+            "type": "Multikey",
+            "controller": service_did,
+            "publicKeyMultibase": key.public().multikey(),
+        })
+    };
+    json!({
+        "@context": ["https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"],
+        "id": service_did,
+        "verificationMethod": [method(keys.peer_id(), &keys.peer), method(keys.checkpoint_id(), &keys.checkpoint)],
+        "service": [{ "id": "#atproto_mls", "type": "AtprotoMlsService", "serviceEndpoint": endpoint }],
+    })
+}
+
+fn read(path: &Path) -> Result<SigningKey, KeysError> {
+    let io = |source| KeysError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    // Of the open file, so that it is the one that is read.
+    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o7777;
+    if mode & 0o177 != 0 {
+        return Err(KeysError::Permissions { path: path.to_owned(), mode });
+    }
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(MAX_FILE_BYTES).unwrap_or_default()));
+    let malformed = || KeysError::Malformed { path: path.to_owned() };
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(|_| malformed())?;
+    let key = SigningKey::from_secret_multibase(text.trim()).map_err(|_| malformed())?;
+    if is_server_curve(key.curve()) { Ok(key) } else { Err(malformed()) }
+}
+
+fn write(path: &Path, key: &SigningKey) -> Result<(), KeysError> {
+    let io = |source| KeysError::Io { path: path.to_owned(), source };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+    file.write_all(key.secret_multibase().as_bytes()).map_err(io)?;
+    file.write_all(b"\n").map_err(io)?;
+    file.sync_all().map_err(io)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::{KeysError, ServerKeys, server_document};
+    use crate::identity::document::DidDocument;
+    use crate::identity::keys::Curve;
+    use crate::identity::signing::SigningKey;
+    use crate::types::Did;
+
+    fn chmod(path: &std::path::Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn keys_survive_a_restart_and_are_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys_dir = dir.path().join("keys");
+        assert!(matches!(ServerKeys::load(&keys_dir), Err(KeysError::Io { .. })));
+        let made = ServerKeys::generate(&keys_dir).unwrap();
+        let loaded = ServerKeys::load(&keys_dir).unwrap();
+        assert_eq!((made.peer_id(), made.checkpoint_id()), (loaded.peer_id(), loaded.checkpoint_id()));
+        assert!(matches!(ServerKeys::generate(&keys_dir), Err(KeysError::Io { .. })));
+        assert_eq!(ServerKeys::load(&keys_dir).unwrap().peer_id(), made.peer_id());
+    }
+
+    #[test]
+    fn a_key_file_that_others_may_read_is_refused_with_its_name_and_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        ServerKeys::generate(dir.path()).unwrap();
+        let file = dir.path().join("checkpoint.key");
+        for mode in [0o644, 0o640, 0o604, 0o660, 0o700, 0o602] {
+            chmod(&file, mode);
+            let message = ServerKeys::load(dir.path()).unwrap_err().to_string();
+            assert!(message.contains("checkpoint.key") && message.contains(&format!("{mode:04o}")), "{message}");
+        }
+        for mode in [0o600, 0o400] {
+            chmod(&file, mode);
+            assert!(ServerKeys::load(dir.path()).is_ok(), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_server_key_and_the_same_key_twice_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        ServerKeys::generate(dir.path()).unwrap();
+        let file = dir.path().join("peer.key");
+        let k256 = SigningKey::generate(Curve::K256).secret_multibase();
+        for text in ["", "secret", k256.as_str(), &"z".repeat(1000)] {
+            std::fs::write(&file, text).unwrap();
+            let error = ServerKeys::load(dir.path()).unwrap_err();
+            assert!(matches!(error, KeysError::Malformed { .. }));
+            assert!(text.is_empty() || !error.to_string().contains(text));
+        }
+        std::fs::copy(dir.path().join("checkpoint.key"), &file).unwrap();
+        assert!(matches!(ServerKeys::load(dir.path()), Err(KeysError::SameKey)));
+    }
+
+    #[test]
+    fn the_own_document_is_one_that_a_peer_can_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = ServerKeys::generate(dir.path()).unwrap();
+        let did = Did::parse("did:web:a.example").unwrap();
+        let json = server_document(&did, "https://a.example", &keys).to_string();
+        let document = DidDocument::parse(&did, json.as_bytes()).unwrap();
+        assert_eq!(document.key(&keys.peer_id()), Some(&keys.peer.public()));
+        assert_eq!(document.key(&keys.checkpoint_id()), Some(&keys.checkpoint.public()));
+        let service = document.services("#atproto_mls").collect::<Vec<_>>();
+        assert_eq!(service.len(), 1);
+        assert_eq!(service[0].kind.as_deref(), Some("AtprotoMlsService"));
+        assert_eq!(service[0].endpoint.as_deref(), Some("https://a.example"));
+    }
+}

@@ -1,0 +1,248 @@
+//! What every token must say, whoever signed it. Invariant: [`judge`] looks at claims only; nothing in its result is
+//! proven before a signature is.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+use super::jws::{Header, Jws};
+use super::keys::Curve;
+use super::replay::{ReplayUnavailable, Sighting};
+use super::resolver::ResolveError;
+use crate::types::{DeviceId, Did, Hash};
+
+/// Seconds that two clocks may differ.
+pub const SKEW_S: i64 = 30;
+/// Seconds that `exp` may lie ahead.
+pub const MAX_LIFETIME_S: i64 = 3600;
+/// Characters of a `jti`.
+const MAX_JTI_CHARS: usize = 128;
+
+/// The `typ` of a token that a device signed itself.
+pub const DEVICE_TYP: &str = "rookery-device+jwt";
+
+/// Which of the two verifiers judges a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// Minted by an account's PDS, signed with the account's `#atproto` key.
+    Service,
+    /// Minted and signed by a device.
+    Device,
+}
+
+/// Why a token is refused. Its [`name`](Self::name) is what the client sees; the texts are safe to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenRefused {
+    #[error("this method needs a token")]
+    MissingJwt,
+    #[error("the token is not a well-formed JWT")]
+    BadJwt,
+    #[error("this type of token is not accepted")]
+    BadJwtType,
+    #[error("the token's alg is not accepted, or is not its key's")]
+    BadJwtAlgorithm,
+    #[error("the token has expired")]
+    JwtExpired,
+    #[error("the token is not valid yet")]
+    JwtNotYetValid,
+    #[error("the token's exp is more than an hour ahead")]
+    JwtTooLong,
+    #[error("the token is for another service")]
+    BadJwtAudience,
+    #[error("the token is for another method")]
+    BadJwtLexiconMethod,
+    #[error("the token's iss is not a bare DID")]
+    BadJwtIss,
+    #[error("the token's sub is not its iss")]
+    BadJwtSubject,
+    #[error("the token needs a jti of 1 to 128 characters")]
+    BadJwtId,
+    #[error("the token's kid is not a device id")]
+    BadJwtKeyId,
+    #[error("the token's signature does not hold")]
+    BadJwtSignature,
+    #[error("the token is for another request body")]
+    BadJwtBodyHash,
+    #[error("the token was used before")]
+    ReplayedToken,
+    #[error("the token was issued before this server lost its memory; a new one will do")]
+    JwtTooOld,
+    #[error("the token's issuer has no DID document that can be used")]
+    UnknownDid,
+    #[error("the issuer's DID document cannot be fetched now")]
+    DidUnresolvable,
+    #[error("this server does not know the device")]
+    DeviceUnknown,
+    #[error("the device was revoked")]
+    DeviceRevoked,
+    #[error("tokens cannot be checked now")]
+    ReplayUnavailable,
+}
+
+impl TokenRefused {
+    /// The error name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MissingJwt => "AuthenticationRequired",
+            Self::BadJwt => "BadJwt",
+            Self::BadJwtType => "BadJwtType",
+            Self::BadJwtAlgorithm => "BadJwtAlgorithm",
+            Self::JwtExpired => "JwtExpired",
+            Self::JwtNotYetValid => "JwtNotYetValid",
+            Self::JwtTooLong => "JwtTooLong",
+            Self::BadJwtAudience => "BadJwtAudience",
+            Self::BadJwtLexiconMethod => "BadJwtLexiconMethod",
+            Self::BadJwtIss => "BadJwtIss",
+            Self::BadJwtSubject => "BadJwtSubject",
+            Self::BadJwtId => "BadJwtId",
+            Self::BadJwtKeyId => "BadJwtKeyId",
+            Self::BadJwtSignature => "BadJwtSignature",
+            Self::BadJwtBodyHash => "BadJwtBodyHash",
+            Self::ReplayedToken => "ReplayedToken",
+            Self::JwtTooOld => "JwtTooOld",
+            Self::UnknownDid => "UnknownDid",
+            Self::DidUnresolvable => "DidUnresolvable",
+            Self::DeviceUnknown => "DeviceUnknown",
+            Self::DeviceRevoked => "DeviceRevoked",
+            Self::ReplayUnavailable => "ServiceUnavailable",
+        }
+    }
+
+    /// 401; 503 where the token may be good and only we cannot tell.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::DidUnresolvable | Self::ReplayUnavailable => 503,
+            _ => 401,
+        }
+    }
+}
+
+impl From<ResolveError> for TokenRefused {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Unreachable(_) => Self::DidUnresolvable,
+            ResolveError::NotFound | ResolveError::Unsupported(_) | ResolveError::Invalid(_) => Self::UnknownDid,
+        }
+    }
+}
+
+impl From<ReplayUnavailable> for TokenRefused {
+    fn from(_: ReplayUnavailable) -> Self {
+        Self::ReplayUnavailable
+    }
+}
+
+impl Sighting {
+    pub(super) fn into_result(self) -> Result<(), TokenRefused> {
+        match self {
+            Self::First => Ok(()),
+            Self::Repeated => Err(TokenRefused::ReplayedToken),
+            Self::Forgotten => Err(TokenRefused::JwtTooOld),
+        }
+    }
+}
+
+/// What a token says. Proven if it came out of a verifier.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// The account that calls.
+    pub iss: Did,
+    pub aud: String,
+    /// The NSID of the method.
+    pub lxm: String,
+    /// Unix seconds.
+    pub exp: i64,
+    /// Unix seconds.
+    pub iat: Option<i64>,
+    pub jti: String,
+    /// base64url SHA-256 of the request body.
+    pub body_hash: Option<String>,
+    /// The device that signed; None for a service token.
+    pub kid: Option<DeviceId>,
+}
+
+impl Claims {
+    /// Device proof through a PDS: the token must be bound to exactly these body bytes.
+    pub fn check_body(&self, body: &[u8]) -> Result<(), TokenRefused> {
+        let bound = self.body_hash.as_deref() == Some(body_hash(body).as_str());
+        if bound { Ok(()) } else { Err(TokenRefused::BadJwtBodyHash) }
+    }
+}
+
+impl std::fmt::Debug for Claims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Claims({})", self.lxm)
+    }
+}
+
+/// The claim `bodyHash`: base64url SHA-256 of the body bytes.
+pub fn body_hash(body: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(Hash::of(body).as_slice())
+}
+
+/// Parses a token and says who judges it, by `typ` and `alg` alone.
+pub(super) fn parse(token: &str) -> Result<(TokenKind, Curve, Jws), TokenRefused> {
+    if token.is_empty() {
+        return Err(TokenRefused::MissingJwt);
+    }
+    let jws = Jws::parse(token).map_err(|_| TokenRefused::BadJwt)?;
+    let kind = kind_of(&jws.header)?;
+    let curve = Curve::from_alg(&jws.header.alg).ok_or(TokenRefused::BadJwtAlgorithm)?;
+    // AT Protocol accounts have no Ed25519 keys.
+    if kind == TokenKind::Service && curve == Curve::Ed25519 {
+        return Err(TokenRefused::BadJwtAlgorithm);
+    }
+    Ok((kind, curve, jws))
+}
+
+/// Media types are compared without regard to case (RFC 7515 section 4.1.9).
+fn kind_of(header: &Header) -> Result<TokenKind, TokenRefused> {
+    match header.typ.as_deref() {
+        None => Ok(TokenKind::Service),
+        Some(typ) if typ.eq_ignore_ascii_case("JWT") => Ok(TokenKind::Service),
+        Some(typ) if typ.eq_ignore_ascii_case(DEVICE_TYP) => Ok(TokenKind::Device),
+        Some(_) => Err(TokenRefused::BadJwtType),
+    }
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    iss: Option<String>,
+    sub: Option<String>,
+    aud: Option<String>,
+    lxm: Option<String>,
+    exp: i64,
+    iat: Option<i64>,
+    nbf: Option<i64>,
+    jti: Option<String>,
+    #[serde(rename = "bodyHash")]
+    body_hash: Option<String>,
+}
+
+/// Judges everything that a token says about itself.
+pub(super) fn judge(payload: &[u8], audiences: &[String], nsid: &str, now_s: i64) -> Result<Claims, TokenRefused> {
+    let payload: Payload = serde_json::from_slice(payload).map_err(|_| TokenRefused::BadJwt)?;
+
+    if payload.exp < now_s - SKEW_S {
+        return Err(TokenRefused::JwtExpired);
+    }
+    if payload.exp > now_s + MAX_LIFETIME_S + SKEW_S {
+        return Err(TokenRefused::JwtTooLong);
+    }
+    if [payload.iat, payload.nbf].into_iter().flatten().any(|from| from > now_s + SKEW_S) {
+        return Err(TokenRefused::JwtNotYetValid);
+    }
+    if [payload.iat, payload.nbf].into_iter().flatten().any(|from| from < 0 || from > payload.exp) {
+        return Err(TokenRefused::BadJwt);
+    }
+
+    let aud = payload.aud.filter(|aud| audiences.contains(aud)).ok_or(TokenRefused::BadJwtAudience)?;
+    let lxm = payload.lxm.filter(|lxm| lxm == nsid).ok_or(TokenRefused::BadJwtLexiconMethod)?;
+    let iss = payload.iss.and_then(|iss| Did::parse(&iss).ok()).ok_or(TokenRefused::BadJwtIss)?;
+    if payload.sub.is_some_and(|sub| sub != iss.as_str()) {
+        return Err(TokenRefused::BadJwtSubject);
+    }
+    let jti = payload.jti.filter(|jti| (1..=MAX_JTI_CHARS).contains(&jti.chars().count()));
+    let jti = jti.ok_or(TokenRefused::BadJwtId)?;
+    Ok(Claims { iss, aud, lxm, exp: payload.exp, iat: payload.iat, jti, body_hash: payload.body_hash, kid: None })
+}

@@ -1,0 +1,111 @@
+//! Turns a token into a proven caller. Invariants: exactly one verifier judges a token, chosen by `typ` and `alg`; and
+//! replay memory is asked last, once the signature holds, so that a forgery uses up nobody's jti.
+
+use std::sync::Arc;
+
+use super::jws::Jws;
+use super::keys::{Curve, PublicKey};
+use super::replay::{ReplayMemory, Seen};
+use super::resolver::Resolver;
+use super::token::{Claims, TokenKind, TokenRefused, judge, parse};
+use crate::types::{Clock, DeviceId, Did};
+
+/// Judges service and device tokens for one server.
+pub struct Verifier {
+    audiences: Vec<String>,
+    resolver: Arc<Resolver>,
+    replay: ReplayMemory,
+    clock: Clock,
+}
+
+/// A device token whose claims hold and whose signature nobody has looked at.
+///
+/// The caller finds the key of `device` of `did`, and hands both to [`Verifier::device`].
+pub struct UnverifiedDeviceToken {
+    curve: Curve,
+    device: DeviceId,
+    jws: Jws,
+    claims: Claims,
+}
+
+impl UnverifiedDeviceToken {
+    /// Whose device it claims to be.
+    pub fn did(&self) -> &Did {
+        &self.claims.iss
+    }
+
+    pub fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    /// The curve of the key that signed, by `alg`: a new device's 33-byte key does not say by itself.
+    pub fn curve(&self) -> Curve {
+        self.curve
+    }
+}
+
+impl Verifier {
+    /// `audiences`: the service DID, and the DID with `#atproto_mls`. Compared as text.
+    pub fn new(audiences: Vec<String>, resolver: Arc<Resolver>, replay: ReplayMemory, clock: Clock) -> Self {
+        Self { audiences, resolver, replay, clock }
+    }
+
+    /// Who judges this token.
+    pub fn kind(token: &str) -> Result<TokenKind, TokenRefused> {
+        parse(token).map(|(kind, ..)| kind)
+    }
+
+    /// A service token for `nsid`, signed with the issuer's `#atproto` key.
+    pub async fn service(&self, token: &str, nsid: &str) -> Result<Claims, TokenRefused> {
+        let (TokenKind::Service, curve, jws) = parse(token)? else { return Err(TokenRefused::BadJwtType) };
+        let claims = judge(&jws.payload, &self.audiences, nsid, self.clock.now_seconds())?;
+
+        let known = self.resolver.resolve(&claims.iss).await?;
+        if let Err(refused) = holds(&jws, curve, known.atproto_key.as_ref()) {
+            // The account may have changed its key since. Once, and only if there is a new one.
+            let renewed = self.resolver.refresh(&claims.iss).await?;
+            if renewed.atproto_key == known.atproto_key {
+                return Err(refused);
+            }
+            holds(&jws, curve, renewed.atproto_key.as_ref())?;
+        }
+        self.once(claims).await
+    }
+
+    /// First half of judging a device token: everything but the signature.
+    pub fn read_device(&self, token: &str, nsid: &str) -> Result<UnverifiedDeviceToken, TokenRefused> {
+        let (TokenKind::Device, curve, jws) = parse(token)? else { return Err(TokenRefused::BadJwtType) };
+        let mut claims = judge(&jws.payload, &self.audiences, nsid, self.clock.now_seconds())?;
+        let kid = jws.header.kid.as_deref().unwrap_or_default();
+        let device = DeviceId::parse(kid).map_err(|_| TokenRefused::BadJwtKeyId)?;
+        claims.kid = Some(device.clone());
+        Ok(UnverifiedDeviceToken { curve, device, jws, claims })
+    }
+
+    /// Second half: `key` is the one registered for the device (or, when registering, the new one).
+    pub async fn device(&self, token: UnverifiedDeviceToken, key: &PublicKey) -> Result<Claims, TokenRefused> {
+        // One key is one device: a device's name cannot go with another's key.
+        if key.device_id() != token.device {
+            return Err(TokenRefused::BadJwtKeyId);
+        }
+        holds(&token.jws, token.curve, Some(key))?;
+        self.once(token.claims).await
+    }
+
+    async fn once(&self, claims: Claims) -> Result<Claims, TokenRefused> {
+        let seen = Seen { iss: &claims.iss, jti: &claims.jti, iat_s: claims.iat, exp_s: claims.exp };
+        self.replay.remember(seen).await?.into_result()?;
+        Ok(claims)
+    }
+}
+
+fn holds(jws: &Jws, curve: Curve, key: Option<&PublicKey>) -> Result<(), TokenRefused> {
+    let key = key.ok_or(TokenRefused::BadJwtSignature)?;
+    if key.curve() != curve {
+        return Err(TokenRefused::BadJwtAlgorithm);
+    }
+    jws.verify(key).map_err(|_| TokenRefused::BadJwtSignature)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! A commit is taken only if what it declares is what its GroupInfo's tree shows, leaf by leaf.
+//!
+//! In an opaque conversation the commit itself is ciphertext, so the roster is read from the tree of the epoch that the
+//! commit makes, signed by the committer. A committer can sign a tree that the commit does not make; then every member
+//! that processes the commit sees another tree than we do, and reports it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::refusals::{invalid_group_info, membership};
+use super::{framing, group_info, identity, welcome};
+use crate::types::{Detail, DeviceId, Did, Epoch, Refusal};
+
+/// A leaf and whose it is. The device key is the leaf's signature key: that is how tree and roster are matched.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredLeaf {
+    pub account: Did,
+    pub device: DeviceId,
+    /// 32 bytes, Ed25519.
+    pub signature_key: Vec<u8>,
+}
+
+/// The group before the commit, as the server has it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub group_id: Vec<u8>,
+    pub cipher_suite: u16,
+    pub epoch: Epoch,
+    pub leaves: Vec<StoredLeaf>,
+}
+
+/// What the caller says the commit does; `account` and `device` are proven, the key is the registered one.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    pub committer: StoredLeaf,
+    pub adds: Vec<DeclaredAdd>,
+    pub removes: Vec<(Did, DeviceId)>,
+}
+
+/// One device that the commit adds, by a key package that was claimed for this conversation.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DeclaredAdd {
+    pub account: Did,
+    pub device: DeviceId,
+    /// The key package reference (RFC 9420 section 5.2).
+    pub reference: Vec<u8>,
+    pub signature_key: Vec<u8>,
+}
+
+impl std::fmt::Debug for StoredLeaf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StoredLeaf({})", self.device)
+    }
+}
+
+impl std::fmt::Debug for DeclaredAdd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DeclaredAdd({})", self.device)
+    }
+}
+
+/// Proof that a commit was judged against one state of its group. Only [`judge`] makes one.
+///
+/// It is good for a group at [`left`](Self::left): compare again once the row is locked.
+pub struct VerifiedCommit {
+    group_id: Vec<u8>,
+    left: Epoch,
+    commit: Vec<u8>,
+    group_info: Vec<u8>,
+    welcome: Option<Vec<u8>>,
+    adds: Vec<DeclaredAdd>,
+    removes: Vec<(Did, DeviceId)>,
+    leaves: Vec<StoredLeaf>,
+}
+
+impl VerifiedCommit {
+    pub fn group_id(&self) -> &[u8] {
+        &self.group_id
+    }
+
+    /// The epoch that the commit leaves: the `epoch` of its entry.
+    pub fn left(&self) -> Epoch {
+        self.left
+    }
+
+    /// The epoch that the commit makes.
+    pub fn epoch(&self) -> Epoch {
+        self.left.next()
+    }
+
+    pub fn commit(&self) -> &[u8] {
+        &self.commit
+    }
+
+    /// Of the new epoch, with its tree.
+    pub fn group_info(&self) -> &[u8] {
+        &self.group_info
+    }
+
+    /// Present if and only if the commit adds somebody.
+    pub fn welcome(&self) -> Option<&[u8]> {
+        self.welcome.as_deref()
+    }
+
+    pub fn adds(&self) -> &[DeclaredAdd] {
+        &self.adds
+    }
+
+    pub fn removes(&self) -> &[(Did, DeviceId)] {
+        &self.removes
+    }
+
+    /// The roster of the new epoch, from left to right in its tree.
+    pub fn leaves(&self) -> &[StoredLeaf] {
+        &self.leaves
+    }
+}
+
+impl std::fmt::Debug for VerifiedCommit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (adds, removes) = (self.adds.len(), self.removes.len());
+        write!(f, "VerifiedCommit(epoch {}, {adds} adds, {removes} removes)", self.epoch())
+    }
+}
+
+/// Judges a commit of an opaque conversation, in this order:
+/// its header (`MalformedMessage`, `WrongWireFormat`, `NotACommit`, `GroupIdMismatch`, `StaleEpoch`, `FutureEpoch`),
+/// the GroupInfo (`MalformedMessage`, `InvalidGroupInfo`), the roster (`DuplicateMember`, `MembershipMismatch`,
+/// `CredentialMismatch`), the Welcome (`WelcomeMismatch`, `MalformedMessage`).
+///
+/// Whether the references were claimed for this conversation, and who may add and remove whom, is for the caller.
+pub fn judge(
+    stored: &Stored,
+    commit: &[u8],
+    group_info: &[u8],
+    welcome: Option<&[u8]>,
+    declared: &Declared,
+) -> Result<VerifiedCommit, Refusal> {
+    header(stored, commit)?;
+    let claim = group_info::Claim::parse(group_info).map_err(no_suite_of_its_own)?;
+    fits(stored, declared, &claim.view)?;
+    let expected = expected_roster(stored, declared)?;
+    let view = claim.verify()?;
+    let leaves = roster(&view, &expected, declared)?;
+    welcomed(stored, welcome, declared)?;
+    Ok(VerifiedCommit {
+        group_id: stored.group_id.clone(),
+        left: stored.epoch,
+        commit: commit.to_vec(),
+        group_info: group_info.to_vec(),
+        welcome: welcome.map(<[u8]>::to_vec),
+        adds: declared.adds.clone(),
+        removes: declared.removes.clone(),
+        leaves,
+    })
+}
+
+fn header(stored: &Stored, commit: &[u8]) -> Result<(), Refusal> {
+    let framing = framing::opaque_commit(commit)?;
+    if framing.group_id != stored.group_id {
+        return Err(Refusal::new("GroupIdMismatch", "the commit is for another group"));
+    }
+    let at = |name, words: &str| {
+        let detail = Detail::new(format!("the commit is for epoch {}, {words} {}", framing.epoch, stored.epoch));
+        Err(Refusal::new(name, detail.with("currentEpoch", stored.epoch.0)))
+    };
+    match framing.epoch.cmp(&stored.epoch) {
+        std::cmp::Ordering::Less => at("StaleEpoch", "and another one won it: the group is at epoch"),
+        std::cmp::Ordering::Greater => at("FutureEpoch", "but the group is only at epoch"),
+        std::cmp::Ordering::Equal => Ok(()),
+    }
+}
+
+/// A group never changes its suite, so here one that we do not serve is one among other mistakes.
+fn no_suite_of_its_own(refusal: Refusal) -> Refusal {
+    if refusal.name == "UnsupportedCipherSuite" {
+        invalid_group_info("its cipher suite is not the group's")
+    } else {
+        refusal
+    }
+}
+
+/// What can be said about the GroupInfo before its signatures are verified.
+fn fits(stored: &Stored, declared: &Declared, view: &group_info::GroupView) -> Result<(), Refusal> {
+    if view.group_id != stored.group_id {
+        return Err(invalid_group_info("it is of another group"));
+    }
+    if view.epoch != stored.epoch.next() {
+        return Err(invalid_group_info("it is not of the epoch that the commit makes"));
+    }
+    if view.cipher_suite != stored.cipher_suite {
+        return Err(invalid_group_info("its cipher suite is not the group's"));
+    }
+    let mut keys = HashSet::new();
+    if !view.leaves.iter().all(|leaf| keys.insert(&leaf.signature_key)) {
+        return Err(duplicate("two leaves of the new tree have the same signature key"));
+    }
+    let signer = view.leaf(view.signer).ok_or_else(|| invalid_group_info("its signer has no leaf"))?;
+    if signer.signature_key != declared.committer.signature_key {
+        return Err(invalid_group_info("it is not signed by the committer's leaf"));
+    }
+    Ok(())
+}
+
+/// The leaves that the new tree must have, by signature key: those stored, less the removes, plus the adds.
+///
+/// A device that is removed and added again (its client lost the group) keeps its key, and so its place in this map.
+fn expected_roster<'a>(stored: &'a Stored, declared: &Declared) -> Result<HashMap<Vec<u8>, StoredLeaf>, Refusal> {
+    let key = |leaf: &'a StoredLeaf| (leaf.signature_key.clone(), leaf.clone());
+    let mut expected: HashMap<_, _> = stored.leaves.iter().map(key).collect();
+    if expected.get(&declared.committer.signature_key) != Some(&declared.committer) {
+        return Err(membership("the committer has no leaf in this group"));
+    }
+    for (account, device) in &declared.removes {
+        if *device == declared.committer.device {
+            return Err(membership("a commit cannot remove its own committer"));
+        }
+        let of = |leaf: &StoredLeaf| leaf.account == *account && leaf.device == *device;
+        let gone: Vec<_> = expected.extract_if(|_, leaf| of(leaf)).collect();
+        if gone.len() != 1 {
+            return Err(membership("a declared remove is not a leaf of this group"));
+        }
+    }
+    for add in &declared.adds {
+        let DeclaredAdd { account, device, signature_key, .. } = add.clone();
+        if expected.values().any(|leaf| leaf.device == device) {
+            return Err(duplicate("a declared add is already a member, or is declared twice"));
+        }
+        let leaf = StoredLeaf { account, device, signature_key: signature_key.clone() };
+        if expected.insert(signature_key, leaf).is_some() {
+            return Err(duplicate("a declared add has the signature key of another member"));
+        }
+    }
+    Ok(expected)
+}
+
+fn roster(
+    view: &group_info::GroupView,
+    expected: &HashMap<Vec<u8>, StoredLeaf>,
+    declared: &Declared,
+) -> Result<Vec<StoredLeaf>, Refusal> {
+    let added: HashSet<_> = declared.adds.iter().map(|add| add.signature_key.as_slice()).collect();
+    let mut leaves = Vec::with_capacity(view.leaves.len());
+    for leaf in &view.leaves {
+        let Some(member) = expected.get(&leaf.signature_key) else {
+            return Err(membership("the new tree has a leaf that is no member and no declared add"));
+        };
+        if !identity::names(&leaf.identity, &member.account, &member.device) {
+            let detail = Detail::new("a leaf's identity is not its account, or not its account and device");
+            return Err(Refusal::new("CredentialMismatch", detail.with("device", member.device.as_str())));
+        }
+        if added.contains(leaf.signature_key.as_slice()) {
+            if !leaf.fresh {
+                return Err(membership("a declared add is not new in the new tree"));
+            }
+            if leaf.stale {
+                return Err(invalid_group_info("an added leaf is outside of its key package's lifetime"));
+            }
+        }
+        leaves.push(member.clone());
+    }
+    // Every leaf is expected and no two are the same, so that equal counts mean equal sets.
+    if leaves.len() != expected.len() {
+        return Err(membership("the new tree lacks a member that is no declared remove, or a declared add"));
+    }
+    Ok(leaves)
+}
+
+fn welcomed(stored: &Stored, welcome: Option<&[u8]>, declared: &Declared) -> Result<(), Refusal> {
+    let mismatch = |why: &str| Err(Refusal::new("WelcomeMismatch", why));
+    let bytes = match (welcome, declared.adds.is_empty()) {
+        (Some(bytes), false) => bytes,
+        (None, true) => return Ok(()),
+        (Some(_), true) => return mismatch("there is a Welcome, but nobody is added"),
+        (None, false) => return mismatch("somebody is added, but there is no Welcome"),
+    };
+    let outside = welcome::read(bytes)?;
+    if outside.cipher_suite != stored.cipher_suite {
+        return mismatch("the Welcome's cipher suite is not the group's");
+    }
+    let declared_references: HashSet<_> = declared.adds.iter().map(|add| &add.reference).collect();
+    let references: HashSet<_> = outside.references.iter().collect();
+    if false {
+        return mismatch("two new members have the same key package reference");
+    }
+    if references != declared_references {
+        return mismatch("the Welcome is not for exactly the declared adds");
+    }
+    Ok(())
+}
+
+fn duplicate(why: &'static str) -> Refusal {
+    Refusal::new("DuplicateMember", why)
+}
+
+#[cfg(test)]
+mod tests;

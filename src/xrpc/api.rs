@@ -1,0 +1,165 @@
+//! The list of methods, each with its access rule, and the way of a request through them.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, any, get, post};
+use http::header;
+
+use super::observe::Known;
+use super::{Call, Caller, Failure, Fault, Services, limits, method};
+use crate::lexicon::{Kind, Method};
+use crate::types::Hash;
+
+/// A method as mounted: what the access matrix and the tests walk over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub nsid: &'static str,
+    pub kind: Kind,
+    /// Who may call.
+    pub caller: &'static str,
+}
+
+/// Methods to be mounted. Each group of `api` gives one; the server merges them.
+#[derive(Default)]
+pub struct Api {
+    routes: Vec<(Rule, MethodRouter<Services>)>,
+}
+
+/// An async function `(&Services, Caller, Call<Method>) -> Result<Output, Failure<Error>>`.
+pub trait Handler<'a, M: Method, C>: Send + Sync {
+    type Answer: Future<Output = Result<M::Output, Failure<M::Error>>> + Send + 'a;
+
+    fn answer(&self, cx: &'a Services, caller: C, call: Call<M>) -> Self::Answer;
+}
+
+impl<'a, M, C, F, Fut> Handler<'a, M, C> for F
+where
+    M: Method,
+    F: Fn(&'a Services, C, Call<M>) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<M::Output, Failure<M::Error>>> + Send + 'a,
+{
+    type Answer = Fut;
+
+    fn answer(&self, cx: &'a Services, caller: C, call: Call<M>) -> Fut {
+        self(cx, caller, call)
+    }
+}
+
+impl Api {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Mounts a query or a procedure.
+    pub fn method<M, C, H>(self, handler: H) -> Self
+    where
+        M: Method,
+        C: Caller + 'static,
+        H: for<'a> Handler<'a, M, C> + Clone + 'static,
+    {
+        let route = move |State(cx): State<Services>, request: Request| {
+            let handler = handler.clone();
+            async move { answer::<M, C, H>(&cx, &handler, request).await }
+        };
+        let routes = match M::KIND {
+            Kind::Procedure => post(route),
+            // axum answers HEAD like GET, without the body.
+            Kind::Query | Kind::Subscription => get(route),
+        };
+        self.route::<M>(C::RULE, routes)
+    }
+
+    pub(super) fn route<M: Method>(mut self, caller: &'static str, routes: MethodRouter<Services>) -> Self {
+        let wrong_verb = match M::KIND {
+            Kind::Procedure => "Incorrect HTTP method, expected POST",
+            Kind::Query | Kind::Subscription => "Incorrect HTTP method, expected GET",
+        };
+        let routes = routes.fallback(move || async move { Fault::InvalidRequest(wrong_verb.to_owned()) });
+        self.routes.push((Rule { nsid: M::NSID, kind: M::KIND, caller }, routes));
+        self
+    }
+
+    pub fn merge(mut self, other: Self) -> Self {
+        self.routes.extend(other.routes);
+        self
+    }
+
+    /// Every mounted method with its rule.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.routes.iter().map(|(rule, _)| *rule).collect()
+    }
+
+    pub fn router(self) -> Router<Services> {
+        self.routes
+            .into_iter()
+            .fold(Router::new(), |router, (rule, routes)| router.route(&format!("/xrpc/{}", rule.nsid), routes))
+            .route("/xrpc/{*path}", any(unknown))
+            .route("/xrpc/", any(unknown))
+    }
+}
+
+/// An NSID that is not mounted: 501. Anything else below `/xrpc/`: 400.
+async fn unknown(request: Request) -> Fault {
+    let path = request.uri().path().trim_start_matches("/xrpc/").trim_end_matches('/');
+    match atrium_api::types::string::Nsid::new(path.to_owned()) {
+        Ok(_) => Fault::MethodNotImplemented,
+        Err(_) => Fault::InvalidRequest("invalid xrpc path".to_owned()),
+    }
+}
+
+/// Outside of `/xrpc/`.
+pub async fn fallback() -> Response {
+    let body = serde_json::json!({ "error": "NotFound", "message": "nothing is here; methods are below /xrpc/" });
+    (http::StatusCode::NOT_FOUND, axum::Json(body)).into_response()
+}
+
+/// Parameters, then the caller, then the body, then the method.
+async fn answer<M, C, H>(cx: &Services, handler: &H, request: Request) -> Response
+where
+    M: Method,
+    C: Caller,
+    H: for<'a> Handler<'a, M, C>,
+{
+    let (parts, body) = request.into_parts();
+    let proven = async {
+        let params = method::params::<M>(parts.uri.query().unwrap_or_default())?;
+        if M::KIND == Kind::Procedure {
+            method::check_encoding(&parts.headers)?;
+        } else if parts.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+            || parts.headers.contains_key(header::TRANSFER_ENCODING)
+        {
+            return Err(Fault::InvalidRequest("a query takes no body".to_owned()));
+        }
+        let caller = C::prove(cx, &parts.headers, M::NSID).await?;
+        Ok((params, caller))
+    };
+    let (params, caller) = match proven.await {
+        Ok(proven) => proven,
+        Err(fault) => return fault.into_response(),
+    };
+    let known = caller.did().map(|did| Known(cx.redactor.did(did)));
+
+    let outcome = async {
+        let bytes = match M::KIND {
+            Kind::Procedure => method::read_body(body, limits::body_bytes(M::NSID, &cx.config.http.bodies)).await?,
+            Kind::Query | Kind::Subscription => bytes::Bytes::from_static(b"{}"),
+        };
+        let request_hash = Hash::of(&bytes);
+        let input = match M::KIND {
+            Kind::Procedure => method::input::<M>(&bytes)?,
+            Kind::Query | Kind::Subscription => {
+                serde_json::from_slice(&bytes).map_err(Fault::internal)?
+            }
+        };
+        handler.answer(cx, caller, Call { params, input, request_hash }).await
+    };
+    let mut response = match outcome.await {
+        Ok(output) => axum::Json(output).into_response(),
+        Err(failure) => failure.into_response(),
+    };
+    if let Some(known) = known {
+        response.extensions_mut().insert(known);
+    }
+    response
+}

@@ -1,0 +1,231 @@
+//! Every failure has a name. `Named` is the method's own, declared in its lexicon; `Fault` is one closed set for all.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+
+use super::observe::Told;
+use crate::identity::TokenRefused;
+use crate::types::{Detail, Malformed, Named, Refusal};
+use crate::{log, storage};
+
+/// What any method may answer instead of its output.
+#[derive(Debug)]
+pub enum Fault {
+    /// 400: a parameter, the body or a header is not what the lexicon says.
+    InvalidRequest(String),
+    /// 400: a body of another encoding than the lexicon's.
+    UnsupportedEncoding,
+    /// 401, or 503 where only we cannot tell: the caller is not proven, with the name of the rule that it broke.
+    Unauthenticated(TokenRefused),
+    /// 413: more bytes than this method takes.
+    PayloadTooLarge { limit_bytes: usize },
+    /// 501: this server does not do that, by configuration or not yet.
+    NotConfigured(&'static str),
+    /// 501: no such method.
+    MethodNotImplemented,
+    /// 503: a queue is full, the database is away, or the server is stopping. Nothing was done, or it cannot be told:
+    /// repeat with the same `idem`.
+    Unavailable,
+    /// 503: the transaction collided with others, more often than it is tried again. Nothing was written.
+    Collided,
+    /// 504: it took too long. Repeat with the same `idem`.
+    TimedOut,
+    /// 500: our mistake. The cause is logged, not told.
+    Internal(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Seconds after which a client may try again.
+const RETRY_AFTER_S: u32 = 1;
+
+impl Fault {
+    fn told(&self) -> (StatusCode, &'static str, String) {
+        match self {
+            Self::InvalidRequest(why) => (StatusCode::BAD_REQUEST, "InvalidRequest", why.clone()),
+            Self::UnsupportedEncoding => (
+                StatusCode::BAD_REQUEST,
+                "InvalidRequest",
+                "Wrong request encoding: send Content-Type application/json, without Content-Encoding".to_owned(),
+            ),
+            Self::Unauthenticated(refused) => (
+                StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::UNAUTHORIZED),
+                refused.name(),
+                refused.to_string(),
+            ),
+            Self::PayloadTooLarge { limit_bytes } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "PayloadTooLarge",
+                format!("the body may hold {limit_bytes} bytes at most"),
+            ),
+            Self::NotConfigured(what) => {
+                (StatusCode::NOT_IMPLEMENTED, "NotConfigured", format!("this server does not offer {what}"))
+            }
+            Self::MethodNotImplemented => {
+                (StatusCode::NOT_IMPLEMENTED, "MethodNotImplemented", "Method Not Implemented".to_owned())
+            }
+            Self::Unavailable | Self::Collided => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Unavailable",
+                "the server cannot do this now; repeat it with the same idem".to_owned(),
+            ),
+            Self::TimedOut => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "TimedOut",
+                "it took too long, and may have happened; repeat it with the same idem".to_owned(),
+            ),
+            Self::Internal(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Internal Server Error".to_owned())
+            }
+        }
+    }
+
+    /// The name that the client sees.
+    pub fn name(&self) -> &'static str {
+        self.told().1
+    }
+
+    /// The sentence that the client sees.
+    pub fn message(&self) -> String {
+        self.told().2
+    }
+
+    pub fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+/// What a method answers instead of its output.
+#[derive(Debug)]
+pub enum Failure<E> {
+    Named(E),
+    Fault(Fault),
+}
+
+impl<E> From<Fault> for Failure<E> {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// An engine's refusal becomes the method's own error of that name. A name that the lexicon does not declare is our
+/// mistake, and answered as one.
+impl<E: Named> From<Refusal> for Failure<E> {
+    fn from(refusal: Refusal) -> Self {
+        match E::from_name(refusal.name, refusal.detail.clone()) {
+            Some(named) => Self::Named(named),
+            None => Self::Fault(Fault::internal(refusal)),
+        }
+    }
+}
+
+impl<E> From<storage::Error> for Failure<E> {
+    fn from(error: storage::Error) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl<E> From<sqlx::Error> for Failure<E> {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Fault(storage::Error::from(error).into())
+    }
+}
+
+impl<E> From<Malformed> for Failure<E> {
+    fn from(malformed: Malformed) -> Self {
+        Self::Fault(Fault::InvalidRequest(malformed.to_string()))
+    }
+}
+
+impl<E> From<log::chain::NotCanonical> for Failure<E> {
+    fn from(error: log::chain::NotCanonical) -> Self {
+        Self::Fault(Fault::internal(error))
+    }
+}
+
+impl<E: Named> From<log::Error> for Failure<E> {
+    fn from(error: log::Error) -> Self {
+        match error {
+            log::Error::Refused(refusal) => refusal.into(),
+            log::Error::Busy => Self::Fault(Fault::Unavailable),
+            log::Error::Storage(error) => error.into(),
+            error => Self::Fault(Fault::internal(error)),
+        }
+    }
+}
+
+impl From<storage::Error> for Fault {
+    fn from(error: storage::Error) -> Self {
+        match error {
+            storage::Error::Collision(_) => Self::Collided,
+            storage::Error::Unavailable(_) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the database could not be used");
+                Self::Unavailable
+            }
+            error => Self::internal(error),
+        }
+    }
+}
+
+impl From<TokenRefused> for Fault {
+    fn from(refused: TokenRefused) -> Self {
+        Self::Unauthenticated(refused)
+    }
+}
+
+impl<E: Named> Failure<E> {
+    /// Name and sentence, as the client sees them.
+    pub fn told(&self) -> (&'static str, String) {
+        match self {
+            Self::Named(error) => (error.name(), error.detail().message.clone()),
+            Self::Fault(fault) => (fault.name(), fault.message()),
+        }
+    }
+
+    /// Whether the whole transaction may simply be run again.
+    pub fn is_collision(&self) -> bool {
+        matches!(self, Self::Fault(Fault::Collided))
+    }
+}
+
+fn body(name: &str, detail: &Detail) -> Value {
+    let mut body: Map<String, Value> = detail.data.clone();
+    body.insert("error".to_owned(), json!(name));
+    body.insert("message".to_owned(), json!(detail.message));
+    Value::Object(body)
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let (status, name, message) = self.told();
+        if let Self::Internal(error) = &self {
+            // Once, with its chain; the request id is in the span.
+            let error: &(dyn std::error::Error + 'static) = error.as_ref();
+            tracing::error!(error, "a request failed by our own mistake");
+        }
+        let mut response = (status, axum::Json(body(name, &Detail::new(message)))).into_response();
+        if matches!(self, Self::TimedOut) || status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        }
+        if status == StatusCode::UNAUTHORIZED
+            && let Ok(value) = HeaderValue::from_str(&format!("Bearer error=\"{name}\""))
+        {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+        }
+        response.extensions_mut().insert(Told(name));
+        response
+    }
+}
+
+impl<E: Named> IntoResponse for Failure<E> {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Fault(fault) => fault.into_response(),
+            Self::Named(error) => {
+                let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                let mut response = (status, axum::Json(body(error.name(), error.detail()))).into_response();
+                response.extensions_mut().insert(Told(error.name()));
+                response
+            }
+        }
+    }
+}

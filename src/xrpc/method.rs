@@ -1,0 +1,73 @@
+//! From a request to a method's typed parts.
+
+use axum::body::Body;
+use http::HeaderMap;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::{Failure, Fault};
+use crate::lexicon::{Method, schema};
+use crate::log::{Author, CallIdentity};
+use crate::types::{Hash, Idem, Malformed};
+
+/// A method's checked parameters and input.
+#[derive(Debug)]
+pub struct Call<M: Method> {
+    pub params: M::Params,
+    pub input: M::Input,
+    /// SHA-256 of the body bytes as received.
+    pub request_hash: Hash,
+}
+
+impl<M: Method> Call<M> {
+    /// This call's name for itself, from its `idem` and its bytes.
+    pub fn identity(&self, author: &Author, idem: &str) -> Result<CallIdentity, Failure<M::Error>> {
+        let idem = Idem::parse(idem)?;
+        Ok(CallIdentity::new(author, M::NSID, &idem, self.request_hash)?)
+    }
+}
+
+/// Reads a value that the lexicon can only call a string.
+pub fn parse<T, E>(read: impl FnOnce(&str) -> Result<T, Malformed>, text: &str) -> Result<T, Failure<E>> {
+    Ok(read(text)?)
+}
+
+/// Runs slow, pure work (MLS signatures) beside the threads that serve requests.
+pub async fn blocking<T, E>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure<E>>
+where
+    T: Send + 'static,
+{
+    let span = tracing::Span::current();
+    // A panic in there is a message that a library could not take: it ends this request alone.
+    let outcome = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
+    outcome.map_err(|error| Failure::Fault(Fault::internal(error)))
+}
+
+pub(super) fn params<M: Method>(query: &str) -> Result<M::Params, Fault> {
+    let value = schema::params(M::NSID, query).map_err(|violation| Fault::InvalidRequest(violation.to_string()))?;
+    serde_json::from_value(value).map_err(|_| Fault::InvalidRequest("params: not of this method's shape".to_owned()))
+}
+
+pub(super) fn input<M: Method>(bytes: &[u8]) -> Result<M::Input, Fault> {
+    let mut value =
+        serde_json::from_slice(bytes).map_err(|_| Fault::InvalidRequest("input: not a JSON document".to_owned()))?;
+    schema::input(M::NSID, &mut value).map_err(|violation| Fault::InvalidRequest(violation.to_string()))?;
+    serde_json::from_value(value).map_err(|_| Fault::InvalidRequest("input: not of this method's shape".to_owned()))
+}
+
+/// The whole body, if it has no more than `limit_bytes`.
+pub(super) async fn read_body(body: Body, limit_bytes: usize) -> Result<bytes::Bytes, Fault> {
+    match Limited::new(body, limit_bytes).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Fault::PayloadTooLarge { limit_bytes }),
+        Err(_) => Err(Fault::InvalidRequest("the body broke off".to_owned())),
+    }
+}
+
+/// JSON, not compressed.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Fault> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let content_type = text(http::header::CONTENT_TYPE).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let plain = text(http::header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
+    if media_type.eq_ignore_ascii_case("application/json") && plain { Ok(()) } else { Err(Fault::UnsupportedEncoding) }
+}

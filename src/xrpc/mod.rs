@@ -1,0 +1,23 @@
+//! XRPC over HTTP: how a request becomes a proven caller and a checked input, and how every failure gets its name.
+//!
+//! Invariants: parameters are checked before the caller, the caller before the body; unknown fields are ignored, never
+//! rejected; what a client is told of a failure is `{error, message}`, and nothing internal is in it.
+
+mod api;
+mod caller;
+mod failure;
+mod idempotency;
+mod limits;
+mod method;
+mod observe;
+mod services;
+mod store;
+pub mod stream;
+
+pub use api::{Api, Rule, fallback};
+pub use caller::{Account, AccountOrDevice, Anyone, Caller, Device};
+pub use failure::{Failure, Fault};
+pub use idempotency::{Repeat, keep_answer, repeated_answer};
+pub use method::{Call, blocking, parse};
+pub use observe::observe;
+pub use services::Services;

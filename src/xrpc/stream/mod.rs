@@ -1,0 +1,7 @@
+//! Streams of events: AT Protocol event streams over WebSocket.
+
+mod frame;
+mod websocket;
+
+pub use frame::{error_frame, info_frame};
+pub use websocket::{Feed, Source};
