@@ -19,8 +19,8 @@ create unlogged table replay_since (
 );
 insert into replay_since (since_s) values (0);
 
--- Makes the partitions from two hours ago to at least four hours ahead, and drops those whose last token ran out more
--- than keep_s ago. Replicas call it at any time; attaching does not hold up writers, dropping does for an instant.
+-- Makes the partitions from keep_s ago to at least four hours ahead, and drops those whose last token ran out before.
+-- Replicas call it at any time. Attaching does not hold up writers; dropping does, for an instant.
 create function replay_rotate(now_s bigint, keep_s bigint) returns void
 language plpgsql set lock_timeout = '1s' as $$
 declare
@@ -29,7 +29,7 @@ declare
     partition text;
 begin
     perform pg_advisory_xact_lock(hashtext('replay_rotate'));
-    for start_s in select generate_series((now_s / width - 1) * width, (now_s / width + 2) * width, width) loop
+    for start_s in select generate_series((now_s - keep_s) / width * width, (now_s / width + 2) * width, width) loop
         partition := 'replay_' || start_s;
         if to_regclass(partition) is null then
             execute format('create unlogged table %I (like replay including all)', partition);

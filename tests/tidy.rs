@@ -1,1 +1,458 @@
+//! The house rules that a program can check. Every rule is a function over the tree's files that answers with what
+//! breaks it; beside each stands a test that shows it failing on a deliberate break.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot read the tree fails")]
+
+use std::path::Path;
+
+use serde_json::Value;
+
+/// One text file, by its path from the root of the repository.
+struct File {
+    path: String,
+    text: String,
+}
+
+impl File {
+    fn lines(&self) -> usize {
+        self.text.lines().count()
+    }
+
+    /// The text without whole-line comments, which may name whatever they explain.
+    fn code(&self) -> String {
+        self.text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    }
+
+    fn is_rust_of(&self, folder: &str) -> bool {
+        self.path.starts_with(folder) && is(&self.path, "rs")
+    }
+
+    fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+}
+
+fn is(path: &str, extension: &str) -> bool {
+    Path::new(path).extension().is_some_and(|found| found == extension)
+}
+
+/// Every text file of the tree, without what is built or downloaded.
+fn tree() -> Vec<File> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut files, mut folders) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if !["target", ".git", "data", "node_modules"].contains(&name.as_str()) {
+                    folders.push(path);
+                }
+            } else if let Ok(text) = std::fs::read_to_string(&path) {
+                let path = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+                files.push(File { path, text });
+            }
+        }
+    }
+    files
+}
+
+fn holds(rule: impl Fn(&[File]) -> Vec<String>) {
+    let broken = rule(&tree());
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+fn breaks(rule: impl Fn(&[File]) -> Vec<String>, path: &str, text: &str) {
+    let broken = rule(&[File { path: path.to_owned(), text: text.to_owned() }]);
+    assert!(!broken.is_empty(), "{path} with {text:?} passed");
+}
+
+fn passes(rule: impl Fn(&[File]) -> Vec<String>, path: &str, text: &str) {
+    let broken = rule(&[File { path: path.to_owned(), text: text.to_owned() }]);
+    assert!(broken.is_empty(), "{broken:?}");
+}
+
+/// Whether `word::`, or `use word`, stands in the code as a path of its own.
+fn mentions(code: &str, word: &str) -> bool {
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let starts = !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '.');
+        let rest = &code[at + word.len()..];
+        starts && (rest.starts_with("::") || code[..at].ends_with("use ") && rest.starts_with([';', ' ']))
+    })
+}
+
+// ---- imports point down ----
+
+/// docs/ARCHITECTURE.md, "Imports point down". A module may import those of smaller numbers, and its own.
+const LAYERS: &[(&str, u8)] = &[
+    ("types", 0),
+    ("lexicon", 1),
+    ("config", 2),
+    ("telemetry", 3),
+    ("storage", 4),
+    ("identity", 5),
+    ("mls", 5),
+    ("log", 6),
+    ("record", 7),
+    ("federation", 7),
+    ("xrpc", 8),
+    ("api", 9),
+    ("server", 10),
+    ("cli", 11),
+];
+
+fn layer(module: &str) -> Option<u8> {
+    LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
+}
+
+/// What follows each `crate::` of the code, as its first two segments. Of `crate::{a::b, c}` it is `a`, `b` and `c`.
+fn imports(code: &str) -> Vec<(String, String)> {
+    let segment = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let parts: Vec<&str> = match rest.strip_prefix('{') {
+            Some(group) => group.split(['}', ';']).next().unwrap_or_default().split(',').map(str::trim).collect(),
+            None => vec![rest],
+        };
+        for part in parts {
+            let first = segment(part);
+            let second = part[first.len()..].strip_prefix("::").map(segment).unwrap_or_default();
+            found.push((first, second));
+        }
+    }
+    found
+}
+
+fn imports_point_down(files: &[File]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for file in files.iter().filter(|file| file.is_rust_of("src/")) {
+        let mut segments = file.path["src/".len()..].trim_end_matches(".rs").split('/');
+        let module = segments.next().unwrap_or_default();
+        let group = segments.next().unwrap_or_default();
+        if module == "main" || module == "lib" {
+            continue;
+        }
+        let Some(own) = layer(module) else {
+            broken.push(format!("{}: `{module}` has no place in the layers", file.path));
+            continue;
+        };
+        for (target, inside) in imports(&file.code()) {
+            if let Some(other) = layer(&target)
+                && target != module
+                && other >= own
+            {
+                broken.push(format!("{}: `{module}` imports `{target}`, which is not below it", file.path));
+            }
+            let sibling = layer("api") == Some(own) && target == "api" && inside != group && group != "mod";
+            if sibling {
+                broken.push(format!("{}: group `{group}` imports group `{inside}`", file.path));
+            }
+        }
+    }
+    broken
+}
+
+#[test]
+fn a_module_imports_only_what_is_below_it() {
+    holds(imports_point_down);
+    breaks(imports_point_down, "src/log/writer.rs", "use crate::xrpc::Caller;");
+    breaks(imports_point_down, "src/identity/keys.rs", "use crate::mls::Group;");
+    breaks(imports_point_down, "src/log/mod.rs", "use crate::{types::Did, api};");
+    breaks(imports_point_down, "src/api/mls/store.rs", "use crate::api::account::store;");
+    breaks(imports_point_down, "src/helpers/mod.rs", "");
+    passes(imports_point_down, "src/log/mod.rs", "// not crate::xrpc\nuse crate::storage::Tx;\nuse crate::log::hub;");
+    passes(imports_point_down, "src/api/mls/messages/store.rs", "use crate::api::mls::model;");
+}
+
+// ---- one owner per heavy dependency ----
+
+const OWNERS: &[(&str, &str)] = &[
+    ("openmls", "src/mls/"),
+    ("openmls_basic_credential", "src/mls/"),
+    ("openmls_rust_crypto", "src/mls/"),
+    ("openmls_traits", "src/mls/"),
+    ("p256", "src/identity/"),
+    ("k256", "src/identity/"),
+    ("ed25519_dalek", "src/identity/"),
+    ("reqwest", "src/identity/http"),
+    ("hickory_resolver", "src/identity/"),
+    ("metrics_exporter_prometheus", "src/telemetry/"),
+];
+
+fn one_owner_per_dependency(files: &[File]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for file in files.iter().filter(|file| file.is_rust_of("src/")) {
+        let code = file.code();
+        for (dependency, owner) in OWNERS {
+            if !file.path.starts_with(owner) && mentions(&code, dependency) {
+                broken.push(format!("{}: {dependency} belongs to {owner}", file.path));
+            }
+        }
+        let reads_environment = code.contains("std::env") || mentions(&code, "env");
+        let may = ["src/config/", "src/cli/"].iter().any(|owner| file.path.starts_with(owner));
+        if reads_environment && !may && file.path != "src/main.rs" && file.path != "src/cli.rs" {
+            broken.push(format!("{}: the environment belongs to src/config/", file.path));
+        }
+    }
+    broken
+}
+
+#[test]
+fn a_heavy_dependency_has_one_owner() {
+    holds(one_owner_per_dependency);
+    breaks(one_owner_per_dependency, "src/log/chain.rs", "use p256::ecdsa::Signature;");
+    breaks(one_owner_per_dependency, "src/identity/resolver.rs", "reqwest::get(url)");
+    breaks(one_owner_per_dependency, "src/server/mod.rs", "let port = std::env::var(\"PORT\");");
+    breaks(one_owner_per_dependency, "src/server/mod.rs", "use std::env;");
+    passes(one_owner_per_dependency, "src/config/mod.rs", "std::env::vars_os()");
+    passes(one_owner_per_dependency, "src/log/mod.rs", "// env::var, p256::x\nuse crate::mls::p256_name;");
+}
+
+// ---- SQL has its rooms ----
+
+const SQL: &[&str] = &[
+    "query!(",
+    "query_as!(",
+    "query_scalar!(",
+    "query_file!(",
+    "sqlx::query(",
+    "sqlx::query_as(",
+    "sqlx::query_as::<",
+    "sqlx::query_scalar(",
+    "sqlx::query_scalar::<",
+    "QueryBuilder",
+    "raw_sql(",
+];
+
+fn sql_has_its_rooms(files: &[File]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for file in files.iter().filter(|file| file.is_rust_of("src/") && !file.path.starts_with("src/storage/")) {
+        let code = file.code();
+        // A test may look into the database wherever it stands.
+        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+        if !in_a_store(&file.path)
+            && let Some(word) = SQL.iter().find(|word| code.contains(**word))
+        {
+            broken.push(format!("{}: `{word}` outside of a store", file.path));
+        }
+        if code.contains("AssertSqlSafe") {
+            broken.push(format!("{}: SQL made of strings", file.path));
+        }
+    }
+    broken
+}
+
+/// `store.rs`, the files of a folder `store/`, and test modules.
+fn in_a_store(path: &str) -> bool {
+    path.ends_with("/store.rs") || path.contains("/store/") || path.ends_with("/tests.rs") || path.contains("/tests/")
+}
+
+#[test]
+fn sql_stands_in_stores() {
+    holds(sql_has_its_rooms);
+    breaks(sql_has_its_rooms, "src/api/mls/send_message.rs", "sqlx::query!(\"select 1\")");
+    breaks(sql_has_its_rooms, "src/log/writer.rs", "sqlx::query(\"select 1\")");
+    breaks(sql_has_its_rooms, "src/log/store.rs", "query(AssertSqlSafe(text))");
+    passes(sql_has_its_rooms, "src/log/store.rs", "query_as!(Row, \"select 1\")");
+    passes(sql_has_its_rooms, "src/log/writer.rs", "fn f() {}\n#[cfg(test)]\nmod tests { query!(\"select 1\") }");
+}
+
+// ---- one lexicon, one method file, one test over HTTP ----
+
+/// Files of `src/api` that are neither `mod`, `model` nor `store` nor a method, each with its reason.
+const NOT_METHODS: &[(&str, &str)] = &[];
+
+/// `(group, method)` of every method that the lexicons declare.
+fn methods(files: &[File]) -> Vec<(String, String)> {
+    let mut methods = Vec::new();
+    for file in files.iter().filter(|file| file.path.starts_with("lexicons/blue/") && is(&file.path, "json")) {
+        let lexicon: Value = serde_json::from_str(&file.text).unwrap_or_default();
+        let kind = lexicon["defs"]["main"]["type"].as_str().unwrap_or_default().to_owned();
+        let id = lexicon["id"].as_str().unwrap_or_default().to_owned();
+        let mut ends = id.rsplit('.').map(str::to_owned);
+        if let (true, Some(method), Some(group)) =
+            (["query", "procedure", "subscription"].contains(&kind.as_str()), ends.next(), ends.next())
+        {
+            methods.push((group, method));
+        }
+    }
+    methods
+}
+
+fn snake(method: &str) -> String {
+    method.chars().fold(String::new(), |mut snake, c| {
+        if c.is_uppercase() {
+            snake.push('_');
+        }
+        snake.extend(c.to_lowercase());
+        snake
+    })
+}
+
+fn methods_have_their_files(files: &[File]) -> Vec<String> {
+    let mut broken = Vec::new();
+    // Before the first method there is nothing to compare.
+    if !files.iter().any(|file| file.is_rust_of("src/api/")) {
+        return broken;
+    }
+    let methods = methods(files);
+    for (group, method) in &methods {
+        let (folder, name) = (format!("src/api/{group}/"), format!("{}.rs", snake(method)));
+        let found = files.iter().filter(|file| file.path.starts_with(&folder) && file.name() == name).count();
+        if found != 1 {
+            broken.push(format!("{group}.{method}: {found} files {folder}**/{name} instead of one"));
+        }
+        let (folder, mention) = (format!("tests/it/{group}"), format!("{group}.{method}"));
+        let tests =
+            |file: &File| file.path.starts_with(&folder) && (file.name() == name || file.text.contains(&mention));
+        if !files.iter().any(tests) {
+            broken.push(format!("{group}.{method}: no test {folder}/{name}, and none there that says `{mention}`"));
+        }
+    }
+    for file in files.iter().filter(|file| is_method(file)) {
+        let group = file.path.split('/').nth(2).unwrap_or_default();
+        let stem = file.name().trim_end_matches(".rs");
+        if !methods.iter().any(|(of, method)| of == group && snake(method) == stem) {
+            broken.push(format!("{}: no lexicon declares it", file.path));
+        }
+    }
+    broken
+}
+
+fn is_method(file: &File) -> bool {
+    file.is_rust_of("src/api/")
+        && file.path.split('/').count() > 3
+        && !["mod.rs", "model.rs", "store.rs", "tests.rs"].contains(&file.name())
+        && !NOT_METHODS.iter().any(|(path, _)| *path == file.path)
+}
+
+#[test]
+fn one_lexicon_has_one_method_file_and_a_test_over_http() {
+    holds(methods_have_their_files);
+    let lexicon = r#"{"id": "blue.catbird.mls.sendMessage", "defs": {"main": {"type": "procedure"}}}"#;
+    let tree = |method: &str, test: &str| {
+        [("lexicons/blue/catbird/mls/sendMessage.json", lexicon), (method, ""), (test, "")]
+            .map(|(path, text)| File { path: path.to_owned(), text: text.to_owned() })
+    };
+    let (method, test) = ("src/api/mls/messages/send_message.rs", "tests/it/mls/send_message.rs");
+    assert_eq!(methods_have_their_files(&tree(method, test)), Vec::<String>::new());
+    assert_eq!(methods_have_their_files(&tree("src/api/mls/send.rs", test)).len(), 2);
+    assert_eq!(methods_have_their_files(&tree(method, "tests/it/mls/other.rs")).len(), 1);
+    breaks(methods_have_their_files, "src/api/mls/send_message.rs", "");
+}
+
+// ---- sizes ----
+
+/// Files that are longer than the limit for a reason.
+const LONG: &[(&str, &str)] = &[];
+const LINES_MAX: usize = 400;
+const METHOD_LINES_MAX: usize = 150;
+
+fn files_are_one_room_each(files: &[File]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for file in files.iter().filter(|file| file.is_rust_of("src/") && !file.path.starts_with("src/lexicon/")) {
+        let most = if is_method(file) { METHOD_LINES_MAX } else { LINES_MAX };
+        let excused = LONG.iter().any(|(path, _)| *path == file.path);
+        if file.lines() > most && !excused {
+            broken.push(format!("{}: {} lines, at most {most}", file.path, file.lines()));
+        }
+    }
+    broken
+}
+
+#[test]
+fn a_file_is_one_room() {
+    holds(files_are_one_room_each);
+    breaks(files_are_one_room_each, "src/log/writer.rs", &"\n".repeat(401));
+    breaks(files_are_one_room_each, "src/api/mls/send_message.rs", &"\n".repeat(151));
+    passes(files_are_one_room_each, "src/api/mls/store.rs", &"\n".repeat(400));
+    passes(files_are_one_room_each, "src/lexicon/mls.rs", &"\n".repeat(9000));
+}
+
+// ---- words that must not stand in the tree ----
+
+/// In two halves, so that this file does not break its own rules.
+const UNFINISHED: &[(&str, &str)] =
+    &[("to", "do!("), ("unimpl", "emented!("), ("#[ig", "nore"), ("FIX", "ME"), ("XX", "X"), ("db", "g!(")];
+const MACHINE: &[(&str, &str)] = &[("/ro", "ot/"), ("/wo", "rk/"), ("/fa", "rm/"), ("/Us", "ers/"), ("/tmp/l", "ab")];
+
+fn nothing_is_left_unfinished(files: &[File]) -> Vec<String> {
+    let rust = files.iter().filter(|file| is(&file.path, "rs"));
+    rust.flat_map(|file| found(file, UNFINISHED)).collect()
+}
+
+fn no_path_of_a_machine(files: &[File]) -> Vec<String> {
+    files.iter().filter(|file| file.path != "Cargo.lock").flat_map(|file| found(file, MACHINE)).collect()
+}
+
+fn found(file: &File, words: &[(&str, &str)]) -> Vec<String> {
+    let words = words.iter().map(|(one, two)| format!("{one}{two}"));
+    words.filter(|word| file.text.contains(word)).map(|word| format!("{}: `{word}`", file.path)).collect()
+}
+
+#[test]
+fn nothing_is_unfinished_or_skipped_and_no_path_is_of_one_machine() {
+    holds(nothing_is_left_unfinished);
+    holds(no_path_of_a_machine);
+    for (one, two) in UNFINISHED {
+        breaks(nothing_is_left_unfinished, "src/log/mod.rs", &format!("{one}{two}"));
+    }
+    for (one, two) in MACHINE {
+        breaks(no_path_of_a_machine, "docs/ARCHITECTURE.md", &format!("see {one}{two}x"));
+    }
+}
+
+// ---- documents ----
+
+const ROOT_PROSE: &[&str] = &["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
+
+fn no_other_prose_at_the_root(files: &[File]) -> Vec<String> {
+    let prose =
+        |file: &&File| !file.path.contains('/') && ["md", "txt", "rst", "adoc"].iter().any(|e| is(&file.path, e));
+    let others = files.iter().filter(prose).filter(|file| !ROOT_PROSE.contains(&file.path.as_str()));
+    others.map(|file| format!("{}: prose at the root", file.path)).collect()
+}
+
+fn readme_lists_the_settings(files: &[File]) -> Vec<String> {
+    let readme = files.iter().find(|file| file.path == "README.md").map(|file| file.text.as_str()).unwrap_or_default();
+    if readme.contains(&rookery::config::markdown()) {
+        return Vec::new();
+    }
+    vec![format!("README.md: its table of settings is not this one:\n{}", rookery::config::markdown())]
+}
+
+fn logging_lists_the_metrics(files: &[File]) -> Vec<String> {
+    let text =
+        |path: &str| files.iter().find(|file| file.path == path).map(|file| file.text.clone()).unwrap_or_default();
+    let (source, document) = (text("src/telemetry/metric_name.rs"), text("docs/LOGGING.md"));
+    let names = source.split('"').filter(|word| word.starts_with("rookery_"));
+    names.filter(|name| !document.contains(*name)).map(|name| format!("docs/LOGGING.md: `{name}` is missing")).collect()
+}
+
+fn migrations_are_named_by_time(files: &[File]) -> Vec<String> {
+    let good = |name: &str| {
+        let (time, what) = name.trim_end_matches(".sql").split_once('_').unwrap_or_default();
+        time.len() == 12 && time.bytes().all(|byte| byte.is_ascii_digit()) && !what.is_empty()
+    };
+    let migrations = files.iter().filter(|file| file.path.starts_with("migrations/") && is(&file.path, "sql"));
+    migrations
+        .filter(|file| !good(file.name()))
+        .map(|file| format!("{}: not YYYYMMDDHHMM_description.sql", file.path))
+        .collect()
+}
+
+#[test]
+fn documents_stand_where_they_are_looked_for_and_say_what_is_so() {
+    holds(no_other_prose_at_the_root);
+    breaks(no_other_prose_at_the_root, "NOTES.md", "");
+    passes(no_other_prose_at_the_root, "docs/NOTES.md", "");
+    holds(readme_lists_the_settings);
+    breaks(readme_lists_the_settings, "README.md", "| setting | default | what |");
+    holds(logging_lists_the_metrics);
+    breaks(logging_lists_the_metrics, "src/telemetry/metric_name.rs", "const A: &str = \"rookery_a_total\";");
+    holds(migrations_are_named_by_time);
+    breaks(migrations_are_named_by_time, "migrations/0001_log.sql", "");
+    passes(migrations_are_named_by_time, "migrations/202611210900_log.sql", "");
+}

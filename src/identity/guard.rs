@@ -72,11 +72,10 @@ impl Guard {
 
     /// Whether this address may be connected to.
     pub fn allows(&self, address: IpAddr) -> bool {
-        let inner = unwrapped(address);
-        if self.development && inner.is_loopback() {
+        if self.development && address.is_loopback() {
             return true;
         }
-        if never(inner) {
+        if never(unwrapped(address)) {
             return false;
         }
         is_public(address) || self.allow.iter().any(|net| net.contains(&address))
@@ -95,7 +94,7 @@ const LOOPBACK_V6: Ipv6Net = net6(Ipv6Addr::LOCALHOST, 128);
 
 /// IANA special-purpose registry (RFC 6890): everything that is not global unicast, and documentation.
 const CLOSED_V4: [Ipv4Net; 15] = [
-    net4(Ipv4Addr::new(0, 0, 0, 0), 8),
+    net4(Ipv4Addr::UNSPECIFIED, 8),
     net4(Ipv4Addr::new(10, 0, 0, 0), 8),
     net4(Ipv4Addr::new(100, 64, 0, 0), 10),
     LOOPBACK_V4,
@@ -151,13 +150,12 @@ fn never(address: IpAddr) -> bool {
 /// The IPv4 address within a mapped, compatible, NAT64 (RFC 6052, RFC 8215) or 6to4 address, or the address itself.
 fn unwrapped(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
-    let [a, b, c, d, e, f, ..] = v6.segments();
     let octets = v6.octets();
     let last = IpAddr::from([octets[12], octets[13], octets[14], octets[15]]);
-    match (a, b, c, d, e, f) {
-        (0, 0, 0, 0, 0, 0xffff) | (0x64, 0xff9b, 0 | 1, _, _, _) => last,
-        (0, 0, 0, 0, 0, 0) if octets[12] != 0 => last,
-        (0x2002, ..) => IpAddr::from([octets[2], octets[3], octets[4], octets[5]]),
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0 | 1, ..] => last,
+        [0, 0, 0, 0, 0, 0, high, _] if high >> 8 != 0 => last,
+        [0x2002, ..] => IpAddr::from([octets[2], octets[3], octets[4], octets[5]]),
         _ => address,
     }
 }

@@ -147,7 +147,7 @@ impl Guarded {
             let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(HttpError::from_reqwest)?;
             builder = builder.tls_certs_merge(certificates);
         }
-        let hosts = moka::sync::Cache::builder().max_capacity(MAX_HOSTS).time_to_idle(Duration::from_secs(600)).build();
+        let hosts = moka::sync::Cache::builder().max_capacity(MAX_HOSTS).time_to_idle(Duration::from_mins(10)).build();
         Ok(Self { client: builder.build().map_err(HttpError::from_reqwest)?, guard, hosts })
     }
 

@@ -52,7 +52,7 @@ impl Jws {
         else {
             return Err(BAD);
         };
-        let signing_input = token[..header.len() + 1 + payload.len()].as_bytes().to_vec();
+        let signing_input = token.as_bytes()[..header.len() + 1 + payload.len()].to_vec();
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| BAD);
         let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| BAD)?;
         if header.crit.is_some() {

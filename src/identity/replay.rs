@@ -23,7 +23,7 @@ const MAX_BATCH: usize = 256;
 /// Time for one statement.
 const STATEMENT: Duration = Duration::from_secs(5);
 /// Partitions reach four hours ahead and tokens one, so this may fail for hours before anybody notices.
-const ROTATE_EVERY: Duration = Duration::from_secs(600);
+const ROTATE_EVERY: Duration = Duration::from_mins(10);
 
 /// What memory says of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +60,9 @@ impl Seen<'_> {
     }
 
     /// Whether it cannot have been accepted before `since_s`: it says when it was issued, or it runs out so late that
-    /// it would have been refused.
+    /// it would have been refused. At zero nothing was ever forgotten.
     fn is_younger_than(&self, since_s: i64) -> bool {
-        self.iat_s.is_some_and(|iat| iat >= since_s) || self.exp_s > since_s + MAX_LIFETIME_S + SKEW_S
+        since_s == 0 || self.iat_s.is_some_and(|iat| iat >= since_s) || self.exp_s > since_s + MAX_LIFETIME_S + SKEW_S
     }
 }
 
@@ -103,7 +103,8 @@ impl ReplayMemory {
     /// To be called last, once the signature holds: a forged token must not use up somebody's jti.
     pub async fn remember(&self, seen: Seen<'_>) -> Result<Sighting, ReplayUnavailable> {
         let key = seen.key();
-        if !self.in_process.entry(key).or_insert(()).is_fresh() {
+        // `or_insert_with` lets one of many through; `or_insert` looks and then inserts, and would let several.
+        if !self.in_process.entry(key).or_insert_with(|| ()).is_fresh() {
             return Ok(Sighting::Repeated);
         }
         let Some(queue) = &self.queue else { return Ok(Sighting::First) };

@@ -167,7 +167,7 @@ mod tests {
         ServerKeys::generate(dir.path()).unwrap();
         let file = dir.path().join("peer.key");
         let k256 = SigningKey::generate(Curve::K256).secret_multibase();
-        for text in ["", "secret", k256.as_str(), &"z".repeat(1000)] {
+        for text in ["", "hunter2", k256.as_str(), &"z".repeat(1000)] {
             std::fs::write(&file, text).unwrap();
             let error = ServerKeys::load(dir.path()).unwrap_err();
             assert!(matches!(error, KeysError::Malformed { .. }));

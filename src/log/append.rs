@@ -149,22 +149,29 @@ impl StreamTx {
     pub async fn seat(&mut self, author: &Author, with_leaf: bool) -> Result<Seat, Error> {
         let leaf = (author.did.clone(), author.device.clone());
         let roster = self.roster().await?;
-        let Some(seat) = roster.seats.get(&author.did) else { return Err(not_member().into()) };
+        let Some(role) = roster.seats.get(&author.did).map(|seat| seat.role) else {
+            let was_seated = store::was_seated(self.tx.conn(), self.row.id, author.account_id).await?;
+            return Err(no_seat(was_seated).into());
+        };
         if with_leaf && !roster.leaves.contains_key(&leaf) {
             return Err(device_not_in_group().into());
         }
-        Ok(Seat { author: Some(author.clone()), role: seat.role })
+        Ok(Seat { author: Some(author.clone()), role })
     }
 
     /// The founder of a stream that this transaction founds.
     pub fn founder(&self, author: &Author) -> Result<Seat, Error> {
         let founding = self.row.head_seq == Seq(0);
-        if founding { Ok(Seat { author: Some(author.clone()), role: super::body::Role::Admin }) } else { Err(not_member().into()) }
+        if founding {
+            Ok(Seat { author: Some(author.clone()), role: super::body::Role::Admin })
+        } else {
+            Err(no_seat(true).into())
+        }
     }
 
     /// The server writing to an account stream: nobody else does.
     pub fn server(&self) -> Result<Seat, Error> {
-        if self.row.kind == StreamKind::Account { Ok(Seat::server()) } else { Err(not_member().into()) }
+        if self.row.kind == StreamKind::Account { Ok(Seat::server()) } else { Err(no_seat(true).into()) }
     }
 
     /// The first answer of a call that already happened.
@@ -208,8 +215,7 @@ impl StreamTx {
         }
         let sealed = self.head.seal(kind, epoch, content, self.log.inner.clock.now())?;
         let pos = self.first_pos + self.index;
-        store::insert_entry(self.tx.conn(), self.row.id, pos, kind, epoch, &sealed, author, identity)
-            .await?;
+        store::insert_entry(self.tx.conn(), self.row.id, pos, kind, epoch, &sealed, author, identity).await?;
         self.index += 1;
         if kind.changes_seats() {
             self.roster().await?;
@@ -257,10 +263,20 @@ impl StreamTx {
     }
 }
 
-pub(super) fn not_member() -> Refusal {
-    Refusal::new("NotMember", "the account has no seat in this stream")
+/// To a stranger the stream does not exist; somebody whose seat ended knows that it does.
+pub(super) fn no_seat(was_seated: bool) -> Refusal {
+    if was_seated {
+        Refusal::new("NotMember", "the account's seat in this stream has ended")
+    } else {
+        stream_not_found()
+    }
 }
 
-pub(super) fn device_not_in_group() -> Refusal {
+/// There is no such stream, or not for this caller.
+pub fn stream_not_found() -> Refusal {
+    Refusal::new("StreamNotFound", "there is no such stream, or the account never had a seat in it")
+}
+
+pub fn device_not_in_group() -> Refusal {
     Refusal::new("DeviceNotInGroup", "the account has a seat, but this device has no leaf in the group")
 }

@@ -276,7 +276,8 @@ mod tests {
             hash: Hash::ZERO,
             time: UnixMillis(5),
         };
-        let sealed = head.seal(EntryKind::Message, Some(Epoch(3)), &Content::new(vec![1], None), UnixMillis(1)).unwrap();
+        let sealed =
+            head.seal(EntryKind::Message, Some(Epoch(3)), &Content::new(vec![1], None), UnixMillis(1)).unwrap();
         assert_eq!(sealed.time, UnixMillis(5), "time never decreases");
         assert!(Header::decode(&sealed.header).is_ok());
         let mut trailing = sealed.header.clone();

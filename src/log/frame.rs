@@ -3,8 +3,8 @@
 use bytes::Bytes as Shared;
 use serde::Serialize;
 
-use super::chain::{Content, NotCanonical, encode};
 use super::EntryKind;
+use super::chain::{Content, NotCanonical, encode};
 use crate::lexicon::event::defs;
 use crate::types::{Bytes, Cursor, Did, Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
@@ -66,7 +66,8 @@ impl Event {
         }
     }
 
-    pub(super) fn into_frame(self) -> Result<Frame, NotCanonical> {
+    /// As a subscriber receives it.
+    pub fn into_frame(self) -> Result<Frame, NotCanonical> {
         let (cursor, stream_id, seq, kind) = (self.cursor, self.stream_id, self.seq, self.kind);
         let stream = self.stream.clone();
         let (body, salt, author, device) = parts(self.content);
@@ -175,9 +176,6 @@ mod tests {
     #[test]
     fn a_frame_begins_with_the_header_that_the_protocol_measured() {
         let signal = Signal::new("#info", &Info { name: "OutdatedCursor" }).unwrap();
-        assert_eq!(
-            hex::encode(&signal.bytes),
-            "a261746523696e666f626f7001a1646e616d656e4f75746461746564437572736f72"
-        );
+        assert_eq!(hex::encode(&signal.bytes), "a261746523696e666f626f7001a1646e616d656e4f75746461746564437572736f72");
     }
 }

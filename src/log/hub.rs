@@ -197,7 +197,8 @@ impl State {
     }
 
     fn end_oldest_beyond_limit(&mut self, device_row: i64) {
-        let mut own: Vec<u64> = self.subscribers.iter().filter(|(_, s)| s.device_row == device_row).map(|(id, _)| *id).collect();
+        let mut own: Vec<u64> =
+            self.subscribers.iter().filter(|(_, s)| s.device_row == device_row).map(|(id, _)| *id).collect();
         own.sort_unstable();
         let surplus = (own.len() + 1).saturating_sub(SUBSCRIPTIONS_PER_DEVICE);
         for id in own.into_iter().take(surplus) {

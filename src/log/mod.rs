@@ -26,12 +26,12 @@ mod store;
 mod tail;
 mod writer;
 
-pub use append::{Draft, Seat, StreamTx};
+pub use append::{Draft, Seat, StreamTx, device_not_in_group, stream_not_found};
 pub use chain::{Content, Head, Sealed};
 pub use courier::Outgoing;
 pub use error::Error;
 pub use frame::{Event, Frame, Signal};
-pub use hub::{Ended, Filter, Hub, Subscription};
+pub use hub::{Delivery, Ended, Filter, Hub, Subscription};
 pub use identity::{Author, CallIdentity};
 pub use kind::{EntryKind, StreamKind};
 pub use read::{Direction, Page, Window};
@@ -111,6 +111,24 @@ impl Log {
 
     pub fn storage(&self) -> &Storage {
         &self.inner.storage
+    }
+
+    /// The first answer of a call, if it happened before; `IdempotencyConflict` if another request had its name.
+    pub async fn repeated(&self, stream_id: i64, identity: &CallIdentity) -> Result<Option<Accepted>, Error> {
+        let mut connection = self.inner.storage.pool().acquire().await?;
+        let found = store::find_accepted(&mut connection, stream_id, identity.idem).await?;
+        Ok(found.map(|accepted| accepted.answer_to(identity)).transpose()?)
+    }
+
+    /// Who is seated, and which leaves there are, without a lock: compare `rules` before relying on it.
+    pub async fn roster(&self, stream_id: i64) -> Result<Roster, Error> {
+        let mut connection = self.inner.storage.pool().acquire().await?;
+        store::roster(&mut connection, stream_id).await
+    }
+
+    /// The stream's row as it is now, without a lock.
+    pub async fn row(&self, stream_id: i64) -> Result<StreamRow, Error> {
+        store::stream_row(self.inner.storage.pool(), stream_id).await
     }
 
     /// What never changes about a stream, by its public id.

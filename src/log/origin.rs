@@ -19,7 +19,10 @@ pub(super) async fn establish(storage: &Storage, clock: &Clock) -> Result<(), Er
         Some(origin) => {
             let incarnation = clock.now_seconds().max(origin.incarnation + 1);
             store::raise_origin(tx.conn(), BASE_STEP, system_id, timeline, incarnation).await?;
-            tracing::warn!(incarnation, "the database is on another cluster or timeline: positions and incarnation were raised");
+            tracing::warn!(
+                incarnation,
+                "the database is on another cluster or timeline: positions and incarnation were raised"
+            );
         }
     }
     tx.commit().await?;

@@ -220,7 +220,8 @@ impl Log {
         )
         .fetch_all(self.inner.storage.pool())
         .await?;
-        let window = |from: i64, until: Option<i64>| Window { from: Seq::from_db(from), until: until.map(Seq::from_db) };
+        let window =
+            |from: i64, until: Option<i64>| Window { from: Seq::from_db(from), until: until.map(Seq::from_db) };
         Ok(rows.into_iter().map(|row| window(row.from_seq, row.until_seq)).collect())
     }
 

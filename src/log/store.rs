@@ -100,7 +100,8 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    pub(super) fn of(sealed: &Sealed, epoch: Option<Epoch>, identity: Option<CallIdentity>) -> Self {
+    /// The answer to a call that just appended `sealed`.
+    pub fn of(sealed: &Sealed, epoch: Option<Epoch>, identity: Option<CallIdentity>) -> Self {
         let request_hash = identity.map(|identity| identity.request_hash);
         Self { term: sealed.term, seq: sealed.seq, hash: sealed.hash, time: sealed.time, epoch, request_hash }
     }
@@ -231,7 +232,7 @@ pub(super) async fn streams(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<
 }
 
 /// One stream's row without a lock, on any connection of the pool.
-pub async fn stream_row(pool: &PgPool, stream_id: i64) -> Result<StreamRow, Error> {
+pub(super) async fn stream_row(pool: &PgPool, stream_id: i64) -> Result<StreamRow, Error> {
     let raw = sqlx::query_as!(
         RawStream,
         "select id, public_id, kind, term, epoch, epoch_floor, head_seq, head_pos, head_time, head_hash, rules
@@ -361,8 +362,19 @@ pub(super) async fn find_accepted(
     }))
 }
 
+/// Whether the account ever had a seat here.
+pub(super) async fn was_seated(conn: &mut PgConnection, stream_id: i64, account_id: i64) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select 1 from seat where stream_id = $1 and account_id = $2) as "was_seated!""#,
+        stream_id,
+        account_id
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
 /// The open seats and leaves of a stream.
-pub async fn roster(conn: &mut PgConnection, stream_id: i64) -> Result<Roster, Error> {
+pub(super) async fn roster(conn: &mut PgConnection, stream_id: i64) -> Result<Roster, Error> {
     let mut roster = Roster::default();
     let seats = sqlx::query!(
         "select a.did, s.from_seq, s.role, s.server from seat s join account a on a.id = s.account_id

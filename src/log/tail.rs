@@ -80,12 +80,11 @@ async fn step(log: &Log) -> Result<Progress, Error> {
         let now = log.inner.clock.now().0;
         if let Some(oldest) = events.first() {
             #[expect(clippy::cast_precision_loss, reason = "a delay in milliseconds is far below 2^52")]
-            metrics::histogram!(metric_name::LOG_TAIL_DELAY_SECONDS).record((now - oldest.time.0).max(0) as f64 / 1_000.0);
+            metrics::histogram!(metric_name::LOG_TAIL_DELAY_SECONDS)
+                .record((now - oldest.time.0).max(0) as f64 / 1_000.0);
         }
-        let frames: Vec<_> = events
-            .into_iter()
-            .map(|event| event.into_frame().map(Arc::new))
-            .collect::<Result<_, _>>()?;
+        let frames: Vec<_> =
+            events.into_iter().map(|event| event.into_frame().map(Arc::new)).collect::<Result<_, _>>()?;
         hub.hand_out(&frames, &spans);
     }
     let reached: Cursor = hub.position();

@@ -279,7 +279,7 @@ fn welcomed(stored: &Stored, welcome: Option<&[u8]>, declared: &Declared) -> Res
     }
     let declared_references: HashSet<_> = declared.adds.iter().map(|add| &add.reference).collect();
     let references: HashSet<_> = outside.references.iter().collect();
-    if false {
+    if declared_references.len() != declared.adds.len() || references.len() != outside.references.len() {
         return mismatch("two new members have the same key package reference");
     }
     if references != declared_references {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use openmls::prelude::{Lifetime, MlsGroupJoinConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY};
+use openmls::prelude::{KeyPackage, Lifetime, MlsGroupJoinConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY};
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
 use openmls_traits::crypto::OpenMlsCrypto;
@@ -172,6 +172,19 @@ impl Room {
         authenticators.dedup();
         assert_eq!(authenticators.len(), 1, "the room has forked");
     }
+}
+
+/// Alice, whose leaf has expired, adds somebody by a commit that does not renew it. Commit, Welcome, GroupInfo.
+pub fn silent_alice_adds(package: KeyPackage) -> (Client, Vec<u8>, [Vec<u8>; 3]) {
+    let mut alice = client("alice");
+    alice.set_leaf_lifetime(lifetime_in_the_past());
+    let (group_id, _) = alice.create_group().unwrap();
+    let (group, provider, signer) = alice.parts(&group_id);
+    let builder = group.commit_builder().propose_adds([package]).load_psks(provider.storage()).unwrap();
+    let built = builder.build(provider.rand(), provider.crypto(), signer, |_| true).unwrap();
+    let (commit, welcome, group_info) = built.stage_commit(provider).unwrap().into_messages();
+    let bytes = [commit, welcome.unwrap(), group_info.unwrap()].map(|message| message.to_bytes().unwrap());
+    (alice, group_id, bytes)
 }
 
 /// A commit as a PublicMessage, which no client of ours sends.

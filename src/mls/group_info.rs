@@ -170,7 +170,12 @@ fn refused<E>(error: &CreationFromExternalError<E>) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::Room;
+    use openmls::prelude::{Ciphersuite, KeyPackage, SignatureScheme};
+    use openmls_basic_credential::SignatureKeyPair;
+    use openmls_traits::signatures::Signer;
+    use tls_codec::{Serialize, VLBytes};
+
+    use super::super::fixture::{Room, key_pair, silent_alice_adds};
     use super::super::identity;
     use super::*;
 
@@ -201,5 +206,38 @@ mod tests {
         let half = before.len() / 2;
         let spliced = [&room.group_info[..half], &before[half..]].concat();
         assert_eq!(view(&spliced).unwrap_err().name, "InvalidGroupInfo");
+    }
+
+    #[test]
+    fn behind_an_expired_leaf_the_others_are_still_looked_at() {
+        let (seed, public) = key_pair();
+        let signer = SignatureKeyPair::from_raw(SignatureScheme::ED25519, seed.to_vec(), public.to_vec());
+        let credential = BasicCredential::new(b"bob".to_vec()).into();
+        let credential = CredentialWithKey { credential, signature_key: public.as_slice().into() };
+        let suite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+        let package = KeyPackage::builder().build(suite, &OpenMlsRustCrypto::default(), &signer, credential).unwrap();
+        let (mut alice, group_id, [_, _, group_info]) = silent_alice_adds(package.key_package().clone());
+        let (_, _, signer) = alice.parts(&group_id);
+        let signed_again = |from: usize, to: usize, with: &[u8]| {
+            let body = group_info.len() - 66;
+            let spoilt = [&group_info[..from], with, &group_info[to..body]].concat();
+            let label = VLBytes::new(b"MLS 1.0 GroupInfoTBS".to_vec()).tls_serialize_detached().unwrap();
+            let content = VLBytes::new(spoilt[4..].to_vec()).tls_serialize_detached().unwrap();
+            let signature = VLBytes::new(signer.sign(&[label, content].concat()).unwrap());
+            [spoilt, signature.tls_serialize_detached().unwrap()].concat()
+        };
+        assert_eq!(view(&signed_again(0, 0, &[])).unwrap().leaves.len(), 2, "nothing is spoilt yet");
+
+        // Behind the confirmed transcript hash stand the group's extensions, none so far. One that demands the extension
+        // 0x000a of every leaf: alice lists it, bob does not.
+        assert_eq!(group_info[99], 0);
+        let demanding = signed_again(99, 100, &[8, 0, 3, 5, 2, 0, 0x0a, 0, 0]);
+        let refusal = view(&demanding).unwrap_err();
+        assert_eq!(refusal.name, "InvalidGroupInfo");
+        assert!(refusal.detail.message.contains("capability"), "{refusal}");
+
+        // Without the extension external_pub, of another type here, nobody can join from outside; the group is as good.
+        let external_pub = group_info.windows(4).rposition(|window| window == [0, 4, 0x21, 0x20]).unwrap();
+        assert!(view(&signed_again(external_pub, external_pub + 2, &[0xff, 4])).is_ok());
     }
 }

@@ -1,11 +1,12 @@
 //! A key package enters a pool only if a member could use it as it is, and only for the device that it names.
 
+use openmls::ciphersuite::hash_ref::make_key_package_ref;
 use openmls::prelude::{
     BasicCredential, Ciphersuite, CredentialType, KeyPackage, KeyPackageIn, KeyPackageVerifyError, ProtocolVersion,
 };
 use openmls::treesync::errors::LifetimeError;
 use openmls_rust_crypto::RustCrypto;
-use tls_codec::{Deserialize, Serialize};
+use tls_codec::Deserialize;
 
 use super::limits::{KEY_PACKAGE_BYTES, KEY_PACKAGE_KEPT_MS, KEY_PACKAGE_REMAINING_MS};
 use super::refusals::{malformed, unsupported_suite, within};
@@ -60,8 +61,8 @@ pub fn check(
         return Err(Refusal::new("SignatureKeyMismatch", "the signature key is not this device's key"));
     }
 
-    let reference =
-        package.hash_ref(&RustCrypto::default()).map_err(|_| invalid("its reference cannot be computed"))?;
+    let reference = make_key_package_ref(raw, package.ciphersuite(), &RustCrypto::default());
+    let reference = reference.map_err(|_| invalid("its reference cannot be computed"))?;
     Ok(CheckedKeyPackage {
         reference: reference.as_slice().to_vec(),
         cipher_suite,
@@ -91,7 +92,7 @@ fn verified(raw: &[u8]) -> Result<KeyPackage, Refusal> {
     }
     let package = KeyPackageIn::tls_deserialize_exact(raw);
     let package = package.map_err(|_| malformed("the bytes are not exactly one KeyPackage"))?;
-    let package = package.validate(&RustCrypto::default(), ProtocolVersion::Mls10).map_err(|error| match error {
+    package.validate(&RustCrypto::default(), ProtocolVersion::Mls10).map_err(|error| match error {
         KeyPackageVerifyError::LifetimeError(LifetimeError::Expired { .. }) => expired(),
         KeyPackageVerifyError::LifetimeError(_) => invalid("it is not valid yet"),
         KeyPackageVerifyError::UnsupportedExtension => incomplete("an extension that it has"),
@@ -100,13 +101,7 @@ fn verified(raw: &[u8]) -> Result<KeyPackage, Refusal> {
             invalid("a signature is wrong")
         }
         _ => invalid("it does not follow RFC 9420 section 10"),
-    })?;
-    // What a member will hash into the reference is what we verified, not what we were given.
-    if package.tls_serialize_detached().is_ok_and(|ours| ours == raw) {
-        Ok(package)
-    } else {
-        Err(malformed("the KeyPackage is not in its only encoding"))
-    }
+    })
 }
 
 /// openmls lets a leaf leave out what it plainly uses; members refuse to add it then (RFC 9420 section 7.2).

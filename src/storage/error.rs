@@ -10,7 +10,11 @@ pub enum Error {
     Collision(#[source] sqlx::Error),
     /// A named constraint refused a row.
     #[error("constraint {name} refused the row")]
-    Constraint { name: String, #[source] source: sqlx::Error },
+    Constraint {
+        name: String,
+        #[source]
+        source: sqlx::Error,
+    },
     /// No connection, or lost while waiting for an answer.
     #[error("the database cannot be reached")]
     Unavailable(#[source] sqlx::Error),

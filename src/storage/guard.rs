@@ -2,7 +2,9 @@ use super::{Error, Storage};
 
 /// A setting under which an acknowledged write can be lost.
 #[derive(Debug, thiserror::Error)]
-#[error("Postgres runs with {name} = {value}: acknowledged messages could be lost. Set {name} = {wanted} and restart Postgres")]
+#[error(
+    "Postgres runs with {name} = {value}: acknowledged messages could be lost. Set {name} = {wanted} and restart Postgres"
+)]
 pub struct Unsafe {
     pub name: String,
     pub value: String,
@@ -20,9 +22,8 @@ const WANTED: [(&str, &str, fn(&str) -> bool); 4] = [
 /// The first setting of this database under which Rookery must not run in production.
 pub async fn refuse_unsafe(storage: &Storage) -> Result<Option<Unsafe>, Error> {
     for (name, wanted, is_safe) in WANTED {
-        let value = sqlx::query_scalar!(r#"select current_setting($1) as "value!""#, name)
-            .fetch_one(storage.pool())
-            .await?;
+        let value =
+            sqlx::query_scalar!(r#"select current_setting($1) as "value!""#, name).fetch_one(storage.pool()).await?;
         if !is_safe(&value) {
             return Ok(Some(Unsafe { name: name.to_owned(), value, wanted }));
         }

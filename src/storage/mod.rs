@@ -70,7 +70,8 @@ impl Storage {
     /// Brings the schema up to this version. Safe to call from several servers at once.
     pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
         // Building an index may take longer than a request may: this one connection waits.
-        let mut connection = self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]).connect().await?;
+        let mut connection =
+            self.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]).connect().await?;
         MIGRATIONS.run_direct(None, &mut connection, false).await
     }
 

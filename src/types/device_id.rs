@@ -19,10 +19,14 @@ impl DeviceId {
     }
 
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let ok = text.strip_prefix("dev_").is_some_and(|id| {
-            id.len() == 26 && id.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'))
-        });
-        if ok { Ok(Self(text.to_owned())) } else { Err(Malformed::new("device", "expected dev_ and 26 characters of base32")) }
+        let ok = text
+            .strip_prefix("dev_")
+            .is_some_and(|id| id.len() == 26 && id.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7')));
+        if ok {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Malformed::new("device", "expected dev_ and 26 characters of base32"))
+        }
     }
 
     pub fn as_str(&self) -> &str {

@@ -15,8 +15,14 @@ impl StreamId {
     }
 
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let ok = text.len() == 33 && text.starts_with('s') && text[1..].bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'));
-        if ok { Ok(Self(text.to_owned())) } else { Err(Malformed::new("stream", "expected s and 32 characters of base32")) }
+        let ok = text.len() == 33
+            && text.starts_with('s')
+            && text[1..].bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'));
+        if ok {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Malformed::new("stream", "expected s and 32 characters of base32"))
+        }
     }
 
     pub fn as_str(&self) -> &str {

@@ -148,9 +148,7 @@ where
         let request_hash = Hash::of(&bytes);
         let input = match M::KIND {
             Kind::Procedure => method::input::<M>(&bytes)?,
-            Kind::Query | Kind::Subscription => {
-                serde_json::from_slice(&bytes).map_err(Fault::internal)?
-            }
+            Kind::Query | Kind::Subscription => serde_json::from_slice(&bytes).map_err(Fault::internal)?,
         };
         handler.answer(cx, caller, Call { params, input, request_hash }).await
     };

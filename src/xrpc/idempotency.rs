@@ -1,13 +1,10 @@
 //! Calls whose answer no entry can rebuild keep it beside their effect, in the same transaction.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use sqlx::PgConnection;
 
 use super::{Call, Failure, Fault, Services, store};
 use crate::lexicon::Method;
 use crate::log::Author;
-use crate::storage;
 use crate::types::{Hash, Idem, Refusal};
 
 /// The constraint that lets one of two simultaneous repeats win.
@@ -20,23 +17,13 @@ pub struct Repeat {
     pub request_hash: Hash,
 }
 
-impl Repeat {
-    /// Whether an insert failed because the same call was answered at the same moment: look again.
-    pub fn raced(error: &storage::Error) -> bool {
-        error.constraint() == Some(ANSWER_KEY)
-    }
-}
-
 /// The first answer, if this call was answered before; `IdempotencyConflict` if another body had its name.
 pub async fn repeated_answer<M: Method>(
     cx: &Services,
     author: &Author,
     call: &Call<M>,
     idem: &str,
-) -> Result<Result<M::Output, Repeat>, Failure<M::Error>>
-where
-    M::Output: DeserializeOwned,
-{
+) -> Result<Result<M::Output, Repeat>, Failure<M::Error>> {
     let repeat = Repeat { idem: Idem::parse(idem)?, request_hash: call.request_hash };
     let (account, device) = (author.account_id, author.device_row);
     let found = store::find_answer(cx.storage.pool(), account, device, M::NSID, repeat.idem.as_str()).await?;
@@ -49,27 +36,21 @@ where
     }
 }
 
-/// Keeps the answer, in the transaction of its effect.
+/// Keeps the answer, in the transaction of its effect. When the same call was answered at the same moment, the
+/// transaction counts as collided: run again, it finds that answer.
 pub async fn keep_answer<M: Method>(
     conn: &mut PgConnection,
     cx: &Services,
     author: &Author,
     repeat: &Repeat,
     answer: &M::Output,
-) -> Result<(), storage::Error>
-where
-    M::Output: Serialize,
-{
-    let body = serde_json::to_value(answer).map_err(|_| storage::Error::Corrupt("answer"))?;
-    store::insert_answer(
-        conn,
-        author.account_id,
-        author.device_row,
-        M::NSID,
-        repeat.idem.as_str(),
-        repeat.request_hash,
-        &body,
-        cx.clock.now().to_datetime(),
-    )
-    .await
+) -> Result<(), Failure<M::Error>> {
+    let body = serde_json::to_value(answer).map_err(Fault::internal)?;
+    let (account, device, idem) = (author.account_id, author.device_row, repeat.idem.as_str());
+    let now = cx.clock.now().to_datetime();
+    let kept = store::insert_answer(conn, account, device, M::NSID, idem, repeat.request_hash, &body, now).await;
+    kept.map_err(|error| match error.constraint() {
+        Some(ANSWER_KEY) => Fault::Collided.into(),
+        _ => error.into(),
+    })
 }

@@ -20,4 +20,4 @@ pub use failure::{Failure, Fault};
 pub use idempotency::{Repeat, keep_answer, repeated_answer};
 pub use method::{Call, blocking, parse};
 pub use observe::observe;
-pub use services::Services;
+pub use services::{Group, Services};

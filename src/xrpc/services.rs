@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use moka::sync::Cache;
+
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -8,6 +10,15 @@ use crate::log::Log;
 use crate::storage::Storage;
 use crate::telemetry::Redactor;
 use crate::types::Clock;
+
+/// What a conversation's first entries fix for life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    pub group_id: Vec<u8>,
+    pub cipher_suite: u16,
+    /// Devices that one account may have in it.
+    pub max_devices: usize,
+}
 
 /// What a method may reach. Cheap to clone.
 #[derive(Clone)]
@@ -18,6 +29,8 @@ pub struct Services {
     pub verifier: Arc<Verifier>,
     pub redactor: Redactor,
     pub clock: Clock,
+    /// What never changes about a conversation, by its stream's row. Bounded.
+    pub groups: Cache<i64, Arc<Group>>,
     /// Cancelled when the server begins to stop: sockets close, nothing new begins.
     pub stopping: CancellationToken,
 }

@@ -209,15 +209,12 @@ async fn high_s_is_tolerated_and_is_the_same_token() {
         let token = world.service_with(&json!({}));
         let (input, signature) = token.rsplit_once('.').unwrap();
         let low = URL_SAFE_NO_PAD.decode(signature).unwrap();
-        let high: Vec<u8> = match curve {
-            Curve::P256 => {
-                let low = p256::ecdsa::Signature::from_slice(&low).unwrap();
-                p256::ecdsa::Signature::from_scalars(low.r(), -low.s()).unwrap().to_vec()
-            }
-            _ => {
-                let low = k256::ecdsa::Signature::from_slice(&low).unwrap();
-                k256::ecdsa::Signature::from_scalars(low.r(), -low.s()).unwrap().to_vec()
-            }
+        let high: Vec<u8> = if curve == Curve::P256 {
+            let low = p256::ecdsa::Signature::from_slice(&low).unwrap();
+            p256::ecdsa::Signature::from_scalars(low.r(), -low.s()).unwrap().to_vec()
+        } else {
+            let low = k256::ecdsa::Signature::from_slice(&low).unwrap();
+            k256::ecdsa::Signature::from_scalars(low.r(), -low.s()).unwrap().to_vec()
         };
         let twin = format!("{input}.{}", URL_SAFE_NO_PAD.encode(high));
         assert_ne!(twin, token);

@@ -103,6 +103,26 @@ fn every_error_says_its_status_first_and_every_field_is_described() {
 }
 
 #[test]
+fn every_string_bytes_array_and_integer_has_a_limit() {
+    fn assert_limited(schema: &Value, place: &str) {
+        let has = |key: &str| schema.get(key).is_some();
+        let limited = match schema["type"].as_str() {
+            Some("string") => has("maxLength") || has("enum") || has("format"),
+            Some("bytes" | "array") => has("maxLength"),
+            Some("integer") => has("minimum"),
+            _ => true,
+        };
+        assert!(limited, "{place}: {schema}");
+        for (name, part) in schema.as_object().into_iter().flatten().filter(|(name, _)| *name != "examples") {
+            assert_limited(part, &format!("{place}/{name}"));
+        }
+    }
+    for (nsid, text) in DOCUMENTS {
+        assert_limited(&serde_json::from_str::<Value>(text).unwrap()["defs"], nsid);
+    }
+}
+
+#[test]
 fn every_ref_of_the_contract_leads_somewhere() {
     assert_eq!(CATALOG.missing, Vec::<String>::new());
 }

@@ -116,16 +116,17 @@ fn judge_epoch(epoch: Epoch, current: Epoch, floor: Epoch, past_epochs: u64) -> 
 /// What a device may do in a stream, as read beside its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Right {
+    was_seated: bool,
     has_seat: bool,
     has_leaf: bool,
 }
 
 impl Right {
-    const NONE: Self = Self { has_seat: false, has_leaf: false };
+    const NONE: Self = Self { was_seated: false, has_seat: false, has_leaf: false };
 
     fn judge(self) -> Result<(), Refusal> {
         match self {
-            Self { has_seat: false, .. } => Err(super::append::not_member()),
+            Self { has_seat: false, was_seated, .. } => Err(super::append::no_seat(was_seated)),
             Self { has_leaf: false, .. } => Err(super::append::device_not_in_group()),
             Self { .. } => Ok(()),
         }
@@ -140,7 +141,8 @@ mod tests {
 
     #[test]
     fn the_window_of_epochs_ends_at_the_present_and_at_the_last_removal() {
-        let judge = |epoch, current, floor| judge_epoch(Epoch(epoch), Epoch(current), Epoch(floor), 5).map_err(|r| r.name);
+        let judge =
+            |epoch, current, floor| judge_epoch(Epoch(epoch), Epoch(current), Epoch(floor), 5).map_err(|r| r.name);
         assert_eq!(judge(10, 10, 0), Ok(()));
         assert_eq!(judge(5, 10, 0), Ok(()));
         assert_eq!(judge(4, 10, 0), Err("EpochTooOld"));

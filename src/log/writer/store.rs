@@ -136,12 +136,13 @@ pub(super) async fn write_batch(
 pub(super) async fn rights(conn: &mut PgConnection, pairs: &[(i64, i64)]) -> Result<Rights, Error> {
     let (streams, devices): (Vec<i64>, Vec<i64>) = pairs.iter().copied().unzip();
     let rows = sqlx::query!(
-        r#"select n.stream_id as "stream_id!", n.device_id as "device_id!", seat.open as "has_seat!", leaf.open as "has_leaf!"
+        r#"select n.stream_id as "stream_id!", n.device_id as "device_id!", seat.past as "was_seated!", seat.open as "has_seat!",
+                  leaf.open as "has_leaf!"
            from unnest($1::bigint[], $2::bigint[]) n (stream_id, device_id)
            join device d on d.id = n.device_id
            cross join lateral (
-               select exists (select 1 from seat s where s.stream_id = n.stream_id and s.account_id = d.account_id
-                              and s.until_seq is null) as open
+               select count(*) > 0 as past, count(*) filter (where s.until_seq is null) > 0 as open
+               from seat s where s.stream_id = n.stream_id and s.account_id = d.account_id
            ) seat
            cross join lateral (
                select exists (select 1 from seat_device l where l.stream_id = n.stream_id and l.device_id = n.device_id
@@ -152,9 +153,9 @@ pub(super) async fn rights(conn: &mut PgConnection, pairs: &[(i64, i64)]) -> Res
     )
     .fetch_all(conn)
     .await?;
-    let right = |has_seat, has_leaf| Right { has_seat, has_leaf };
+    let right = |was_seated, has_seat, has_leaf| Right { was_seated, has_seat, has_leaf };
     Ok(rows
         .into_iter()
-        .map(|row| ((row.stream_id, row.device_id), right(row.has_seat, row.has_leaf)))
+        .map(|row| ((row.stream_id, row.device_id), right(row.was_seated, row.has_seat, row.has_leaf)))
         .collect())
 }

@@ -1,9 +1,10 @@
 use openmls::prelude::{KeyPackageIn, ProtocolVersion};
+use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
 use tls_codec::Deserialize;
 
 use super::super::client::Client;
-use super::super::fixture::{Change, Room, client, did, key_pair, leaf_of, lifetime_in_the_past, now, public_commit};
+use super::super::fixture::{Change, Room, client, did, key_pair, leaf_of, now, public_commit, silent_alice_adds};
 use super::super::key_package;
 use super::*;
 
@@ -150,6 +151,9 @@ fn the_roster_changes_by_exactly_what_is_declared() {
     assert_eq!(with(&|declared| declared.removes.push(also(&dave))), "MembershipMismatch", "removed, but no member");
     let itself = also(&change.declared.committer);
     assert_eq!(with(&|declared| declared.removes.push(itself.clone())), "MembershipMismatch", "removes itself");
+    let mut alone = change.clone();
+    alone.declared.removes = vec![itself];
+    assert!(refused(&room, &alone).detail.message.contains("own committer"));
     assert_eq!(
         with(&|declared| declared.removes[0].0 = bob.account.clone()),
         "MembershipMismatch",
@@ -162,6 +166,9 @@ fn the_roster_changes_by_exactly_what_is_declared() {
     assert_eq!(with(&|declared| declared.adds.push(add(&dave))), "DuplicateMember", "declared twice");
     let key_of_bob = |declared: &mut Declared| declared.adds[0].signature_key.clone_from(&bob.signature_key);
     assert_eq!(with(&key_of_bob), "DuplicateMember", "another's key");
+
+    let device_of_bob = |declared: &mut Declared| declared.adds[0].device = bob.device.clone();
+    assert_eq!(with(&device_of_bob), "DuplicateMember", "another's device");
 
     let accounts = |declared: &mut Declared| declared.adds[0].account = bob.account.clone();
     assert_eq!(with(&accounts), "CredentialMismatch", "the leaf says dave");
@@ -216,33 +223,30 @@ fn the_welcome_is_for_exactly_the_declared_adds() {
     let mut same = both.clone();
     same.declared.adds[1].reference = same.declared.adds[0].reference.clone();
     assert_eq!(refused(&room, &same).name, "WelcomeMismatch", "one key package for two");
+    let (first, second) = (&both.declared.adds[0].reference, &both.declared.adds[1].reference);
+    let mut bytes = same.welcome.clone().unwrap();
+    let at = bytes.windows(32).position(|window| window == second.as_slice()).unwrap();
+    bytes[at..at + 32].copy_from_slice(first);
+    same.welcome = Some(bytes);
+    assert_eq!(refused(&room, &same).name, "WelcomeMismatch", "one key package for two, in the Welcome too");
 }
 
-/// Alice has been silent for longer than her leaf lives, and adds bob by a commit that does not renew it.
 #[test]
 fn an_expired_leaf_does_not_stop_a_group() {
-    let mut alice = client("alice");
-    alice.set_leaf_lifetime(lifetime_in_the_past());
-    let (mut bob, committer) = (client("bob"), leaf_of(&alice));
-    let (group_id, _) = alice.create_group().unwrap();
+    let mut bob = client("bob");
     let package = bob.key_package(false).unwrap();
     let checked = key_package::check(&package, bob.did(), bob.device(), &bob.public_key(), now()).unwrap();
     let package = KeyPackageIn::tls_deserialize_exact(&package[4..]).unwrap();
-    let (group, provider, signer) = alice.parts(&group_id);
-    let package = package.validate(provider.crypto(), ProtocolVersion::Mls10).unwrap();
-    let builder = group.commit_builder().propose_adds([package]).load_psks(provider.storage()).unwrap();
-    let built = builder.build(provider.rand(), provider.crypto(), signer, |_| true).unwrap();
-    let (commit, welcome, group_info) = built.stage_commit(provider).unwrap().into_messages();
-    let [commit, welcome, group_info] =
-        [commit, welcome.unwrap(), group_info.unwrap()].map(|it| it.to_bytes().unwrap());
+    let package = package.validate(&RustCrypto::default(), ProtocolVersion::Mls10).unwrap();
+    let (alice, group_id, [commit, welcome, group_info]) = silent_alice_adds(package);
 
     let view = group_info::view(&group_info).unwrap();
     assert_eq!(view.leaves.iter().map(|leaf| leaf.stale).collect::<Vec<_>>(), [true, false]);
     let StoredLeaf { account, device, signature_key } = leaf_of(&bob);
     let adds = vec![DeclaredAdd { account, device, reference: checked.reference, signature_key }];
-    let leaves = vec![committer.clone()];
+    let leaves = vec![leaf_of(&alice)];
     let stored = Stored { group_id: group_id.clone(), cipher_suite: 1, epoch: Epoch(0), leaves };
-    let declared = Declared { committer, adds, removes: vec![] };
+    let declared = Declared { committer: leaf_of(&alice), adds, removes: vec![] };
     let judged = |group_info: &[u8]| judge(&stored, &commit, group_info, Some(&welcome), &declared);
     assert_eq!(judged(&group_info).unwrap().leaves().len(), 2);
     assert_eq!(bob.join(&welcome).unwrap(), group_id);
@@ -256,12 +260,27 @@ fn an_expired_leaf_does_not_stop_a_group() {
 }
 
 #[test]
-fn no_two_leaves_have_one_key() {
+fn a_group_info_that_does_not_fit_is_refused_before_its_signatures_are_looked_at() {
     let (room, change) = room_and_change();
-    let mut view = group_info::view(&change.group_info).unwrap();
-    assert!(fits(&room.stored, &change.declared, &view).is_ok());
+    let fitting = || group_info::Claim::parse(&change.group_info).unwrap().view;
+    let name =
+        |view: &group_info::GroupView| fits(&room.stored, &change.declared, view).map_err(|refusal| refusal.name);
+    assert_eq!(name(&fitting()), Ok(()));
+    let mut view = fitting();
+    view.group_id.push(0);
+    assert_eq!(name(&view), Err("InvalidGroupInfo"));
+    view = fitting();
+    view.cipher_suite = 3;
+    assert_eq!(name(&view), Err("InvalidGroupInfo"));
+    view = fitting();
+    view.epoch = view.epoch.next();
+    assert_eq!(name(&view), Err("InvalidGroupInfo"));
+    view = fitting();
+    view.signer = 99;
+    assert_eq!(name(&view), Err("InvalidGroupInfo"));
+    view = fitting();
     view.leaves[2].signature_key = view.leaves[1].signature_key.clone();
-    assert_eq!(fits(&room.stored, &change.declared, &view).unwrap_err().name, "DuplicateMember");
+    assert_eq!(name(&view), Err("DuplicateMember"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use openmls::prelude::{Capabilities, CredentialWithKey, ExtensionType, Lifetime};
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
+use tls_codec::Serialize;
 
 use super::super::client::Client;
 use super::super::fixture::{client, did, key_pair, now};

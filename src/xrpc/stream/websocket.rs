@@ -14,7 +14,6 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::error_frame;
 use crate::lexicon::Method;
-use crate::types::Named;
 use crate::xrpc::{Api, Caller, Failure, Fault, Services, method};
 
 /// Bytes of buffer for each socket, each way: an idle one must cost little.

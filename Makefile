@@ -1,0 +1,46 @@
+# The only list of commands. `make` alone prints it.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check postgres
+
+help: ## Print this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: postgres ## Start a server with a private Postgres, let two devices talk through it, and say what happened.
+	ROOKERY_ENV=development cargo run --locked -- demo
+
+run: postgres ## Run a development server on http://localhost:3000; it keeps its data in ./data.
+	ROOKERY_ENV=development cargo run --locked -- serve
+
+test: postgres ## Run every test, against Postgres clusters that the tests make themselves.
+	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --locked --workspace; \
+	else set -x; cargo test --locked --workspace; fi
+
+check: format clippy lexicons-check sqlx-check tidy docs ## Everything that must hold before a merge, beside the tests.
+
+format: ## Compare the formatting.
+	cargo fmt --all --check
+
+clippy: ## Lint; a warning is an error.
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+tidy: ## Check the house rules (tests/tidy.rs).
+	cargo test --locked --quiet --test tidy
+
+docs: ## Build the reference; a broken link is an error.
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+lexicons: ## Generate src/lexicon from lexicons/.
+	cargo run --locked -p lexicon-gen
+
+lexicons-check: ## Compare src/lexicon with what lexicons/ generates.
+	cargo run --locked -p lexicon-gen -- --check
+
+sqlx: ## Renew .sqlx from the migrations, on a throw-away Postgres.
+	staging/sqlx.sh renew
+
+sqlx-check: ## Compare .sqlx with the queries and the migrations.
+	staging/sqlx.sh check
+
+postgres: ## Make sure that Postgres 14 or newer is installed.
+	@staging/postgres.sh >/dev/null

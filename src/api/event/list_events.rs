@@ -1,0 +1,24 @@
+//! `blue.catbird.event.listEvents`: what happened after a cursor.
+//!
+//! Invariant: the cursor that is answered is the one of the last event delivered, so paging misses nothing and repeats
+//! nothing, whoever writes meanwhile.
+
+use crate::lexicon::event::list_events::{Error, ListEvents, Output};
+use crate::log::Event;
+use crate::types::Cursor;
+use crate::xrpc::{Call, Device, Failure, Services, parse};
+
+pub async fn list_events(cx: &Services, caller: Device, call: Call<ListEvents>) -> Result<Output, Failure<Error>> {
+    let after = match &call.params.cursor {
+        Some(cursor) => parse(Cursor::parse, cursor)?,
+        None => Cursor(0),
+    };
+    cx.log.refuse_future(after).await?;
+
+    let limit = u32::try_from(call.params.limit).unwrap_or(u32::MAX);
+    let page = cx.log.events(caller.author.account_id, after, None, limit).await?;
+
+    let cursor = page.events.last().map_or(after, |event| event.cursor);
+    let events = page.events.into_iter().map(Event::into_event).collect();
+    Ok(Output { events, cursor: cursor.to_string(), more: page.more, outdated: None })
+}

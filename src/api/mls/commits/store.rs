@@ -1,0 +1,181 @@
+//! SQL of the commit intake: leaves, claimed packages, GroupInfo, Welcomes.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use crate::log::Sealed;
+use crate::mls::{DeclaredAdd, StoredLeaf, VerifiedCommit};
+use crate::storage::Error;
+use crate::types::{DeviceId, Did, Epoch};
+
+/// A claimed key package may be used this long, and does not return to its pool.
+pub(super) const CLAIM_LIFETIME: TimeDelta = TimeDelta::hours(24);
+/// GroupInfos kept, so that a poisoned one can be passed over.
+const GROUP_INFOS: i64 = 3;
+/// Claims of one last-resort package that commits may use in a day.
+const LAST_RESORT_USES: i64 = 10;
+
+fn did(text: &str) -> Result<Did, Error> {
+    Did::parse(text).map_err(|_| Error::Corrupt("account.did"))
+}
+
+fn device(text: &str) -> Result<DeviceId, Error> {
+    DeviceId::parse(text).map_err(|_| Error::Corrupt("device.public_id"))
+}
+
+/// The leaves that the tree holds now, with their keys.
+pub(super) async fn leaves(pool: &PgPool, stream_id: i64) -> Result<Vec<StoredLeaf>, Error> {
+    let rows = sqlx::query!(
+        "select a.did, d.public_id, d.public_key from seat_device l
+         join device d on d.id = l.device_id join account a on a.id = l.account_id
+         where l.stream_id = $1 and l.until_seq is null",
+        stream_id
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(StoredLeaf { account: did(&row.did)?, device: device(&row.public_id)?, signature_key: row.public_key })
+        })
+        .collect()
+}
+
+/// A package that was claimed for a stream.
+pub(super) struct ClaimedPackage {
+    pub account: Did,
+    pub device: DeviceId,
+    pub signature_key: Vec<u8>,
+}
+
+/// Packages claimed for this stream since `since` and not used yet, by ref. A device that was revoked has none.
+pub(super) async fn claimed_packages(
+    pool: &PgPool,
+    stream_id: i64,
+    references: &[Vec<u8>],
+    since: DateTime<Utc>,
+) -> Result<HashMap<Vec<u8>, ClaimedPackage>, Error> {
+    let rows = sqlx::query!(
+        "select distinct k.ref as reference, a.did, d.public_id, d.public_key
+         from key_package k
+         join key_package_claim c on c.key_package_id = k.id and c.stream_id = $1
+         join device d on d.id = k.device_id and d.state = 'certified'
+         join account a on a.id = k.account_id
+         where k.ref = any($2) and c.created_at > $3 and c.spent_at is null
+           and (not k.last_resort or (
+               select count(*) from key_package_claim used
+               where used.key_package_id = k.id and used.spent_at > $3
+           ) < $4)",
+        stream_id,
+        references,
+        since,
+        LAST_RESORT_USES
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let package = ClaimedPackage {
+                account: did(&row.did)?,
+                device: device(&row.public_id)?,
+                signature_key: row.public_key,
+            };
+            Ok((row.reference, package))
+        })
+        .collect()
+}
+
+/// Marks the claims of this stream as used. The stream's lock lets one commit at a time do so.
+pub(super) async fn spend_claims(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    references: &[Vec<u8>],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update key_package_claim c set spent_at = $3 from key_package k
+         where c.key_package_id = k.id and c.stream_id = $1 and k.ref = any($2) and c.spent_at is null",
+        stream_id,
+        references,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Stores the GroupInfo of the new epoch and drops those that are too old to be of use.
+pub(super) async fn insert_group_info(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    verified: &VerifiedCommit,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let epoch = verified.epoch().to_db();
+    sqlx::query!(
+        "insert into group_info (stream_id, epoch, bytes, created_at) values ($1, $2, $3, $4)",
+        stream_id,
+        epoch,
+        verified.group_info(),
+        now
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!("delete from group_info where stream_id = $1 and epoch <= $2", stream_id, epoch - GROUP_INFOS)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Stores the Welcome once, with a pointer for each device.
+pub(super) async fn insert_welcome(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    entry: &Sealed,
+    epoch: Epoch,
+    welcome: &[u8],
+    adds: &[DeclaredAdd],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let welcome_id = sqlx::query_scalar!(
+        "insert into welcome (stream_id, term, seq, epoch, bytes, created_at) values ($1, $2, $3, $4, $5, $6)
+         returning id",
+        stream_id,
+        entry.term.to_db(),
+        entry.seq.to_db(),
+        epoch.to_db(),
+        welcome,
+        now
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    let devices: Vec<String> = adds.iter().map(|add| add.device.to_string()).collect();
+    let references: Vec<Vec<u8>> = adds.iter().map(|add| add.reference.clone()).collect();
+    sqlx::query!(
+        "insert into welcome_pointer (welcome_id, device_id, ref)
+         select $1, d.id, n.reference from unnest($2::text[], $3::bytea[]) n (device, reference)
+         join device d on d.public_id = n.device",
+        welcome_id,
+        &devices,
+        &references
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn account_ids(conn: &mut PgConnection, dids: &[String]) -> Result<HashMap<String, i64>, Error> {
+    let rows = sqlx::query!("select did, id from account where did = any($1)", dids).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(|row| (row.did, row.id)).collect())
+}
+
+/// The GroupInfo of this epoch, with its tree.
+pub(super) async fn find_group_info(pool: &PgPool, stream_id: i64, epoch: Epoch) -> Result<Option<Vec<u8>>, Error> {
+    let bytes = sqlx::query_scalar!(
+        "select bytes from group_info where stream_id = $1 and epoch = $2",
+        stream_id,
+        epoch.to_db()
+    );
+    Ok(bytes.fetch_optional(pool).await?)
+}

@@ -1,0 +1,68 @@
+//! `blue.catbird.mls.leaveConvo`: ends the account's seat.
+//!
+//! Invariants: the entry that says so is the last one the account reads; a conversation with members keeps an admin. The
+//! account's leaves stay in the tree until a member commits their removal, which anybody may.
+
+use crate::api::mls::access;
+use crate::lexicon::mls::leave_convo::{Error, LeaveConvo, Output};
+use crate::log::body::{Body, MembershipBody, MembershipChange, Role};
+use crate::log::{CallIdentity, Draft, EntryKind, Roster, StreamInfo};
+use crate::storage;
+use crate::types::{Bytes, Did};
+use crate::xrpc::{Call, Device, Failure, Services};
+
+pub async fn leave_convo(cx: &Services, caller: Device, call: Call<LeaveConvo>) -> Result<Output, Failure<Error>> {
+    let identity = call.identity(&caller.author, &call.input.idem)?;
+    let stream = access::find(cx, &call.input.stream).await?;
+    let successor = call.input.new_admin.as_ref();
+
+    storage::retrying(Failure::is_collision, || leave(cx, &caller, &stream, identity, successor)).await
+}
+
+async fn leave(
+    cx: &Services,
+    caller: &Device,
+    stream: &StreamInfo,
+    identity: CallIdentity,
+    successor: Option<&Did>,
+) -> Result<Output, Failure<Error>> {
+    let did = &caller.author.did;
+    let mut tx = cx.log.lock(stream.id).await?;
+    if let Some(first) = tx.repeated(&identity).await? {
+        return Ok(Output { term: first.term.0, seq: first.seq.0, hash: Bytes(first.hash.to_vec()) });
+    }
+    let seat = tx.seat(&caller.author, false).await?;
+    let promoted = successor_needed(tx.roster().await?, did, successor)?;
+
+    let membership =
+        |account: &Did, change, role| MembershipBody { account: account.clone(), change, role, server: None };
+    if let Some(successor) = promoted {
+        let body = membership(successor, MembershipChange::Role, Some(Role::Admin)).encode()?;
+        tx.append(&seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
+    }
+    let body = membership(did, MembershipChange::Left, None).encode()?;
+    let draft = Draft { kind: EntryKind::Membership, epoch: None, body, identity: Some(identity) };
+    let left = tx.append(&seat, draft).await?;
+    tx.commit().await?;
+    Ok(Output { term: left.term.0, seq: left.seq.0, hash: Bytes(left.hash.to_vec()) })
+}
+
+/// Whom to make an admin first: the named member, if there would be none left otherwise.
+fn successor_needed<'a>(
+    roster: &Roster,
+    leaving: &Did,
+    successor: Option<&'a Did>,
+) -> Result<Option<&'a Did>, Failure<Error>> {
+    let others_remain = roster.seats.keys().any(|member| member != leaving);
+    let admin_remains = roster.admins().any(|admin| admin != leaving);
+    match successor {
+        Some(named) if named == leaving || !roster.seats.contains_key(named) => {
+            Err(Error::MemberNotFound("newAdmin is not another member of this conversation".into()).into())
+        }
+        Some(named) => Ok(Some(named)),
+        None if others_remain && !admin_remains => {
+            Err(Error::LastAdmin("the last admin leaves by naming another member in newAdmin".into()).into())
+        }
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,32 @@
+//! `blue.catbird.mls.updateCursor`: how far the account has read.
+//!
+//! Invariant: it only moves forward, and not beyond what the account may read. A row, never an entry; the account's
+//! other devices hear of it by an ephemeral event.
+
+use serde::Serialize;
+
+use super::store;
+use crate::api::mls::access;
+use crate::lexicon::mls::update_cursor::{Error, Output, UpdateCursor};
+use crate::log::Signal;
+use crate::types::{Seq, StreamId};
+use crate::xrpc::{Call, Device, Failure, Services};
+
+#[derive(Serialize)]
+struct ReadTo<'a> {
+    stream: &'a StreamId,
+    seq: Seq,
+}
+
+pub async fn update_cursor(cx: &Services, caller: Device, call: Call<UpdateCursor>) -> Result<Output, Failure<Error>> {
+    let author = &caller.author;
+    let readable = access::readable(cx, author, &call.input.stream).await?;
+    let seq = Seq(call.input.seq).min(readable.head.seq);
+
+    let now = cx.clock.now().to_datetime();
+    let seq = store::advance_read_position(cx.storage.pool(), author.account_id, readable.stream.id, seq, now).await?;
+
+    let signal = Signal::new("#cursor", &ReadTo { stream: &readable.stream.public_id, seq })?;
+    cx.log.hub().signal(author.account_id, Some(author.device_row), signal);
+    Ok(Output { seq: seq.0 })
+}

@@ -1,0 +1,17 @@
+//! `blue.catbird.mls.publishKeyPackage`: adds one key package to the calling device's pool.
+
+use super::publish::{Problem, publish};
+use crate::lexicon::mls::publish_key_package::{Error, Output, PublishKeyPackage};
+use crate::xrpc::{Call, Device, Failure, Services};
+
+pub async fn publish_key_package(
+    cx: &Services,
+    caller: Device,
+    call: Call<PublishKeyPackage>,
+) -> Result<Output, Failure<Error>> {
+    match publish(cx, &caller, call.input.key_package).await {
+        Ok(published) => Ok(published),
+        Err(Problem::Refused(refusal)) => Err(refusal.into()),
+        Err(Problem::Fault(fault)) => Err(fault.into()),
+    }
+}

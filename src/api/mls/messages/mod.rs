@@ -1,0 +1,4 @@
+//! Application messages: opaque to the server, in one order for everybody.
+
+pub(super) mod get_messages;
+pub(super) mod send_message;

@@ -1,0 +1,1 @@
+//! Puts the server together from its configuration, serves it, and takes it down again.
