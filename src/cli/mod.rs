@@ -1,1 +1,75 @@
 //! The commands.
+
+pub mod demo;
+mod keygen;
+mod migrate;
+mod serve;
+mod settings;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// Federated, AT-Protocol-native, end-to-end encrypted delivery and sync server.
+///
+/// Every setting is an environment variable or a key of a TOML file; `rookery config` lists them with their values.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about)]
+pub struct Arguments {
+    /// Settings file (TOML; keys are the names of the variables in lower case). The environment wins over it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server until SIGTERM or Ctrl-C.
+    ///
+    /// Without DATABASE_URL it runs a private Postgres in DATA_DIR, from the programs it finds.
+    Serve,
+    /// Bring the database's schema up to date, and end.
+    Migrate,
+    /// Show the settings in force, with their sources; secrets are hidden.
+    Config,
+    /// Make the service keys in KEYS_DIR. Never overwrites any.
+    Keygen,
+    /// Start a server and let real MLS clients talk through it, with a crash in the middle.
+    Demo(demo::Args),
+}
+
+/// Runs one command; what went wrong is said on standard error.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let file = arguments.config.as_deref();
+    let outcome = match arguments.command {
+        Command::Config => settings::run(file),
+        Command::Keygen => keygen::run(file),
+        Command::Serve => with_runtime(serve::run(file)),
+        Command::Migrate => with_runtime(migrate::run(file)),
+        Command::Demo(args) => with_runtime(demo::run(args)),
+    };
+    outcome.unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn with_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+#[expect(clippy::print_stderr, reason = "the command line's own voice")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("rookery: {error:#}");
+}
+
+/// Reads the settings and begins to log.
+fn prepare(file: Option<&Path>) -> anyhow::Result<Config> {
+    let config = Config::from_process(file)?;
+    crate::telemetry::install_tracing(&config.telemetry)?;
+    Ok(config)
+}

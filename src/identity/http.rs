@@ -94,6 +94,7 @@ pub async fn get_plain(
     read(request.send().await.map_err(HttpError::from_reqwest)?, max_bytes).await
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one place that builds outbound clients")]
 fn builder() -> reqwest::ClientBuilder {
     install_crypto_provider();
     reqwest::Client::builder()

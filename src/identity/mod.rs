@@ -29,5 +29,5 @@ pub use server_keys::{KeysError, ServerKeys, server_document};
 pub use signing::SigningKey;
 pub use source::{Network, Source};
 pub use statement::{Signed, key_tag};
-pub use token::{Claims, TokenKind, TokenRefused, body_hash};
+pub use token::{Claims, Rules, TokenKind, TokenRefused, body_hash};
 pub use verifier::{UnverifiedDeviceToken, Verifier};

@@ -1,4 +1,4 @@
-//! What every token must say, whoever signed it. Invariant: [`judge`] looks at claims only; nothing in its result is
+//! What every token must say, whoever signed it. Invariant: `judge` looks at claims only; nothing in its result is
 //! proven before a signature is.
 
 use base64::Engine as _;
@@ -205,6 +205,27 @@ fn kind_of(header: &Header) -> Result<TokenKind, TokenRefused> {
     }
 }
 
+/// Rules that development may switch off (`ENFORCE_LXM`, `ENFORCE_JTI`). Production refuses to start without them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// A token is for one method.
+    pub enforce_lxm: bool,
+    /// A token is used once.
+    pub enforce_jti: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { enforce_lxm: true, enforce_jti: true }
+    }
+}
+
+impl Rules {
+    fn given(claim: Option<String>, enforced: bool, refused: TokenRefused) -> Result<String, TokenRefused> {
+        if enforced { claim.ok_or(refused) } else { Ok(claim.unwrap_or_default()) }
+    }
+}
+
 #[derive(Deserialize)]
 struct Payload {
     iss: Option<String>,
@@ -220,7 +241,13 @@ struct Payload {
 }
 
 /// Judges everything that a token says about itself.
-pub(super) fn judge(payload: &[u8], audiences: &[String], nsid: &str, now_s: i64) -> Result<Claims, TokenRefused> {
+pub(super) fn judge(
+    payload: &[u8],
+    audiences: &[String],
+    nsid: &str,
+    now_s: i64,
+    rules: Rules,
+) -> Result<Claims, TokenRefused> {
     let payload: Payload = serde_json::from_slice(payload).map_err(|_| TokenRefused::BadJwt)?;
 
     if payload.exp < now_s - SKEW_S {
@@ -237,12 +264,13 @@ pub(super) fn judge(payload: &[u8], audiences: &[String], nsid: &str, now_s: i64
     }
 
     let aud = payload.aud.filter(|aud| audiences.contains(aud)).ok_or(TokenRefused::BadJwtAudience)?;
-    let lxm = payload.lxm.filter(|lxm| lxm == nsid).ok_or(TokenRefused::BadJwtLexiconMethod)?;
+    let lxm = payload.lxm.filter(|lxm| lxm == nsid || !rules.enforce_lxm);
+    let lxm = Rules::given(lxm, rules.enforce_lxm, TokenRefused::BadJwtLexiconMethod)?;
     let iss = payload.iss.and_then(|iss| Did::parse(&iss).ok()).ok_or(TokenRefused::BadJwtIss)?;
     if payload.sub.is_some_and(|sub| sub != iss.as_str()) {
         return Err(TokenRefused::BadJwtSubject);
     }
     let jti = payload.jti.filter(|jti| (1..=MAX_JTI_CHARS).contains(&jti.chars().count()));
-    let jti = jti.ok_or(TokenRefused::BadJwtId)?;
+    let jti = Rules::given(jti, rules.enforce_jti, TokenRefused::BadJwtId)?;
     Ok(Claims { iss, aud, lxm, exp: payload.exp, iat: payload.iat, jti, body_hash: payload.body_hash, kid: None })
 }

@@ -63,7 +63,7 @@ impl Log {
             let row = store::stream_for_update(tx.conn(), stream_id).await?;
             let first_pos = store::first_position(tx.conn()).await?;
             if row.head_pos < first_pos {
-                let head = row.head()?;
+                let head = row.head();
                 return Ok(StreamTx {
                     tx,
                     log: self.clone(),

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
 
-use super::read::{self, SpanRow, Window};
-use super::{EntryKind, Error, Frame, Log, Signal};
+use super::store::{self, SpanRow};
+use super::{EntryKind, Error, Frame, Log, Signal, Window};
 use crate::types::{Cursor, Seq};
 
 /// At most this many subscriptions of one device on this replica; the oldest is ended for a new one.
@@ -126,7 +126,7 @@ impl Log {
         let hub = Arc::clone(&self.inner.hub);
         // From here on the tail keeps this account's spans up to date; what it misses, the query below sees.
         let tracked = Tracked::begin(&hub, account_id);
-        let spans = read::spans_of_account(self.inner.storage.pool(), account_id).await?;
+        let spans = store::spans_of_account(self.inner.storage.pool(), account_id).await?;
         let mut state = lock(&hub.state);
         state.merge(&spans);
         let id = hub.next_id.fetch_add(1, Ordering::Relaxed);

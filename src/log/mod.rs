@@ -78,7 +78,7 @@ impl Log {
         stop: &CancellationToken,
     ) -> Result<Self, Error> {
         origin::establish(&storage, &clock).await?;
-        let position = read::newest_readable(storage.pool()).await?;
+        let position = store::newest_readable(storage.pool()).await?;
         let hub = Arc::new(Hub::new(position));
         let (writer, queue) = writer::Handle::new(settings);
         let inner = Inner {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Log, hub, read};
+use super::{Error, Log, hub, store};
 use crate::telemetry::metric_name;
 use crate::types::Cursor;
 
@@ -64,7 +64,7 @@ async fn step(log: &Log) -> Result<Progress, Error> {
     let hub = &log.inner.hub;
     let pool = log.inner.storage.pool();
     let woken = hub.woken();
-    let events = read::tail(pool, hub.position(), BATCH).await?;
+    let events = store::tail(pool, hub.position(), BATCH).await?;
     let full = events.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
 
     let spans = if hub::changes_spans(events.iter().map(|event| event.kind)) {
@@ -72,7 +72,7 @@ async fn step(log: &Log) -> Result<Progress, Error> {
             events.iter().filter(|event| event.kind.changes_seats()).map(|event| event.stream_id).collect();
         streams.sort_unstable();
         streams.dedup();
-        read::spans_of_streams(pool, &streams, &hub.tracked_accounts()).await?
+        store::spans_of_streams(pool, &streams, &hub.tracked_accounts()).await?
     } else {
         Vec::new()
     };

@@ -1,1 +1,147 @@
 //! Puts the server together from its configuration, serves it, and takes it down again.
+//!
+//! Invariants: nothing listens before the database is migrated and the log stands; a stopping server first says that it
+//! is not ready, then lets open requests end, then drains the writer, and only then lets go of the database.
+
+mod build;
+mod health;
+mod home_page;
+mod routes;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::storage::embedded::Cluster;
+use crate::telemetry::Metrics;
+use crate::types::Clock;
+use crate::xrpc::Services;
+
+pub use build::{Database, open_database};
+
+/// How long workers get to end once nobody can ask them for anything.
+const WORKERS_END: Duration = Duration::from_secs(5);
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
+    services: Services,
+    listener: JoinHandle<std::io::Result<()>>,
+    workers: TaskTracker,
+    /// Ends the workers, after the listeners.
+    end_workers: CancellationToken,
+    cluster: Option<Cluster>,
+}
+
+impl Server {
+    /// Starts everything and begins to listen.
+    pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let workers = TaskTracker::new();
+        let end_workers = CancellationToken::new();
+        let listen = config.http.listen;
+        let metrics_listen = config.http.metrics;
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
+
+        let Database { storage, cluster } = build::open_database(&config).await?;
+        let services = build::services(config, clock, storage, &workers, &end_workers).await?;
+        let router = routes::router(&services);
+
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("cannot listen on {listen}. Fix: set SERVER_PORT (or SERVER_HOST) to a free one")
+        })?;
+        let address = listener.local_addr()?;
+        let metrics_address = match metrics_listen {
+            Some(listen) => Some(serve_metrics(listen, &workers, &end_workers).await?),
+            None => None,
+        };
+        let stopping = services.stopping.clone();
+        let serve = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
+        tracing::info!(%address, service = %services.config.identity.service_did, "listening");
+        let listener = tokio::spawn(serve.into_future());
+        Ok(Self { address, metrics_address, services, listener, workers, end_workers, cluster })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Waits until the private Postgres ends by itself, which is the server's end, too. For ever with another Postgres.
+    pub async fn failed(&self) -> anyhow::Error {
+        match &self.cluster {
+            Some(cluster) => {
+                let status = cluster.ended().await;
+                anyhow::anyhow!("the private Postgres ended by itself ({status}); its log is in DATA_DIR/postgres.log")
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops in good order; open requests and sockets get the configured grace.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let Self { services, mut listener, workers, end_workers, cluster, .. } = self;
+        services.stopping.cancel();
+        services.sockets.close();
+        let grace = services.config.http.shutdown_grace;
+        let drained = async {
+            services.sockets.wait().await;
+            (&mut listener).await
+        };
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::warn!(grace_ms = grace.as_millis(), "requests were still open when the grace ended");
+            listener.abort();
+        }
+
+        end_workers.cancel();
+        workers.close();
+        let storage = services.storage.clone();
+        // The last handles of queues go with the services: workers that read them end.
+        drop(services);
+        if tokio::time::timeout(WORKERS_END, workers.wait()).await.is_err() {
+            tracing::warn!("a worker did not end in time");
+        }
+        storage.close().await;
+        if let Some(cluster) = cluster {
+            cluster.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// `/metrics`, on a port of its own: it is not for the public.
+async fn serve_metrics(
+    listen: SocketAddr,
+    workers: &TaskTracker,
+    end: &CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let metrics = Metrics::install()?;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("cannot listen on {listen}. Fix: set METRICS_PORT to a free port, or to 0 for none")
+    })?;
+    let address = listener.local_addr()?;
+    let router = axum::Router::new().route("/metrics", axum::routing::get(move || async move { metrics.render() }));
+    let end = end.clone();
+    let serve = axum::serve(listener, router).with_graceful_shutdown(async move { end.cancelled().await });
+    workers.spawn(async move {
+        if let Err(error) = serve.await {
+            tracing::error!(error = &error as &dyn std::error::Error, "the metrics listener failed");
+        }
+    });
+    Ok(address)
+}

@@ -3,9 +3,10 @@ use std::sync::Arc;
 use moka::sync::Cache;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::identity::Verifier;
+use crate::identity::{ServerKeys, Verifier};
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::telemetry::Redactor;
@@ -27,10 +28,13 @@ pub struct Services {
     pub storage: Storage,
     pub log: Log,
     pub verifier: Arc<Verifier>,
+    pub keys: Arc<ServerKeys>,
     pub redactor: Redactor,
     pub clock: Clock,
     /// What never changes about a conversation, by its stream's row. Bounded.
     pub groups: Cache<i64, Arc<Group>>,
     /// Cancelled when the server begins to stop: sockets close, nothing new begins.
     pub stopping: CancellationToken,
+    /// Open sockets, so that a stopping server can wait for their close frames.
+    pub sockets: TaskTracker,
 }

@@ -45,7 +45,7 @@ impl Readable {
 pub(super) async fn readable<E: Named>(cx: &Services, author: &Author, stream: &str) -> Result<Readable, Failure<E>> {
     let stream = find(cx, stream).await?;
     let windows = cx.log.windows(stream.id, author.account_id).await?;
-    let head = cx.log.visible_head(stream.id, &windows).await?.ok_or_else(stream_not_found)?;
+    let head = cx.log.visible_head(stream.id, &windows).await?;
     Ok(Readable { stream, windows, head })
 }
 

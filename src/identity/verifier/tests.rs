@@ -12,7 +12,7 @@ use crate::identity::replay::ReplayMemory;
 use crate::identity::resolver::tests::Directory;
 use crate::identity::resolver::{ResolveError, Resolver};
 use crate::identity::signing::SigningKey;
-use crate::identity::token::{Claims, TokenKind, TokenRefused, body_hash};
+use crate::identity::token::{Claims, Rules, TokenKind, TokenRefused, body_hash};
 use crate::types::{Clock, Did, UnixMillis};
 
 const NSID: &str = "blue.catbird.mls.sendMessage";
@@ -37,7 +37,7 @@ fn world_with(account: Curve, device: Curve) -> World {
     let (directory, clock) = (Directory::new(key.public()), Clock::manual(UnixMillis(NOW_S * 1000)));
     let resolver = Arc::new(Resolver::new(directory.clone(), clock.clone()));
     let audiences = vec![AUD.to_owned(), format!("{AUD}#atproto_mls")];
-    let verifier = Verifier::new(audiences, resolver, ReplayMemory::in_process(), clock.clone());
+    let verifier = Verifier::new(audiences, resolver, ReplayMemory::in_process(), clock.clone(), Rules::default());
     World { key, device: DeviceSigner::new(alice(), SigningKey::generate(device)), directory, clock, verifier }
 }
 

@@ -137,10 +137,7 @@ impl Batcher {
                 behind.extend(items);
                 continue;
             };
-            let Ok(mut head) = known.row.head() else {
-                behind.extend(items);
-                continue;
-            };
+            let mut head = known.row.head();
             let mut accepted = Vec::with_capacity(items.len());
             for one in items {
                 let right = known.rights.get(&one.item.author.device_row).copied().unwrap_or(Right::NONE);

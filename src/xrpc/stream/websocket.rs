@@ -90,8 +90,9 @@ where
         .write_buffer_size(BUFFER_BYTES)
         .max_message_size(CLIENT_MESSAGE_BYTES)
         .on_upgrade(move |socket| {
+            let sockets = cx.sockets.clone();
             let served = async move { serve::<M, C, F>(&cx, &feed, &parts.headers, &query, socket).await };
-            tracing::Instrument::instrument(served, span)
+            sockets.track_future(tracing::Instrument::instrument(served, span))
         })
 }
 

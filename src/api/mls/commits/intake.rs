@@ -230,7 +230,7 @@ async fn invitations<E: Named>(
         body.device.push(add.device.clone());
         body.refs.push(Bytes(add.reference.clone()));
     }
-    let accounts: Vec<String> = by_account.keys().map(|did| did.to_string()).collect();
+    let accounts: Vec<String> = by_account.keys().map(ToString::to_string).collect();
     let ids = store::account_ids(tx.conn(), &accounts).await?;
     by_account
         .into_iter()

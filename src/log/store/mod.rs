@@ -1,0 +1,35 @@
+//! All SQL of the log, but for the writer's batch.
+
+mod entries;
+mod events;
+mod origin;
+mod outbox;
+mod seats;
+mod streams;
+
+pub use entries::Accepted;
+pub(super) use entries::{find_accepted, find_head, insert_entry};
+pub(super) use events::{entries_after, entries_before, events, newest, newest_readable, tail};
+pub(super) use origin::{cluster_identity, find_origin, insert_origin, lock_origin, raise_origin};
+pub(super) use outbox::{OutboxRow, delete_outbox, insert_outbox, list_outbox};
+pub(super) use seats::{SpanRow, roster, spans_of_account, spans_of_streams, was_seated, windows, write_seats};
+pub use streams::{StreamInfo, StreamRow};
+pub(super) use streams::{
+    find_stream, first_position, insert_stream, lock_stream_advisory, stream_for_update, stream_row, streams,
+    update_head,
+};
+
+use crate::storage::Error;
+use crate::types::{DeviceId, Did, Hash};
+
+fn hash(bytes: &[u8]) -> Result<Hash, Error> {
+    Hash::from_slice(bytes).ok_or(Error::Corrupt("hash"))
+}
+
+fn did(text: &str) -> Result<Did, Error> {
+    Did::parse(text).map_err(|_| Error::Corrupt("account.did"))
+}
+
+fn device(text: &str) -> Result<DeviceId, Error> {
+    DeviceId::parse(text).map_err(|_| Error::Corrupt("device.public_id"))
+}

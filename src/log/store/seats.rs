@@ -1,0 +1,235 @@
+//! SQL on seats and leaves.
+
+use sqlx::{PgConnection, PgPool};
+
+use super::{device, did};
+use crate::log::body::Role;
+use crate::log::seats::{Roster, Seat, SeatChange};
+use crate::log::{Error, Window};
+use crate::types::Seq;
+
+/// Whether the account ever had a seat here.
+pub(in crate::log) async fn was_seated(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    account_id: i64,
+) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select 1 from seat where stream_id = $1 and account_id = $2) as "was_seated!""#,
+        stream_id,
+        account_id
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
+/// The open seats and leaves of a stream.
+pub(in crate::log) async fn roster(conn: &mut PgConnection, stream_id: i64) -> Result<Roster, Error> {
+    let mut roster = Roster::default();
+    let seats = sqlx::query!(
+        "select a.did, s.from_seq, s.role, s.server from seat s join account a on a.id = s.account_id
+         where s.stream_id = $1 and s.until_seq is null",
+        stream_id
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    for row in seats {
+        let seat = Seat { from: Seq::from_db(row.from_seq), role: Role::from_db(row.role), server: row.server };
+        roster.seats.insert(did(&row.did)?, seat);
+    }
+    let leaves = sqlx::query!(
+        "select a.did, d.public_id, l.from_seq from seat_device l
+         join account a on a.id = l.account_id join device d on d.id = l.device_id
+         where l.stream_id = $1 and l.until_seq is null",
+        stream_id
+    )
+    .fetch_all(conn)
+    .await?;
+    for row in leaves {
+        roster.leaves.insert((did(&row.did)?, device(&row.public_id)?), Seq::from_db(row.from_seq));
+    }
+    Ok(roster)
+}
+
+/// Writes what one entry changed, in one statement for each sort of change: first what begins, then what ends.
+pub(in crate::log) async fn write_seats(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    changes: &[SeatChange],
+) -> Result<(), Error> {
+    open_seats(conn, stream_id, changes).await?;
+    set_roles(conn, stream_id, changes).await?;
+    add_leaves(conn, stream_id, changes).await?;
+    remove_leaves(conn, stream_id, changes).await?;
+    close_seats(conn, stream_id, changes).await
+}
+
+async fn open_seats(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChange]) -> Result<(), Error> {
+    let (mut dids, mut from, mut roles, mut servers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for change in changes {
+        if let SeatChange::Opened { account, seat } = change {
+            dids.push(account.to_string());
+            from.push(seat.from.to_db());
+            roles.push(seat.role.to_db());
+            servers.push(seat.server.clone());
+        }
+    }
+    if dids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "insert into seat (stream_id, account_id, from_seq, role, server)
+         select $1, a.id, n.from_seq, n.role, n.server
+         from unnest($2::text[], $3::bigint[], $4::smallint[], $5::text[]) n (did, from_seq, role, server)
+         join account a on a.did = n.did",
+        stream_id,
+        &dids,
+        &from,
+        &roles,
+        &servers
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn set_roles(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChange]) -> Result<(), Error> {
+    for change in changes {
+        if let SeatChange::Role { account, role } = change {
+            sqlx::query!(
+                "update seat s set role = $3 from account a
+                 where s.stream_id = $1 and s.account_id = a.id and a.did = $2 and s.until_seq is null",
+                stream_id,
+                account.as_str(),
+                role.to_db()
+            )
+            .execute(&mut *conn)
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+async fn add_leaves(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChange]) -> Result<(), Error> {
+    let (mut dids, mut devices, mut since) = (Vec::new(), Vec::new(), Vec::new());
+    for change in changes {
+        if let SeatChange::LeafAdded { account, device, from } = change {
+            dids.push(account.to_string());
+            devices.push(device.to_string());
+            since.push(from.to_db());
+        }
+    }
+    if dids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "insert into seat_device (stream_id, device_id, account_id, from_seq)
+         select $1, d.id, a.id, n.from_seq
+         from unnest($2::text[], $3::text[], $4::bigint[]) n (did, device, from_seq)
+         join account a on a.did = n.did join device d on d.account_id = a.id and d.public_id = n.device",
+        stream_id,
+        &dids,
+        &devices,
+        &since
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn remove_leaves(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChange]) -> Result<(), Error> {
+    let (mut devices, mut ends) = (Vec::new(), Vec::new());
+    for change in changes {
+        if let SeatChange::LeafRemoved { device, until, .. } = change {
+            devices.push(device.to_string());
+            ends.push(until.to_db());
+        }
+    }
+    if devices.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "update seat_device l set until_seq = n.until_seq
+         from unnest($2::text[], $3::bigint[]) n (device, until_seq) join device d on d.public_id = n.device
+         where l.stream_id = $1 and l.device_id = d.id and l.until_seq is null",
+        stream_id,
+        &devices,
+        &ends
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn close_seats(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChange]) -> Result<(), Error> {
+    let (mut dids, mut ends) = (Vec::new(), Vec::new());
+    for change in changes {
+        if let SeatChange::Closed { account, until } = change {
+            dids.push(account.to_string());
+            ends.push(until.to_db());
+        }
+    }
+    if dids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "update seat s set until_seq = n.until_seq
+         from unnest($2::text[], $3::bigint[]) n (did, until_seq) join account a on a.did = n.did
+         where s.stream_id = $1 and s.account_id = a.id and s.until_seq is null",
+        stream_id,
+        &dids,
+        &ends
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The spans of one stream that an account may read, oldest first.
+pub(in crate::log) async fn windows(pool: &PgPool, stream_id: i64, account_id: i64) -> Result<Vec<Window>, Error> {
+    let rows = sqlx::query!(
+        "select from_seq, until_seq from seat where stream_id = $1 and account_id = $2 order by from_seq",
+        stream_id,
+        account_id
+    )
+    .fetch_all(pool)
+    .await?;
+    let window = |from: i64, until: Option<i64>| Window { from: Seq::from_db(from), until: until.map(Seq::from_db) };
+    Ok(rows.into_iter().map(|row| window(row.from_seq, row.until_seq)).collect())
+}
+
+/// One account's span of one stream.
+pub(in crate::log) struct SpanRow {
+    pub stream_id: i64,
+    pub account_id: i64,
+    pub from_seq: i64,
+    pub until_seq: Option<i64>,
+}
+
+/// All spans of an account, for a new subscription.
+pub(in crate::log) async fn spans_of_account(pool: &PgPool, account_id: i64) -> Result<Vec<SpanRow>, Error> {
+    Ok(sqlx::query_as!(
+        SpanRow,
+        "select stream_id, account_id, from_seq, until_seq from seat where account_id = $1",
+        account_id
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// The spans of these accounts in these streams, after entries that changed seats.
+pub(in crate::log) async fn spans_of_streams(
+    pool: &PgPool,
+    stream_ids: &[i64],
+    account_ids: &[i64],
+) -> Result<Vec<SpanRow>, Error> {
+    Ok(sqlx::query_as!(
+        SpanRow,
+        "select stream_id, account_id, from_seq, until_seq from seat
+         where stream_id = any($1) and account_id = any($2)",
+        stream_ids,
+        account_ids
+    )
+    .fetch_all(pool)
+    .await?)
+}

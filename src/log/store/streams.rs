@@ -1,0 +1,203 @@
+//! SQL on streams.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use super::hash;
+use crate::log::chain::Head;
+use crate::log::{Error, StreamKind};
+use crate::storage;
+use crate::types::{Epoch, Hash, Seq, StreamId, Term, UnixMillis};
+
+/// What never changes about a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    pub id: i64,
+    pub public_id: StreamId,
+    pub kind: StreamKind,
+    pub home: String,
+}
+
+/// A stream's row.
+#[derive(Clone, Debug)]
+pub struct StreamRow {
+    pub id: i64,
+    pub public_id: StreamId,
+    pub kind: StreamKind,
+    pub term: Term,
+    pub epoch: Epoch,
+    pub epoch_floor: Epoch,
+    pub head_seq: Seq,
+    pub head_pos: i64,
+    pub head_time: UnixMillis,
+    pub head_hash: Hash,
+    pub rules: i64,
+}
+
+impl StreamRow {
+    pub fn head(&self) -> Head {
+        Head {
+            stream: self.public_id.clone(),
+            term: self.term,
+            seq: self.head_seq,
+            hash: self.head_hash,
+            time: self.head_time,
+        }
+    }
+}
+
+/// The columns as they come; `try_into` reads them once.
+struct RawStream {
+    id: i64,
+    public_id: String,
+    kind: i16,
+    term: i64,
+    epoch: i64,
+    epoch_floor: i64,
+    head_seq: i64,
+    head_pos: i64,
+    head_time: DateTime<Utc>,
+    head_hash: Vec<u8>,
+    rules: i64,
+}
+
+impl TryFrom<RawStream> for StreamRow {
+    type Error = storage::Error;
+
+    fn try_from(raw: RawStream) -> Result<Self, storage::Error> {
+        Ok(Self {
+            id: raw.id,
+            public_id: StreamId::parse(&raw.public_id).map_err(|_| storage::Error::Corrupt("stream.public_id"))?,
+            kind: StreamKind::from_db(raw.kind).ok_or(storage::Error::Corrupt("stream.kind"))?,
+            term: Term::from_db(raw.term),
+            epoch: Epoch::from_db(raw.epoch),
+            epoch_floor: Epoch::from_db(raw.epoch_floor),
+            head_seq: Seq::from_db(raw.head_seq),
+            head_pos: raw.head_pos,
+            head_time: raw.head_time.into(),
+            head_hash: hash(&raw.head_hash)?,
+            rules: raw.rules,
+        })
+    }
+}
+
+pub(in crate::log) async fn find_stream(pool: &PgPool, public_id: &str) -> Result<Option<StreamInfo>, Error> {
+    let row = sqlx::query!("select id, public_id, kind, home from stream where public_id = $1", public_id)
+        .fetch_optional(pool)
+        .await?;
+    row.map(|row| {
+        Ok(StreamInfo {
+            id: row.id,
+            public_id: StreamId::parse(&row.public_id).map_err(|_| storage::Error::Corrupt("stream.public_id"))?,
+            kind: StreamKind::from_db(row.kind).ok_or(storage::Error::Corrupt("stream.kind"))?,
+            home: row.home,
+        })
+    })
+    .transpose()
+}
+
+/// Waiters of this lock hold no transaction id, so they do not hold the readers' fence.
+pub(in crate::log) async fn lock_stream_advisory(conn: &mut PgConnection, stream_id: i64) -> Result<(), Error> {
+    sqlx::query!("select pg_advisory_xact_lock($1)", stream_id).execute(conn).await?;
+    Ok(())
+}
+
+pub(in crate::log) async fn stream_for_update(conn: &mut PgConnection, stream_id: i64) -> Result<StreamRow, Error> {
+    let raw = sqlx::query_as!(
+        RawStream,
+        "select id, public_id, kind, term, epoch, epoch_floor, head_seq, head_pos, head_time, head_hash, rules
+         from stream where id = $1 for update",
+        stream_id
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(raw.try_into()?)
+}
+
+/// Stream rows as they are now, without a lock.
+pub(in crate::log) async fn streams(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<StreamRow>, Error> {
+    let rows = sqlx::query_as!(
+        RawStream,
+        r#"select s.id as "id!", s.public_id as "public_id!", s.kind as "kind!", s.term as "term!", s.epoch as "epoch!",
+                  s.epoch_floor as "epoch_floor!", s.head_seq as "head_seq!", s.head_pos as "head_pos!",
+                  s.head_time as "head_time!", s.head_hash as "head_hash!", s.rules as "rules!"
+           from unnest($1::bigint[]) wanted (id)
+           cross join lateral (select * from stream where stream.id = wanted.id limit 1) s"#,
+        ids
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(|raw| Ok(raw.try_into()?)).collect()
+}
+
+/// One stream's row without a lock, on any connection of the pool.
+pub(in crate::log) async fn stream_row(pool: &PgPool, stream_id: i64) -> Result<StreamRow, Error> {
+    let raw = sqlx::query_as!(
+        RawStream,
+        "select id, public_id, kind, term, epoch, epoch_floor, head_seq, head_pos, head_time, head_hash, rules
+         from stream where id = $1",
+        stream_id
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(raw.try_into()?)
+}
+
+/// `base + (xid << 10)` of this transaction; gives it an id if it has none.
+pub(in crate::log) async fn first_position(conn: &mut PgConnection) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"select base + (pg_current_xact_id()::text::bigint << 10) as "first_pos!" from log_origin"#
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
+pub(in crate::log) async fn insert_stream(
+    conn: &mut PgConnection,
+    head: &Head,
+    kind: StreamKind,
+    home: &str,
+    genesis: &[u8],
+) -> Result<StreamRow, Error> {
+    let raw = sqlx::query_as!(
+        RawStream,
+        "insert into stream (public_id, kind, home, term, head_time, head_hash, genesis, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $5)
+         returning id, public_id, kind, term, epoch, epoch_floor, head_seq, head_pos, head_time, head_hash, rules",
+        head.stream.as_str(),
+        kind.to_db(),
+        home,
+        head.term.to_db(),
+        head.time.to_datetime(),
+        head.hash.as_slice(),
+        genesis
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(raw.try_into()?)
+}
+
+pub(in crate::log) async fn update_head(
+    conn: &mut PgConnection,
+    row: &StreamRow,
+    head: &Head,
+    head_pos: i64,
+    rules_changed: bool,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update stream set head_seq = $2, head_pos = $3, head_time = $4, head_hash = $5, epoch = $6, epoch_floor = $7,
+                           rules = rules + $8
+         where id = $1",
+        row.id,
+        head.seq.to_db(),
+        head_pos,
+        head.time.to_datetime(),
+        head.hash.as_slice(),
+        row.epoch.to_db(),
+        row.epoch_floor.to_db(),
+        i64::from(rules_changed)
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! From settings to services.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use moka::sync::Cache;
+use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::identity::{Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, Verifier};
+use crate::log::{Log, WriterSettings};
+use crate::storage::embedded::{Cluster, DATABASE, Options};
+use crate::storage::{Storage, refuse_unsafe};
+use crate::telemetry::Redactor;
+use crate::types::Clock;
+use crate::xrpc::Services;
+
+/// Epochs back from which an application message is accepted: what MLS clients keep keys for.
+const PAST_EPOCHS: u64 = 5;
+/// Conversations whose fixed facts are kept in memory.
+const GROUP_CACHE_ENTRIES: u64 = 100_000;
+/// Connections beside the pool: the log writer's, a migration's, a person's.
+const OTHER_CONNECTIONS: u32 = 8;
+
+/// The database, and the private Postgres that holds it, if there is one.
+pub struct Database {
+    pub storage: Storage,
+    pub cluster: Option<Cluster>,
+}
+
+/// Connects to `DATABASE_URL`, or starts the private Postgres; brings the schema up to date.
+pub async fn open_database(config: &Config) -> anyhow::Result<Database> {
+    let settings = &config.database;
+    let (url, cluster) = match &settings.url {
+        Some(url) => (url.expose_secret().to_owned(), None),
+        None => {
+            let options = Options {
+                data_dir: settings.data_dir.clone(),
+                pg_bin: settings.pg_bin.clone(),
+                max_connections: settings.pool + OTHER_CONNECTIONS,
+                durable: true,
+            };
+            let cluster = Cluster::start(options).await?;
+            (cluster.url(DATABASE), Some(cluster))
+        }
+    };
+    let storage = Storage::connect(&url, settings.pool)
+        .await
+        .context("cannot connect to Postgres. Fix: check DATABASE_URL, or unset it for a private Postgres")?;
+    storage.migrate().await.context("cannot bring the database's schema up to date")?;
+    if let Some(found) = refuse_unsafe(&storage).await? {
+        if config.is_production() {
+            bail!(found);
+        }
+        tracing::warn!("{found}");
+    }
+    Ok(Database { storage, cluster })
+}
+
+/// Everything that a method may reach, with its workers running.
+pub(super) async fn services(
+    config: Config,
+    clock: Clock,
+    storage: Storage,
+    workers: &TaskTracker,
+    end_workers: &CancellationToken,
+) -> anyhow::Result<Services> {
+    let identity = &config.identity;
+    let guard = Guard::new(identity.outbound_allow.clone(), !config.is_production())?;
+    let guarded = Arc::new(Guarded::new(guard, None)?);
+    let network = Network::new(identity.plc_url.as_str(), guarded)?;
+    let resolver = Arc::new(Resolver::new(network, clock.clone()));
+
+    let floor_s = i64::try_from(identity.jti_ttl.as_secs()).unwrap_or(i64::MAX);
+    let (replay, batcher) = ReplayMemory::shared(clock.clone(), floor_s);
+    workers.spawn(batcher.run(storage.pool().clone()));
+    let did = identity.service_did.clone();
+    let audiences = vec![did.to_string(), format!("{did}#atproto_mls")];
+    let rules = Rules { enforce_lxm: identity.enforce_lxm, enforce_jti: identity.enforce_jti };
+    let verifier = Verifier::new(audiences, resolver, replay, clock.clone(), rules);
+
+    let keys = server_keys(&config)?;
+    let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS };
+    let log = Log::start(storage.clone(), did, clock.clone(), settings, workers, end_workers).await?;
+    let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
+    Ok(Services {
+        config: Arc::new(config),
+        storage,
+        log,
+        verifier: Arc::new(verifier),
+        keys: Arc::new(keys),
+        redactor,
+        clock,
+        groups: Cache::new(GROUP_CACHE_ENTRIES),
+        stopping: CancellationToken::new(),
+        sockets: TaskTracker::new(),
+    })
+}
+
+/// The service keys of `KEYS_DIR`. Development makes them at first start; production never does by itself.
+fn server_keys(config: &Config) -> anyhow::Result<ServerKeys> {
+    let dir = &config.identity.keys_dir;
+    match ServerKeys::load(dir) {
+        Ok(keys) => Ok(keys),
+        Err(KeysError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            if config.is_production() {
+                bail!(
+                    "KEYS_DIR {} holds no keys. Fix: run `rookery keygen` once, and keep what it writes",
+                    dir.display()
+                );
+            }
+            Ok(ServerKeys::generate(dir)?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,72 @@
+//! Everything that is served, and the layers around all of it.
+
+use std::time::Duration;
+
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use http::{HeaderName, Method, header};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{Any, CorsLayer};
+
+use super::{health, home_page};
+use crate::identity::server_document;
+use crate::xrpc::{Fault, Services, fallback, observe};
+
+/// How long a browser may remember that it may ask.
+const CORS_MAX_AGE: Duration = Duration::from_hours(24);
+
+/// What a browser's script may send.
+const ACCEPTED: [HeaderName; 5] = [
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    HeaderName::from_static("atproto-accept-labelers"),
+    HeaderName::from_static("atproto-proxy"),
+    HeaderName::from_static("x-atproto-device-token"),
+];
+
+/// What a browser's script may read of an answer's headers.
+const EXPOSED: [HeaderName; 8] = [
+    HeaderName::from_static("ratelimit-limit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("ratelimit-remaining"),
+    HeaderName::from_static("ratelimit-reset"),
+    HeaderName::from_static("x-protocol-version"),
+    HeaderName::from_static("x-request-id"),
+    header::RETRY_AFTER,
+    header::WWW_AUTHENTICATE,
+];
+
+/// The whole server as one service. Layers sit on the router, so no route can be without them.
+pub(super) fn router(services: &Services) -> Router {
+    let origin = services.config.identity.public_url.origin().ascii_serialization();
+    let document = server_document(services.log.home(), &origin, &services.keys);
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        // A wildcard would leave `authorization` out (Fetch standard, CORS protocol).
+        .allow_headers(ACCEPTED)
+        .expose_headers(EXPOSED)
+        .max_age(CORS_MAX_AGE);
+    crate::api::api()
+        .router()
+        .route("/.well-known/did.json", get(move || async move { Json(document) }))
+        .route("/", get(home_page::home_page))
+        .merge(health::routes())
+        .fallback(fallback)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(services.clone(), observe))
+        .layer(cors)
+        .with_state(services.clone())
+}
+
+/// A handler that panicked is our mistake; the panic's text goes to the log alone.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the layer calls")]
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> axum::response::Response {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a text");
+    Fault::internal(text.to_owned()).into_response()
+}
