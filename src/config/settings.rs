@@ -57,10 +57,10 @@ pub const SETTINGS: &[Setting] = &[
     row("KEYS_DIR", From("`DATA_DIR/keys`"), "Folder of the service keys (files 0600). `rookery keygen` fills it; development does so by itself."),
     row("PLC_URL", Is("https://plc.directory"), "Directory that resolves did:plc."),
     row("OUTBOUND_ALLOW", Is(""), "Address ranges (CIDR, separated by commas) that outbound calls may reach although they are private. Loopback and link-local are refused in production."),
-    row("ENFORCE_LXM", Is("true"), "Tokens must name the method they are for (`lxm`)."),
+    row("ENFORCE_LXM", Is("true"), "Tokens must name the method they are for (`lxm`). Production refuses `false`."),
     row("ENFORCE_JTI", Is("true"), "Tokens are good for one call (`jti`). Production refuses `false`."),
     row("JTI_TTL_SECONDS", Is("120"), "Seconds that a used token is remembered at least, 0 to 86400; never less than until it expires."),
-    row("DEVICE_PROOF", Is("required"), "`required` or `optional`: whether writes through a PDS need the device's own token too. Production refuses `optional`."),
+    row("DEVICE_PROOF", Is("required"), "`required`: a write takes a token that the device signed itself. Nothing else is offered yet."),
 
     row("SSE_BUFFER_SIZE", Is("500"), "Events that a subscriber may lag behind before it is told `ConsumerTooSlow`, 1 to 100000."),
     row("WRITER_QUEUE", Is("4096"), "Entries that may wait for the log writer before a caller is told to come back, 1 to 1000000."),

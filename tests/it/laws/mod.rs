@@ -1,0 +1,3 @@
+//! What holds for every method and every conversation, whatever happens meanwhile.
+
+mod order;
