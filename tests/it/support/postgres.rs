@@ -1,6 +1,5 @@
 //! A database for each test, from a template that was migrated once.
 
-use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Weak};
 
 use rookery::storage::Storage;
@@ -111,10 +110,7 @@ async fn own_cluster() -> Arc<OwnCluster> {
     if let Some(running) = own.upgrade() {
         return running;
     }
-    let folder = tempfile::tempdir().unwrap();
-    // Started as root, Postgres runs as somebody else, who must get through.
-    let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), open).unwrap();
+    let folder = super::open_folder();
     let options =
         Options { data_dir: folder.path().to_owned(), pg_bin: None, max_connections: CONNECTIONS, durable: false };
     let started = Arc::new(OwnCluster { cluster: Cluster::start(options).await.unwrap(), _folder: folder });

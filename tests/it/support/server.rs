@@ -65,9 +65,16 @@ impl TestServer {
 
     /// The first device of a new account: registered, and with key packages for everybody.
     pub async fn person(&self, name: &str) -> Arc<Person> {
+        let person = self.newcomer(name, 5).await;
+        person.publish(0, true).await.unwrap();
+        person
+    }
+
+    /// The same, with so many one-time key packages and none of last resort.
+    pub async fn newcomer(&self, name: &str, key_packages: usize) -> Arc<Person> {
         let person = Person::new(name, self.account(), self.service()).unwrap();
         person.register().await.unwrap();
-        person.publish(20, true).await.unwrap();
+        person.publish(key_packages, false).await.unwrap();
         Arc::new(person)
     }
 

@@ -258,7 +258,7 @@ impl Person {
     }
 
     /// Takes in what happened in a conversation, without waiting for the socket to bring it.
-    async fn catch_up(&self, state: &mut State, stream: &str) -> Result<(), PersonError> {
+    pub(super) async fn catch_up(&self, state: &mut State, stream: &str) -> Result<(), PersonError> {
         let taken = state.groups.get(stream).map_or(0, |group| group.taken);
         for entry in self.entries(stream, taken).await? {
             self.take(state, &entry).await?;
@@ -269,13 +269,13 @@ impl Person {
 
 impl State {
     /// Of a group that this device is in now.
-    fn group_id(&self, stream: &str) -> Result<Vec<u8>, PersonError> {
+    pub(super) fn group_id(&self, stream: &str) -> Result<Vec<u8>, PersonError> {
         let group = self.groups.get(stream).filter(|group| !group.ended);
         group.map(|group| group.id.clone()).ok_or_else(|| PersonError::NoGroup(stream.to_owned()))
     }
 
     /// The leaves of these accounts, as the group's own tree has them.
-    fn leaves_of(&self, id: &[u8], accounts: &[Did]) -> Result<Vec<(Did, DeviceId)>, PersonError> {
+    pub(super) fn leaves_of(&self, id: &[u8], accounts: &[Did]) -> Result<Vec<(Did, DeviceId)>, PersonError> {
         let members = self.mls.members(id)?;
         let leaves = accounts.iter().flat_map(|account| {
             let of = |identity: &str| identity.split('#').next() == Some(account.as_str());

@@ -77,7 +77,7 @@ impl Person {
 
     /// Joins by every Welcome that waits, but into no group that this device has not been removed from yet: the
     /// entries until then come first.
-    async fn join(&self, state: &mut State) -> Result<(), PersonError> {
+    pub(super) async fn join(&self, state: &mut State) -> Result<(), PersonError> {
         let mut cursor = None;
         loop {
             let page = self.query::<GetWelcomes>(&get_welcomes::Params { limit: PAGE, cursor }).await?;

@@ -4,6 +4,7 @@
 //! came; its own commits take effect when the server took them. Everything may be called from many tasks at once.
 
 pub mod chains;
+mod draft;
 mod feed;
 mod groups;
 mod hearing;
