@@ -49,9 +49,9 @@ pub const SETTINGS: &[Setting] = &[
     row("PUBLIC_URL", From("`https://` and the host of `SERVICE_DID`; in development `http://localhost:SERVER_PORT`"), "Origin under which clients reach this server, without a path."),
     row("REQUEST_TIMEOUT_MS", Is("8000"), "Milliseconds until an answer must begin, 100 to 60000. A PDS gives up after 10000."),
     row("SHUTDOWN_GRACE_MS", Is("10000"), "Milliseconds that open requests get after SIGTERM, 0 to 300000."),
-    row("MAX_BODY_BYTES", Is("262144"), "Largest request body of an ordinary method, in bytes of decoded content, 16384 to 67108864."),
-    row("MAX_MESSAGE_BYTES", Is("1048576"), "The same for messages and batches of key packages."),
-    row("MAX_COMMIT_BYTES", Is("8388608"), "The same for commits with their Welcome and GroupInfo."),
+    row("MAX_BODY_BYTES", Is("262144"), "Largest request body of an ordinary method, in bytes, 16384 to 67108864."),
+    row("MAX_MESSAGE_BYTES", Is("1048576"), "The same for messages and batches of key packages, in bytes of decoded content (base64 takes a third more)."),
+    row("MAX_COMMIT_BYTES", Is("8388608"), "The same for commits with their Welcome and GroupInfo, in bytes of decoded content."),
 
     row("SERVICE_DID", From("required; in development did:web of `PUBLIC_URL`"), "This server's name, `did:web:<host>`: the audience that tokens must name."),
     row("KEYS_DIR", From("`DATA_DIR/keys`"), "Folder of the service keys (files 0600). `rookery keygen` fills it; development does so by itself."),
