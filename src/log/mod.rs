@@ -91,7 +91,7 @@ impl Log {
             courier_wake: Arc::default(),
         };
         let log = Self { inner: Arc::new(inner) };
-        tasks.spawn(writer::run(log.clone(), queue, stop.clone()));
+        tasks.spawn(writer::run(log.clone(), queue, tasks.clone(), stop.clone()));
         tasks.spawn(tail::run(log.clone(), stop.clone()));
         tasks.spawn(courier::run(log.clone(), stop.clone()));
         Ok(log)

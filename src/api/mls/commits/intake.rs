@@ -7,7 +7,7 @@ use super::record::record;
 use super::snapshot::Snapshot;
 use crate::api::mls::access;
 use crate::lexicon::mls::defs::{Addition, Removal};
-use crate::log::{Accepted, CallIdentity};
+use crate::log::{Accepted, CallIdentity, StreamInfo, StreamRow};
 use crate::storage;
 use crate::types::{Bytes, Epoch, Named};
 use crate::xrpc::{Device, Failure, Fault, Services};
@@ -39,16 +39,36 @@ pub(super) async fn intake<E: Named>(
         if let Some(first) = cx.log.repeated(stream.id, &bundle.identity).await? {
             return Ok(with_epoch(first));
         }
-        let snapshot = Snapshot::take(cx, caller, &stream, &bundle).await?;
-        let verified = snapshot.judge(cx, caller, &stream, &bundle).await?;
-        let recorded = storage::retrying(Failure::is_collision, || {
-            record(cx, caller, &stream, &snapshot, &verified, bundle.identity)
-        });
-        if let Some(accepted) = recorded.await? {
-            return Ok(with_epoch(accepted));
+        let row = cx.log.row(stream.id).await?;
+        match attempt(cx, caller, &stream, &bundle, &row).await {
+            Ok(Some(accepted)) => return Ok(with_epoch(accepted)),
+            Ok(None) => {}
+            Err(failure) => {
+                // The same call, at the same moment, may have been quicker: then its answer is ours.
+                if let Some(first) = cx.log.repeated(stream.id, &bundle.identity).await? {
+                    return Ok(with_epoch(first));
+                }
+                // What was read while seats changed may contradict itself: only a quiet stream refuses.
+                if cx.log.row(stream.id).await?.rules == row.rules {
+                    return Err(failure);
+                }
+            }
         }
     }
     Err(Fault::Unavailable.into())
+}
+
+/// Judges against the stream as it is now, and writes; nothing if seats changed meanwhile.
+async fn attempt<E: Named>(
+    cx: &Services,
+    caller: &Device,
+    stream: &StreamInfo,
+    bundle: &Arc<Bundle>,
+    row: &StreamRow,
+) -> Result<Option<Accepted>, Failure<E>> {
+    let snapshot = Snapshot::take(cx, caller, stream, bundle, row).await?;
+    let verified = snapshot.judge(cx, caller, stream, bundle).await?;
+    storage::retrying(Failure::is_collision, || record(cx, caller, stream, &snapshot, &verified, bundle.identity)).await
 }
 
 /// The epoch that a commit's entry made: the one after the one it left.
