@@ -1,0 +1,261 @@
+//! What a reader checks of everything it receives.
+//!
+//! Invariant: [`Chains::extend`] takes an event only if its cursor lies beyond the last one, its number is the next of
+//! its stream, its header hashes to its hash and names the hash before, its content is the one in the header, and every
+//! field beside the header says what the header says.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use crate::lexicon::event::defs::Event;
+use crate::log::EntryKind;
+use crate::log::body::{Body, CommitBody};
+use crate::log::chain::{Content, entry_hash, links};
+use crate::types::{Bytes, Cursor, DeviceId, Did, Hash};
+
+/// How an event breaks the order or the chain. Names no account.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("entry {seq} of stream {stream} {what}")]
+pub struct Broken {
+    pub stream: String,
+    pub seq: u64,
+    pub what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum What {
+    #[error("was delivered before")]
+    Repeated,
+    #[error("came after entry {0}: something is missing")]
+    Missing(u64),
+    #[error("lies before the cursor of an event that was delivered earlier")]
+    OutOfOrder,
+    #[error("does not hash to its hash, or does not name the hash before it")]
+    Unchained,
+    #[error("says something else than its header")]
+    Disagrees,
+    #[error("has bytes that are not what they should be")]
+    Malformed,
+}
+
+/// The newest entry that was received of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub seq: u64,
+    pub hash: Hash,
+}
+
+/// The chains of one account's streams, and the position in the order of all.
+#[derive(Debug)]
+pub struct Chains {
+    account: Did,
+    cursor: Option<Cursor>,
+    heads: HashMap<String, Link>,
+}
+
+/// The one member of a header that its type keeps to itself; all others are passed over.
+#[derive(Deserialize)]
+struct Prev {
+    #[serde(with = "serde_bytes")]
+    prev: [u8; 32],
+}
+
+impl Chains {
+    /// Nothing received yet; `cursor` is where reading begins.
+    pub fn new(account: Did, cursor: Option<Cursor>) -> Self {
+        Self { account, cursor, heads: HashMap::new() }
+    }
+
+    /// The position to resume from.
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.cursor
+    }
+
+    pub fn head(&self, stream: &str) -> Option<Link> {
+        self.heads.get(stream).copied()
+    }
+
+    /// Checks an event and moves on to it.
+    pub fn extend(&mut self, event: &Event) -> Result<(), Broken> {
+        let broken = |what| Broken { stream: event.stream.clone(), seq: event.seq, what };
+        let cursor = Cursor::parse(&event.cursor).map_err(|_| broken(What::Malformed))?;
+        let hash = Hash::from_slice(event.hash.as_slice()).ok_or_else(|| broken(What::Malformed))?;
+        let header = event.header.as_slice();
+
+        // A seat that begins shows nothing of what was before it, so its first entry names a hash that nobody knows.
+        let before = match self.heads.get(&event.stream) {
+            Some(head) if event.seq <= head.seq => return Err(broken(What::Repeated)),
+            Some(head) if event.seq == head.seq + 1 => head.hash,
+            Some(head) if !self.begins_a_seat(event) => return Err(broken(What::Missing(head.seq))),
+            _ => {
+                let prev: Prev = serde_ipld_dagcbor::from_slice(header).map_err(|_| broken(What::Malformed))?;
+                Hash(prev.prev)
+            }
+        };
+        if self.cursor.is_some_and(|last| cursor <= last) {
+            return Err(broken(What::OutOfOrder));
+        }
+        let content = content(event).map_err(|()| broken(What::Malformed))?;
+        let linked = links(header, content.as_deref(), before).map_err(|_| broken(What::Unchained))?;
+        if entry_hash(header) != hash {
+            return Err(broken(What::Unchained));
+        }
+        let agrees = linked.stream.as_str() == event.stream
+            && (linked.term.0, linked.seq.0) == (event.term, event.seq)
+            && linked.kind == event.kind
+            && linked.epoch.map(|epoch| epoch.0) == event.epoch
+            && linked.time.to_rfc3339() == event.time;
+        if !agrees {
+            return Err(broken(What::Disagrees));
+        }
+        self.heads.insert(event.stream.clone(), Link { seq: event.seq, hash });
+        self.cursor = Some(cursor);
+        Ok(())
+    }
+
+    /// Whether it is the commit by which this account comes (back).
+    fn begins_a_seat(&self, event: &Event) -> bool {
+        event.kind == EntryKind::Commit.name()
+            && event
+                .body
+                .as_ref()
+                .and_then(|body| CommitBody::decode(body.as_slice()).ok())
+                .is_some_and(|commit| commit.adds.iter().any(|add| add.account == self.account))
+    }
+}
+
+/// The content as its author's server hashed it; None where it is withheld.
+fn content(event: &Event) -> Result<Option<Vec<u8>>, ()> {
+    let (Some(Bytes(body)), Some(Bytes(salt))) = (event.body.clone(), event.salt.clone()) else { return Ok(None) };
+    let device = event.device.as_deref().map(DeviceId::parse).transpose().map_err(|_| ())?;
+    let content = Content { body, salt, author: event.author.clone(), device };
+    serde_ipld_dagcbor::to_vec(&content).map(Some).map_err(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::body::Addition;
+    use crate::log::{Event as Stored, Head};
+    use crate::types::{Epoch, Seq, StreamId, Term, UnixMillis};
+
+    fn account() -> Did {
+        Did::parse("did:plc:ewvi7nxzyoun6zhxrhs64oiz").unwrap()
+    }
+
+    /// A stream as a server makes it, at cursors 10, 20, 30 …
+    struct Stream(Head);
+
+    impl Stream {
+        fn new() -> Self {
+            let stream = StreamId::of_genesis(b"test");
+            Self(Head { stream, term: Term(7), seq: Seq(0), hash: Hash::ZERO, time: UnixMillis(1_000) })
+        }
+
+        fn next(&mut self, kind: EntryKind, body: &[u8]) -> Event {
+            let author = Some((account(), DeviceId::of_key(b"key")));
+            let content = Content::new(body.to_vec(), author);
+            let sealed = self.0.seal(kind, Some(Epoch(3)), &content, UnixMillis(2_000)).unwrap();
+            let stored = Stored {
+                cursor: Cursor(sealed.seq.0 * 10),
+                stream_id: 1,
+                stream: self.0.stream.clone(),
+                term: sealed.term,
+                seq: sealed.seq,
+                kind,
+                hash: sealed.hash,
+                time: sealed.time,
+                header: sealed.header,
+                content: Some(content),
+                epoch: Some(Epoch(3)),
+            };
+            stored.into_event()
+        }
+
+        fn message(&mut self) -> Event {
+            self.next(EntryKind::Message, b"hello")
+        }
+    }
+
+    #[test]
+    fn an_unbroken_stream_passes_from_wherever_a_seat_begins() {
+        let mut stream = Stream::new();
+        let events: Vec<Event> = (0..5).map(|_| stream.message()).collect();
+        for from in 0..5 {
+            let mut chains = Chains::new(account(), None);
+            for event in &events[from..] {
+                chains.extend(event).unwrap();
+            }
+            assert_eq!(chains.head(&events[4].stream).unwrap().seq, 5);
+            assert_eq!(chains.cursor(), Some(Cursor(50)));
+        }
+    }
+
+    #[test]
+    fn a_repeat_a_gap_and_a_step_back_are_found() {
+        let mut stream = Stream::new();
+        let (first, second, third) = (stream.message(), stream.message(), stream.message());
+        let mut chains = Chains::new(account(), None);
+        chains.extend(&first).unwrap();
+        assert_eq!(chains.extend(&first).unwrap_err().what, What::Repeated);
+        assert_eq!(chains.extend(&third).unwrap_err().what, What::Missing(1));
+        let early = Event { cursor: "9".into(), ..second.clone() };
+        assert_eq!(chains.extend(&early).unwrap_err().what, What::OutOfOrder);
+        chains.extend(&second).unwrap();
+    }
+
+    #[test]
+    fn whoever_comes_back_begins_anew_at_the_commit_that_says_so() {
+        let mut stream = Stream::new();
+        let first = stream.message();
+        stream.message();
+        let add = |account: &Did| {
+            let (account, device) = (account.clone(), DeviceId::of_key(b"key"));
+            let add = Addition { account, device, reference: Bytes(vec![1]), server: String::new() };
+            CommitBody { commit: Bytes(vec![1]), adds: vec![add], removes: Vec::new() }.encode().unwrap()
+        };
+        let back = stream.next(EntryKind::Commit, &add(&account()));
+        let mut chains = Chains::new(account(), None);
+        chains.extend(&first).unwrap();
+        let other = Did::parse("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa").unwrap();
+        let mut stranger = Chains::new(other, None);
+        stranger.extend(&first).unwrap();
+        assert_eq!(stranger.extend(&back).unwrap_err().what, What::Missing(1));
+        chains.extend(&back).unwrap();
+        chains.extend(&stream.message()).unwrap();
+    }
+
+    #[test]
+    fn a_change_of_any_part_is_found() {
+        type Change = fn(&mut Event);
+        let changes: [(Change, What); 10] = [
+            (|event| event.body = Some(Bytes(b"other".to_vec())), What::Unchained),
+            (|event| event.salt = Some(Bytes(vec![0; 16])), What::Unchained),
+            (|event| event.author = None, What::Unchained),
+            (|event| event.hash = Bytes(vec![0; 32]), What::Unchained),
+            (|event| event.hash = Bytes(vec![0; 31]), What::Malformed),
+            (|event| event.header.0.push(0), What::Unchained),
+            (|event| event.kind = "#commit".into(), What::Disagrees),
+            (|event| event.epoch = Some(4), What::Disagrees),
+            (|event| event.term = 8, What::Disagrees),
+            (|event| event.time = "2026-11-21T00:00:00.000Z".into(), What::Disagrees),
+        ];
+        for (change, what) in changes {
+            let mut stream = Stream::new();
+            let mut chains = Chains::new(account(), None);
+            chains.extend(&stream.message()).unwrap();
+            let mut event = stream.message();
+            change(&mut event);
+            assert_eq!(chains.extend(&event).unwrap_err().what, what);
+        }
+        let mut stream = Stream::new();
+        let mut chains = Chains::new(account(), None);
+        chains.extend(&stream.message()).unwrap();
+        let mut forked = Stream::new();
+        forked.message();
+        assert_eq!(chains.extend(&forked.message()).unwrap_err().what, What::Unchained, "salts differ, so do hashes");
+        let withheld = Event { body: None, salt: None, author: None, device: None, ..stream.message() };
+        chains.extend(&withheld).unwrap();
+    }
+}
