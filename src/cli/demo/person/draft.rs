@@ -22,7 +22,8 @@ impl Person {
         let packages: Vec<Vec<u8>> = adds.iter().map(|add| add.key_package.0.clone()).collect();
         let staged = state.mls.stage_change(&id, &packages, &devices)?;
         state.mls.discard(&id)?;
-        let removal = |(account, device): (Did, crate::types::DeviceId)| Removal { account, device: device.to_string() };
+        let removal =
+            |(account, device): (Did, crate::types::DeviceId)| Removal { account, device: device.to_string() };
         let addition = |add: &Claimed| Addition {
             account: add.account.clone(),
             device: add.device.clone(),
