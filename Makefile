@@ -6,15 +6,15 @@
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: postgres ## Start a server with a private Postgres, let two devices talk through it, and say what happened.
-	ROOKERY_ENV=development cargo run --locked -- demo
+demo: postgres ## Start a server with a private Postgres, let real MLS clients talk through it, and say what happened.
+	ROOKERY_ENV=development cargo run --locked --release -- demo
 
 run: postgres ## Run a development server on http://localhost:3000; it keeps its data in ./data.
 	ROOKERY_ENV=development cargo run --locked -- serve
 
-test: postgres ## Run every test, against Postgres clusters that the tests make themselves.
-	@if cargo nextest --version >/dev/null 2>&1; then set -x; cargo nextest run --locked --workspace; \
-	else set -x; cargo test --locked --workspace; fi
+test: postgres ## Run every test, on a throw-away Postgres (or the one that DATABASE_URL names).
+	@if cargo nextest --version >/dev/null 2>&1; then set -x; staging/with-postgres.sh cargo nextest run --locked --workspace; \
+	else set -x; staging/with-postgres.sh cargo test --locked --workspace; fi
 
 check: format clippy lexicons-check sqlx-check tidy docs ## Everything that must hold before a merge, beside the tests.
 

@@ -5,58 +5,34 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-mode=${1:-renew}
-[[ $mode == renew || $mode == check ]] || { echo "usage: staging/sqlx.sh renew|check" >&2; exit 2; }
+mode=${1:-}
+case $mode in
+  renew | check) exec env -u DATABASE_URL staging/with-postgres.sh staging/sqlx.sh "on-postgres-$mode" ;;
+  on-postgres-renew | on-postgres-check) ;;
+  *) echo "usage: staging/sqlx.sh renew|check" >&2; exit 2 ;;
+esac
 
-bin=$(staging/postgres.sh)
-scratch=$(mktemp -d /tmp/rookery-sqlx.XXXXXX)
-as=()
-if [ "$(id -u)" -eq 0 ]; then
-  # Postgres refuses to run as root.
-  user=postgres
-  id -u "$user" >/dev/null 2>&1 || user=nobody
-  chown "$user" "$scratch"
-  if command -v setpriv >/dev/null; then
-    as=(setpriv "--reuid=$(id -u "$user")" "--regid=$(id -g "$user")" --clear-groups)
-  else
-    as=(runuser -u "$user" --)
-  fi
-fi
-postgres() { (cd "$scratch" && ${as[@]+"${as[@]}"} "$bin/$1" "${@:2}"); }
-clean_up() {
-  postgres pg_ctl -D "$scratch/data" -m immediate stop >/dev/null 2>&1 || true
-  rm -rf "$scratch"
-}
-trap clean_up EXIT
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/rookery-sqlx.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
 
-postgres initdb -D "$scratch/data" -U rookery -A trust -E UTF8 --locale=C -N >"$scratch/initdb.log" 2>&1 ||
-  { cat "$scratch/initdb.log" >&2; exit 1; }
-postgres pg_ctl -D "$scratch/data" -w -l "$scratch/data/log" \
-  -o "-k $scratch -c listen_addresses='' -c fsync=off" start >/dev/null || { cat "$scratch/data/log" >&2; exit 1; }
-
-psql() { postgres psql -h "$scratch" -U rookery -d postgres -X -q -v ON_ERROR_STOP=1 "$@"; }
+sql() { "$PG_BIN/psql" -d "$DATABASE_URL" -X -q -v ON_ERROR_STOP=1 "$@"; }
 # The server's migrator (sqlx 0.9) makes this table before the first migration.
-psql -c 'create table _sqlx_migrations (version bigint primary key, description text not null,
+sql -c 'create table _sqlx_migrations (version bigint primary key, description text not null,
   installed_on timestamptz not null default now(), success boolean not null, checksum bytea not null,
   execution_time bigint not null)'
-shopt -s nullglob
 for migration in migrations/*.sql; do
   one_transaction=(--single-transaction)
   head -n 1 "$migration" | grep -q '^-- no-transaction' && one_transaction=()
-  psql ${one_transaction[@]+"${one_transaction[@]}"} -f - <"$migration"
+  sql ${one_transaction[@]+"${one_transaction[@]}"} -f - <"$migration"
 done
 
 mkdir "$scratch/sqlx"
 # The macros write a file each as they are expanded, so the crate must be compiled anew.
 touch src/lib.rs
-SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$scratch/sqlx" \
-  DATABASE_URL="postgres://rookery@localhost:5432/postgres?host=$scratch&sslmode=disable" \
-  cargo check --locked --all-targets
+SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$scratch/sqlx" cargo check --locked --all-targets
 
-if [ "$mode" = check ]; then
-  mkdir -p "$scratch/committed"
-  cp .sqlx/*.json "$scratch/committed/" || true
-  if ! diff -r "$scratch/committed" "$scratch/sqlx" >"$scratch/diff"; then
+if [ "$mode" = on-postgres-check ]; then
+  if ! diff -r .sqlx "$scratch/sqlx" >"$scratch/diff"; then
     head -n 40 "$scratch/diff" >&2
     echo ".sqlx is out of date: run \`make sqlx\` and commit it." >&2
     exit 1
@@ -64,5 +40,5 @@ if [ "$mode" = check ]; then
 else
   rm -rf .sqlx
   mkdir .sqlx
-  cp "$scratch"/sqlx/*.json .sqlx/ || echo "There is no query yet." >&2
+  cp "$scratch"/sqlx/*.json .sqlx/
 fi

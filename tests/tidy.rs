@@ -262,7 +262,14 @@ fn sql_stands_in_stores() {
 // ---- one lexicon, one method file, one test over HTTP ----
 
 /// Files of `src/api` that are neither `mod`, `model` nor `store` nor a method, each with its reason.
-const NOT_METHODS: &[(&str, &str)] = &[];
+const NOT_METHODS: &[(&str, &str)] = &[
+    ("src/api/mls/access.rs", "finds a conversation for a caller: every feature of chat begins with it"),
+    ("src/api/mls/commits/intake.rs", "the one intake of all methods that commit"),
+    ("src/api/mls/commits/record.rs", "the one transaction of all methods that commit"),
+    ("src/api/mls/commits/snapshot.rs", "what all methods that commit are judged against"),
+    ("src/api/mls/conversations/view.rs", "the view that getConvo and getConvos share"),
+    ("src/api/mls/key_packages/publish.rs", "what publishKeyPackage and publishKeyPackages share"),
+];
 
 /// `(group, method)` of every method that the lexicons declare.
 fn methods(files: &[File]) -> Vec<(String, String)> {

@@ -22,14 +22,6 @@ pub struct Identity {
     pub enforce_jti: bool,
     /// A used token is remembered at least this long.
     pub jti_ttl: Duration,
-    pub device_proof: DeviceProof,
-}
-
-/// Whether writes that come through a PDS carry the device's own token as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceProof {
-    Required,
-    Optional,
 }
 
 impl Identity {
@@ -48,33 +40,29 @@ impl Identity {
         let data_dir = PathBuf::from(values.text("DATA_DIR").unwrap_or_default());
         let keys_dir = values.text_or("KEYS_DIR", || data_dir.join("keys").display().to_string());
 
-        let enforce_jti = values.flag("ENFORCE_JTI")?;
-        if production && !enforce_jti {
-            let fix = "remove it; only ROOKERY_ENV=development may turn it off";
-            return Err(values.invalid(
-                "ENFORCE_JTI",
-                "production refuses it, since stolen tokens could be used again",
-                fix,
-            ));
-        }
-        let device_proof = values
-            .one_of("DEVICE_PROOF", &[("required", DeviceProof::Required), ("optional", DeviceProof::Optional)])?;
-        if production && device_proof == DeviceProof::Optional {
-            let fix = "remove it; only ROOKERY_ENV=development may make it optional";
-            return Err(values.invalid("DEVICE_PROOF", "production refuses it, since a PDS alone could write", fix));
-        }
+        // Proof through a PDS is not built: a write takes the device's own token, and nothing else.
+        values.one_of("DEVICE_PROOF", &[("required", ())])?;
         Ok(Self {
             service_did,
             public_url,
             keys_dir: keys_dir.into(),
             plc_url: plc_url(values, production)?,
             outbound_allow: outbound_allow(values, production)?,
-            enforce_lxm: values.flag("ENFORCE_LXM")?,
-            enforce_jti,
+            enforce_lxm: enforced(values, production, "ENFORCE_LXM", "a token for one method would do for all")?,
+            enforce_jti: enforced(values, production, "ENFORCE_JTI", "stolen tokens could be used again")?,
             jti_ttl: Duration::from_secs(values.number("JTI_TTL_SECONDS", 0..=86_400)?),
-            device_proof,
         })
     }
+}
+
+/// A rule of tokens that only development may switch off.
+fn enforced(values: &Values, production: bool, name: &'static str, danger: &str) -> Result<bool, ConfigError> {
+    let enforced = values.flag(name)?;
+    if production && !enforced {
+        let why = format!("production refuses it, since {danger}");
+        return Err(values.invalid(name, &why, "remove it; only ROOKERY_ENV=development may turn it off"));
+    }
+    Ok(enforced)
 }
 
 /// What stands after `did:web:` in the configured name: one host, without a path.

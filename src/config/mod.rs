@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub use database::Database;
 pub use error::ConfigError;
 pub use http::{Bodies, Http};
-pub use identity::{DeviceProof, Identity};
+pub use identity::Identity;
 pub use log::Log;
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
 pub use telemetry::{LogFormat, Telemetry};
@@ -115,10 +115,6 @@ impl Config {
             (!self.is_production(), "ROOKERY_ENV=development: loopback is open to outbound calls; not for real users"),
             (!identity.enforce_lxm, "ENFORCE_LXM=false: a token for one method is accepted for any other"),
             (!identity.enforce_jti, "ENFORCE_JTI=false: a stolen token can be used again until it expires"),
-            (
-                identity.device_proof == DeviceProof::Optional,
-                "DEVICE_PROOF=optional: a PDS alone can write as its accounts",
-            ),
         ]
         .into_iter()
         .filter_map(|(holds, warning)| holds.then_some(warning))

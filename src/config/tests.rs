@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::{Config, ConfigError, DeviceProof, LogFormat, Origin, SETTINGS};
+use super::{Config, ConfigError, LogFormat, Origin, SETTINGS};
 
 fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let env: BTreeMap<_, _> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -56,15 +56,15 @@ fn development_names_itself_after_its_port_and_says_that_it_is_no_production() {
 }
 
 #[test]
-fn what_makes_tokens_reusable_or_lets_a_pds_write_is_refused_in_production_only() {
-    assert!(
-        refusal(&[PRODUCTION, ("ENFORCE_JTI", "false")]).starts_with("ENFORCE_JTI is `false` (from the environment)")
-    );
-    assert!(refusal(&[PRODUCTION, ("DEVICE_PROOF", "optional")]).starts_with("DEVICE_PROOF is `optional`"));
-    let config = load(&[DEVELOPMENT, ("ENFORCE_JTI", "false"), ("DEVICE_PROOF", "optional")]).unwrap();
-    assert!(!config.identity.enforce_jti);
-    assert_eq!(config.identity.device_proof, DeviceProof::Optional);
+fn what_makes_tokens_reusable_is_refused_in_production_only() {
+    for name in ["ENFORCE_JTI", "ENFORCE_LXM"] {
+        let expected = format!("{name} is `false` (from the environment)");
+        assert!(refusal(&[PRODUCTION, (name, "false")]).starts_with(&expected));
+    }
+    let config = load(&[DEVELOPMENT, ("ENFORCE_JTI", "false"), ("ENFORCE_LXM", "false")]).unwrap();
+    assert!(!config.identity.enforce_jti && !config.identity.enforce_lxm);
     assert_eq!(config.warnings().len(), 3);
+    assert!(refusal(&[DEVELOPMENT, ("DEVICE_PROOF", "optional")]).starts_with("DEVICE_PROOF is `optional`"));
 }
 
 #[test]
@@ -118,11 +118,11 @@ fn a_secret_is_neither_in_an_error_nor_in_the_description_nor_in_debug() {
 
 #[test]
 fn the_environment_wins_over_the_file_and_an_empty_variable_counts_as_not_set() {
-    let text = "service_did = \"did:web:chat.example.com\"\nserver_port = 4000\nenforce_lxm = false\n\
+    let text = "service_did = \"did:web:chat.example.com\"\nserver_port = 4000\nenforce_lxm = true\n\
                 outbound_allow = [\"10.0.0.0/8\", \"192.168.0.0/16\"]\n";
     let config = load_file(text, &[("SERVER_PORT", "5000"), ("ENFORCE_LXM", "")]).unwrap();
     assert_eq!(shown(&config, "SERVER_PORT"), (Some("5000".to_owned()), Origin::Environment));
-    assert_eq!(shown(&config, "ENFORCE_LXM"), (Some("false".to_owned()), Origin::File));
+    assert_eq!(shown(&config, "ENFORCE_LXM"), (Some("true".to_owned()), Origin::File));
     assert_eq!(shown(&config, "DATABASE_POOL"), (Some("16".to_owned()), Origin::Default));
     assert_eq!(config.identity.outbound_allow.len(), 2);
 }

@@ -39,6 +39,16 @@ impl UnverifiedDeviceToken {
         &self.device
     }
 
+    /// The claims, once `key` is seen to have signed them.
+    fn holds(self, key: &PublicKey) -> Result<Claims, TokenRefused> {
+        // One key is one device: a device's name cannot go with another's key.
+        if key.device_id() != self.device {
+            return Err(TokenRefused::BadJwtKeyId);
+        }
+        holds(&self.jws, self.curve, Some(key))?;
+        Ok(self.claims)
+    }
+
     /// The curve of the key that signed, by `alg`: a new device's 33-byte key does not say by itself.
     pub fn curve(&self) -> Curve {
         self.curve
@@ -91,12 +101,13 @@ impl Verifier {
 
     /// Second half: `key` is the one registered for the device (or, when registering, the new one).
     pub async fn device(&self, token: UnverifiedDeviceToken, key: &PublicKey) -> Result<Claims, TokenRefused> {
-        // One key is one device: a device's name cannot go with another's key.
-        if key.device_id() != token.device {
-            return Err(TokenRefused::BadJwtKeyId);
-        }
-        holds(&token.jws, token.curve, Some(key))?;
-        self.once(token.claims).await
+        self.once(token.holds(key)?).await
+    }
+
+    /// The same for a token whose call has no further effect when it comes again, such as the proof in a registration:
+    /// it may be shown again, because a call that lost its answer is repeated byte for byte.
+    pub fn proof(token: UnverifiedDeviceToken, key: &PublicKey) -> Result<Claims, TokenRefused> {
+        token.holds(key)
     }
 
     async fn once(&self, claims: Claims) -> Result<Claims, TokenRefused> {

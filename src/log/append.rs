@@ -9,6 +9,7 @@ use super::seats::{Roster, SeatChange};
 use super::store::{self, StreamRow};
 use super::{EntryKind, Error, Log, StreamKind};
 use crate::storage::Tx;
+use crate::telemetry::metric_name;
 use crate::types::{Epoch, Hash, Refusal, Seq, StreamId, UnixMillis};
 
 /// Positions of one transaction: `base + (xid << 10) + index`.
@@ -51,6 +52,8 @@ pub struct StreamTx {
     index: i64,
     roster: Option<Roster>,
     rules_changed: bool,
+    /// Kinds appended so far, to be counted once they are durable.
+    appended: Vec<EntryKind>,
     pub(super) wakes_courier: bool,
 }
 
@@ -73,6 +76,7 @@ impl Log {
                     index: 0,
                     roster: None,
                     rules_changed: false,
+                    appended: Vec::new(),
                     wakes_courier: false,
                 });
             }
@@ -105,6 +109,7 @@ impl Log {
             index: 0,
             roster: Some(Roster::default()),
             rules_changed: true,
+            appended: Vec::new(),
             wakes_courier: false,
         };
         tx.append(&Seat::server(), Draft { kind: EntryKind::Opened, epoch: None, body: bytes, identity: None }).await?;
@@ -217,6 +222,7 @@ impl StreamTx {
         let pos = self.first_pos + self.index;
         store::insert_entry(self.tx.conn(), self.row.id, pos, kind, epoch, &sealed, author, identity).await?;
         self.index += 1;
+        self.appended.push(kind);
         if kind.changes_seats() {
             self.roster().await?;
             let changes = match &mut self.roster {
@@ -248,6 +254,9 @@ impl StreamTx {
             let head_pos = self.first_pos + self.index - 1;
             store::update_head(self.tx.conn(), &self.row, &self.head, head_pos, self.rules_changed).await?;
             self.tx.commit().await?;
+            for kind in &self.appended {
+                metrics::counter!(metric_name::LOG_ENTRIES, "kind" => kind.name()).increment(1);
+            }
             self.log.inner.hub.wake(head_pos);
             if self.wakes_courier {
                 self.log.inner.courier_wake.notify_one();

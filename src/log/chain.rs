@@ -8,6 +8,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{EntryKind, StreamKind};
+use crate::identity::{ServerKeys, Signed};
 use crate::types::{DeviceId, Did, Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
 const VERSION: u8 = 1;
@@ -188,9 +189,14 @@ impl Checkpoint {
         }
     }
 
-    /// The statement's bytes, to be signed under [`CHECKPOINT_LABEL`].
-    pub fn encode(&self) -> Result<Vec<u8>, NotCanonical> {
+    fn encode(&self) -> Result<Vec<u8>, NotCanonical> {
         encode(self, "checkpoint")
+    }
+
+    /// Signed, it is the checkpoint that peers are shown; for the entry of a caller, it is the caller's receipt. Sign
+    /// only what was committed.
+    pub fn sign(&self, keys: &ServerKeys) -> Result<Signed, NotCanonical> {
+        Ok(Signed::sign(CHECKPOINT_LABEL, self.encode()?, &keys.checkpoint_id(), &keys.checkpoint))
     }
 }
 
@@ -205,6 +211,7 @@ pub(super) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &'stati
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::{Curve, SigningKey};
 
     /// The vectors of the federation protocol: any other implementation must make the same bytes.
     const GENESIS: &str = "a561760164686f6d65716469643a7765623a612e6578616d706c65646b696e6465636f6e766f6474696d651b000001a1ee565e00656e6f6e636550000102030405060708090a0b0c0d0e0f";
@@ -215,6 +222,8 @@ mod tests {
     const HEADER_2: &str = "a96176016373657102646b696e6468236d65737361676564707265765820fe7f01f802cc91472335452a45384cef65e8955ebf5508ad1bddf5a06d3ae68f647465726d1a6afd86c06474696d651b000001a1ee5671886565706f6368016673747265616d78217363776667616763737971686d646a37706265686e6a366a76696c69353266363367636f6e74656e745820f4f9aee5099b53beac482a1e9b971cd02cc3d31ae3ec6c3dfeecac72e51b9782";
     const HASH_2: &str = "4418781baed697de6aee74874570a721d1fbc4528a7b040a1637d38ba60c09b0";
     const CHECKPOINT: &str = "a76176016373657102646861736858204418781baed697de6aee74874570a721d1fbc4528a7b040a1637d38ba60c09b064686f6d65716469643a7765623a612e6578616d706c65647465726d1a6afd86c06474696d651b000001a1ee5671896673747265616d78217363776667616763737971686d646a37706265686e6a366a76696c693532663633";
+
+    const RECEIPT_SIGNATURE: &str = "f356d707971e5e142a3a0b348515750faaab330e6012652bd5612dbe9af333b79fd9dbca0a9a5230f1e024370256ca48880cbca529e79d291469d59c3fc07000";
 
     fn genesis() -> Genesis {
         Genesis {
@@ -263,8 +272,15 @@ mod tests {
         assert!(links(&header, Some(b"other"), first.hash).is_err());
 
         let end = Head { seq: Seq(2), hash: entry_hash(&header), time: UnixMillis(0x01a1_ee56_7189), ..head };
-        let checkpoint = Checkpoint::new("did:web:a.example", &end).encode().unwrap();
-        assert_eq!(hex::encode(checkpoint), CHECKPOINT);
+        let key = |text: &str| SigningKey::from_bytes(Curve::Ed25519, Hash::of(text.as_bytes()).as_slice()).unwrap();
+        let keys =
+            ServerKeys { peer: key("peer test key b.example"), checkpoint: key("checkpoint test key a.example") };
+        let receipt = Checkpoint::new("did:web:a.example", &end).sign(&keys).unwrap();
+        assert_eq!(hex::encode(&receipt.statement), CHECKPOINT);
+        assert_eq!(receipt.key, "#checkpoint-ktr7tvtd");
+        assert_eq!(hex::encode(&receipt.sig), RECEIPT_SIGNATURE);
+        assert!(receipt.verify(CHECKPOINT_LABEL, &keys.checkpoint.public()).is_ok());
+        assert!(receipt.verify(CHECKPOINT_LABEL, &keys.peer.public()).is_err());
     }
 
     #[test]

@@ -270,6 +270,14 @@ impl Hub {
         lock(&self.state).position
     }
 
+    /// Moves on without reading, while nobody listens. A subscriber that came meanwhile stays where it joined.
+    pub(super) fn skip_to(&self, position: Cursor) {
+        let mut state = lock(&self.state);
+        if state.accounts.is_empty() {
+            state.position = state.position.max(position);
+        }
+    }
+
     /// The accounts whose spans must be kept up to date.
     pub(super) fn tracked_accounts(&self) -> Vec<i64> {
         lock(&self.state).accounts.keys().copied().collect()

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::storage::Storage;
 use crate::storage::embedded::Cluster;
 use crate::telemetry::Metrics;
 use crate::types::Clock;
@@ -60,7 +61,7 @@ impl Server {
         })?;
         let address = listener.local_addr()?;
         let metrics_address = match metrics_listen {
-            Some(listen) => Some(serve_metrics(listen, &workers, &end_workers).await?),
+            Some(listen) => Some(serve_metrics(listen, services.storage.clone(), &workers, &end_workers).await?),
             None => None,
         };
         let stopping = services.stopping.clone();
@@ -127,6 +128,7 @@ impl Server {
 /// `/metrics`, on a port of its own: it is not for the public.
 async fn serve_metrics(
     listen: SocketAddr,
+    storage: Storage,
     workers: &TaskTracker,
     end: &CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
@@ -135,7 +137,13 @@ async fn serve_metrics(
         format!("cannot listen on {listen}. Fix: set METRICS_PORT to a free port, or to 0 for none")
     })?;
     let address = listener.local_addr()?;
-    let router = axum::Router::new().route("/metrics", axum::routing::get(move || async move { metrics.render() }));
+    let router = axum::Router::new().route(
+        "/metrics",
+        axum::routing::get(move || async move {
+            storage.measure().await;
+            metrics.render()
+        }),
+    );
     let end = end.clone();
     let serve = axum::serve(listener, router).with_graceful_shutdown(async move { end.cancelled().await });
     workers.spawn(async move {

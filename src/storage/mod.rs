@@ -19,6 +19,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
+use crate::telemetry::metric_name;
+
 /// Applied at start, under sqlx's advisory lock.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
@@ -87,6 +89,20 @@ impl Storage {
     pub async fn ping(&self) -> Result<(), Error> {
         sqlx::query_scalar!(r#"select 1 as "one!""#).fetch_one(&self.pool).await?;
         Ok(())
+    }
+
+    /// Measures what `/metrics` shows of the database: the pool, and how long the oldest writer has been open.
+    pub async fn measure(&self) {
+        let (size, idle) = (self.pool.size(), u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX));
+        metrics::gauge!(metric_name::POOL_CONNECTIONS, "state" => "idle").set(idle);
+        metrics::gauge!(metric_name::POOL_CONNECTIONS, "state" => "used").set(size.saturating_sub(idle));
+        let oldest = sqlx::query_scalar!(
+            r#"select coalesce(extract(epoch from clock_timestamp() - min(xact_start)), 0)::float8 as "age_s!"
+               from pg_stat_activity where backend_xid is not null"#
+        );
+        if let Ok(age_s) = oldest.fetch_one(&self.pool).await {
+            metrics::gauge!(metric_name::LOG_FENCE_LAG_SECONDS).set(age_s);
+        }
     }
 
     pub async fn begin(&self) -> Result<Tx, Error> {

@@ -18,8 +18,6 @@ pub const LOG_BATCH_ITEMS: &str = "rookery_log_batch_items";
 pub const LOG_BATCH_SECONDS: &str = "rookery_log_batch_seconds";
 /// Gauge, seconds: age of the oldest open writer, which holds back every reader.
 pub const LOG_FENCE_LAG_SECONDS: &str = "rookery_log_fence_lag_seconds";
-/// Gauge, seconds: since the canary last came back through the whole path.
-pub const LOG_CANARY_AGE_SECONDS: &str = "rookery_log_canary_age_seconds";
 /// Counter, items: entries that the writer could not judge from memory and appended under the stream's lock.
 pub const LOG_LOCKED_ITEMS: &str = "rookery_log_locked_items_total";
 /// Histogram, seconds: from the making of an entry until the tail of this replica hands it out.
@@ -43,7 +41,6 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (LOG_BATCH_ITEMS, Kind::Histogram, "Entries in one commit of the writer."),
     (LOG_BATCH_SECONDS, Kind::Histogram, "Seconds of one commit of the writer."),
     (LOG_FENCE_LAG_SECONDS, Kind::Gauge, "Age in seconds of the oldest open writer."),
-    (LOG_CANARY_AGE_SECONDS, Kind::Gauge, "Seconds since the canary last came back."),
     (LOG_LOCKED_ITEMS, Kind::Counter, "Entries appended under their stream's lock."),
     (LOG_TAIL_DELAY_SECONDS, Kind::Histogram, "Seconds from the making of an entry until it is handed out."),
     (OUTBOX_DELIVERED, Kind::Counter, "Entries that the courier appended."),

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::observe::Told;
 use crate::identity::TokenRefused;
+use crate::telemetry::metric_name;
 use crate::types::{Detail, Malformed, Named, Refusal};
 use crate::{log, storage};
 
@@ -211,6 +212,9 @@ impl IntoResponse for Fault {
         let mut response = (status, axum::Json(body(name, &Detail::new(message)))).into_response();
         if matches!(self, Self::TimedOut) || status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        }
+        if let Self::Unauthenticated(refused) = &self {
+            metrics::counter!(metric_name::AUTH_REFUSALS, "error" => refused.name()).increment(1);
         }
         if status == StatusCode::UNAUTHORIZED
             && let Ok(value) = HeaderValue::from_str(&format!("Bearer error=\"{name}\""))

@@ -4,7 +4,7 @@
 //! registered again is the same device, with the same answer.
 
 use super::store::{self, NewDevice};
-use crate::identity::PublicKey;
+use crate::identity::{PublicKey, Verifier};
 use crate::lexicon::Method;
 use crate::lexicon::account::register_device::{Error, Input, Output, RegisterDevice};
 use crate::log::body::{Body, DeviceBody, MembershipBody, MembershipChange, Role};
@@ -27,13 +27,13 @@ pub async fn register_device(
     if call.input.mls_keys.is_some() {
         return Err(Fault::NotConfigured("further MLS keys; leave `mlsKeys` out").into());
     }
-    let key = proven_key(cx, &caller, &call.input).await?;
+    let key = proven_key(cx, &caller, &call.input)?;
 
     storage::retrying(Failure::is_collision, || register(cx, &caller, &call.input, &key)).await
 }
 
-/// The new key, proven by a token of this method that it signed.
-async fn proven_key(cx: &Services, caller: &Account, input: &Input) -> Result<PublicKey, Failure<Error>> {
+/// The new key, proven by a token of this method that it signed. The proof may come again: so does the same answer.
+fn proven_key(cx: &Services, caller: &Account, input: &Input) -> Result<PublicKey, Failure<Error>> {
     let invalid = |why: String| Failure::Named(Error::DeviceProofInvalid(Detail::new(why)));
     let nsid = RegisterDevice::NSID;
     let token = cx.verifier.read_device(&input.device_token, nsid).map_err(|refused| invalid(refused.to_string()))?;
@@ -42,11 +42,8 @@ async fn proven_key(cx: &Services, caller: &Account, input: &Input) -> Result<Pu
     if *token.did() != caller.did {
         return Err(invalid("the device token names another account".to_owned()));
     }
-    match cx.verifier.device(token, &key).await {
-        Ok(_) => Ok(key),
-        Err(refused) if refused.status() == 503 => Err(Fault::from(refused).into()),
-        Err(refused) => Err(invalid(refused.to_string())),
-    }
+    Verifier::proof(token, &key).map_err(|refused| invalid(refused.to_string()))?;
+    Ok(key)
 }
 
 async fn register(cx: &Services, caller: &Account, input: &Input, key: &PublicKey) -> Result<Output, Failure<Error>> {

@@ -19,7 +19,9 @@ use anyhow::{Context, bail};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use directory::Directory;
+pub use directory::{Directory, Form, Identity};
+pub use person::{Person, Service};
+
 use process::Process;
 use story::Outcome;
 use transcript::Transcript;

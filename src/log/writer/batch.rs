@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::store::{self, EntryColumns, HeadColumns};
 use super::{Answer, Application, BATCH_BYTES, BATCH_ITEMS, Job, Right, Rights, judge_epoch, locked};
 use crate::log::store::{Accepted, StreamRow, streams};
-use crate::log::{Content, Error, Log};
+use crate::log::{Content, EntryKind, Error, Log};
 use crate::storage;
 use crate::telemetry::metric_name;
 use crate::types::Refusal;
@@ -148,7 +148,7 @@ impl Batcher {
                 let (Ok(()), Ok(sealed)) = (
                     judged,
                     head.seal(
-                        crate::log::EntryKind::Message,
+                        EntryKind::Message,
                         Some(one.item.epoch),
                         &Content::new(one.item.body.clone(), None),
                         now,
@@ -169,7 +169,10 @@ impl Batcher {
         if written.is_empty() {
             return Ok(behind);
         }
-        match store::write_batch(connection, &heads, &entries).await {
+        let started = std::time::Instant::now();
+        let outcome = store::write_batch(connection, &heads, &entries).await;
+        metrics::histogram!(metric_name::LOG_BATCH_SECONDS).record(started.elapsed().as_secs_f64());
+        match outcome {
             Ok(winners) => {
                 let mut greatest = 0;
                 for (stream_id, items) in written {
@@ -248,7 +251,7 @@ impl Batcher {
             (known.row.head_seq, known.row.head_hash) = (last.seq, last.hash);
             known.row.head_time = last.time;
         }
-        metrics::counter!(metric_name::LOG_ENTRIES).increment(items.len() as u64);
+        metrics::counter!(metric_name::LOG_ENTRIES, "kind" => EntryKind::Message.name()).increment(items.len() as u64);
         for (one, accepted) in items {
             self.remember(&one.item, &accepted);
             for reply in one.replies {

@@ -7,5 +7,7 @@ pub(super) mod add_members;
 pub(super) mod get_group_state;
 mod intake;
 mod model;
+mod record;
 pub(super) mod remove_members;
+mod snapshot;
 mod store;

@@ -1,0 +1,107 @@
+//! What a commit is judged against: read without a lock, compared again under it.
+
+use std::sync::Arc;
+
+use super::intake::Bundle;
+use super::{model, store};
+use crate::api::mls::access;
+use crate::lexicon::mls::defs::Addition;
+use crate::log::{StreamInfo, device_not_in_group};
+use crate::mls::{self, Declared, DeclaredAdd, Stored, StoredLeaf, VerifiedCommit};
+use crate::types::{Bytes, DeviceId, Did, Epoch, Named, Refusal};
+use crate::xrpc::{Device, Failure, Services, blocking, parse};
+
+/// What a commit is judged against.
+pub(super) struct Snapshot {
+    pub epoch: Epoch,
+    /// Of the stream's row: whatever changes seats or epoch raises it.
+    pub rules: i64,
+    leaves: Vec<StoredLeaf>,
+    adds: Vec<DeclaredAdd>,
+    removes: Vec<(Did, DeviceId)>,
+}
+
+impl Snapshot {
+    /// The row is read first: whatever changes after it raises `rules`, and is found out under the lock.
+    pub async fn take<E: Named>(
+        cx: &Services,
+        caller: &Device,
+        stream: &StreamInfo,
+        bundle: &Bundle,
+    ) -> Result<Self, Failure<E>> {
+        let row = cx.log.row(stream.id).await?;
+        let readable = access::seated(cx, &caller.author, stream.public_id.as_str()).await?;
+        let roster = cx.log.roster(readable.stream.id).await?;
+        if !roster.leaves.contains_key(&(caller.author.did.clone(), caller.author.device.clone())) {
+            return Err(device_not_in_group().into());
+        }
+        let leaves = store::leaves(cx.storage.pool(), stream.id).await?;
+        let removes = bundle
+            .removes
+            .iter()
+            .map(|removal| Ok((removal.account.clone(), parse(DeviceId::parse, &removal.device)?)))
+            .collect::<Result<Vec<_>, Failure<E>>>()?;
+        model::judge_rights(&roster, &caller.author.did, &removes)?;
+        let adds = claimed(cx, stream, &bundle.adds).await?;
+        Ok(Self { epoch: row.epoch, rules: row.rules, leaves, adds, removes })
+    }
+
+    pub async fn judge<E: Named>(
+        &self,
+        cx: &Services,
+        caller: &Device,
+        stream: &StreamInfo,
+        bundle: &Arc<Bundle>,
+    ) -> Result<VerifiedCommit, Failure<E>> {
+        let group = access::group(cx, stream).await?;
+        let stored = Stored {
+            group_id: group.group_id.clone(),
+            cipher_suite: group.cipher_suite,
+            epoch: self.epoch,
+            leaves: self.leaves.clone(),
+        };
+        let declared = Declared {
+            committer: StoredLeaf {
+                account: caller.author.did.clone(),
+                device: caller.author.device.clone(),
+                signature_key: caller.public_key.clone(),
+            },
+            adds: self.adds.clone(),
+            removes: self.removes.clone(),
+        };
+        let bundle = Arc::clone(bundle);
+        let verified = blocking(move || {
+            let welcome = bundle.welcome.as_ref().map(Bytes::as_slice);
+            mls::judge(&stored, bundle.commit.as_slice(), bundle.group_info.as_slice(), welcome, &declared)
+        })
+        .await??;
+        model::judge_devices(verified.leaves().iter().map(|leaf| &leaf.account), group.max_devices)?;
+        Ok(verified)
+    }
+}
+
+/// The declared additions, each with the key of the device whose package was claimed for this stream.
+async fn claimed<E: Named>(
+    cx: &Services,
+    stream: &StreamInfo,
+    adds: &[Addition],
+) -> Result<Vec<DeclaredAdd>, Failure<E>> {
+    let references: Vec<Vec<u8>> = adds.iter().map(|add| add.r#ref.0.clone()).collect();
+    let since = cx.clock.now().to_datetime() - store::CLAIM_LIFETIME;
+    let mut packages = store::claimed_packages(cx.storage.pool(), stream.id, &references, since).await?;
+    let unknown = || Refusal::new("KeyPackageUnknown", "a ref was not claimed for this stream, or was used already");
+    adds.iter()
+        .map(|add| {
+            let package = packages.remove(add.r#ref.as_slice()).ok_or_else(unknown)?;
+            if package.account != add.account || package.device.as_str() != add.device {
+                return Err(unknown().into());
+            }
+            Ok(DeclaredAdd {
+                account: package.account,
+                device: package.device,
+                reference: add.r#ref.0.clone(),
+                signature_key: package.signature_key,
+            })
+        })
+        .collect()
+}

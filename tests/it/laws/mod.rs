@@ -1,0 +1,7 @@
+//! What holds for every method and every conversation, whatever happens meanwhile.
+
+mod crash;
+mod epochs;
+mod idempotency;
+mod order;
+mod seats;

@@ -1,0 +1,38 @@
+//! People who talk: conversations of any size.
+
+use std::sync::Arc;
+
+use rookery::cli::demo::Person;
+use rookery::types::Did;
+
+use super::TestServer;
+
+/// Accounts in one claim.
+const TARGETS: usize = 20;
+
+/// A fresh name for a call.
+pub fn idem() -> String {
+    hex::encode(rand::random::<[u8; 16]>())
+}
+
+/// A conversation of `size` people, all of them in the same epoch; the first is the founder.
+pub async fn conversation(server: &TestServer, size: usize) -> (String, Vec<Arc<Person>>) {
+    let mut people = vec![server.person("founder").await];
+    for number in 1..size {
+        people.push(server.newcomer(&format!("member {number}"), 2).await);
+    }
+    let stream = people[0].create_convo().await.unwrap();
+    grow(&people, &stream).await;
+    (stream, people)
+}
+
+/// The first adds all the others, who join and take in what happened.
+pub async fn grow(people: &[Arc<Person>], stream: &str) {
+    let others: Vec<Did> = people[1..].iter().map(|person| person.did().clone()).collect();
+    for targets in others.chunks(TARGETS) {
+        people[0].add_members(stream, targets).await.unwrap();
+    }
+    for person in &people[1..] {
+        person.arrive(stream).await.unwrap();
+    }
+}
