@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -75,13 +75,11 @@ impl Cast {
         self.players.values()
     }
 
-    /// Fails if anybody's listening has.
+    /// Fails if anybody's listening has; says whose, since what all miss is missed for another reason than what one does.
     pub fn check(&self) -> anyhow::Result<()> {
-        for player in self.all() {
-            if let Some(failed) = &player.diary().failed {
-                bail!("{}: {failed}", player.person.name());
-            }
-        }
+        let failed = |player: &Player| Some(format!("{}: {}", player.person.name(), player.diary().failed.as_ref()?));
+        let failures: Vec<String> = self.all().filter_map(failed).collect();
+        ensure!(failures.is_empty(), "{}", failures.join("; "));
         Ok(())
     }
 
