@@ -1,14 +1,129 @@
-//! `rookery demo`.
+//! `rookery demo`: a real server, real MLS clients, a crash in the middle, and a verdict.
+//!
+//! Invariant: it says ok only if everything held, and leaves nothing behind: no process, no folder. The last line on
+//! standard output is one JSON object.
 
 pub mod directory;
 pub mod person;
+mod process;
+mod story;
+mod transcript;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 pub use directory::{Directory, Form, Identity};
 pub use person::{Person, Service};
 
-/// What the demo may be told.
+use process::Process;
+use story::Outcome;
+use transcript::Transcript;
+
+/// The whole story, start and crash included.
+const LIMIT: Duration = Duration::from_mins(2);
+/// Others pass through: as root, the server's Postgres runs as somebody else.
+const FOLDER_MODE: u32 = 0o711;
+
+/// A server of its own, on a free port and in a temporary folder; a few real clients; one JSON object at the end.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
-pub async fn run(_: Args) -> anyhow::Result<std::process::ExitCode> {
-    anyhow::bail!("being written")
+pub struct Args {
+    /// Leave the folder with the server's data and log where it is.
+    #[arg(long)]
+    keep: bool,
+    /// Messages that are sent while the server is killed and started again.
+    #[arg(long, value_name = "N", default_value_t = 150, value_parser = clap::value_parser!(u32).range(40..=10_000))]
+    messages: u32,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let transcript = Transcript::begin();
+    let directory = Directory::start().await.context("starting the directory")?;
+    let folder = make_folder()?;
+    let mut process = Process::new(&folder, directory.url())?;
+
+    let told = tokio::select! {
+        told = tokio::time::timeout(LIMIT, story::tell(&transcript, &directory, &mut process, args.messages)) => {
+            told.unwrap_or_else(|_| Err(anyhow::anyhow!("{} s were not enough", LIMIT.as_secs())))
+        }
+        signal = interrupted() => Err(anyhow::anyhow!("interrupted by {}", signal?)),
+    };
+    // Before the server is stopped, which takes its own words along.
+    let told = told.with_context(|| format!("while {}", transcript.where_it_is()));
+    if let Err(error) = &told {
+        transcript.say(format_args!("FAILED: {error:#}"));
+        transcript.say(format_args!("the server's last words:\n{}", process.tail()));
+    }
+
+    transcript.act("Stopping");
+    let ended = process.end().await.context("stopping the server");
+    if ended.is_ok() {
+        transcript.say("the server and its Postgres have ended");
+    }
+    let quiet = no_errors(&process);
+    let cleared = if args.keep { Ok(()) } else { clear(&folder) };
+    if args.keep {
+        transcript.say(format_args!("kept: {}", folder.display()));
+    }
+    let outcome = told.and_then(|outcome| ended.and(quiet).and(cleared).map(|()| outcome));
+    transcript::last_line(&report(&outcome, &transcript));
+    Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn report(outcome: &anyhow::Result<Outcome>, transcript: &Transcript) -> serde_json::Value {
+    let seconds = (transcript.elapsed().as_secs_f64() * 100.0).round() / 100.0;
+    match outcome {
+        Ok(outcome) => json!({
+            "ok": true,
+            "clients": outcome.clients,
+            "accounts": outcome.accounts,
+            "conversations": outcome.conversations,
+            "messages_sent": outcome.messages_sent,
+            "messages_decrypted": outcome.messages_decrypted,
+            "commits": outcome.commits,
+            "restarts": outcome.restarts,
+            "lost": outcome.difference.missing,
+            "repeated": outcome.difference.repeated,
+            "refused_as_expected": outcome.refused_as_expected,
+            "seconds": seconds,
+        }),
+        Err(error) => json!({ "ok": false, "failed": format!("{error:#}"), "seconds": seconds }),
+    }
+}
+
+/// Whoever wants the demo to end before its end.
+async fn interrupted() -> anyhow::Result<&'static str> {
+    let (mut interrupt, mut terminate, mut hangup) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    tokio::select! {
+        _ = interrupt.recv() => Ok("Ctrl-C"),
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = hangup.recv() => Ok("SIGHUP"),
+    }
+}
+
+/// In /tmp, since the path of a Unix socket must be short and every user must get there.
+fn make_folder() -> anyhow::Result<PathBuf> {
+    let folder = PathBuf::from(format!("/tmp/rookery-demo-{}", hex::encode(rand::random::<[u8; 6]>())));
+    DirBuilder::new().mode(FOLDER_MODE).create(&folder).with_context(|| format!("making {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn clear(folder: &Path) -> anyhow::Result<()> {
+    std::fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))
+}
+
+/// A server that logged an error did something wrong, even if nobody noticed.
+fn no_errors(process: &Process) -> anyhow::Result<()> {
+    let errors = process.errors();
+    match errors.first() {
+        Some(first) => bail!("the server logged {} errors, the first: {first}", errors.len()),
+        None => Ok(()),
+    }
 }

@@ -149,16 +149,12 @@ impl Batcher {
                 let judged = right
                     .judge()
                     .and_then(|()| judge_epoch(one.item.epoch, known.row.epoch, known.row.epoch_floor, past_epochs));
-                // A refusal is told only after looking, under the lock, for a first answer to the same call.
-                let (Ok(()), Ok(sealed)) = (
-                    judged,
-                    head.seal(
-                        EntryKind::Message,
-                        Some(one.item.epoch),
-                        &Content::new(one.item.body.clone(), None),
-                        now,
-                    ),
-                ) else {
+                // A refusal is told only after looking, under the lock, for a first answer to the same call. Sealing moves
+                // the head, so only what will be written is sealed: a number without its entry would be a hole.
+                let content = Content::new(one.item.body.clone(), None);
+                let sealed =
+                    judged.ok().and_then(|()| head.seal(EntryKind::Message, Some(one.item.epoch), &content, now).ok());
+                let Some(sealed) = sealed else {
                     behind.push(one);
                     continue;
                 };

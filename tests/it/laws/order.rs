@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rookery::cli::demo::Person;
+use rookery::lexicon::event::defs::Entry;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
+use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::log::chain::{entry_hash, links};
 use rookery::types::Hash;
 
@@ -12,6 +14,8 @@ use crate::support::{TestServer, conversation};
 
 const SENDERS: usize = 32;
 const MESSAGES_EACH: usize = 8;
+/// Messages of each kind that reach the writer together.
+const MIXED: usize = 24;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn seq_is_dense_and_unique_under_32_concurrent_senders() {
@@ -28,14 +32,7 @@ async fn seq_is_dense_and_unique_under_32_concurrent_senders() {
     assert_eq!(*seqs.last().unwrap(), (before + sent) as u64, "there are no gaps");
 
     let entries = people[0].entries(&stream, 0).await.unwrap();
-    let mut prev = Hash::ZERO;
-    for (index, entry) in entries.iter().enumerate() {
-        assert_eq!(entry.seq, index as u64 + 1);
-        let header = links(entry.header.as_slice(), None, prev).unwrap();
-        assert_eq!(header.seq.0, entry.seq);
-        prev = entry_hash(entry.header.as_slice());
-        assert_eq!(entry.hash.as_slice(), prev.as_slice());
-    }
+    assert_unbroken(&entries);
     for (seq, hash) in receipts {
         let entry = &entries[usize::try_from(seq).unwrap() - 1];
         assert_eq!(entry.hash.0, hash, "the receipt is that of the entry");
@@ -80,6 +77,53 @@ async fn a_reader_that_pages_while_others_write_misses_nothing_and_sees_nothing_
     let newest = receipts.iter().map(|(seq, _)| *seq).max().unwrap();
     assert_eq!(*seen.last().unwrap(), newest);
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_refused_leave_no_hole_between_those_that_are_taken() {
+    let server = TestServer::start().await;
+    let (stream, people) = conversation(&server, 4).await;
+    let (founder, late, quick, gone) = (&people[0], &people[1], &people[2], &people[3]);
+    // Nothing from before a removal is taken after it, so these are refused, among others that are not.
+    let mut drafts = Vec::new();
+    for _ in 0..MIXED {
+        drafts.push((Arc::clone(late), late.draft_message(&stream, b"too late").await.unwrap()));
+    }
+    founder.remove_members(&stream, &[gone.did().clone()]).await.unwrap();
+    quick.arrive(&stream).await.unwrap();
+    for number in 0..MIXED {
+        drafts.insert(2 * number, (Arc::clone(quick), quick.draft_message(&stream, b"in time").await.unwrap()));
+    }
+
+    let tasks: Vec<_> = drafts
+        .into_iter()
+        .map(|(person, draft)| tokio::spawn(async move { person.procedure::<SendMessage>(&draft).await }))
+        .collect();
+    let (mut taken, mut refused) = (0, 0);
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(_) => taken += 1,
+            Err(error) => {
+                assert!(error.is("EpochTooOld"), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((taken, refused), (MIXED, MIXED));
+    assert_unbroken(&founder.entries(&stream, 0).await.unwrap());
+    server.stop().await;
+}
+
+/// From the first entry on: the next number, the hash of the one before, and its own.
+fn assert_unbroken(entries: &[Entry]) {
+    let mut prev = Hash::ZERO;
+    for (index, entry) in entries.iter().enumerate() {
+        assert_eq!(entry.seq, index as u64 + 1);
+        let header = links(entry.header.as_slice(), None, prev).unwrap();
+        assert_eq!(header.seq.0, entry.seq);
+        prev = entry_hash(entry.header.as_slice());
+        assert_eq!(entry.hash.as_slice(), prev.as_slice());
+    }
 }
 
 /// Everybody sends at once; answers what each receipt said.

@@ -33,7 +33,7 @@ const SILENCE: Duration = Duration::from_secs(75);
 #[derive(Clone, Debug, PartialEq)]
 pub enum Received {
     /// An entry, checked.
-    Event(Event),
+    Event(Box<Event>),
     /// Another device of the account read on.
     Read(ReadPosition),
     Info(Info),
@@ -162,7 +162,7 @@ async fn connect(person: &Person, cursor: Option<Cursor>) -> Result<Socket, tung
 /// One binary message.
 #[derive(Debug)]
 enum Frame {
-    Event(Event),
+    Event(Box<Event>),
     Other(Received),
     Error { error: String, message: String },
 }
@@ -204,7 +204,7 @@ fn decode(frame: &[u8]) -> Result<Frame, FeedError> {
             Ok(Frame::Other(Received::Info(info)))
         }
         (1, Some(kind)) => match serde_ipld_dagcbor::from_slice::<Fields>(body) {
-            Ok(fields) => Ok(Frame::Event(event(kind, fields))),
+            Ok(fields) => Ok(Frame::Event(Box::new(event(kind, fields)))),
             // Every stored kind has these fields, so it is not stored, and may be ignored.
             Err(_) if crate::log::EntryKind::from_name(kind).is_none() => {
                 Ok(Frame::Other(Received::Unknown(kind.to_owned())))

@@ -42,7 +42,7 @@ pub enum PersonError {
     Malformed(#[from] Malformed),
     #[error("this device is not in a group of stream {0}")]
     NoGroup(String),
-    #[error("entry {seq} of stream {stream} came after entry {after}: something is missing")]
+    #[error("entry {seq} of stream {stream} was to be taken in after entry {after}: something is missing")]
     Missing { stream: String, after: u64, seq: u64 },
     #[error("entry {seq} of stream {stream} cannot be read: {why}")]
     Unreadable { stream: String, seq: u64, why: String },

@@ -38,7 +38,7 @@ pub struct Refused {
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(Box<Refused>),
     #[error("{nsid} has no answer, and may have happened: {why}")]
     Unanswered { nsid: &'static str, why: String },
     #[error("{nsid}: the answer is not what its lexicon says: {why}")]
@@ -196,7 +196,8 @@ impl Service {
         }
         let body: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
         let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Err(Refused { nsid, status, error: text("error"), message: text("message"), body }.into())
+        let (error, message) = (text("error"), text("message"));
+        Err(CallError::Refused(Box::new(Refused { nsid, status, error, message, body })))
     }
 }
 
@@ -257,7 +258,7 @@ mod tests {
     fn only_what_may_go_through_in_a_moment_is_repeated() {
         let refused = |status, error: &str| {
             let (error, message) = (error.to_owned(), String::new());
-            CallError::Refused(Refused { nsid: "a.b.c", status, error, message, body: Value::Null })
+            CallError::Refused(Box::new(Refused { nsid: "a.b.c", status, error, message, body: Value::Null }))
         };
         assert!(refused(503, "Unavailable").passes() && refused(401, "JwtTooOld").passes());
         assert!(CallError::Unanswered { nsid: "a.b.c", why: String::new() }.passes());

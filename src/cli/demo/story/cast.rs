@@ -1,0 +1,147 @@
+//! The people of the story, each listening to its own socket from the first moment to the last.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::super::person::{Feed, FeedError, Heard, Person, PersonError, Received};
+use crate::types::Cursor;
+
+/// How long something may take that should happen within moments.
+const SOON: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Somebody's own record of what came.
+#[derive(Default)]
+pub struct Diary {
+    /// Every entry that the socket brought, in the order it came: number and hash, by stream.
+    pub entries: BTreeMap<String, Vec<(u64, Vec<u8>)>>,
+    /// Every message that was decrypted: number and text, by stream.
+    pub texts: BTreeMap<String, Vec<(u64, String)>>,
+    /// Messages that could not be decrypted, since they are older than the reader's time.
+    pub before_me: usize,
+    /// Groups that it came into.
+    pub joined: usize,
+    pub resumed: u32,
+    /// What went wrong, and ended the listening.
+    pub failed: Option<String>,
+}
+
+impl Diary {
+    pub fn last_seq(&self, stream: &str) -> u64 {
+        self.entries.get(stream).and_then(|entries| entries.last()).map_or(0, |entry| entry.0)
+    }
+}
+
+/// A person and its diary.
+#[derive(Clone)]
+pub struct Player {
+    pub person: Arc<Person>,
+    diary: Arc<Mutex<Diary>>,
+}
+
+impl Player {
+    pub fn diary(&self) -> MutexGuard<'_, Diary> {
+        self.diary.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All of them, by name. Listening ends with the cast.
+#[derive(Default)]
+pub struct Cast {
+    players: BTreeMap<String, Player>,
+    listening: Vec<AbortHandle>,
+}
+
+impl Cast {
+    /// From now on the person listens, beginning with the oldest event.
+    pub fn enter(&mut self, person: Person) -> Player {
+        let player = Player { person: Arc::new(person), diary: Arc::default() };
+        self.players.insert(player.person.name().to_owned(), player.clone());
+        self.listening.push(tokio::spawn(listen(player.clone())).abort_handle());
+        player
+    }
+
+    pub fn get(&self, name: &str) -> anyhow::Result<&Player> {
+        self.players.get(name).with_context(|| format!("nobody is called {name}"))
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Player> {
+        self.players.values()
+    }
+
+    /// Fails if anybody's listening has; says whose, since what all miss is missed for another reason than what one does.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let failed = |player: &Player| Some(format!("{}: {}", player.person.name(), player.diary().failed.as_ref()?));
+        let failures: Vec<String> = self.all().filter_map(failed).collect();
+        ensure!(failures.is_empty(), "{}", failures.join("; "));
+        Ok(())
+    }
+
+    /// Waits until `holds`, or fails with what is still missing.
+    pub async fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) -> anyhow::Result<()> {
+        let until = Instant::now() + SOON;
+        while !holds(self) {
+            self.check()?;
+            if Instant::now() >= until {
+                bail!("waited {} s until {what}", SOON.as_secs());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        self.check()
+    }
+}
+
+impl Drop for Cast {
+    fn drop(&mut self) {
+        for task in &self.listening {
+            task.abort();
+        }
+    }
+}
+
+async fn listen(player: Player) {
+    let mut feed = Feed::new(Arc::clone(&player.person), Some(Cursor(0)));
+    loop {
+        if let Err(error) = hear(&player, &mut feed).await {
+            player.diary().failed = Some(error.to_string());
+            return;
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    #[error(transparent)]
+    Person(#[from] PersonError),
+    #[error("a message holds no text")]
+    NoText,
+}
+
+async fn hear(player: &Player, feed: &mut Feed) -> Result<(), Trouble> {
+    let Received::Event(event) = feed.next().await? else { return Ok(()) };
+    let heard = player.person.hear(&event).await?;
+
+    let mut diary = player.diary();
+    diary.resumed = feed.resumed();
+    diary.entries.entry(event.stream).or_default().push((event.seq, event.hash.0));
+    for heard in heard {
+        match heard {
+            Heard::Message { stream, seq, plaintext, .. } => {
+                let text = String::from_utf8(plaintext).map_err(|_| Trouble::NoText)?;
+                diary.texts.entry(stream).or_default().push((seq, text));
+            }
+            Heard::BeforeMe { .. } => diary.before_me += 1,
+            Heard::Joined { .. } => diary.joined += 1,
+            Heard::Own { .. } | Heard::Epoch { .. } => {}
+        }
+    }
+    Ok(())
+}
