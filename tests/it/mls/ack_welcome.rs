@@ -46,7 +46,7 @@ async fn a_welcome_of_another_device_is_not_found() {
     let stream = alice.create_convo().await.unwrap();
     alice.add_members(&stream, &[bob.did().clone()]).await.unwrap();
     let id = waiting(&bob).await.remove(0);
-    for (other, id) in [(&alice, id.as_str()), (&second, &id), (&bob, "4711"), (&bob, "99999999999999999999")] {
+    for (other, id) in [(&alice, id.as_str()), (&second, &id), (&bob, "4711")] {
         refused(other.procedure::<AckWelcome>(&ack(id, true)).await, 404, "WelcomeNotFound");
     }
     refused(bob.procedure::<AckWelcome>(&ack("x", true)).await, 400, "InvalidRequest");

@@ -138,7 +138,7 @@ async fn a_suite_that_nobody_offers_exhausts_nothing() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.person("alice").await, server.newcomer("bob", 1).await);
     let stream = alice.create_convo().await.unwrap();
-    let other = Input { cipher_suites: vec![3, 9_007_199_254_740_991], ..claim(&stream, &[bob.did()]) };
+    let other = Input { cipher_suites: vec![3, 65_535], ..claim(&stream, &[bob.did()]) };
     assert_eq!(call(&alice, &other).await.unwrap().targets[0].problem.as_deref(), Some("exhausted"));
     assert_eq!(packages(&alice, &claim(&stream, &[bob.did()])).await.len(), 1);
     server.stop().await;

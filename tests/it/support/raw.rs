@@ -5,7 +5,6 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use rookery::identity::http::{PlainClient, plain};
 use rookery::lexicon::{Kind, schema};
 use serde_json::Value;
 
@@ -61,8 +60,7 @@ impl TestServer {
 
     /// Any path, by any verb.
     pub fn at(&self, verb: http::Method, path: &str) -> reqwest::RequestBuilder {
-        let client: PlainClient = plain().unwrap();
-        client.request(verb, format!("{}{path}", self.url()))
+        self.http.request(verb, format!("{}{path}", self.url()))
     }
 }
 

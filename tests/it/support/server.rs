@@ -7,6 +7,7 @@ use std::time::Duration;
 use rookery::cli::demo::{Directory, Form, Identity, Person, Service};
 use rookery::config::Config;
 use rookery::identity::Curve;
+use rookery::identity::http::{PlainClient, plain};
 use rookery::server::Server;
 use rookery::types::{Clock, DeviceId, Did};
 
@@ -20,6 +21,8 @@ pub struct TestServer {
     pub directory: Directory,
     pub database: TestDatabase,
     clock: Clock,
+    /// For requests that no client of ours sends.
+    pub(super) http: PlainClient,
     server: Option<Server>,
     _folder: tempfile::TempDir,
 }
@@ -41,7 +44,7 @@ impl TestServer {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&database.url, &directory.url(), folder.path(), settings);
         let server = Server::start(config, clock.clone()).await.unwrap();
-        Self { directory, database, clock, server: Some(server), _folder: folder }
+        Self { directory, database, clock, http: plain().unwrap(), server: Some(server), _folder: folder }
     }
 
     pub fn server(&self) -> &Server {
