@@ -40,7 +40,7 @@ pub async fn grow(people: &[Arc<Person>], stream: &str) {
 
 /// The server's no, by this status and this name.
 #[track_caller]
-pub fn refused<T>(answer: Result<T, impl Into<PersonError>>, status: u16, error: &str) -> Refused {
+pub fn refused<T>(answer: Result<T, impl Into<PersonError>>, status: u16, error: &str) -> Box<Refused> {
     match answer.map_err(Into::into) {
         Ok(_) => panic!("expected {error}, but it was taken"),
         Err(PersonError::Call(CallError::Refused(refused))) => {
