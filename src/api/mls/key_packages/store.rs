@@ -68,6 +68,14 @@ pub(super) async fn insert(
     Ok(Stored::Inserted)
 }
 
+/// Lets one claim of an account go first, so that the next counts what it took. Waiters hold no transaction id.
+pub(super) async fn lock_claimer(conn: &mut PgConnection, claimer_id: i64) -> Result<(), Error> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('claims of ' || $1::bigint, 0))", claimer_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// An account that is asked for, and how many one-time packages the asker took of it in the last day.
 pub(super) struct Target {
     pub account_id: i64,
