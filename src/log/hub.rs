@@ -150,6 +150,14 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Whether the device has not been revoked. The hub closes only those that joined it: whoever reads the log on its
+    /// way there asks after each page, and once more after joining.
+    pub async fn may_listen(&self, device_row: i64) -> Result<bool, Error> {
+        store::may_listen(self.inner.storage.pool(), device_row).await
+    }
+}
+
 /// An account whose spans are wanted; gives them up again unless kept.
 struct Tracked<'a> {
     hub: &'a Hub,
