@@ -24,7 +24,7 @@ pub struct TestServer {
     /// For requests that no client of ours sends.
     pub(super) http: PlainClient,
     server: Option<Server>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl TestServer {
@@ -44,7 +44,7 @@ impl TestServer {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&database.url, &directory.url(), folder.path(), settings);
         let server = Server::start(config, clock.clone()).await.unwrap();
-        Self { directory, database, clock, http: plain().unwrap(), server: Some(server), _folder: folder }
+        Self { directory, database, clock, http: plain().unwrap(), server: Some(server), folder }
     }
 
     pub fn server(&self) -> &Server {
@@ -107,7 +107,7 @@ impl TestServer {
     }
 
     pub async fn replica_with(&self, settings: &[(&str, &str)]) -> Server {
-        let config = config(&self.database.url, &self.directory.url(), self._folder.path(), settings);
+        let config = config(&self.database.url, &self.directory.url(), self.folder.path(), settings);
         Server::start(config, self.clock.clone()).await.unwrap()
     }
 
