@@ -32,6 +32,7 @@ async fn the_first_device_of_an_account_is_certified_and_the_second_is_not() {
     let later = second.register().await.unwrap();
     assert_eq!((later.device.as_str(), later.state.as_str()), (second.signer.device.as_str(), "uncertified"));
     assert_eq!(later.stream, answer.stream, "one stream for the account");
+    server.settled().await;
     assert_eq!(kinds(&first).await, ["#opened", "#membership", "#device", "#device"]);
     server.stop().await;
 }
@@ -70,6 +71,7 @@ async fn the_same_registration_gets_the_same_answer_one_by_one_and_at_once() {
     answers.push(device.register().await.unwrap());
 
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    server.settled().await;
     assert_eq!(kinds(&device).await, ["#opened", "#membership", "#device"], "one device, however often");
     server.stop().await;
 }
@@ -84,6 +86,7 @@ async fn of_several_first_devices_at_once_exactly_one_is_certified() {
 
     assert_eq!(answers.iter().filter(|answer| answer.state == "certified").count(), 1, "{answers:?}");
     assert!(answers.iter().all(|answer| answer.stream == answers[0].stream));
+    server.settled().await;
     assert_eq!(kinds(&devices[0]).await.len(), 2 + devices.len());
     server.stop().await;
 }

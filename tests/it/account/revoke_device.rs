@@ -43,6 +43,7 @@ async fn revoking_again_says_yes_and_writes_nothing() {
     at_once(calls).await;
     alice.procedure::<RevokeDevice>(&of(second.device())).await.unwrap();
 
+    server.settled().await;
     let page = alice.query::<ListEvents>(&list_events::Params { cursor: None, limit: 100 }).await.unwrap();
     let devices = page.events.iter().filter(|event| event.kind == "#device").count();
     assert_eq!(devices, 3, "two registrations, one revocation");

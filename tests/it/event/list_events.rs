@@ -15,6 +15,7 @@ async fn pages_follow_each_other_and_the_last_says_so() {
     for number in 0..5 {
         people[0].send(&stream, format!("message {number}").as_bytes()).await.unwrap();
     }
+    server.settled().await;
     let all = page(&people[0], None, 100).await;
     assert!(!all.more);
     assert_eq!(all.cursor, all.events.last().unwrap().cursor);
@@ -44,6 +45,7 @@ async fn whoever_is_in_no_conversation_sees_its_own_account_alone() {
     let second = server.second_device(&stranger).await;
     people[0].send(&stream, b"not for strangers").await.unwrap();
 
+    server.settled().await;
     let seen = page(&stranger, None, 100).await.events;
     let kinds: Vec<&str> = seen.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["#opened", "#membership", "#device", "#device"]);
@@ -57,6 +59,7 @@ async fn a_message_shows_what_was_sent_and_not_who_sent_it() {
     let server = TestServer::start().await;
     let (stream, people) = conversation(&server, 2).await;
     let sent = people[0].send(&stream, b"hello").await.unwrap();
+    server.settled().await;
     let seen = page(&people[1], None, 100).await.events;
     let message = seen.iter().find(|event| event.kind == "#message").unwrap();
     assert_eq!((message.seq, &message.hash, message.epoch), (sent.seq, &sent.hash, Some(sent.epoch)));

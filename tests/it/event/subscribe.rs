@@ -112,6 +112,7 @@ async fn from_the_past_into_the_present_nothing_is_missing_and_nothing_comes_twi
     for writer in writers {
         newest = newest.max(writer.await.unwrap());
     }
+    server.settled().await;
     let expected = listed(&people[2]).await;
     for socket in &mut sockets {
         assert_eq!(socket.until(&stream, newest).await, expected);
@@ -193,6 +194,7 @@ async fn reading_on_one_device_is_heard_on_the_others_and_never_kept() {
     assert_eq!(others.event().await, ("#cursor".to_owned(), json!({ "stream": stream, "seq": 3 })));
     own.is_silent().await;
     bobs.is_silent().await;
+    server.settled().await;
     let before = listed(alice).await;
     read_to(alice, &stream, 4).await;
     assert_eq!(listed(alice).await, before);

@@ -55,6 +55,9 @@ async fn a_reader_that_pages_while_others_write_misses_nothing_and_sees_nothing_
     let mut last_position = 0_u64;
     loop {
         let finished = writing.is_finished();
+        if finished {
+            server.settled().await;
+        }
         let page = reader.query::<ListEvents>(&Params { cursor: Some(cursor), limit: 3 }).await.unwrap();
         for event in &page.events {
             let position: u64 = event.cursor.parse().unwrap();

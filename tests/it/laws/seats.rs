@@ -59,6 +59,7 @@ async fn to_a_stranger_a_conversation_does_not_exist() {
     assert!(stranger.procedure::<UpdateCursor>(&update).await.unwrap_err().is("StreamNotFound"));
     let error = stranger.entries(&stream, 0).await.unwrap_err();
     assert!(error.is("StreamNotFound"), "{error}");
+    server.settled().await;
     assert_eq!(events(&stranger, &stream).await, Vec::<u64>::new());
     server.stop().await;
 }
@@ -77,6 +78,7 @@ async fn a_member_reads_from_its_first_entry_to_its_last_and_writes_only_between
     let covered: Vec<u64> = (joined.seq..=removed.seq).collect();
     let entries = late.entries(&stream, 0).await.unwrap();
     assert_eq!(entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), covered);
+    server.settled().await;
     assert_eq!(events(&late, &stream).await, covered);
     for (method, error) in refusals(&late, alice, &stream).await {
         // A view of the present is not there for whoever is not in it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rookery::cli::demo::{Directory, Form, Identity, Person, Service};
 use rookery::config::Config;
@@ -16,6 +16,8 @@ use super::postgres::TestDatabase;
 /// What the server under test calls itself; its address is another, as behind a proxy.
 const SERVICE_DID: &str = "did:web:rookery.test";
 const PUBLIC_URL: &str = "https://rookery.test";
+/// Other tests of the run write in the same cluster, but none for long.
+const SETTLES: Duration = Duration::from_secs(20);
 
 pub struct TestServer {
     pub directory: Directory,
@@ -99,6 +101,21 @@ impl TestServer {
     pub async fn certify(&self, device: &DeviceId) {
         let update = sqlx::query("update device set state = 'certified' where public_id = $1").bind(device.as_str());
         assert_eq!(update.execute(&mut self.database.connect().await).await.unwrap().rows_affected(), 1);
+    }
+
+    /// Waits until all that was written so far can be read across streams: the courier has delivered, and no older
+    /// writer of the cluster, another test's included, holds the readers' fence.
+    pub async fn settled(&self) {
+        let settled = "select not exists (select 1 from outbox)
+                and coalesce((select max(pos) from entry), 0)
+                    < base + (pg_snapshot_xmin(pg_current_snapshot())::text::bigint << 10)
+            from log_origin";
+        let mut connection = self.database.connect().await;
+        let until = Instant::now() + SETTLES;
+        while !sqlx::query_scalar::<_, bool>(settled).fetch_one(&mut connection).await.unwrap() {
+            assert!(Instant::now() < until, "something held the fence for {} s", SETTLES.as_secs());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// A second replica on the same database.
