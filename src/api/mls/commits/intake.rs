@@ -7,7 +7,8 @@ use super::record::record;
 use super::snapshot::Snapshot;
 use crate::api::mls::access;
 use crate::lexicon::mls::defs::{Addition, Removal};
-use crate::log::{Accepted, CallIdentity};
+use crate::log::{Accepted, CallIdentity, StreamInfo, StreamRow};
+use crate::mls::VerifiedCommit;
 use crate::storage;
 use crate::types::{Bytes, Epoch, Named};
 use crate::xrpc::{Device, Failure, Fault, Services};
@@ -36,11 +37,18 @@ pub(super) async fn intake<E: Named>(
     let stream = access::find(cx, &bundle.stream).await?;
     let bundle = Arc::new(bundle);
     for _ in 0..SNAPSHOTS {
+        // Before anything else, so that whatever is read below is at least as new.
+        let before = cx.log.row(stream.id).await?;
         if let Some(first) = cx.log.repeated(stream.id, &bundle.identity).await? {
             return Ok(with_epoch(first));
         }
-        let snapshot = Snapshot::take(cx, caller, &stream, &bundle).await?;
-        let verified = snapshot.judge(cx, caller, &stream, &bundle).await?;
+        let (snapshot, verified) = match judged(cx, caller, &stream, &bundle, &before).await {
+            Ok(judged) => judged,
+            // Rows were read one after the other: a refusal says something only if nothing changed meanwhile. Otherwise
+            // the loser of a race would be told that its tree is wrong, instead of that its epoch is over.
+            Err(_) if cx.log.row(stream.id).await?.rules != before.rules => continue,
+            Err(failure) => return Err(failure),
+        };
         let recorded = storage::retrying(Failure::is_collision, || {
             record(cx, caller, &stream, &snapshot, &verified, bundle.identity)
         });
@@ -49,6 +57,19 @@ pub(super) async fn intake<E: Named>(
         }
     }
     Err(Fault::Unavailable.into())
+}
+
+/// A snapshot from `row` on, and the commit judged against it.
+async fn judged<E: Named>(
+    cx: &Services,
+    caller: &Device,
+    stream: &StreamInfo,
+    bundle: &Arc<Bundle>,
+    row: &StreamRow,
+) -> Result<(Snapshot, VerifiedCommit), Failure<E>> {
+    let snapshot = Snapshot::take(cx, caller, stream, bundle, row).await?;
+    let verified = snapshot.judge(cx, caller, stream, bundle).await?;
+    Ok((snapshot, verified))
 }
 
 /// The epoch that a commit's entry made: the one after the one it left.

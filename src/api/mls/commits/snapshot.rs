@@ -6,7 +6,7 @@ use super::intake::Bundle;
 use super::{model, store};
 use crate::api::mls::access;
 use crate::lexicon::mls::defs::Addition;
-use crate::log::{StreamInfo, device_not_in_group};
+use crate::log::{StreamInfo, StreamRow, device_not_in_group};
 use crate::mls::{self, Declared, DeclaredAdd, Stored, StoredLeaf, VerifiedCommit};
 use crate::types::{Bytes, DeviceId, Did, Epoch, Named, Refusal};
 use crate::xrpc::{Device, Failure, Services, blocking, parse};
@@ -22,14 +22,14 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The row is read first: whatever changes after it raises `rules`, and is found out under the lock.
+    /// `row` was read first: whatever changes after it raises `rules`, and is found out under the lock.
     pub async fn take<E: Named>(
         cx: &Services,
         caller: &Device,
         stream: &StreamInfo,
         bundle: &Bundle,
+        row: &StreamRow,
     ) -> Result<Self, Failure<E>> {
-        let row = cx.log.row(stream.id).await?;
         let readable = access::seated(cx, &caller.author, stream.public_id.as_str()).await?;
         let roster = cx.log.roster(readable.stream.id).await?;
         if !roster.leaves.contains_key(&(caller.author.did.clone(), caller.author.device.clone())) {
