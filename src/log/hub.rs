@@ -107,6 +107,8 @@ pub struct Hub {
     /// The greatest position that somebody said to look for.
     woken: AtomicI64,
     wake: Notify,
+    /// Something was committed by this replica: its relay tells the others.
+    committed: Notify,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -249,13 +251,31 @@ impl Hub {
             next_id: AtomicU64::new(1),
             woken: AtomicI64::new(position.to_db()),
             wake: Notify::new(),
+            committed: Notify::new(),
         }
     }
 
-    /// Tells the tail to look for entries up to `pos`. Called after a commit, never before.
+    /// Tells the tail, and the other replicas, to look for entries up to `pos`. Called after a commit, never before.
     pub(super) fn wake(&self, pos: i64) {
+        self.wake_from_afar(pos);
+        self.committed.notify_one();
+    }
+
+    /// Another replica committed up to `pos`.
+    pub(super) fn wake_from_afar(&self, pos: i64) {
         self.woken.fetch_max(pos, Ordering::SeqCst);
+        self.look();
+    }
+
+    /// Tells the tail to look for whatever there is.
+    pub(super) fn look(&self) {
         self.wake.notify_one();
+    }
+
+    /// Waits until this replica has committed something; the greatest position known.
+    pub(super) async fn committed_here(&self) -> i64 {
+        self.committed.notified().await;
+        self.woken.load(Ordering::SeqCst)
     }
 
     pub(super) fn woken(&self) -> Cursor {

@@ -21,6 +21,7 @@ mod identity;
 mod kind;
 mod origin;
 mod read;
+mod relay;
 mod seats;
 mod store;
 mod tail;
@@ -65,10 +66,12 @@ struct Inner {
     writer: writer::Handle,
     streams: moka::sync::Cache<String, Arc<StreamInfo>>,
     courier_wake: Arc<tokio::sync::Notify>,
+    /// This replica's name among those on the same database: its own signals are not for itself.
+    replica: String,
 }
 
 impl Log {
-    /// Checks where the log stands on this cluster, then starts writer, tail and courier. They end with `stop`.
+    /// Checks where the log stands on this cluster, then starts writer, tail, courier and relay. They end with `stop`.
     pub async fn start(
         storage: Storage,
         home: Did,
@@ -89,11 +92,14 @@ impl Log {
             writer,
             streams: moka::sync::Cache::new(STREAM_CACHE_ENTRIES),
             courier_wake: Arc::default(),
+            replica: hex::encode(rand::random::<[u8; 8]>()),
         };
         let log = Self { inner: Arc::new(inner) };
-        tasks.spawn(writer::run(log.clone(), queue, stop.clone()));
+        tasks.spawn(writer::run(log.clone(), queue, tasks.clone(), stop.clone()));
         tasks.spawn(tail::run(log.clone(), stop.clone()));
         tasks.spawn(courier::run(log.clone(), stop.clone()));
+        tasks.spawn(relay::send(log.clone(), stop.clone()));
+        tasks.spawn(relay::hear(log.clone(), stop.clone()));
         Ok(log)
     }
 

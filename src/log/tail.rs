@@ -9,8 +9,8 @@ use super::{Error, Log, hub, store};
 use crate::telemetry::metric_name;
 use crate::types::Cursor;
 
-/// Without a wake-up (another replica wrote) the log is looked at this often.
-const POLL: Duration = Duration::from_millis(200);
+/// Without a signal the log is looked at this often.
+const POLL: Duration = Duration::from_millis(500);
 /// Pauses until a position that was just committed is below the fence.
 const BACK_OFF: [Duration; 4] =
     [Duration::from_millis(1), Duration::from_millis(2), Duration::from_millis(4), Duration::from_millis(8)];

@@ -21,7 +21,7 @@ use crate::xrpc::Services;
 const PAST_EPOCHS: u64 = 5;
 /// Conversations whose fixed facts are kept in memory.
 const GROUP_CACHE_ENTRIES: u64 = 100_000;
-/// Connections beside the pool: the log writer's, a migration's, a person's.
+/// Connections beside the pool: the log writer's, the relay's two, a migration's, a person's.
 const OTHER_CONNECTIONS: u32 = 8;
 
 /// The database, and the private Postgres that holds it, if there is one.

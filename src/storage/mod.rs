@@ -16,7 +16,7 @@ pub use tx::Tx;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 
 use crate::telemetry::metric_name;
@@ -67,6 +67,12 @@ impl Storage {
     pub async fn dedicated(&self) -> Result<PgConnection, Error> {
         let options = self.options.clone().options([("plan_cache_mode", "force_generic_plan")]);
         Ok(options.connect().await?)
+    }
+
+    /// A listener for NOTIFY on a connection of its own, outside the pool.
+    pub async fn listener(&self) -> Result<PgListener, Error> {
+        let pool = PgPoolOptions::new().max_connections(1).connect_with(self.options.clone()).await?;
+        Ok(PgListener::connect_with(&pool).await?)
     }
 
     /// Brings the schema up to this version. Safe to call from several servers at once.

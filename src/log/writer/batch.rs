@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlx::PgConnection;
 use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use super::store::{self, EntryColumns, HeadColumns};
 use super::{Answer, Application, BATCH_BYTES, BATCH_ITEMS, Job, Right, Rights, judge_epoch, locked};
@@ -30,8 +31,12 @@ pub(super) struct Batcher {
     log: Log,
     connection: Option<PgConnection>,
     known: HashMap<i64, Known>,
-    recent: moka::sync::Cache<(i64, uuid::Uuid), Arc<Accepted>>,
+    recent: Recent,
+    tasks: TaskTracker,
 }
+
+/// First answers of the last calls, by stream and identity.
+type Recent = moka::sync::Cache<(i64, uuid::Uuid), Arc<Accepted>>;
 
 /// Those who asked for the same thing while it waited get the same answer.
 struct Waiting {
@@ -40,8 +45,8 @@ struct Waiting {
 }
 
 impl Batcher {
-    pub(super) fn new(log: Log) -> Self {
-        Self { log, connection: None, known: HashMap::new(), recent: moka::sync::Cache::new(RECENT_IDENTITIES) }
+    pub(super) fn new(log: Log, tasks: TaskTracker) -> Self {
+        Self { log, connection: None, known: HashMap::new(), recent: Recent::new(RECENT_IDENTITIES), tasks }
     }
 
     /// Writes all of `jobs`, in batches of limited bytes, and answers each.
@@ -102,13 +107,13 @@ impl Batcher {
         match self.write_quickly(&mut connection, waiting).await {
             Ok(behind) => {
                 self.connection = Some(connection);
-                self.write_locked(behind).await;
+                self.write_locked(behind);
             }
             // The statement may or may not have been committed: the locked path looks before it writes.
             Err((error, waiting)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the log writer lost its connection");
                 self.known.clear();
-                self.write_locked(waiting).await;
+                self.write_locked(waiting);
             }
         }
     }
@@ -249,19 +254,16 @@ impl Batcher {
         }
         metrics::counter!(metric_name::LOG_ENTRIES, "kind" => EntryKind::Message.name()).increment(items.len() as u64);
         for (one, accepted) in items {
-            self.remember(&one.item, &accepted);
+            remember(&self.recent, &one.item, &accepted);
             for reply in one.replies {
                 answer(reply, Ok(accepted.clone()));
             }
         }
     }
 
-    fn remember(&self, item: &Application, accepted: &Accepted) {
-        self.recent.insert((item.stream.id, item.identity.idem), Arc::new(accepted.clone()));
-    }
-
-    /// Judges and writes stream by stream under the lock.
-    async fn write_locked(&mut self, behind: Vec<Waiting>) {
+    /// Judges and writes stream by stream under the lock, each in a task of its own: a stream that somebody holds makes
+    /// nobody else wait.
+    fn write_locked(&mut self, behind: Vec<Waiting>) {
         let mut by_stream: BTreeMap<i64, Vec<Waiting>> = BTreeMap::new();
         for one in behind {
             by_stream.entry(one.item.stream.id).or_default().push(one);
@@ -269,22 +271,30 @@ impl Batcher {
         for (stream_id, waiting) in by_stream {
             self.known.remove(&stream_id);
             metrics::counter!(metric_name::LOG_LOCKED_ITEMS).increment(waiting.len() as u64);
-            let items: Vec<&Application> = waiting.iter().map(|one| &one.item).collect();
-            match locked::append(&self.log, stream_id, &items).await {
-                Ok(answers) => {
-                    for (one, outcome) in waiting.into_iter().zip(answers) {
-                        if let Ok(accepted) = &outcome {
-                            self.remember(&one.item, accepted);
-                        }
-                        for reply in one.replies {
-                            answer(reply, outcome.clone().map_err(Error::from));
-                        }
-                    }
-                }
-                Err(error) => fail(waiting, &error),
-            }
+            self.tasks.spawn(settle_locked(self.log.clone(), self.recent.clone(), stream_id, waiting));
         }
     }
+}
+
+async fn settle_locked(log: Log, recent: Recent, stream_id: i64, waiting: Vec<Waiting>) {
+    let items: Vec<&Application> = waiting.iter().map(|one| &one.item).collect();
+    match locked::append(&log, stream_id, &items).await {
+        Ok(answers) => {
+            for (one, outcome) in waiting.into_iter().zip(answers) {
+                if let Ok(accepted) = &outcome {
+                    remember(&recent, &one.item, accepted);
+                }
+                for reply in one.replies {
+                    answer(reply, outcome.clone().map_err(Error::from));
+                }
+            }
+        }
+        Err(error) => fail(waiting, &error),
+    }
+}
+
+fn remember(recent: &Recent, item: &Application, accepted: &Accepted) {
+    recent.insert((item.stream.id, item.identity.idem), Arc::new(accepted.clone()));
 }
 
 /// Nobody may be waiting any more: what was written stays written.

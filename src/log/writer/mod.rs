@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::store::Accepted;
 use super::{Author, CallIdentity, Error, Log, StreamInfo};
@@ -77,8 +78,8 @@ impl Log {
 }
 
 /// Runs until `stop`, then writes what had already been handed in.
-pub(super) async fn run(log: Log, mut queue: mpsc::Receiver<Job>, stop: CancellationToken) {
-    let mut batcher = batch::Batcher::new(log);
+pub(super) async fn run(log: Log, mut queue: mpsc::Receiver<Job>, tasks: TaskTracker, stop: CancellationToken) {
+    let mut batcher = batch::Batcher::new(log, tasks);
     let mut jobs = Vec::with_capacity(BATCH_ITEMS);
     loop {
         tokio::select! {

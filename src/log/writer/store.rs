@@ -85,12 +85,19 @@ pub(super) async fn write_batch(
     let rows = sqlx::query!(
         r#"with origin as materialized (
                select base + (pg_current_xact_id()::text::bigint << 10) as first_pos from log_origin
+           ), free as (
+               -- A stream that somebody else holds must not make the others wait: it is not in the answer.
+               select s.id from unnest($1::bigint[]) n (stream_id)
+               cross join lateral (
+                   select stream.id from stream where stream.id = n.stream_id limit 1 for update skip locked
+               ) s
            ), head as (
                update stream s
                set head_seq = n.seq, head_pos = o.first_pos + n.index, head_time = n.time, head_hash = n.hash
                from origin o, unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
                                      $6::timestamptz[], $7::bytea[])
                    n (stream_id, expected_seq, expected_rules, seq, index, time, hash)
+               join free on free.id = n.stream_id
                where s.id = n.stream_id and s.head_seq = n.expected_seq and s.rules = n.expected_rules
                  and s.head_pos < o.first_pos
                returning s.id, s.head_pos

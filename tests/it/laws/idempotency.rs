@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rookery::cli::demo::Service;
 use rookery::lexicon::Method;
+use rookery::lexicon::mls::add_members::AddMembers;
 use rookery::lexicon::mls::send_message::SendMessage;
 
 use crate::support::{TestServer, conversation};
@@ -79,5 +80,50 @@ async fn the_first_answer_comes_again_after_the_epoch_moved_and_after_the_seat_e
     let late = bob.draft_message(&stream, b"late").await.unwrap();
     let error = bob.procedure::<SendMessage>(&late).await.unwrap_err();
     assert!(error.is("NotMember"), "{error}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_commit_repeated_concurrently_gives_the_same_answer() {
+    let server = TestServer::start().await;
+    let founder = server.person("founder").await;
+    let stream = founder.create_convo().await.unwrap();
+    let invited = server.newcomer("invited", 1).await;
+    let claimed = founder.claim(&stream, &[invited.did().clone()]).await.unwrap();
+    let draft = founder.draft_commit(&stream, &claimed, &[]).await.unwrap();
+
+    let tasks: Vec<_> = (0..16)
+        .map(|_| {
+            let (founder, draft) = (Arc::clone(&founder), draft.clone());
+            tokio::spawn(async move { founder.procedure::<AddMembers>(&draft).await.unwrap() })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await.unwrap());
+    }
+    answers.push(founder.procedure::<AddMembers>(&draft).await.unwrap());
+
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    assert_eq!(answers[0].epoch, 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_in_the_pool_suffices_for_everything() {
+    let server = TestServer::start_with(&[("DATABASE_POOL", "1")]).await;
+    let (stream, people) = conversation(&server, 4).await;
+    let tasks: Vec<_> = people
+        .iter()
+        .map(|person| {
+            let (person, stream) = (Arc::clone(person), stream.clone());
+            tokio::spawn(async move { person.send(&stream, b"all at once").await.unwrap() })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    people[0].remove_members(&stream, &[people[3].did().clone()]).await.unwrap();
+    assert_eq!(people[0].convo(&stream).await.unwrap().members.len(), 3);
     server.stop().await;
 }

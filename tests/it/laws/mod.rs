@@ -4,4 +4,5 @@ mod crash;
 mod epochs;
 mod idempotency;
 mod order;
+mod replicas;
 mod seats;

@@ -8,7 +8,6 @@ use super::snapshot::Snapshot;
 use crate::api::mls::access;
 use crate::lexicon::mls::defs::{Addition, Removal};
 use crate::log::{Accepted, CallIdentity, StreamInfo, StreamRow};
-use crate::mls::VerifiedCommit;
 use crate::storage;
 use crate::types::{Bytes, Epoch, Named};
 use crate::xrpc::{Device, Failure, Fault, Services};
@@ -37,39 +36,39 @@ pub(super) async fn intake<E: Named>(
     let stream = access::find(cx, &bundle.stream).await?;
     let bundle = Arc::new(bundle);
     for _ in 0..SNAPSHOTS {
-        // Before anything else, so that whatever is read below is at least as new.
-        let before = cx.log.row(stream.id).await?;
         if let Some(first) = cx.log.repeated(stream.id, &bundle.identity).await? {
             return Ok(with_epoch(first));
         }
-        let (snapshot, verified) = match judged(cx, caller, &stream, &bundle, &before).await {
-            Ok(judged) => judged,
-            // Rows were read one after the other: a refusal says something only if nothing changed meanwhile. Otherwise
-            // the loser of a race would be told that its tree is wrong, instead of that its epoch is over.
-            Err(_) if cx.log.row(stream.id).await?.rules != before.rules => continue,
-            Err(failure) => return Err(failure),
-        };
-        let recorded = storage::retrying(Failure::is_collision, || {
-            record(cx, caller, &stream, &snapshot, &verified, bundle.identity)
-        });
-        if let Some(accepted) = recorded.await? {
-            return Ok(with_epoch(accepted));
+        let row = cx.log.row(stream.id).await?;
+        match attempt(cx, caller, &stream, &bundle, &row).await {
+            Ok(Some(accepted)) => return Ok(with_epoch(accepted)),
+            Ok(None) => {}
+            Err(failure) => {
+                // The same call, at the same moment, may have been quicker: then its answer is ours.
+                if let Some(first) = cx.log.repeated(stream.id, &bundle.identity).await? {
+                    return Ok(with_epoch(first));
+                }
+                // What was read while seats changed may contradict itself: only a quiet stream refuses.
+                if cx.log.row(stream.id).await?.rules == row.rules {
+                    return Err(failure);
+                }
+            }
         }
     }
     Err(Fault::Unavailable.into())
 }
 
-/// A snapshot from `row` on, and the commit judged against it.
-async fn judged<E: Named>(
+/// Judges against the stream as it is now, and writes; nothing if seats changed meanwhile.
+async fn attempt<E: Named>(
     cx: &Services,
     caller: &Device,
     stream: &StreamInfo,
     bundle: &Arc<Bundle>,
     row: &StreamRow,
-) -> Result<(Snapshot, VerifiedCommit), Failure<E>> {
+) -> Result<Option<Accepted>, Failure<E>> {
     let snapshot = Snapshot::take(cx, caller, stream, bundle, row).await?;
     let verified = snapshot.judge(cx, caller, stream, bundle).await?;
-    Ok((snapshot, verified))
+    storage::retrying(Failure::is_collision, || record(cx, caller, stream, &snapshot, &verified, bundle.identity)).await
 }
 
 /// The epoch that a commit's entry made: the one after the one it left.

@@ -22,7 +22,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// `row` was read first: whatever changes after it raises `rules`, and is found out under the lock.
+    /// `row` was read before: whatever changes after it raises `rules`, and is found out under the lock.
     pub async fn take<E: Named>(
         cx: &Services,
         caller: &Device,

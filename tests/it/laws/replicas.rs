@@ -1,0 +1,44 @@
+//! Several servers on one database are one server.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rookery::cli::demo::person::{Feed, Received};
+use rookery::cli::demo::{Person, Service};
+
+use crate::support::{TestServer, conversation};
+
+/// Well below the slow poll of half a second: what arrives in this time was signalled.
+const SIGNALLED: Duration = Duration::from_millis(300);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_of_one_replica_hears_at_once_what_another_replica_takes() {
+    let server = TestServer::start().await;
+    let replica = server.replica().await;
+    let elsewhere = Service::new(&format!("http://{}", replica.address()), TestServer::did()).unwrap();
+    let (stream, people) = conversation(&server, 2).await;
+    let alice = &people[0];
+    let listener = Person::new("listener", Arc::clone(alice.account()), Arc::new(elsewhere)).unwrap();
+    listener.register().await.unwrap();
+    let mut feed = Feed::new(Arc::new(listener), None);
+    feed.connect().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+
+    let mut delays = Vec::new();
+    for number in 0..5 {
+        let sent = people[1].send(&stream, format!("message {number}").as_bytes()).await.unwrap();
+        let told = Instant::now();
+        let heard = loop {
+            match feed.next().await.unwrap() {
+                Received::Event(event) if event.kind == "#message" => break event,
+                _ => {}
+            }
+        };
+        assert_eq!((heard.stream.as_str(), heard.seq), (stream.as_str(), sent.seq));
+        delays.push(told.elapsed());
+    }
+    delays.sort();
+    assert!(delays[2] < SIGNALLED, "the median of {delays:?} is that of the poll");
+    replica.stop().await.unwrap();
+    server.stop().await;
+}
