@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::store::{self, SpanRow};
 use super::{EntryKind, Error, Frame, Log, Signal, Window};
-use crate::types::{Cursor, Seq};
+use crate::types::{Cursor, Seq, StreamId};
 
 /// At most this many subscriptions of one device on this replica; the oldest is ended for a new one.
 const SUBSCRIPTIONS_PER_DEVICE: usize = 5;
@@ -41,11 +41,15 @@ pub struct Filter {
 
 impl Filter {
     pub fn wants(&self, frame: &Frame) -> bool {
-        (self.streams.is_empty() || self.streams.contains(frame.stream.as_str())) && self.wants_kind(frame.kind.name())
+        self.wants_stream(frame.stream.as_str()) && self.wants_kind(frame.kind.name())
     }
 
     fn wants_kind(&self, kind: &str) -> bool {
         self.kinds.is_empty() || self.kinds.contains(kind)
+    }
+
+    fn wants_stream(&self, stream: &str) -> bool {
+        self.streams.is_empty() || self.streams.contains(stream)
     }
 }
 
@@ -143,6 +147,14 @@ impl Log {
         tracked.keep();
         metrics::gauge!(crate::telemetry::metric_name::SUBSCRIPTIONS_OPEN).increment(1);
         Ok(Subscription { id, hub, receiver, ended, position })
+    }
+}
+
+impl Log {
+    /// Whether the device has not been revoked. The hub closes only those that joined it: whoever reads the log on its
+    /// way there asks after each page, and once more after joining.
+    pub async fn may_listen(&self, device_row: i64) -> Result<bool, Error> {
+        store::may_listen(self.inner.storage.pool(), device_row).await
     }
 }
 
@@ -315,14 +327,17 @@ impl Hub {
         }
     }
 
-    /// Sends an ephemeral event to the account's sockets, except those of `except`. Lost when a buffer is full.
-    pub fn signal(&self, account_id: i64, except: Option<i64>, signal: Signal) {
+    /// Sends an ephemeral event about a stream to the account's sockets, except those of `except`. Lost when a buffer is
+    /// full.
+    pub fn signal(&self, account_id: i64, except: Option<i64>, stream: &StreamId, signal: Signal) {
         let state = lock(&self.state);
         let Some(account) = state.accounts.get(&account_id) else { return };
         let signal = Arc::new(signal);
         for id in &account.subscriptions {
             let Some(subscriber) = state.subscribers.get(id) else { continue };
-            if Some(subscriber.device_row) != except && subscriber.filter.wants_kind(signal.kind) {
+            let filter = &subscriber.filter;
+            let wanted = filter.wants_stream(stream.as_str()) && filter.wants_kind(signal.kind);
+            if Some(subscriber.device_row) != except && wanted {
                 // Full: an ephemeral event is worth nothing later.
                 let _full = subscriber.sender.try_send(Delivery::Ephemeral(Arc::clone(&signal)));
             }

@@ -3,5 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "whatever a test cannot do fails it")]
 
+mod account;
+mod event;
 mod laws;
+mod mls;
+mod server;
 mod support;

@@ -52,7 +52,7 @@ async fn register(cx: &Services, caller: &Account, input: &Input, key: &PublicKe
     let device = key.device_id();
     if let Some(known) = store::find_device(tx.conn(), device.as_str()).await? {
         if known.account_id != account_id {
-            return Err(Error::DeviceKeyInUse("this key is registered for another account".into()).into());
+            return Err(key_in_use());
         }
         if known.state == "revoked" {
             return Err(Error::DeviceRevoked("a revoked key stays revoked; make a new one".into()).into());
@@ -81,13 +81,21 @@ async fn register(cx: &Services, caller: &Account, input: &Input, key: &PublicKe
         platform: input.platform.as_deref(),
         now: cx.clock.now().to_datetime(),
     };
-    store::insert_device(tx.conn(), &new).await?;
+    store::insert_device(tx.conn(), &new).await.map_err(|error| match error.constraint() {
+        // Another account's registration of the same key, at the same moment, was quicker.
+        Some("device_public_id_key") => key_in_use(),
+        _ => error.into(),
+    })?;
     let body = DeviceBody { device: device.clone(), state: state.to_owned(), public_key: Bytes(public_key) };
     let server = tx.server()?;
     tx.append(&server, Draft { kind: EntryKind::Device, epoch: None, body: body.encode()?, identity: None }).await?;
     let stream = tx.row().public_id.to_string();
     tx.commit().await?;
     Ok(Output { device: device.into(), state: state.to_owned(), stream })
+}
+
+fn key_in_use() -> Failure<Error> {
+    Error::DeviceKeyInUse("this key is registered for another account".into()).into()
 }
 
 /// The account's own stream, locked; founded with the account when this is its first device.

@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::identity::TokenRefused;
 use crate::lexicon::event::subscribe::{Error, Params};
 use crate::log::{self, Delivery, Ended, Filter, Log, Subscription};
 use crate::types::Cursor;
 use crate::xrpc::stream::Source;
-use crate::xrpc::{Device, Failure, Services, parse};
+use crate::xrpc::{Device, Failure, Fault, Services, parse};
 
 /// Events read from the log at once.
 const BACKFILL_EVENTS: u32 = 200;
@@ -40,6 +41,9 @@ pub async fn subscribe(cx: &Services, caller: Device, params: Params) -> Result<
             let live = feed.join().await?;
             feed.position = live.position;
             feed.phase = Phase::Live(live);
+            if !cx.log.may_listen(feed.device_row).await? {
+                return Err(Fault::from(TokenRefused::DeviceRevoked).into());
+            }
         }
     }
     Ok(feed)
@@ -84,7 +88,8 @@ impl Feed {
         Ok(page.more)
     }
 
-    async fn step(&mut self) -> Result<(), log::Error> {
+    /// Goes on towards the present; whether the device may still listen.
+    async fn step(&mut self) -> Result<bool, log::Error> {
         match &self.phase {
             Phase::Behind => {
                 if !self.read(None).await? {
@@ -95,16 +100,14 @@ impl Feed {
                 let upto = subscription.position;
                 if !self.read(Some(upto)).await? {
                     self.position = self.position.max(upto);
-                    let phase = std::mem::replace(&mut self.phase, Phase::Behind);
-                    self.phase = match phase {
-                        Phase::CatchingUp(subscription) => Phase::Live(subscription),
-                        other => other,
-                    };
+                    if let Phase::CatchingUp(subscription) = std::mem::replace(&mut self.phase, Phase::Behind) {
+                        self.phase = Phase::Live(subscription);
+                    }
                 }
             }
             Phase::Live(_) => {}
         }
-        Ok(())
+        self.log.may_listen(self.device_row).await
     }
 }
 
@@ -126,18 +129,21 @@ impl Source for Feed {
                     Err(Ended::TooSlow) => {
                         return Err(("ConsumerTooSlow", "the subscriber did not keep up; resume by cursor".to_owned()));
                     }
-                    Err(Ended::Closed) => {
-                        return Err((
-                            "SubscriptionClosed",
-                            "the device's right ended, or newer sockets took its place".to_owned(),
-                        ));
-                    }
+                    Err(Ended::Closed) => return Err(closed()),
                 }
             }
-            if let Err(error) = self.step().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a subscription could not read the log");
-                return Err(("Unavailable", "the log cannot be read now; resume by cursor".to_owned()));
+            match self.step().await {
+                Ok(true) => {}
+                Ok(false) => return Err(closed()),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a subscription could not read the log");
+                    return Err(("Unavailable", "the log cannot be read now; resume by cursor".to_owned()));
+                }
             }
         }
     }
+}
+
+fn closed() -> (&'static str, String) {
+    ("SubscriptionClosed", "the device's right ended, or newer sockets took its place".to_owned())
 }

@@ -217,6 +217,13 @@ pub(in crate::log) async fn spans_of_account(pool: &PgPool, account_id: i64) -> 
     .await?)
 }
 
+/// Whether the device has not lost its right to listen.
+pub(in crate::log) async fn may_listen(pool: &PgPool, device_row: i64) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(r#"select state <> 'revoked' as "may!" from device where id = $1"#, device_row)
+        .fetch_one(pool)
+        .await?)
+}
+
 /// The spans of these accounts in these streams, after entries that changed seats.
 pub(in crate::log) async fn spans_of_streams(
     pool: &PgPool,

@@ -1,13 +1,24 @@
 //! What tests stand on: a database, a server, and people who call it.
 
+mod at_once;
+pub mod bytes;
 mod child;
+mod handmade;
+mod maker;
 mod people;
 mod postgres;
+mod raw;
 mod server;
+mod socket;
 
+pub use at_once::at_once;
 pub use child::ChildServer;
-pub use people::{conversation, grow, idem};
+pub use handmade::{Handmade, addition, removal};
+pub use maker::{DAY_S, Maker};
+pub use people::{conversation, grow, idem, refused};
+pub use raw::{Answer, Request};
 pub use server::TestServer;
+pub use socket::{Said, Socket};
 
 /// A temporary folder that a private Postgres can get at: started as root, it runs as somebody else.
 pub fn open_folder() -> tempfile::TempDir {

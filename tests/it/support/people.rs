@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rookery::cli::demo::Person;
+use rookery::cli::demo::person::{CallError, PersonError, Refused};
 use rookery::types::Did;
 
 use super::TestServer;
@@ -34,5 +35,18 @@ pub async fn grow(people: &[Arc<Person>], stream: &str) {
     }
     for person in &people[1..] {
         person.arrive(stream).await.unwrap();
+    }
+}
+
+/// The server's no, by this status and this name.
+#[track_caller]
+pub fn refused<T>(answer: Result<T, impl Into<PersonError>>, status: u16, error: &str) -> Box<Refused> {
+    match answer.map_err(Into::into) {
+        Ok(_) => panic!("expected {error}, but it was taken"),
+        Err(PersonError::Call(CallError::Refused(refused))) => {
+            assert_eq!((refused.status, refused.error.as_str()), (status, error), "{refused}");
+            refused
+        }
+        Err(other) => panic!("expected {error}: {other}"),
     }
 }

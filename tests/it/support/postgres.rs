@@ -40,6 +40,11 @@ impl TestDatabase {
         }
     }
 
+    /// Beside the server's own connections.
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url).await.unwrap()
+    }
+
     async fn on(admin: String, own: Option<Arc<OwnCluster>>) -> Self {
         let template = template(&admin).await;
         let name = format!("rookery_test_{}", hex::encode(rand::random::<[u8; 8]>()));

@@ -7,8 +7,9 @@ use std::time::Duration;
 use rookery::cli::demo::{Directory, Form, Identity, Person, Service};
 use rookery::config::Config;
 use rookery::identity::Curve;
+use rookery::identity::http::{PlainClient, plain};
 use rookery::server::Server;
-use rookery::types::{Clock, Did};
+use rookery::types::{Clock, DeviceId, Did};
 
 use super::postgres::TestDatabase;
 
@@ -19,8 +20,11 @@ const PUBLIC_URL: &str = "https://rookery.test";
 pub struct TestServer {
     pub directory: Directory,
     pub database: TestDatabase,
+    clock: Clock,
+    /// For requests that no client of ours sends.
+    pub(super) http: PlainClient,
     server: Option<Server>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl TestServer {
@@ -30,12 +34,17 @@ impl TestServer {
 
     /// With settings beside the usual ones.
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_at(Clock::System, settings).await
+    }
+
+    /// With a clock that the test may move on.
+    pub async fn start_at(clock: Clock, settings: &[(&str, &str)]) -> Self {
         let database = TestDatabase::create().await;
         let directory = Directory::start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let config = config(&database.url, &directory.url(), folder.path(), settings);
-        let server = Server::start(config, Clock::System).await.unwrap();
-        Self { directory, database, server: Some(server), _folder: folder }
+        let server = Server::start(config, clock.clone()).await.unwrap();
+        Self { directory, database, clock, http: plain().unwrap(), server: Some(server), folder }
     }
 
     pub fn server(&self) -> &Server {
@@ -53,7 +62,7 @@ impl TestServer {
     /// The server as clients call it: one try, no patience.
     pub fn service(&self) -> Arc<Service> {
         let service = Service::new(&self.url(), Self::did()).unwrap();
-        Arc::new(service.with_patience(Duration::ZERO))
+        Arc::new(service.with_patience(Duration::ZERO).with_clock(self.clock.clone()))
     }
 
     /// An account that the directory knows, with no device yet.
@@ -78,10 +87,28 @@ impl TestServer {
         Arc::new(person)
     }
 
+    /// Another device of the same account: registered and uncertified, with key packages that nobody is offered.
+    pub async fn second_device(&self, person: &Person) -> Arc<Person> {
+        let device = Person::new("second device", Arc::clone(person.account()), self.service()).unwrap();
+        assert_eq!(device.register().await.unwrap().state, "uncertified");
+        device.publish(3, false).await.unwrap();
+        Arc::new(device)
+    }
+
+    /// As if another device had signed its key, which no method offers yet.
+    pub async fn certify(&self, device: &DeviceId) {
+        let update = sqlx::query("update device set state = 'certified' where public_id = $1").bind(device.as_str());
+        assert_eq!(update.execute(&mut self.database.connect().await).await.unwrap().rows_affected(), 1);
+    }
+
     /// A second replica on the same database.
     pub async fn replica(&self) -> Server {
-        let config = config(&self.database.url, &self.directory.url(), self._folder.path(), &[]);
-        Server::start(config, Clock::System).await.unwrap()
+        self.replica_with(&[]).await
+    }
+
+    pub async fn replica_with(&self, settings: &[(&str, &str)]) -> Server {
+        let config = config(&self.database.url, &self.directory.url(), self.folder.path(), settings);
+        Server::start(config, self.clock.clone()).await.unwrap()
     }
 
     pub async fn stop(mut self) {

@@ -12,9 +12,12 @@ pub async fn get_convos(cx: &Services, caller: Device, call: Call<GetConvos>) ->
     };
     let limit = i64::try_from(call.params.limit).unwrap_or(i64::MAX);
 
-    let rows = store::list_convos(cx.storage.pool(), caller.author.account_id, None, after, limit).await?;
+    // One more than asked for: the last page has no cursor.
+    let mut rows =
+        store::list_convos(cx.storage.pool(), caller.author.account_id, None, after, limit.saturating_add(1)).await?;
 
-    let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let cursor = rows.last().filter(|_| full).map(|last| last.id.to_string());
+    let more = i64::try_from(rows.len()).is_ok_and(|rows| rows > limit);
+    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let cursor = rows.last().filter(|_| more).map(|last| last.id.to_string());
     Ok(Output { convos: view::views(cx, rows).await?, cursor })
 }

@@ -47,7 +47,7 @@ async fn leave(
     Ok(Output { term: left.term.0, seq: left.seq.0, hash: Bytes(left.hash.to_vec()) })
 }
 
-/// Whom to make an admin first: the named member, if there would be none left otherwise.
+/// Whom to make an admin first: the member that a leaving admin names. Whoever is no admin makes none.
 fn successor_needed<'a>(
     roster: &Roster,
     leaving: &Did,
@@ -55,11 +55,12 @@ fn successor_needed<'a>(
 ) -> Result<Option<&'a Did>, Failure<Error>> {
     let others_remain = roster.seats.keys().any(|member| member != leaving);
     let admin_remains = roster.admins().any(|admin| admin != leaving);
+    let is_admin = roster.admins().any(|admin| admin == leaving);
     match successor {
         Some(named) if named == leaving || !roster.seats.contains_key(named) => {
             Err(Error::MemberNotFound("newAdmin is not another member of this conversation".into()).into())
         }
-        Some(named) => Ok(Some(named)),
+        Some(named) => Ok(is_admin.then_some(named)),
         None if others_remain && !admin_remains => {
             Err(Error::LastAdmin("the last admin leaves by naming another member in newAdmin".into()).into())
         }

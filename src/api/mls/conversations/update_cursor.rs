@@ -26,7 +26,8 @@ pub async fn update_cursor(cx: &Services, caller: Device, call: Call<UpdateCurso
     let now = cx.clock.now().to_datetime();
     let seq = store::advance_read_position(cx.storage.pool(), author.account_id, readable.stream.id, seq, now).await?;
 
-    let signal = Signal::new("#cursor", &ReadTo { stream: &readable.stream.public_id, seq })?;
-    cx.log.hub().signal(author.account_id, Some(author.device_row), signal);
+    let stream = &readable.stream.public_id;
+    let signal = Signal::new("#cursor", &ReadTo { stream, seq })?;
+    cx.log.hub().signal(author.account_id, Some(author.device_row), stream, signal);
     Ok(Output { seq: seq.0 })
 }

@@ -42,6 +42,7 @@ async fn claim(
     let suites: Vec<i32> = call.input.cipher_suites.iter().filter_map(|&suite| i32::try_from(suite).ok()).collect();
 
     let mut tx = cx.storage.begin().await?;
+    store::lock_claimer(tx.conn(), caller.author.account_id).await?;
     let targets = store::targets(tx.conn(), &call.input.targets, caller.author.account_id, now).await?;
     let one_time = |target: &Target| target.taken_today < ONE_TIME_A_DAY;
     let claimed = store::claim(tx.conn(), &targets, one_time, &suites, now).await?;

@@ -3,11 +3,17 @@
 //! Invariant: it consumes nothing. A query that did would drain pools by prefetching.
 
 use super::store;
-use crate::lexicon::mls::get_key_packages::{Error, GetKeyPackages, Output};
+use crate::lexicon::mls::get_key_packages::{Account, Error, GetKeyPackages, Output};
+use crate::types::Did;
 use crate::xrpc::{Call, Device, Failure, Services};
 
 pub async fn get_key_packages(cx: &Services, _: Device, call: Call<GetKeyPackages>) -> Result<Output, Failure<Error>> {
-    let accounts = call.params.accounts;
-    let accounts = store::list_available(cx.storage.pool(), &accounts, cx.clock.now().to_datetime()).await?;
-    Ok(Output { accounts })
+    let asked = call.params.accounts;
+    let found = store::list_available(cx.storage.pool(), &asked, cx.clock.now().to_datetime()).await?;
+
+    let offered = |account: Did| {
+        let found = found.iter().find(|offered| offered.account == account).cloned();
+        found.unwrap_or(Account { account, devices: Vec::new() })
+    };
+    Ok(Output { accounts: asked.into_iter().map(offered).collect() })
 }

@@ -18,6 +18,14 @@ pub(super) enum Stored {
     PoolFull,
 }
 
+/// Lets one package enter a device's pools at a time, so that each counts those before it.
+async fn lock_pools(conn: &mut PgConnection, device_row: i64) -> Result<(), Error> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('pools of ' || $1::bigint, 0))", device_row)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Adds a package to its pool, if the pool has room. A new last-resort package takes the old one's place; Welcomes that
 /// are on their way with the old one still find it.
 pub(super) async fn insert(
@@ -28,6 +36,7 @@ pub(super) async fn insert(
     now: DateTime<Utc>,
 ) -> Result<Stored, Error> {
     let mut tx = pool.begin().await?;
+    lock_pools(&mut tx, author.device_row).await?;
     let inserted = sqlx::query_scalar!(
         "insert into key_package
              (account_id, device_id, cipher_suite, ref, init_key_hash, bytes, last_resort, expires_at, created_at)
@@ -66,6 +75,14 @@ pub(super) async fn insert(
     }
     tx.commit().await?;
     Ok(Stored::Inserted)
+}
+
+/// Lets one claim of an account go first, so that the next counts what it took. Waiters hold no transaction id.
+pub(super) async fn lock_claimer(conn: &mut PgConnection, claimer_id: i64) -> Result<(), Error> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('claims of ' || $1::bigint, 0))", claimer_id)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// An account that is asked for, and how many one-time packages the asker took of it in the last day.

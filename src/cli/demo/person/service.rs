@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::identity::http::{HttpError, PlainClient, plain};
-use crate::lexicon::{Kind, Method};
+use crate::lexicon::{Kind, Method, schema};
 use crate::types::{Clock, Did};
 
 /// How long a call is repeated before it counts as unanswered.
@@ -191,10 +191,11 @@ impl Service {
         let (status, bytes) =
             answer.await.map_err(|error| CallError::Unanswered { nsid, why: error.without_url().to_string() })?;
         let unreadable = |error: serde_json::Error| CallError::Unreadable { nsid, why: format!("{status}: {error}") };
-        if status == 200 {
-            return serde_json::from_slice(&bytes).map_err(unreadable);
-        }
         let body: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        if status == 200 {
+            schema::output(nsid, &body).map_err(|why| CallError::Unreadable { nsid, why: why.to_string() })?;
+            return serde_json::from_value(body).map_err(unreadable);
+        }
         let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (error, message) = (text("error"), text("message"));
         Err(CallError::Refused(Box::new(Refused { nsid, status, error, message, body })))

@@ -1,0 +1,4 @@
+//! `blue.catbird.event.*`.
+
+mod list_events;
+mod subscribe;

@@ -1,0 +1,20 @@
+//! `blue.catbird.mls.*`.
+
+mod ack_welcome;
+mod add_members;
+mod claim_key_packages;
+mod commits;
+mod create_convo;
+mod get_convo;
+mod get_convos;
+mod get_group_state;
+mod get_key_package_status;
+mod get_key_packages;
+mod get_messages;
+mod get_welcomes;
+mod leave_convo;
+mod publish_key_package;
+mod publish_key_packages;
+mod remove_members;
+mod send_message;
+mod update_cursor;

@@ -1,0 +1,49 @@
+//! The examples in the lexicons are calls that this server understands.
+
+use rookery::lexicon::{Kind, schema};
+use serde_json::Value;
+
+use crate::support::{Said, Socket, TestServer};
+
+/// Parameters as a query string.
+pub fn query(params: Option<&Value>) -> String {
+    let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in params.and_then(Value::as_object).into_iter().flatten() {
+        for value in value.as_array().unwrap_or(&vec![value.clone()]) {
+            pairs.append_pair(name, value.as_str().map_or(&value.to_string(), |text| text));
+        }
+    }
+    format!("?{}", pairs.finish())
+}
+
+#[tokio::test]
+async fn every_example_is_taken_or_refused_by_a_name_of_its_own() {
+    let server = TestServer::start().await;
+    let alice = server.person("alice").await;
+    for rule in rookery::api::api().rules() {
+        let examples = schema::examples(rule.nsid);
+        assert!(!examples.is_empty(), "{} shows no example", rule.nsid);
+        for example in examples {
+            let query = query(example.params.as_ref());
+            if rule.kind == Kind::Subscription {
+                let mut socket = Socket::open(&server, &alice, &query).await;
+                if let Ok(Said::Error(error)) =
+                    tokio::time::timeout(std::time::Duration::from_millis(200), socket.next()).await
+                {
+                    assert_eq!(error, "FutureCursor");
+                }
+                continue;
+            }
+            let token = if rule.caller == "Account" { alice.service_token(rule.nsid) } else { alice.token(rule.nsid) };
+            let mut request = server.raw(rule.nsid, &query).token(&token);
+            if rule.kind == Kind::Procedure {
+                request = request.json(&example.input.unwrap());
+            }
+            let answer = request.send().await;
+            let (status, error) = answer.outcome();
+            let understood = status < 500 && !["InvalidRequest", "AuthenticationRequired"].contains(&error);
+            assert!(understood && status != 401, "{}: {status} {}", rule.nsid, answer.body);
+        }
+    }
+    server.stop().await;
+}

@@ -1,0 +1,9 @@
+//! What holds for every method, and what is not a method.
+
+mod callers;
+mod did_document;
+mod errors;
+mod examples;
+mod health;
+mod layers;
+mod requests;
