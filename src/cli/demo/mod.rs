@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use directory::{Directory, Form, Identity};
 pub use person::{Person, Service};
@@ -44,6 +44,8 @@ pub struct Args {
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let transcript = Transcript::begin();
+    // Before there is anything that somebody would have to clear away.
+    let mut interrupts = Interrupts::listen()?;
     let directory = Directory::start().await.context("starting the directory")?;
     let folder = make_folder()?;
     let mut process = Process::new(&folder, directory.url())?;
@@ -52,7 +54,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         told = tokio::time::timeout(LIMIT, story::tell(&transcript, &directory, &mut process, args.messages)) => {
             told.unwrap_or_else(|_| Err(anyhow::anyhow!("{} s were not enough", LIMIT.as_secs())))
         }
-        signal = interrupted() => Err(anyhow::anyhow!("interrupted by {}", signal?)),
+        signal = interrupts.next() => Err(anyhow::anyhow!("interrupted by {signal}")),
     };
     // Before the server is stopped, which takes its own words along.
     let told = told.with_context(|| format!("while {}", transcript.where_it_is()));
@@ -98,13 +100,27 @@ fn report(outcome: &anyhow::Result<Outcome>, transcript: &Transcript) -> serde_j
 }
 
 /// Whoever wants the demo to end before its end.
-async fn interrupted() -> anyhow::Result<&'static str> {
-    let (mut interrupt, mut terminate, mut hangup) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    tokio::select! {
-        _ = interrupt.recv() => Ok("Ctrl-C"),
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = hangup.recv() => Ok("SIGHUP"),
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Interrupts {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "Ctrl-C",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! after the last event, so nothing is missing and nothing comes twice, or it is an error.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -60,23 +61,24 @@ pub struct Feed {
     person: Arc<Person>,
     chains: Chains,
     socket: Option<Socket>,
-    resumed: u32,
+    /// Connections so far.
+    connections: Arc<AtomicU32>,
 }
 
 impl Feed {
     /// Nothing is connected before the first `next`. `cursor`: 0 for everything kept, None for what happens from now on.
     pub fn new(person: Arc<Person>, cursor: Option<Cursor>) -> Self {
         let chains = Chains::new(person.did().clone(), cursor);
-        Self { person, chains, socket: None, resumed: 0 }
+        Self { person, chains, socket: None, connections: Arc::default() }
     }
 
     pub fn chains(&self) -> &Chains {
         &self.chains
     }
 
-    /// How often it came back after a disconnect.
-    pub fn resumed(&self) -> u32 {
-        self.resumed
+    /// How often it connected, for whoever watches from elsewhere. Each time after the first it resumed.
+    pub fn connections(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.connections)
     }
 
     /// Connects if it is not connected. A caller who subscribes from the present must do this before what it wants to
@@ -86,7 +88,10 @@ impl Feed {
         let mut pause = PAUSES.0;
         while self.socket.is_none() {
             match connect(&self.person, self.chains.cursor()).await {
-                Ok(socket) => self.socket = Some(socket),
+                Ok(socket) => {
+                    self.socket = Some(socket);
+                    self.connections.fetch_add(1, Ordering::Relaxed);
+                }
                 Err(error) if Instant::now() + pause < until => {
                     tracing::debug!(%error, "connecting again soon");
                     tokio::time::sleep(pause).await;
@@ -112,7 +117,6 @@ impl Feed {
                 Ok(Some(Ok(Message::Text(_)))) => return Err(FeedError::Malformed("a text message".to_owned())),
                 Ok(Some(Ok(Message::Close(_) | Message::Frame(_)) | Err(_)) | None) | Err(_) => {
                     self.socket = None;
-                    self.resumed += 1;
                     continue;
                 }
             };
@@ -125,7 +129,6 @@ impl Feed {
                 // The server says when it is worth coming back.
                 Frame::Error { error, .. } if comes_back(&error) && Instant::now() + pause < until => {
                     self.socket = None;
-                    self.resumed += 1;
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSES.1);
                 }
@@ -140,7 +143,7 @@ impl Feed {
 
 impl std::fmt::Debug for Feed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Feed({}, resumed {} times)", self.person.name(), self.resumed)
+        write!(f, "Feed({}, {} connections)", self.person.name(), self.connections.load(Ordering::Relaxed))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The people of the story, each listening to its own socket from the first moment to the last.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,9 +26,6 @@ pub struct Diary {
     pub texts: BTreeMap<String, Vec<(u64, String)>>,
     /// Messages that could not be decrypted, since they are older than the reader's time.
     pub before_me: usize,
-    /// Groups that it came into.
-    pub joined: usize,
-    pub resumed: u32,
     /// What went wrong, and ended the listening.
     pub failed: Option<String>,
 }
@@ -43,9 +41,15 @@ impl Diary {
 pub struct Player {
     pub person: Arc<Person>,
     diary: Arc<Mutex<Diary>>,
+    connections: Arc<AtomicU32>,
 }
 
 impl Player {
+    /// How often its socket was opened.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     pub fn diary(&self) -> MutexGuard<'_, Diary> {
         self.diary.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,9 +65,11 @@ pub struct Cast {
 impl Cast {
     /// From now on the person listens, beginning with the oldest event.
     pub fn enter(&mut self, person: Person) -> Player {
-        let player = Player { person: Arc::new(person), diary: Arc::default() };
+        let person = Arc::new(person);
+        let feed = Feed::new(Arc::clone(&person), Some(Cursor(0)));
+        let player = Player { person, diary: Arc::default(), connections: feed.connections() };
         self.players.insert(player.person.name().to_owned(), player.clone());
-        self.listening.push(tokio::spawn(listen(player.clone())).abort_handle());
+        self.listening.push(tokio::spawn(listen(player.clone(), feed)).abort_handle());
         player
     }
 
@@ -105,8 +111,7 @@ impl Drop for Cast {
     }
 }
 
-async fn listen(player: Player) {
-    let mut feed = Feed::new(Arc::clone(&player.person), Some(Cursor(0)));
+async fn listen(player: Player, mut feed: Feed) {
     loop {
         if let Err(error) = hear(&player, &mut feed).await {
             player.diary().failed = Some(error.to_string());
@@ -130,7 +135,6 @@ async fn hear(player: &Player, feed: &mut Feed) -> Result<(), Trouble> {
     let heard = player.person.hear(&event).await?;
 
     let mut diary = player.diary();
-    diary.resumed = feed.resumed();
     diary.entries.entry(event.stream).or_default().push((event.seq, event.hash.0));
     for heard in heard {
         match heard {
@@ -139,8 +143,7 @@ async fn hear(player: &Player, feed: &mut Feed) -> Result<(), Trouble> {
                 diary.texts.entry(stream).or_default().push((seq, text));
             }
             Heard::BeforeMe { .. } => diary.before_me += 1,
-            Heard::Joined { .. } => diary.joined += 1,
-            Heard::Own { .. } | Heard::Epoch { .. } => {}
+            Heard::Joined { .. } | Heard::Own { .. } | Heard::Epoch { .. } => {}
         }
     }
     Ok(())

@@ -1,6 +1,5 @@
 //! Everybody talks at once, members come and go, and in the middle of it the server is killed.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use anyhow::{Context, bail, ensure};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::cast::Player;
 use super::ledger::Message;
 use super::{PAIR, Process, STUDY, Stage, VILLAGE, say};
 
@@ -106,11 +106,7 @@ impl Stage<'_> {
         self.transcript.step("killing the server");
         let (alice, frank) = (self.player("alice")?.clone(), self.did("frank")?);
         let (stream, before) = (self.convos[VILLAGE].stream.clone(), self.service.repeats());
-        // Whoever is in a conversation soon hears something, and with it that the socket is back.
-        let members: BTreeSet<String> = self.convos.iter().flat_map(super::Convo::members).collect();
-        let listeners: Vec<_> =
-            self.cast.all().filter(|player| members.contains(player.person.name())).cloned().collect();
-        let resumed: Vec<u32> = listeners.iter().map(|player| player.diary().resumed).collect();
+        let connections: Vec<u32> = self.cast.all().map(Player::connections).collect();
 
         // A commit is on its way when it happens, and is finished by the repeats of its calls.
         let adding = tokio::spawn(async move { alice.person.add_members(&stream, &[frank]).await });
@@ -126,8 +122,8 @@ impl Stage<'_> {
         let committed = adding.await?.context("alice adds frank through the crash")?;
         self.record(VILLAGE, &committed, &["frank"], &[]);
         self.transcript.say(format_args!("village: alice's commit that was under way adds frank again"));
-        let back = |(player, before): (&super::Player, &u32)| player.diary().resumed > *before;
-        self.cast.until("everybody's socket is back", |_| listeners.iter().zip(&resumed).all(back)).await?;
+        let back = |(player, before): (&Player, &u32)| player.connections() > *before;
+        self.cast.until("everybody's socket is back", |cast| cast.all().zip(&connections).all(back)).await?;
         let repeats = self.service.repeats() - before;
         ensure!(repeats > 0, "no call was under way when the server was killed");
         self.transcript.say(format_args!(

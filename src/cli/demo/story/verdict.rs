@@ -42,6 +42,10 @@ impl Stage<'_> {
         let known: BTreeSet<&str> = self.convos.iter().map(|convo| convo.stream.as_str()).collect();
         let strangers = self.player("mallory")?.diary().entries.keys().any(|stream| known.contains(stream.as_str()));
         ensure!(!strangers, "mallory's socket brought something of a conversation");
+        let before: usize = self.cast.all().map(|player| player.diary().before_me).sum();
+        self.transcript.say(format_args!(
+            "nothing lost, repeated or leaked; {before} messages reached somebody too new to open them, and stayed closed"
+        ));
         Ok((decrypted, difference))
     }
 
