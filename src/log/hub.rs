@@ -154,7 +154,7 @@ impl Log {
     /// Whether the device has not been revoked. The hub closes only those that joined it: whoever reads the log on its
     /// way there asks after each page, and once more after joining.
     pub async fn may_listen(&self, device_row: i64) -> Result<bool, Error> {
-        store::may_listen(self.inner.storage.pool(), device_row).await
+        Ok(store::revoked(self.inner.storage.pool(), &[device_row]).await?.is_empty())
     }
 }
 
@@ -342,6 +342,15 @@ impl Hub {
                 let _full = subscriber.sender.try_send(Delivery::Ephemeral(Arc::clone(&signal)));
             }
         }
+    }
+
+    /// The devices that listen on this replica.
+    pub(super) fn devices(&self) -> Vec<i64> {
+        let state = lock(&self.state);
+        let mut devices: Vec<i64> = state.subscribers.values().map(|subscriber| subscriber.device_row).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        devices
     }
 
     /// Closes the sockets of a device that lost its right.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Log, hub, store};
+use super::{EntryKind, Error, Log, hub, store};
 use crate::telemetry::metric_name;
 use crate::types::Cursor;
 
@@ -81,6 +81,7 @@ async fn step(log: &Log) -> Result<Progress, Error> {
     } else {
         Vec::new()
     };
+    let device_changed = events.iter().any(|event| event.kind == EntryKind::Device);
     if !events.is_empty() {
         let now = log.inner.clock.now().0;
         if let Some(oldest) = events.first() {
@@ -91,6 +92,12 @@ async fn step(log: &Log) -> Result<Progress, Error> {
         let frames: Vec<_> =
             events.into_iter().map(|event| event.into_frame().map(Arc::new)).collect::<Result<_, _>>()?;
         hub.hand_out(&frames, &spans);
+        if device_changed {
+            // Wherever it was revoked, its sockets here end.
+            for device_row in store::revoked(pool, &hub.devices()).await? {
+                hub.close_device(device_row);
+            }
+        }
     }
     let reached: Cursor = hub.position();
     Ok(match (full, reached < woken) {

@@ -217,10 +217,10 @@ pub(in crate::log) async fn spans_of_account(pool: &PgPool, account_id: i64) -> 
     .await?)
 }
 
-/// Whether the device has not lost its right to listen.
-pub(in crate::log) async fn may_listen(pool: &PgPool, device_row: i64) -> Result<bool, Error> {
-    Ok(sqlx::query_scalar!(r#"select state <> 'revoked' as "may!" from device where id = $1"#, device_row)
-        .fetch_one(pool)
+/// Those of the devices that were revoked.
+pub(in crate::log) async fn revoked(pool: &PgPool, device_rows: &[i64]) -> Result<Vec<i64>, Error> {
+    Ok(sqlx::query_scalar!("select id from device where id = any($1) and state = 'revoked'", device_rows)
+        .fetch_all(pool)
         .await?)
 }
 

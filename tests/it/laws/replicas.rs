@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::person::{Feed, Received};
+use rookery::cli::demo::person::{Feed, FeedError, Received};
 use rookery::cli::demo::{Person, Service};
+use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 
 use crate::support::{TestServer, conversation};
 
+/// A revoked device hears nothing after a second, and a busy machine takes its time.
+const CLOSED: Duration = Duration::from_secs(3);
 /// Well below the slow poll of half a second: what arrives in this time was signalled.
 const SIGNALLED: Duration = Duration::from_millis(300);
 
@@ -39,6 +42,34 @@ async fn a_subscriber_of_one_replica_hears_at_once_what_another_replica_takes() 
     }
     delays.sort();
     assert!(delays[2] < SIGNALLED, "the median of {delays:?} is that of the poll");
+    replica.stop().await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_revoked_on_one_replica_loses_its_socket_on_another() {
+    let server = TestServer::start().await;
+    let replica = server.replica().await;
+    let elsewhere = Service::new(&format!("http://{}", replica.address()), TestServer::did()).unwrap();
+    let alice = server.person("alice").await;
+    let lost = Person::new("lost", Arc::clone(alice.account()), Arc::new(elsewhere)).unwrap();
+    lost.register().await.unwrap();
+    let lost = Arc::new(lost);
+    let mut feed = Feed::new(Arc::clone(&lost), None);
+    feed.connect().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+
+    let input = revoke_device::Input { device: lost.device().to_string() };
+    alice.procedure::<RevokeDevice>(&input).await.unwrap();
+    let revoked = Instant::now();
+    let ended = loop {
+        match feed.next().await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(ended, FeedError::Refused { .. }), "{ended}");
+    assert!(revoked.elapsed() < CLOSED, "{:?}", revoked.elapsed());
     replica.stop().await.unwrap();
     server.stop().await;
 }
