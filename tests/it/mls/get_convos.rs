@@ -1,7 +1,7 @@
 use rookery::cli::demo::Person;
 use rookery::lexicon::mls::get_convos::{GetConvos, Output, Params};
 
-use crate::support::{TestServer, conversation, refused};
+use crate::support::{TestServer, conversation, paged, refused};
 
 async fn page(person: &Person, limit: u64, cursor: Option<String>) -> Output {
     person.query::<GetConvos>(&Params { limit, cursor }).await.unwrap()
@@ -16,17 +16,11 @@ async fn the_conversations_come_in_pages_and_the_last_has_no_cursor() {
         streams.push(alice.create_convo().await.unwrap());
     }
     for limit in [1, 2, 3, 4, 5] {
-        let (mut seen, mut cursor) = (Vec::new(), None);
-        loop {
+        let seen = paged(async |cursor| {
             let next = page(&alice, limit, cursor).await;
-            assert!(!next.convos.is_empty(), "a cursor leads to something");
-            seen.extend(next.convos.into_iter().map(|convo| convo.stream));
-            cursor = next.cursor;
-            if cursor.is_none() {
-                break;
-            }
-        }
-        assert_eq!(seen, streams, "{limit} a page");
+            (next.convos.into_iter().map(|convo| convo.stream).collect(), next.cursor)
+        });
+        assert_eq!(seen.await, streams, "{limit} a page");
     }
     server.stop().await;
 }

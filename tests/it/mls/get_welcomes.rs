@@ -3,7 +3,7 @@ use std::sync::Arc;
 use rookery::cli::demo::Person;
 use rookery::lexicon::mls::get_welcomes::{GetWelcomes, Output, Params};
 
-use crate::support::{TestServer, refused};
+use crate::support::{TestServer, paged, refused};
 
 async fn page(person: &Person, limit: u64, cursor: Option<String>) -> Output {
     person.query::<GetWelcomes>(&Params { limit, cursor }).await.unwrap()
@@ -26,18 +26,12 @@ async fn welcomes_wait_from_the_commit_on_and_come_in_pages_oldest_first() {
     let server = TestServer::start().await;
     let (bob, streams) = invited(&server, 4).await;
     for limit in [1, 2, 3, 4, 20] {
-        let (mut seen, mut cursor) = (Vec::new(), None);
-        loop {
+        let seen = paged(async |cursor| {
             let next = page(&bob, limit, cursor).await;
-            assert!(!next.welcomes.is_empty());
             assert!(next.welcomes.iter().all(|welcome| welcome.epoch == 1 && welcome.seq == 4));
-            seen.extend(next.welcomes.into_iter().map(|welcome| welcome.stream));
-            cursor = next.cursor;
-            if cursor.is_none() {
-                break;
-            }
-        }
-        assert_eq!(seen, streams, "{limit} a page");
+            (next.welcomes.into_iter().map(|welcome| welcome.stream).collect(), next.cursor)
+        });
+        assert_eq!(seen.await, streams, "{limit} a page");
     }
     server.stop().await;
 }

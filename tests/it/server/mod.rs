@@ -6,4 +6,5 @@ mod errors;
 mod examples;
 mod health;
 mod layers;
+mod log_lines;
 mod requests;

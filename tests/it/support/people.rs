@@ -38,6 +38,20 @@ pub async fn grow(people: &[Arc<Person>], stream: &str) {
     }
 }
 
+/// Everything, page by page. Every page has something, and the last one has no cursor.
+pub async fn paged<T>(page: impl AsyncFn(Option<String>) -> (Vec<T>, Option<String>)) -> Vec<T> {
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let (items, next) = page(cursor).await;
+        assert!(!items.is_empty(), "a cursor leads to something");
+        all.extend(items);
+        cursor = next;
+        if cursor.is_none() {
+            return all;
+        }
+    }
+}
+
 /// The server's no, by this status and this name.
 #[track_caller]
 pub fn refused<T>(answer: Result<T, impl Into<PersonError>>, status: u16, error: &str) -> Box<Refused> {
