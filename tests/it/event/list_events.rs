@@ -72,6 +72,7 @@ async fn a_message_shows_what_was_sent_and_not_who_sent_it() {
 async fn a_cursor_that_no_event_can_have_had_is_in_the_future() {
     let server = TestServer::start().await;
     let alice = server.person("alice").await;
+    server.settled().await;
     let newest: u64 = page(&alice, None, 100).await.cursor.parse().unwrap();
     // Beyond what other tests on the same cluster may write meanwhile.
     for cursor in [(newest + (1 << 40)).to_string(), "9007199254740991".to_owned()] {

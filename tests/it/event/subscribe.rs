@@ -169,6 +169,7 @@ async fn without_a_cursor_only_what_happens_from_now_on_is_heard() {
     let second = server.second_device(&people[0]).await;
     people[0].send(&stream, b"before").await.unwrap();
     // What was committed is handed out, and so is behind the socket.
+    server.settled().await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut socket = Socket::open(&server, &people[0], "").await;
     joined(&mut socket, &second, &stream).await;
@@ -183,9 +184,10 @@ async fn reading_on_one_device_is_heard_on_the_others_and_never_kept() {
     let (stream, people) = conversation(&server, 2).await;
     let (alice, bob) = (&people[0], &people[1]);
     let second = server.second_device(alice).await;
-    let mut others = Socket::open(&server, &second, "").await;
-    let mut own = Socket::open(&server, alice, "").await;
-    let mut bobs = Socket::open(&server, bob, "").await;
+    let signals = "?kinds=%23cursor";
+    let mut others = Socket::open(&server, &second, signals).await;
+    let mut own = Socket::open(&server, alice, signals).await;
+    let mut bobs = Socket::open(&server, bob, signals).await;
     joined(&mut others, alice, &stream).await;
     joined(&mut own, &second, &stream).await;
     exhaust(&mut others).await;
@@ -208,7 +210,7 @@ async fn a_signal_of_another_stream_does_not_pass_a_filter_of_streams() {
     let alice = &people[0];
     let other = alice.create_convo().await.unwrap();
     let second = server.second_device(alice).await;
-    let mut socket = Socket::open(&server, &second, &format!("?streams={stream}")).await;
+    let mut socket = Socket::open(&server, &second, &format!("?streams={stream}&kinds=%23cursor")).await;
     joined(&mut socket, alice, &stream).await;
     read_to(alice, &other, 3).await;
     socket.is_silent().await;
