@@ -93,7 +93,11 @@ impl Api {
     pub fn router(self) -> Router<Services> {
         self.routes
             .into_iter()
-            .fold(Router::new(), |router, (rule, routes)| router.route(&format!("/xrpc/{}", rule.nsid), routes))
+            .fold(Router::new(), |router, (rule, routes)| {
+                // A slash at the end is tolerated, as the official servers do.
+                let path = format!("/xrpc/{}", rule.nsid);
+                router.route(&format!("{path}/"), routes.clone()).route(&path, routes)
+            })
             .route("/xrpc/{*path}", any(unknown))
             .route("/xrpc/", any(unknown))
     }

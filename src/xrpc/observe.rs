@@ -26,10 +26,10 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The outermost layer that knows the route.
 pub async fn observe(State(cx): State<Services>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unknown".to_owned(), |path| path.as_str().trim_start_matches("/xrpc/").to_owned());
+    let route = request.extensions().get::<MatchedPath>().map_or_else(
+        || "unknown".to_owned(),
+        |path| path.as_str().trim_start_matches("/xrpc/").trim_end_matches('/').to_owned(),
+    );
     let id = hex::encode(rand::random::<[u8; 8]>());
     let span = tracing::info_span!("request", request.id = %id, method = %route);
     let is_socket = request.headers().contains_key(header::UPGRADE);

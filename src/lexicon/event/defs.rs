@@ -15,7 +15,7 @@ pub struct Entry {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// What the entry is, for example message or commit; at most 64 bytes. Clients pass over kinds they do not
+    /// What the entry is, for example #message or #commit; at most 64 bytes. Clients pass over kinds they do not
     /// know.
     pub kind: String,
     /// The entry's hash: covers its header, and through it every entry before.
@@ -51,7 +51,7 @@ pub struct Event {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// What the entry is, for example message or commit; at most 64 bytes. Clients pass over kinds they do not
+    /// What the entry is, for example #message or #commit; at most 64 bytes. Clients pass over kinds they do not
     /// know.
     pub kind: String,
     /// The entry's hash: covers its header, and through it every entry before.

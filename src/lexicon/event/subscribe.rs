@@ -30,7 +30,7 @@ pub struct Params {
     /// Only these streams, at most 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<Vec<String>>,
-    /// Only these kinds, at most 20.
+    /// Only these kinds, such as #message, at most 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Vec<String>>,
 }

@@ -52,6 +52,8 @@ pub struct Output {
 /// `blue.catbird.mls.claimKeyPackages`: what it refuses, by name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Error {
+    /// 403: the device is not certified by another device of the account.
+    DeviceUncertified(Detail),
     /// 404: there is no such stream, or the caller never had a seat in it.
     StreamNotFound(Detail),
     /// 403: the caller's seat in this stream has ended.
@@ -62,9 +64,10 @@ pub enum Error {
 
 impl Named for Error {
     const NAMES: &'static [(&'static str, u16)] =
-        &[("StreamNotFound", 404), ("NotMember", 403), ("IdempotencyConflict", 409)];
+        &[("DeviceUncertified", 403), ("StreamNotFound", 404), ("NotMember", 403), ("IdempotencyConflict", 409)];
     fn name(&self) -> &'static str {
         match self {
+            Self::DeviceUncertified(_) => "DeviceUncertified",
             Self::StreamNotFound(_) => "StreamNotFound",
             Self::NotMember(_) => "NotMember",
             Self::IdempotencyConflict(_) => "IdempotencyConflict",
@@ -72,18 +75,22 @@ impl Named for Error {
     }
     fn status(&self) -> u16 {
         match self {
-            Self::NotMember(_) => 403,
+            Self::DeviceUncertified(_) | Self::NotMember(_) => 403,
             Self::StreamNotFound(_) => 404,
             Self::IdempotencyConflict(_) => 409,
         }
     }
     fn detail(&self) -> &Detail {
         match self {
-            Self::StreamNotFound(detail) | Self::NotMember(detail) | Self::IdempotencyConflict(detail) => detail,
+            Self::DeviceUncertified(detail)
+            | Self::StreamNotFound(detail)
+            | Self::NotMember(detail)
+            | Self::IdempotencyConflict(detail) => detail,
         }
     }
     fn from_name(name: &str, detail: Detail) -> Option<Self> {
         Some(match name {
+            "DeviceUncertified" => Self::DeviceUncertified(detail),
             "StreamNotFound" => Self::StreamNotFound(detail),
             "NotMember" => Self::NotMember(detail),
             "IdempotencyConflict" => Self::IdempotencyConflict(detail),

@@ -50,7 +50,7 @@ pub struct Output {
     pub stream: String,
     /// The reign of the home that ordered the entry.
     pub term: u64,
-    /// The number of the stream's first entry.
+    /// The number of the last of the stream's founding entries.
     pub seq: u64,
     /// The hash of that entry.
     pub hash: Bytes,

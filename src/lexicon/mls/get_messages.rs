@@ -32,7 +32,7 @@ pub struct Params {
     /// Only entries before this number: the newest of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_seq: Option<u64>,
-    /// Only these kinds, at most 20.
+    /// Only these kinds, such as #message, at most 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Vec<String>>,
     /// The most entries to answer, 1 to 100.

@@ -164,3 +164,25 @@ async fn only_a_member_claims_for_a_stream_and_only_at_its_home() {
     refused(call(&people[1], &claim(&stream, &[stranger.did()])).await, 403, "NotMember");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn an_uncertified_device_claims_nothing() {
+    let server = TestServer::start().await;
+    let (stream, people) = conversation(&server, 2).await;
+    let second = server.second_device(&people[0]).await;
+    refused(call(&second, &claim(&stream, &[people[1].did()])).await, 403, "DeviceUncertified");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_answer_comes_again_after_the_seat_ended() {
+    let server = TestServer::start().await;
+    let (stream, people) = conversation(&server, 2).await;
+    let invited = server.newcomer("invited", 1).await;
+    let input = claim(&stream, &[invited.did()]);
+    let first = call(&people[1], &input).await.unwrap();
+    people[0].remove_members(&stream, &[people[1].did().clone()]).await.unwrap();
+    assert_eq!(call(&people[1], &input).await.unwrap(), first);
+    refused(call(&people[1], &claim(&stream, &[invited.did()])).await, 403, "NotMember");
+    server.stop().await;
+}

@@ -43,6 +43,14 @@ async fn what_is_no_method_is_not_implemented_and_what_is_no_name_is_invalid() {
 }
 
 #[tokio::test]
+async fn a_slash_at_the_end_of_a_method_is_tolerated() {
+    let server = TestServer::start().await;
+    let answer = server.at(Method::GET, "/xrpc/blue.catbird.mls.getConvos/").send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 401);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_body_is_uncompressed_json_of_the_declared_shape() {
     let server = TestServer::start().await;
     let alice = server.person("alice").await;

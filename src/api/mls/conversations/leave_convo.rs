@@ -12,6 +12,7 @@ use crate::types::{Bytes, Did};
 use crate::xrpc::{Call, Device, Failure, Services};
 
 pub async fn leave_convo(cx: &Services, caller: Device, call: Call<LeaveConvo>) -> Result<Output, Failure<Error>> {
+    access::certified(&caller)?;
     let identity = call.identity(&caller.author, &call.input.idem)?;
     let stream = access::find(cx, &call.input.stream).await?;
     let successor = call.input.new_admin.as_ref();

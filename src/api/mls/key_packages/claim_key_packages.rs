@@ -24,20 +24,16 @@ pub async fn claim_key_packages(
     if call.input.home.as_ref().is_some_and(|home| home != cx.log.home()) {
         return Err(Fault::InvalidRequest("input/home: this server is the home of its streams".to_owned()).into());
     }
-    let seated = access::seated(cx, &caller.author, &call.input.stream).await?;
-    storage::retrying(Failure::is_collision, || claim(cx, &caller, &call, seated.stream.id)).await
+    access::certified(&caller)?;
+    storage::retrying(Failure::is_collision, || claim(cx, &caller, &call)).await
 }
 
-async fn claim(
-    cx: &Services,
-    caller: &Device,
-    call: &Call<ClaimKeyPackages>,
-    stream_id: i64,
-) -> Result<Output, Failure<Error>> {
+async fn claim(cx: &Services, caller: &Device, call: &Call<ClaimKeyPackages>) -> Result<Output, Failure<Error>> {
     let repeat = match repeated_answer(cx, &caller.author, call, &call.input.claim_id).await? {
         Ok(answer) => return Ok(answer),
         Err(repeat) => repeat,
     };
+    let stream_id = access::seated(cx, &caller.author, &call.input.stream).await?.stream.id;
     let now = cx.clock.now().to_datetime();
     let suites: Vec<i32> = call.input.cipher_suites.iter().filter_map(|&suite| i32::try_from(suite).ok()).collect();
 
