@@ -315,13 +315,18 @@ impl Hub {
         lock(&self.state).accounts.keys().copied().collect()
     }
 
-    /// Hands out a batch in order. `spans` are those that its seat-changing entries made, read after them.
-    pub(super) fn hand_out(&self, frames: &[Arc<Frame>], spans: &[SpanRow]) {
+    /// Takes in the spans that a batch's seat-changing entries made, read after them. Before its first frame is handed out.
+    pub(super) fn merge(&self, spans: &[SpanRow]) {
         let mut state = lock(&self.state);
         let tracked: Vec<&SpanRow> = spans.iter().filter(|row| state.accounts.contains_key(&row.account_id)).collect();
         for row in tracked {
             state.merge(std::slice::from_ref(row));
         }
+    }
+
+    /// Hands out frames in order.
+    pub(super) fn hand_out(&self, frames: &[Arc<Frame>]) {
+        let mut state = lock(&self.state);
         for frame in frames {
             state.hand_out(frame);
         }

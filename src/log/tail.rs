@@ -17,6 +17,8 @@ const BACK_OFF: [Duration; 4] =
 /// Pause after the database did not answer.
 const TROUBLE: Duration = Duration::from_millis(250);
 const BATCH: i64 = 1_000;
+/// Frames handed out before readers get a turn.
+const HAND_OUT: usize = 64;
 
 pub(super) async fn run(log: Log, stop: CancellationToken) {
     let mut waits = 0;
@@ -91,7 +93,12 @@ async fn step(log: &Log) -> Result<Progress, Error> {
         }
         let frames: Vec<_> =
             events.into_iter().map(|event| event.into_frame().map(Arc::new)).collect::<Result<_, _>>()?;
-        hub.hand_out(&frames, &spans);
+        hub.merge(&spans);
+        for some in frames.chunks(HAND_OUT) {
+            hub.hand_out(some);
+            // A burst must not fill the buffer of a reader that would have kept up.
+            tokio::task::yield_now().await;
+        }
         if device_changed {
             // Wherever it was revoked, its sockets here end.
             for device_row in store::revoked(pool, &hub.devices()).await? {
