@@ -16,7 +16,7 @@ const SIGNALLED: Duration = Duration::from_millis(300);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_of_one_replica_hears_at_once_what_another_replica_takes() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_alone().await;
     let replica = server.replica().await;
     let elsewhere = Service::new(&format!("http://{}", replica.address()), TestServer::did()).unwrap();
     let (stream, people) = conversation(&server, 2).await;
@@ -48,7 +48,7 @@ async fn a_subscriber_of_one_replica_hears_at_once_what_another_replica_takes() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_is_revoked_on_one_replica_loses_its_socket_on_another() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_alone().await;
     let replica = server.replica().await;
     let elsewhere = Service::new(&format!("http://{}", replica.address()), TestServer::did()).unwrap();
     let alice = server.person("alice").await;

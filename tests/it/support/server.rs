@@ -39,9 +39,17 @@ impl TestServer {
         Self::start_at(Clock::System, settings).await
     }
 
+    /// On a Postgres of its own, for what measures time.
+    pub async fn start_alone() -> Self {
+        Self::start_on(TestDatabase::own().await, Clock::System, &[]).await
+    }
+
     /// With a clock that the test may move on.
     pub async fn start_at(clock: Clock, settings: &[(&str, &str)]) -> Self {
-        let database = TestDatabase::create().await;
+        Self::start_on(TestDatabase::create().await, clock, settings).await
+    }
+
+    async fn start_on(database: TestDatabase, clock: Clock, settings: &[(&str, &str)]) -> Self {
         let directory = Directory::start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let config = config(&database.url, &directory.url(), folder.path(), settings);
