@@ -83,7 +83,12 @@ async fn step(log: &Log) -> Result<Progress, Error> {
     } else {
         Vec::new()
     };
-    let device_changed = events.iter().any(|event| event.kind == EntryKind::Device);
+    // Read before anything is handed out: a database that does not answer repeats the whole step.
+    let revoked = if events.iter().any(|event| event.kind == EntryKind::Device) {
+        store::revoked(pool, &hub.devices()).await?
+    } else {
+        Vec::new()
+    };
     if !events.is_empty() {
         let now = log.inner.clock.now().0;
         if let Some(oldest) = events.first() {
@@ -99,11 +104,9 @@ async fn step(log: &Log) -> Result<Progress, Error> {
             // A burst must not fill the buffer of a reader that would have kept up.
             tokio::task::yield_now().await;
         }
-        if device_changed {
-            // Wherever it was revoked, its sockets here end.
-            for device_row in store::revoked(pool, &hub.devices()).await? {
-                hub.close_device(device_row);
-            }
+        // Wherever it was revoked, its sockets here end.
+        for device_row in revoked {
+            hub.close_device(device_row);
         }
     }
     let reached: Cursor = hub.position();
