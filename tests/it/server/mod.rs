@@ -8,3 +8,4 @@ mod health;
 mod layers;
 mod log_lines;
 mod requests;
+mod unsafe_postgres;

@@ -16,6 +16,7 @@ pub use child::ChildServer;
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
 pub use people::{conversation, grow, idem, paged, refused};
+pub use postgres::TestDatabase;
 pub use raw::{Answer, Request};
 pub use server::TestServer;
 pub use socket::{Said, Socket};

@@ -57,6 +57,16 @@ impl TestServer {
         Self { directory, database, clock, http: plain().unwrap(), server: Some(server), folder }
     }
 
+    /// Why a server does not start on this database.
+    pub async fn refused(database: &TestDatabase, settings: &[(&str, &str)]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(&database.url, "https://plc.invalid", folder.path(), settings);
+        match Server::start(config, Clock::System).await {
+            Ok(_) => panic!("the server started"),
+            Err(error) => error.to_string(),
+        }
+    }
+
     pub fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }
