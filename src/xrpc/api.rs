@@ -7,7 +7,7 @@ use axum::routing::{MethodRouter, any, get, post};
 use http::header;
 
 use super::observe::Known;
-use super::{Call, Caller, Failure, Fault, Services, limits, method};
+use super::{Asked, Call, Caller, Failure, Fault, Services, limits, method};
 use crate::lexicon::{Kind, Method};
 use crate::types::Hash;
 
@@ -135,7 +135,7 @@ where
         {
             return Err(Fault::InvalidRequest("a query takes no body".to_owned()));
         }
-        let caller = C::prove(cx, &parts.headers, M::NSID).await?;
+        let caller = C::prove(cx, Asked { parts: &parts, nsid: M::NSID, kind: M::KIND }).await?;
         Ok((params, caller))
     };
     let (params, caller) = match proven.await {
@@ -149,6 +149,7 @@ where
             Kind::Procedure => method::read_body(body, limits::body_bytes(M::NSID, &cx.config.http.bodies)).await?,
             Kind::Query | Kind::Subscription => bytes::Bytes::from_static(b"{}"),
         };
+        caller.check_body(&bytes).map_err(Fault::from)?;
         let request_hash = Hash::of(&bytes);
         let input = match M::KIND {
             Kind::Procedure => method::input::<M>(&bytes)?,

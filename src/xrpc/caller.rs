@@ -3,22 +3,38 @@
 //! Invariant: a caller exists only after its token was judged for this very method by the one verifier that its `typ`
 //! names. A device's key comes from its row, and a revoked device is refused at once.
 
+use http::request::Parts;
 use http::{HeaderMap, header};
 
 use super::{Fault, Services, store};
 use crate::identity::{Curve, PublicKey, TokenKind, TokenRefused, Verifier};
+use crate::lexicon::Kind;
 use crate::log::Author;
 use crate::types::{DeviceId, Did};
 
 /// How often a device's last sight is written.
 const SEEN_EVERY_MS: i64 = 60 * 60 * 1000;
 
+/// A call, as far as it is known before its caller.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Headers and query; the body is not read for strangers.
+    pub parts: &'a Parts,
+    pub nsid: &'static str,
+    pub kind: Kind,
+}
+
 /// A kind of caller.
 pub trait Caller: Send + Sized {
     /// Its name in the access matrix.
     const RULE: &'static str;
 
-    fn prove(cx: &Services, headers: &HeaderMap, nsid: &str) -> impl Future<Output = Result<Self, Fault>> + Send;
+    fn prove(cx: &Services, asked: Asked<'_>) -> impl Future<Output = Result<Self, Fault>> + Send;
+
+    /// The rest of the proof, once the body is read: a token may be bound to it.
+    fn check_body(&self, _body: &[u8]) -> Result<(), TokenRefused> {
+        Ok(())
+    }
 
     /// Whom the request's line in the log names, by a keyed hash.
     fn did(&self) -> Option<&Did>;
@@ -53,7 +69,7 @@ pub enum AccountOrDevice {
 impl Caller for Anyone {
     const RULE: &'static str = "Anyone";
 
-    async fn prove(_: &Services, _: &HeaderMap, _: &str) -> Result<Self, Fault> {
+    async fn prove(_: &Services, _: Asked<'_>) -> Result<Self, Fault> {
         Ok(Self)
     }
 
@@ -65,8 +81,8 @@ impl Caller for Anyone {
 impl Caller for Account {
     const RULE: &'static str = "Account";
 
-    async fn prove(cx: &Services, headers: &HeaderMap, nsid: &str) -> Result<Self, Fault> {
-        let claims = cx.verifier.service(bearer(headers)?, nsid).await?;
+    async fn prove(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
+        let claims = cx.verifier.service(bearer(&asked.parts.headers)?, asked.nsid).await?;
         Ok(Self { did: claims.iss })
     }
 
@@ -78,8 +94,8 @@ impl Caller for Account {
 impl Caller for Device {
     const RULE: &'static str = "Device";
 
-    async fn prove(cx: &Services, headers: &HeaderMap, nsid: &str) -> Result<Self, Fault> {
-        let token = cx.verifier.read_device(bearer(headers)?, nsid)?;
+    async fn prove(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
+        let token = cx.verifier.read_device(bearer(&asked.parts.headers)?, asked.nsid)?;
         let found = store::find_device(cx.storage.pool(), token.device().as_str()).await?;
         let Some(row) = found.filter(|row| row.did == token.did().as_str()) else {
             return Err(TokenRefused::DeviceUnknown.into());
@@ -110,10 +126,10 @@ impl Caller for Device {
 impl Caller for AccountOrDevice {
     const RULE: &'static str = "Account or Device";
 
-    async fn prove(cx: &Services, headers: &HeaderMap, nsid: &str) -> Result<Self, Fault> {
-        match Verifier::kind(bearer(headers)?)? {
-            TokenKind::Service => Account::prove(cx, headers, nsid).await.map(Self::Account),
-            TokenKind::Device => Device::prove(cx, headers, nsid).await.map(Box::new).map(Self::Device),
+    async fn prove(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
+        match Verifier::kind(bearer(&asked.parts.headers)?)? {
+            TokenKind::Service => Account::prove(cx, asked).await.map(Self::Account),
+            TokenKind::Device => Device::prove(cx, asked).await.map(Box::new).map(Self::Device),
         }
     }
 

@@ -15,7 +15,7 @@ mod store;
 pub mod stream;
 
 pub use api::{Api, Rule, fallback};
-pub use caller::{Account, AccountOrDevice, Anyone, Caller, Device};
+pub use caller::{Account, AccountOrDevice, Anyone, Asked, Caller, Device};
 pub use failure::{Failure, Fault};
 pub use idempotency::{Repeat, keep_answer, repeated_answer};
 pub use method::{Call, blocking, parse};

@@ -10,11 +10,12 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::request::Parts;
+use http::{StatusCode, header};
 
 use super::error_frame;
 use crate::lexicon::Method;
-use crate::xrpc::{Api, Caller, Failure, Fault, Services, method};
+use crate::xrpc::{Api, Asked, Caller, Failure, Fault, Services, method};
 
 /// Bytes of buffer for each socket, each way: an idle one must cost little.
 const BUFFER_BYTES: usize = 4096;
@@ -83,7 +84,6 @@ where
         });
         return (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, "websocket")], axum::Json(body)).into_response();
     };
-    let query = parts.uri.query().unwrap_or_default().to_owned();
     let span = tracing::Span::current();
     upgrade
         .read_buffer_size(BUFFER_BYTES)
@@ -91,18 +91,18 @@ where
         .max_message_size(CLIENT_MESSAGE_BYTES)
         .on_upgrade(move |socket| {
             let sockets = cx.sockets.clone();
-            let served = async move { serve::<M, C, F>(&cx, &feed, &parts.headers, &query, socket).await };
+            let served = async move { serve::<M, C, F>(&cx, &feed, &parts, socket).await };
             sockets.track_future(tracing::Instrument::instrument(served, span))
         })
 }
 
-async fn serve<M, C, F>(cx: &Services, feed: &F, headers: &HeaderMap, query: &str, mut socket: WebSocket)
+async fn serve<M, C, F>(cx: &Services, feed: &F, parts: &Parts, mut socket: WebSocket)
 where
     M: Method,
     C: Caller,
     F: for<'a> Feed<'a, M, C>,
 {
-    match begin::<M, C, F>(cx, feed, headers, query).await {
+    match begin::<M, C, F>(cx, feed, parts).await {
         Ok(source) => pump(cx, source, &mut socket).await,
         Err(failure) => {
             let (name, message) = failure.told();
@@ -118,16 +118,15 @@ where
 async fn begin<'a, M, C, F>(
     cx: &'a Services,
     feed: &F,
-    headers: &HeaderMap,
-    query: &str,
+    parts: &Parts,
 ) -> Result<<F as Feed<'a, M, C>>::Source, Failure<M::Error>>
 where
     M: Method,
     C: Caller,
     F: Feed<'a, M, C>,
 {
-    let params = method::params::<M>(query)?;
-    let caller = C::prove(cx, headers, M::NSID).await?;
+    let params = method::params::<M>(parts.uri.query().unwrap_or_default())?;
+    let caller = C::prove(cx, Asked { parts, nsid: M::NSID, kind: M::KIND }).await?;
     feed.begin(cx, caller, params).await
 }
 
