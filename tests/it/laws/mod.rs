@@ -4,5 +4,6 @@ mod crash;
 mod epochs;
 mod idempotency;
 mod order;
+mod paging;
 mod replicas;
 mod seats;
