@@ -16,7 +16,7 @@ mod volume;
 
 pub use at_once::at_once;
 pub use chance::chance;
-pub use child::ChildServer;
+pub use child::{ChildServer, Process, person};
 pub use fleet::Fleet;
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
