@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check postgres
+.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check postgres
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,10 @@ run: postgres ## Run a development server on http://localhost:3000; it keeps its
 test: postgres ## Run every test, on a throw-away Postgres (or the one that DATABASE_URL names).
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; staging/with-postgres.sh cargo nextest run --locked --workspace; \
 	else set -x; staging/with-postgres.sh cargo test --locked --workspace; fi
+
+soak: postgres ## Kill replicas and Postgres at random under load, 200 times (ROOKERY_SOAK_ROUNDS, ROOKERY_SEED).
+	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-200} staging/with-postgres.sh \
+		cargo test --locked --test it laws::crash::random -- --nocapture
 
 check: format clippy lexicons-check sqlx-check tidy docs ## Everything that must hold before a merge, beside the tests.
 

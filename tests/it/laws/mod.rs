@@ -6,6 +6,7 @@ mod epochs;
 mod idempotency;
 mod order;
 mod paging;
+mod repeats;
 mod replay;
 mod replicas;
 mod restore;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rookery::cli::demo::{Directory, Person, Service};
 use rookery::storage::embedded::DATABASE;
 use rookery::types::Did;
+use sqlx::{Connection, PgConnection};
 
 use super::child::{Process, kill_9, person};
 use super::volume::Volume;
@@ -44,6 +45,15 @@ impl Fleet {
 
     pub fn url(&self, replica: usize) -> String {
         self.replicas[replica].url()
+    }
+
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Beside the servers' own connections.
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.volume.url(DATABASE)).await.unwrap()
     }
 
     /// That replica as patient clients call it.
