@@ -159,7 +159,6 @@ fn read(held: &Held) -> Result<Entry<'_>, Refusal> {
     Ok(Entry { bytes: &held.header, header, kind, hash, stored, content, moved_from, opens })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn malformed(why: NotCanonical) -> Refusal {
     Refusal::new("Malformed", why.to_string())
 }

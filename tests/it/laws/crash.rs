@@ -97,7 +97,6 @@ async fn send_until(person: Arc<Person>, stream: String, load: Arc<Load>) -> Vec
 /// Senders and subscribers on both replicas; the founder invites and removes a guest all the time, so that commits,
 /// seats, the outbox and the courier are part of it.
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stderr, reason = "a long run shows how far it is")]
 async fn random_kill_9_of_replicas_and_postgres_loses_nothing_and_doubles_nothing() {
     let mut chance = chance();
     let rounds = std::env::var("ROOKERY_SOAK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
