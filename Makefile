@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check postgres
+.PHONY: help demo run test check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check schema schema-check postgres
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ test: postgres ## Run every test, on a throw-away Postgres (or the one that DATA
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; staging/with-postgres.sh cargo nextest run --locked --workspace; \
 	else set -x; staging/with-postgres.sh cargo test --locked --workspace; fi
 
-check: format clippy lexicons-check sqlx-check tidy docs ## Everything that must hold before a merge, beside the tests.
+check: format clippy lexicons-check sqlx-check schema-check tidy docs ## Everything that must hold before a merge, beside the tests.
 
 format: ## Compare the formatting.
 	cargo fmt --all --check
@@ -41,6 +41,12 @@ sqlx: ## Renew .sqlx from the migrations, on a throw-away Postgres.
 
 sqlx-check: ## Compare .sqlx with the queries and the migrations.
 	staging/sqlx.sh check
+
+schema: ## Renew docs/SCHEMA.md from the migrations.
+	staging/schema.sh renew
+
+schema-check: ## Compare docs/SCHEMA.md with the migrations.
+	staging/schema.sh check
 
 postgres: ## Make sure that Postgres 14 or newer is installed.
 	@staging/postgres.sh >/dev/null
