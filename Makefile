@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check schema schema-check postgres
+.PHONY: help demo run test check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check schema schema-check bench fuzz postgres
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,15 @@ schema: ## Renew docs/SCHEMA.md from the migrations.
 
 schema-check: ## Compare docs/SCHEMA.md with the migrations.
 	staging/schema.sh check
+
+bench: ## Measure: a token check beside the bare signature check.
+	cargo bench --locked --bench token
+
+FUZZ_SECONDS ?= 120
+fuzz: ## Fuzz each reader of hostile bytes for FUZZ_SECONDS (needs a nightly compiler and cargo-fuzz).
+	@# Without a sanitizer: the code has no unsafe block.
+	for target in $$(ls fuzz/fuzz_targets | sed 's/\.rs$$//'); do \
+	  cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; done
 
 postgres: ## Make sure that Postgres 14 or newer is installed.
 	@staging/postgres.sh >/dev/null

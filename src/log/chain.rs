@@ -285,6 +285,12 @@ mod tests {
         assert!(receipt.verify(CHECKPOINT_LABEL, &keys.peer.public()).is_err());
     }
 
+    #[derive(Debug, Deserialize)]
+    struct Map {
+        a: u8,
+        b: u8,
+    }
+
     #[test]
     fn bytes_that_are_not_canonical_are_refused() {
         let mut head = Head {
@@ -316,11 +322,6 @@ mod tests {
             }
             bytes
         };
-        #[derive(Debug, Deserialize)]
-        struct Map {
-            a: u8,
-            b: u8,
-        }
         let map: Map = decode(&two("a", "b"), "map").unwrap();
         assert_eq!((map.a, map.b), (1, 1));
         for (first, second) in [("b", "a"), ("aa", "b"), ("a", "a")] {

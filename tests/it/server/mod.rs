@@ -1,6 +1,7 @@
 //! What holds for every method, and what is not a method.
 
 mod callers;
+mod corpora;
 mod did_document;
 mod errors;
 mod examples;

@@ -23,7 +23,7 @@ use crate::lexicon::{Method, account, mls};
 use crate::mls::client::{self, Client};
 use crate::types::{Bytes, DeviceId, Did, Malformed};
 
-pub use feed::{Feed, FeedError, Received};
+pub use feed::{Feed, FeedError, Frame, Received, read_frame};
 pub use groups::{Claimed, Committed, Sent};
 pub use hearing::Heard;
 pub use service::{CallError, Refused, Service};
