@@ -64,6 +64,7 @@ pub const SETTINGS: &[Setting] = &[
 
     row("SSE_BUFFER_SIZE", Is("500"), "Events that a subscriber may lag behind before it is told `ConsumerTooSlow`, 1 to 100000."),
     row("WRITER_QUEUE", Is("4096"), "Entries that may wait for the log writer before a caller is told to come back, 1 to 1000000."),
+    row("ROLLBACK_GUARD", Unset("none"), "Path of a file on another disk than the database's, where this server keeps how far its log got: after a restore of older files it notices by itself."),
 
     row("RUST_LOG", Is("info"), "What is logged, in the syntax of tracing's EnvFilter."),
     row("LOG_FORMAT", From("`json`; in development `text`"), "`json` (one object a line) or `text`."),

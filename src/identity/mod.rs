@@ -23,7 +23,7 @@ pub use document::{DidDocument, Service};
 pub use guard::Guard;
 pub use http::Guarded;
 pub use keys::{BadSignature, Curve, Malleability, PublicKey};
-pub use replay::{Batcher, ReplayMemory, ReplayUnavailable};
+pub use replay::{Batcher, ReplayMemory, ReplayUnavailable, forget_tokens};
 pub use resolver::{ResolveError, Resolver};
 pub use server_keys::{KeysError, ServerKeys, server_document};
 pub use signing::SigningKey;

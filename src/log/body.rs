@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::chain::{NotCanonical, decode, encode};
-use crate::types::{Bytes, DeviceId, Did, StreamId};
+use crate::types::{Bytes, DeviceId, Did, Seq, StreamId, UnixMillis};
 
 /// A body that is a canonical DAG-CBOR map.
 pub trait Body: Serialize + serde::de::DeserializeOwned {
@@ -121,6 +121,35 @@ pub struct WelcomeBody {
     pub refs: Vec<Bytes>,
 }
 
+/// `#keyPackagesLow` in an account stream: every device should publish new ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyPackagesLowBody {
+    /// `restored`: the home may have handed some out and forgotten it, so it took all one-time packages back.
+    pub reason: String,
+}
+
+/// `#homeOpened`: the first entry of another home's first term.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HomeOpenedBody {
+    /// The home before.
+    pub from: Did,
+    /// Number and hash of the entry that it goes on from.
+    pub base: Seq,
+    pub base_hash: Bytes,
+}
+
+/// `#homeRestored`: the first entry of a term after a restore.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HomeRestoredBody {
+    /// Number and hash of the entry that it goes on from.
+    pub base: Seq,
+    pub base_hash: Bytes,
+    /// When the newest entry that the restore left to the home, in any stream, was ordered.
+    pub restored_to: UnixMillis,
+}
+
 impl Body for ConvoBody {
     const WHAT: &'static str = "#convo body";
 }
@@ -135,4 +164,13 @@ impl Body for DeviceBody {
 }
 impl Body for WelcomeBody {
     const WHAT: &'static str = "#welcome body";
+}
+impl Body for KeyPackagesLowBody {
+    const WHAT: &'static str = "#keyPackagesLow body";
+}
+impl Body for HomeOpenedBody {
+    const WHAT: &'static str = "#homeOpened body";
+}
+impl Body for HomeRestoredBody {
+    const WHAT: &'static str = "#homeRestored body";
 }

@@ -12,7 +12,9 @@ use crate::identity::{ServerKeys, Signed};
 use crate::types::{DeviceId, Did, Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
 const VERSION: u8 = 1;
-const CONTENT_LABEL: &str = "rookery content v1";
+/// Longest header, in bytes.
+pub const HEADER_BYTES: usize = 512;
+pub(super) const CONTENT_LABEL: &str = "rookery content v1";
 const ENTRY_LABEL: &str = "rookery entry v1";
 /// What a checkpoint, and so a receipt, is signed under.
 pub const CHECKPOINT_LABEL: &str = "rookery checkpoint v1";
@@ -26,7 +28,7 @@ pub struct NotCanonical(pub &'static str);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Genesis {
     v: u8,
-    kind: String,
+    pub kind: String,
     pub home: String,
     #[serde(with = "serde_bytes")]
     nonce: Vec<u8>,
@@ -47,6 +49,11 @@ impl Genesis {
 
     pub fn encode(&self) -> Result<Vec<u8>, NotCanonical> {
         encode(self, "genesis")
+    }
+
+    /// What somebody else made: these bytes and no others.
+    pub fn decode_exact(bytes: &[u8]) -> Result<Self, NotCanonical> {
+        decode_exact(bytes, "genesis", |genesis: &Self| genesis.v == VERSION)
     }
 }
 
@@ -70,6 +77,21 @@ pub struct Header {
 impl Header {
     pub fn decode(bytes: &[u8]) -> Result<Self, NotCanonical> {
         decode(bytes, "header")
+    }
+
+    /// What somebody else made: these bytes and no others.
+    pub fn decode_exact(bytes: &[u8]) -> Result<Self, NotCanonical> {
+        decode_exact(bytes, "header", |header: &Self| header.v == VERSION)
+    }
+
+    /// The hash of the entry before.
+    pub fn prev(&self) -> Hash {
+        Hash(self.prev)
+    }
+
+    /// The hash of the content.
+    pub fn content(&self) -> Hash {
+        Hash(self.content)
     }
 }
 
@@ -97,6 +119,11 @@ impl Content {
 
     pub fn decode(bytes: &[u8]) -> Result<Self, NotCanonical> {
         decode(bytes, "content")
+    }
+
+    /// What somebody else made: these bytes and no others.
+    pub fn decode_exact(bytes: &[u8]) -> Result<Self, NotCanonical> {
+        decode_exact(bytes, "content", |_: &Self| true)
     }
 }
 
@@ -206,6 +233,16 @@ pub(super) fn encode<T: Serialize>(value: &T, what: &'static str) -> Result<Vec<
 
 pub(super) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, NotCanonical> {
     serde_ipld_dagcbor::from_slice(bytes).map_err(|_| NotCanonical(what))
+}
+
+/// Decodes what encodes to the same bytes again: no other order of keys, no further keys, no longer integers.
+fn decode_exact<T: Serialize + serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    what: &'static str,
+    known: impl Fn(&T) -> bool,
+) -> Result<T, NotCanonical> {
+    let value: T = decode(bytes, what)?;
+    if known(&value) && encode(&value, what)? == bytes { Ok(value) } else { Err(NotCanonical(what)) }
 }
 
 #[cfg(test)]

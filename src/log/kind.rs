@@ -15,6 +15,10 @@ impl StreamKind {
         }
     }
 
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Convo, Self::Account].into_iter().find(|kind| kind.name() == name)
+    }
+
     pub const fn to_db(self) -> i16 {
         match self {
             Self::Convo => 1,
@@ -26,6 +30,31 @@ impl StreamKind {
         match value {
             1 => Some(Self::Convo),
             2 => Some(Self::Account),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a stream takes new entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamState {
+    Active,
+    /// Entries that were lost are being put back: nothing new is ordered.
+    Recovering,
+}
+
+impl StreamState {
+    pub const fn to_db(self) -> i16 {
+        match self {
+            Self::Active => 0,
+            Self::Recovering => 1,
+        }
+    }
+
+    pub const fn from_db(value: i16) -> Option<Self> {
+        match value {
+            0 => Some(Self::Active),
+            1 => Some(Self::Recovering),
             _ => None,
         }
     }
@@ -71,11 +100,22 @@ entry_kinds! {
     Device = 6, "#device";
     /// A commit elsewhere invited a device of this account.
     Welcome = 7, "#welcome";
+    /// A device's pool of key packages is low, or was taken back: publish new ones.
+    KeyPackagesLow = 20, "#keyPackagesLow";
+    /// Another server begins its reign over the stream, after a move.
+    HomeOpened = 21, "#homeOpened";
+    /// The home goes on after a restore, from the entry before: what it ordered beyond that is lost.
+    HomeRestored = 22, "#homeRestored";
 }
 
 impl EntryKind {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// Whether an entry of this kind begins a term.
+    pub const fn opens_term(self) -> bool {
+        matches!(self, Self::HomeOpened | Self::HomeRestored)
     }
 
     /// Whether an entry of this kind can change who is seated.

@@ -83,14 +83,23 @@ impl Server {
         &self.services
     }
 
-    /// Waits until the private Postgres ends by itself, which is the server's end, too. For ever with another Postgres.
+    /// Waits until the server cannot go on: the private Postgres ended by itself, or the database went back in time under
+    /// it, so that what it keeps in memory may never have been.
     pub async fn failed(&self) -> anyhow::Error {
-        match &self.cluster {
-            Some(cluster) => {
-                let status = cluster.ended().await;
+        let ended = async {
+            match &self.cluster {
+                Some(cluster) => cluster.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            status = ended => {
                 anyhow::anyhow!("the private Postgres ended by itself ({status}); its log is in DATA_DIR/postgres.log")
             }
-            None => std::future::pending().await,
+            () = self.services.storage.uprooted() => anyhow::anyhow!(
+                "the database was restored, failed over, or went back in time. Fix: start the server again; it goes on \
+                 from what is there"
+            ),
         }
     }
 

@@ -20,7 +20,7 @@ pub(super) async fn find_device(pool: &PgPool, device: &str) -> Result<Option<De
     Ok(sqlx::query_as!(
         DeviceRow,
         "select d.id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at
-         from device d join account a on a.id = d.account_id where d.public_id = $1",
+         from device d join account a on a.id = d.account_id where d.public_id = $1 and d.state <> 'foreign'",
         device
     )
     .fetch_optional(pool)

@@ -48,7 +48,7 @@ pub(super) struct KnownDevice {
 pub(super) async fn find_device(conn: &mut PgConnection, public_id: &str) -> Result<Option<KnownDevice>, Error> {
     Ok(sqlx::query_as!(
         KnownDevice,
-        "select id, account_id, public_key, state from device where public_id = $1",
+        "select id, account_id, public_key, state from device where public_id = $1 and state <> 'foreign'",
         public_id
     )
     .fetch_optional(conn)
@@ -65,7 +65,7 @@ pub(super) async fn count_devices(conn: &mut PgConnection, account_id: i64) -> R
     Ok(sqlx::query_as!(
         DeviceCount,
         r#"select count(*) filter (where state <> 'revoked') as "standing!", count(*) as "ever!"
-           from device where account_id = $1"#,
+           from device where account_id = $1 and state <> 'foreign'"#,
         account_id
     )
     .fetch_one(conn)
@@ -86,8 +86,13 @@ pub(super) struct NewDevice<'a> {
 
 pub(super) async fn insert_device(conn: &mut PgConnection, new: &NewDevice<'_>) -> Result<(), Error> {
     sqlx::query!(
+        // Another server may have spoken of it before: now it is known by its key.
         "insert into device (account_id, public_id, public_key, alg, kind, state, name, platform, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         on conflict (account_id, public_id) do update set
+             public_key = excluded.public_key, alg = excluded.alg, kind = excluded.kind, state = excluded.state,
+             name = excluded.name, platform = excluded.platform, created_at = excluded.created_at
+         where device.state = 'foreign'",
         new.account_id,
         new.public_id,
         new.public_key,
@@ -107,7 +112,7 @@ pub(super) async fn insert_device(conn: &mut PgConnection, new: &NewDevice<'_>) 
 pub(super) async fn list_devices(pool: &PgPool, account_id: i64) -> Result<Vec<defs::Device>, Error> {
     let rows = sqlx::query!(
         "select public_id, kind, state, public_key, name, platform, created_at, last_seen_at, revoked_at
-         from device where account_id = $1 order by id desc limit 200",
+         from device where account_id = $1 and state <> 'foreign' order by id desc limit 200",
         account_id
     )
     .fetch_all(pool)

@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use crate::identity::TokenRefused;
 use crate::lexicon::event::subscribe::{Error, Params};
-use crate::log::{self, Delivery, Ended, Filter, Log, Subscription};
+use crate::log::{self, Delivery, Ended, Filter, Log, Standing, Subscription};
 use crate::types::Cursor;
-use crate::xrpc::stream::Source;
+use crate::xrpc::stream::{Source, info_frame};
 use crate::xrpc::{Device, Failure, Fault, Services, parse};
 
 /// Events read from the log at once.
@@ -35,7 +35,10 @@ pub async fn subscribe(cx: &Services, caller: Device, params: Params) -> Result<
     match &params.cursor {
         Some(cursor) => {
             feed.position = parse(Cursor::parse, cursor)?;
-            cx.log.refuse_future(feed.position).await?;
+            if cx.log.judge(feed.position).await? == Standing::Outdated {
+                let why = "a restore took away something that was read before this cursor; nothing after it is missing";
+                feed.ready.push_back(info_frame("OutdatedCursor", why));
+            }
         }
         None => {
             let live = feed.join().await?;

@@ -2,7 +2,9 @@
 
 mod at_once;
 pub mod bytes;
+mod chance;
 mod child;
+mod fleet;
 mod handmade;
 mod maker;
 mod people;
@@ -10,9 +12,12 @@ mod postgres;
 mod raw;
 mod server;
 mod socket;
+mod volume;
 
 pub use at_once::at_once;
-pub use child::ChildServer;
+pub use chance::chance;
+pub use child::{ChildServer, Process, person};
+pub use fleet::Fleet;
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
 pub use people::{conversation, grow, idem, paged, refused};
@@ -20,6 +25,7 @@ pub use postgres::TestDatabase;
 pub use raw::{Answer, Request};
 pub use server::TestServer;
 pub use socket::{Said, Socket};
+pub use volume::Volume;
 
 /// A temporary folder that a private Postgres can get at: started as root, it runs as somebody else.
 pub fn open_folder() -> tempfile::TempDir {

@@ -49,6 +49,11 @@ impl TestServer {
         Self::start_on(TestDatabase::create().await, clock, settings).await
     }
 
+    /// On a Postgres that outlives it.
+    pub async fn start_at_url(url: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_on(TestDatabase::at(url), Clock::System, settings).await
+    }
+
     async fn start_on(database: TestDatabase, clock: Clock, settings: &[(&str, &str)]) -> Self {
         let directory = Directory::start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -146,8 +151,23 @@ impl TestServer {
         Server::start(config, self.clock.clone()).await.unwrap()
     }
 
-    pub async fn stop(mut self) {
+    /// Stops it for a while.
+    pub async fn pause(&mut self) {
         self.server.take().unwrap().stop().await.unwrap();
+    }
+
+    /// Starts it again, on this Postgres; these people find it there.
+    pub async fn resume(&mut self, url: &str, settings: &[(&str, &str)], people: &[Arc<Person>]) {
+        self.database = TestDatabase::at(url);
+        let config = config(url, &self.directory.url(), self.folder.path(), settings);
+        self.server = Some(Server::start(config, self.clock.clone()).await.unwrap());
+        for person in people {
+            person.service().move_to(&self.url());
+        }
+    }
+
+    pub async fn stop(mut self) {
+        self.pause().await;
     }
 }
 

@@ -155,7 +155,7 @@ pub(super) async fn insert_welcome(
     sqlx::query!(
         "insert into welcome_pointer (welcome_id, device_id, ref)
          select $1, d.id, n.reference from unnest($2::text[], $3::bytea[]) n (device, reference)
-         join device d on d.public_id = n.device",
+         join device d on d.public_id = n.device and d.state <> 'foreign'",
         welcome_id,
         &devices,
         &references
