@@ -15,7 +15,7 @@ pub use at_once::at_once;
 pub use child::ChildServer;
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
-pub use people::{conversation, grow, idem, paged, refused};
+pub use people::{certify, conversation, grow, idem, paged, refused};
 pub use postgres::TestDatabase;
 pub use raw::{Answer, Request};
 pub use server::TestServer;
