@@ -43,7 +43,8 @@ impl Signed {
     }
 }
 
-fn message(label: &str, statement: &[u8]) -> Vec<u8> {
+/// What a signature under this label covers.
+pub(super) fn message(label: &str, statement: &[u8]) -> Vec<u8> {
     [label.as_bytes(), &[0], statement].concat()
 }
 

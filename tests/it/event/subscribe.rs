@@ -282,7 +282,10 @@ async fn revoking_a_device_closes_its_sockets_within_a_second_and_no_others() {
     joined(&mut stays, &second, &stream).await;
     exhaust(&mut revoked).await;
 
-    alice.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string() }).await.unwrap();
+    alice
+        .procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string(), revocation: None })
+        .await
+        .unwrap();
     let started = Instant::now();
     revoked.ends("SubscriptionClosed", 1008).await;
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
@@ -313,7 +316,9 @@ async fn revoking_a_device_ends_a_subscription_that_is_still_in_the_past() {
     let token = second.token(Subscribe::NSID);
     let mut socket = Socket::connect(&server, "?cursor=0", Some(token), Some(2048)).await;
     socket.event().await;
-    bob.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string() }).await.unwrap();
+    bob.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string(), revocation: None })
+        .await
+        .unwrap();
     let after = alice.send(&stream, b"after the revocation").await.unwrap();
 
     loop {

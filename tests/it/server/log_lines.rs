@@ -42,7 +42,7 @@ async fn the_log_has_a_line_for_each_request_and_names_nobody() {
     let mut socket = Socket::open(&server, &people[1], "?cursor=0").await;
     socket.event().await;
     let device = people[1].device().to_string();
-    people[1].procedure::<RevokeDevice>(&revoke_device::Input { device }).await.unwrap();
+    people[1].procedure::<RevokeDevice>(&revoke_device::Input { device, revocation: None }).await.unwrap();
     refused(people[1].convo(&stream).await, 401, "DeviceRevoked");
     server.stop().await;
 

@@ -20,7 +20,7 @@ pub use child::{ChildServer, Process, person};
 pub use fleet::Fleet;
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
-pub use people::{conversation, grow, idem, paged, refused};
+pub use people::{certify, conversation, grow, idem, paged, refused};
 pub use postgres::TestDatabase;
 pub use raw::{Answer, Request};
 pub use server::TestServer;
