@@ -3,6 +3,7 @@
 mod at_once;
 pub mod bytes;
 mod child;
+mod events;
 mod handmade;
 mod maker;
 mod people;
@@ -13,6 +14,7 @@ mod socket;
 
 pub use at_once::at_once;
 pub use child::ChildServer;
+pub use events::{Events, Told};
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
 pub use people::{conversation, grow, idem, paged, refused};

@@ -153,7 +153,7 @@ fn comes_back(error: &str) -> bool {
 }
 
 async fn connect(person: &Person, cursor: Option<Cursor>) -> Result<Socket, tungstenite::Error> {
-    let params = Params { cursor: cursor.map(|cursor| cursor.to_string()), streams: None, kinds: None };
+    let params = Params { cursor: cursor.map(|cursor| cursor.to_string()), streams: None, kinds: None, ticket: None };
     let path = format!("/xrpc/{}{}", Subscribe::NSID, query_of(&params));
     let url = socket_url(&person.service().url(), &path).ok_or(tungstenite::error::UrlError::UnsupportedUrlScheme)?;
     let mut request = url.as_str().into_client_request()?;
