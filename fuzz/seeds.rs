@@ -77,7 +77,7 @@ fn log(alice: &Did) -> Result<(), Box<dyn std::error::Error>> {
     };
     seed("frame", "message", &event.into_frame()?.bytes)?;
     seed("frame", "error", &rookery::xrpc::stream::error_frame("FutureCursor", "ahead"))?;
-    seed("frame", "info", &rookery::xrpc::stream::info_frame("OutdatedCursor", "old"))
+    seed("frame", "info", &rookery::xrpc::stream::info("OutdatedCursor", "old")?.bytes)
 }
 
 fn mls(alice: &Did) -> Result<(), Box<dyn std::error::Error>> {

@@ -33,6 +33,9 @@ pub struct Params {
     /// Only these kinds, such as #message, at most 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Vec<String>>,
+    /// A ticket of getTicket in place of a token, at most 64 bytes; it is spent by this call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
 }
 
 /// Input of `blue.catbird.event.subscribe`: empty.

@@ -9,4 +9,5 @@ mod health;
 mod layers;
 mod log_lines;
 mod requests;
+mod slow_clients;
 mod unsafe_postgres;

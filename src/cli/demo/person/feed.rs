@@ -153,7 +153,7 @@ fn comes_back(error: &str) -> bool {
 }
 
 async fn connect(person: &Person, cursor: Option<Cursor>) -> Result<Socket, tungstenite::Error> {
-    let params = Params { cursor: cursor.map(|cursor| cursor.to_string()), streams: None, kinds: None };
+    let params = Params { cursor: cursor.map(|cursor| cursor.to_string()), streams: None, kinds: None, ticket: None };
     let path = format!("/xrpc/{}{}", Subscribe::NSID, query_of(&params));
     let url = socket_url(&person.service().url(), &path).ok_or(tungstenite::error::UrlError::UnsupportedUrlScheme)?;
     let mut request = url.as_str().into_client_request()?;
@@ -228,7 +228,7 @@ fn event(kind: &str, fields: Fields) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::xrpc::stream::{error_frame, info_frame};
+    use crate::xrpc::stream::{error_frame, info};
 
     #[test]
     fn frames_of_the_server_are_read_as_what_they_are() {
@@ -236,7 +236,7 @@ mod tests {
             Frame::Error { error, message } => assert_eq!((error.as_str(), message.as_str()), ("FutureCursor", "no")),
             other => panic!("{other:?}"),
         }
-        match read_frame(&info_frame("OutdatedCursor", "old")).unwrap() {
+        match read_frame(&info("OutdatedCursor", "old").unwrap().bytes).unwrap() {
             Frame::Other(Received::Info(info)) => assert_eq!(info.name, "OutdatedCursor"),
             other => panic!("{other:?}"),
         }
