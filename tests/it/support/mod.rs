@@ -8,6 +8,7 @@ mod maker;
 mod people;
 mod postgres;
 mod raw;
+mod redis;
 mod server;
 mod socket;
 
@@ -18,6 +19,7 @@ pub use maker::{DAY_S, Maker};
 pub use people::{conversation, grow, idem, paged, refused};
 pub use postgres::TestDatabase;
 pub use raw::{Answer, Request};
+pub use redis::Redis;
 pub use server::TestServer;
 pub use socket::{Said, Socket};
 
