@@ -38,7 +38,7 @@ fn alice() -> Did {
 }
 
 fn leaf() -> StoredLeaf {
-    StoredLeaf { account: alice(), device: DeviceId::of_key(&[7; 32]), signature_key: vec![7; 32] }
+    StoredLeaf { account: alice(), device: DeviceId::of_key(&[7; 32]), signature_keys: vec![vec![7; 32]] }
 }
 
 /// A directory that knows nobody.
@@ -123,7 +123,7 @@ pub fn mls(data: &[u8]) {
     match reader % 6 {
         0 => drop(rookery::mls::framing::application(rest)),
         1 => drop(rookery::mls::framing::opaque_commit(rest)),
-        2 => drop(rookery::mls::key_package::check(rest, &alice(), &device, &[7; 32], NOW)),
+        2 => drop(rookery::mls::key_package::check(rest, &alice(), &device, &[vec![7; 32]], NOW)),
         3 => drop(rookery::mls::group_info::view(rest)),
         4 => {
             drop(rookery::mls::founding(rest, &leaf()));

@@ -68,7 +68,8 @@ impl Feed {
             Some(after) => {
                 feed.position = after;
                 if cx.log.judge(after).await? == Standing::Outdated {
-                    let why = "a restore took away something that was read before this cursor; nothing after it is missing";
+                    let why =
+                        "a restore took away something that was read before this cursor; nothing after it is missing";
                     feed.told = Some(Arc::new(info("OutdatedCursor", why).map_err(log::Error::from)?));
                 }
             }
