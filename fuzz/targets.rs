@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use rookery::identity::resolver::ResolveError;
-use rookery::identity::{DidDocument, ReplayMemory, Resolver, Rules, Source, Verifier};
+use rookery::identity::{DeviceLink, DidDocument, ReplayMemory, Resolver, Rules, Source, Verifier};
 use rookery::lexicon::{Kind, schema};
 use rookery::log::body::{Body, CommitBody, ConvoBody, DeviceBody, MembershipBody, WelcomeBody};
 use rookery::log::chain::{Content, Header, links};
@@ -109,6 +109,9 @@ pub fn entry(data: &[u8]) {
         let _ = WelcomeBody::decode(&content.body);
     }
     let _ = links(data, Some(data), Hash::ZERO);
+    if let Ok(link) = DeviceLink::decode(data) {
+        assert_eq!(link.encode().unwrap(), data);
+    }
 }
 
 /// A frame of a subscription, as a client reads it.
