@@ -28,3 +28,49 @@ create table device (
 );
 -- What other servers say of devices binds nobody here: they cannot take an id away.
 create unique index device_public_id_key on device (public_id) where state <> 'foreign';
+
+create index device_account_id_idx on device (account_id);
+
+-- Every key that may sign for a device: its own, and the further MLS keys that its certificate lists. One key belongs to
+-- one device, for ever.
+create table device_key (
+    public_key bytea not null,
+    device_id bigint not null constraint device_key_device_id_fkey references device (id),
+    constraint device_key_pkey primary key (public_key)
+);
+create index device_key_device_id_idx on device_key (device_id);
+
+-- The links of device chains, as made. The newest of an account is the head; a reset begins a new generation.
+create table device_link (
+    account_id bigint not null constraint device_link_account_id_fkey references account (id),
+    generation integer not null,
+    seq integer not null,
+    -- Whom it certifies or revokes.
+    device_id bigint not null constraint device_link_device_id_fkey references device (id),
+    revokes boolean not null,
+    -- Canonical DAG-CBOR {statement, sig?}.
+    bytes bytea not null,
+    hash bytea not null,
+    created_at timestamptz not null,
+    constraint device_link_pkey primary key (account_id, generation, seq)
+);
+create unique index device_link_device_id_revokes_key on device_link (device_id, revokes);
+
+-- New devices that wait for a certified one. Rows go soon after they are over.
+create table pairing (
+    id bigint generated always as identity primary key,
+    public_id text not null constraint pairing_public_id_key unique,
+    public_key bytea not null,
+    alg text not null constraint pairing_alg_check check (alg in ('ES256', 'ES256K', 'EdDSA')),
+    kind text not null constraint pairing_kind_check check (kind in ('app', 'machine')),
+    name bytea,
+    platform text,
+    expires_at timestamptz not null,
+    -- Set together, by the one approval: the device that it certified, by which request, and what it left.
+    device_id bigint constraint pairing_device_id_fkey references device (id),
+    approval_hash bytea,
+    payload bytea,
+    -- Set by the one claim.
+    claim_idem text
+);
+create index pairing_expires_at_idx on pairing (expires_at);

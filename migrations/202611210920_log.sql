@@ -95,6 +95,7 @@ create table seat_device (
     constraint seat_device_pkey primary key (stream_id, device_id, from_seq)
 );
 create unique index seat_device_stream_id_device_id_open_key on seat_device (stream_id, device_id) where until_seq is null;
+create index seat_device_device_id_idx on seat_device (device_id) where until_seq is null;
 
 -- First answers of calls that no entry can rebuild.
 create table answer (

@@ -75,6 +75,8 @@ pub enum TokenRefused {
     DeviceUnknown,
     #[error("the device was revoked")]
     DeviceRevoked,
+    #[error("the ticket is not good (any more) for this method; get a new one")]
+    BadTicket,
     #[error("tokens cannot be checked now")]
     ReplayUnavailable,
 }
@@ -104,6 +106,7 @@ impl TokenRefused {
             Self::DidUnresolvable => "DidUnresolvable",
             Self::DeviceUnknown => "DeviceUnknown",
             Self::DeviceRevoked => "DeviceRevoked",
+            Self::BadTicket => "BadTicket",
             Self::ReplayUnavailable => "ServiceUnavailable",
         }
     }

@@ -107,10 +107,30 @@ impl Role {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceBody {
+    /// Whose device it is, if it is not the stream's account: then it was revoked, and has leaves to be removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<Did>,
     pub device: DeviceId,
     /// `certified`, `uncertified` or `revoked`.
     pub state: String,
     pub public_key: Bytes,
+    /// The link of the device chain that says so; absent for an uncertified device, and for one that was revoked
+    /// without a link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<Bytes>,
+}
+
+/// `#deviceChainReset` in an account stream: this account had no certified device left, and began anew with this one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceChainResetBody {
+    pub account: Did,
+    /// Of the new chain: 2 or more.
+    pub generation: u32,
+    pub device: DeviceId,
+    pub public_key: Bytes,
+    /// The new chain's genesis.
+    pub link: Bytes,
 }
 
 /// `#welcome` in an account stream: fetch it by getWelcomes.
@@ -161,6 +181,9 @@ impl Body for MembershipBody {
 }
 impl Body for DeviceBody {
     const WHAT: &'static str = "#device body";
+}
+impl Body for DeviceChainResetBody {
+    const WHAT: &'static str = "#deviceChainReset body";
 }
 impl Body for WelcomeBody {
     const WHAT: &'static str = "#welcome body";

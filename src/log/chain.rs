@@ -247,6 +247,8 @@ fn decode_exact<T: Serialize + serde::de::DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
+    use ipld_core::ipld::Ipld;
+
     use super::*;
     use crate::identity::{Curve, SigningKey};
 
@@ -320,6 +322,12 @@ mod tests {
         assert!(receipt.verify(CHECKPOINT_LABEL, &keys.peer.public()).is_err());
     }
 
+    #[derive(Debug, Deserialize)]
+    struct Map {
+        a: u8,
+        b: u8,
+    }
+
     #[test]
     fn bytes_that_are_not_canonical_are_refused() {
         let mut head = Head {
@@ -341,5 +349,37 @@ mod tests {
         let mut longer = sealed.header.clone();
         longer.splice(at..=at, [0x18, 0x01]);
         assert!(Header::decode(&longer).is_err());
+        // Keys in another order, and one of them twice.
+        let two = |first: &str, second: &str| {
+            let map = [(first, Ipld::Integer(1)), (second, Ipld::Integer(1))];
+            let mut bytes = vec![0xa2];
+            for (key, value) in map {
+                bytes.extend(encode(&Ipld::String(key.into()), "key").unwrap());
+                bytes.extend(encode(&value, "value").unwrap());
+            }
+            bytes
+        };
+        let map: Map = decode(&two("a", "b"), "map").unwrap();
+        assert_eq!((map.a, map.b), (1, 1));
+        for (first, second) in [("b", "a"), ("aa", "b"), ("a", "a")] {
+            assert!(decode::<Ipld>(&two(first, second), "map").is_err(), "{first} {second}");
+            assert!(decode::<Map>(&two(first, second), "map").is_err(), "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn the_data_model_s_fixtures_are_canonical_and_have_their_names() {
+        let path =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/vectors/atproto/data-model/data-model-fixtures.json");
+        let fixtures: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        for fixture in fixtures.as_array().unwrap() {
+            let name = fixture["cid"].as_str().unwrap();
+            let bytes = crate::types::Bytes::decode(fixture["cbor_base64"].as_str().unwrap()).unwrap().0;
+            let value: Ipld = decode(&bytes, "fixture").unwrap();
+            assert_eq!(encode(&value, "fixture").unwrap(), bytes, "{name}");
+            // CIDv1, DAG-CBOR, SHA-256.
+            let cid = [&[0x01, 0x71, 0x12, 0x20][..], Hash::of(&bytes).as_slice()].concat();
+            assert_eq!(multibase::encode(multibase::Base::Base32Lower, cid), name);
+        }
     }
 }

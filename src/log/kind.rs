@@ -96,7 +96,8 @@ entry_kinds! {
     Message = 4, "#message";
     /// An MLS commit with the seats that it changes.
     Commit = 5, "#commit";
-    /// A device of the account was registered or revoked.
+    /// A device of the account was registered, certified or revoked; or one of another account, which has a leaf in a
+    /// conversation of this one, was revoked.
     Device = 6, "#device";
     /// A commit elsewhere invited a device of this account.
     Welcome = 7, "#welcome";
@@ -106,6 +107,8 @@ entry_kinds! {
     HomeOpened = 21, "#homeOpened";
     /// The home goes on after a restore, from the entry before: what it ordered beyond that is lost.
     HomeRestored = 22, "#homeRestored";
+    /// The account, or one that shares a stream with it, began a new device chain.
+    DeviceChainReset = 12, "#deviceChainReset";
 }
 
 impl EntryKind {

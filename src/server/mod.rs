@@ -6,6 +6,7 @@
 mod build;
 mod health;
 mod home_page;
+mod listen;
 mod routes;
 
 use std::net::SocketAddr;
@@ -34,7 +35,7 @@ pub struct Server {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     services: Services,
-    listener: JoinHandle<std::io::Result<()>>,
+    listener: JoinHandle<()>,
     workers: TaskTracker,
     /// Ends the workers, after the listeners.
     end_workers: CancellationToken,
@@ -65,9 +66,11 @@ impl Server {
             None => None,
         };
         let stopping = services.stopping.clone();
-        let serve = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
+        let http = &services.config.http;
+        let limits = listen::Limits { header: http.header_timeout, send: services.config.streams.send_timeout };
+        let serve = listen::serve(listener, router, limits, stopping);
         tracing::info!(%address, service = %services.config.identity.service_did, "listening");
-        let listener = tokio::spawn(serve.into_future());
+        let listener = tokio::spawn(serve);
         Ok(Self { address, metrics_address, services, listener, workers, end_workers, cluster })
     }
 

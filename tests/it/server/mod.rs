@@ -1,6 +1,7 @@
 //! What holds for every method, and what is not a method.
 
 mod callers;
+mod corpora;
 mod did_document;
 mod errors;
 mod examples;
@@ -8,4 +9,5 @@ mod health;
 mod layers;
 mod log_lines;
 mod requests;
+mod slow_clients;
 mod unsafe_postgres;

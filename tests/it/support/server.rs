@@ -9,7 +9,7 @@ use rookery::config::Config;
 use rookery::identity::Curve;
 use rookery::identity::http::{PlainClient, plain};
 use rookery::server::Server;
-use rookery::types::{Clock, DeviceId, Did};
+use rookery::types::{Clock, Did};
 
 use super::postgres::TestDatabase;
 
@@ -118,12 +118,6 @@ impl TestServer {
         assert_eq!(device.register().await.unwrap().state, "uncertified");
         device.publish(3, false).await.unwrap();
         Arc::new(device)
-    }
-
-    /// As if another device had signed its key, which no method offers yet.
-    pub async fn certify(&self, device: &DeviceId) {
-        let update = sqlx::query("update device set state = 'certified' where public_id = $1").bind(device.as_str());
-        assert_eq!(update.execute(&mut self.database.connect().await).await.unwrap().rows_affected(), 1);
     }
 
     /// Waits until all that was written so far can be read across streams: the courier has delivered, and no older
