@@ -2,6 +2,7 @@
 //!
 //! Invariant: a caller's name comes out of a verified signature and from nowhere else.
 
+pub mod credentials;
 pub mod device;
 pub mod document;
 pub mod guard;
@@ -18,6 +19,7 @@ mod store;
 pub mod token;
 pub mod verifier;
 
+pub use credentials::{Credentials, DEVICE_HEADER, DEVICE_TOKEN_HEADER, Shown};
 pub use device::{DeviceSigner, service_token};
 pub use document::{DidDocument, Service};
 pub use guard::Guard;
