@@ -113,6 +113,13 @@ pub struct DeviceBody {
     pub public_key: Bytes,
 }
 
+/// `#account` in an account stream: an operator of this server decided so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccountBody {
+    /// `active` or `suspended`.
+    pub state: String,
+}
+
 /// `#welcome` in an account stream: fetch it by getWelcomes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WelcomeBody {
@@ -135,4 +142,7 @@ impl Body for DeviceBody {
 }
 impl Body for WelcomeBody {
     const WHAT: &'static str = "#welcome body";
+}
+impl Body for AccountBody {
+    const WHAT: &'static str = "#account body";
 }

@@ -151,10 +151,10 @@ impl Log {
 }
 
 impl Log {
-    /// Whether the device has not been revoked. The hub closes only those that joined it: whoever reads the log on its
+    /// Whether the device was not revoked, nor its account suspended. The hub closes only those that joined it: whoever reads the log on its
     /// way there asks after each page, and once more after joining.
     pub async fn may_listen(&self, device_row: i64) -> Result<bool, Error> {
-        Ok(store::revoked(self.inner.storage.pool(), &[device_row]).await?.is_empty())
+        Ok(store::silenced(self.inner.storage.pool(), &[device_row]).await?.is_empty())
     }
 }
 

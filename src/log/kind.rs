@@ -71,6 +71,8 @@ entry_kinds! {
     Device = 6, "#device";
     /// A commit elsewhere invited a device of this account.
     Welcome = 7, "#welcome";
+    /// The account was suspended, or may call again.
+    Account = 12, "#account";
 }
 
 impl EntryKind {
@@ -81,6 +83,11 @@ impl EntryKind {
     /// Whether an entry of this kind can change who is seated.
     pub const fn changes_seats(self) -> bool {
         matches!(self, Self::Commit | Self::Membership)
+    }
+
+    /// Whether an entry of this kind can take a device's right to listen.
+    pub const fn may_silence(self) -> bool {
+        matches!(self, Self::Device | Self::Account)
     }
 }
 

@@ -29,7 +29,7 @@ mod writer;
 
 pub use append::{Draft, Seat, StreamTx, device_not_in_group, stream_not_found};
 pub use chain::{Content, Head, Sealed};
-pub use courier::Outgoing;
+pub use courier::{Outgoing, queue};
 pub use error::Error;
 pub use frame::{Event, Frame, Signal};
 pub use hub::{Delivery, Ended, Filter, Hub, Subscription};

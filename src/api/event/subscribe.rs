@@ -7,12 +7,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::identity::TokenRefused;
 use crate::lexicon::event::subscribe::{Error, Params};
 use crate::log::{self, Delivery, Ended, Filter, Log, Subscription};
 use crate::types::Cursor;
 use crate::xrpc::stream::Source;
-use crate::xrpc::{Device, Failure, Fault, Services, parse};
+use crate::xrpc::{Device, Failure, Services, parse};
 
 /// Events read from the log at once.
 const BACKFILL_EVENTS: u32 = 200;
@@ -42,7 +41,8 @@ pub async fn subscribe(cx: &Services, caller: Device, params: Params) -> Result<
             feed.position = live.position;
             feed.phase = Phase::Live(live);
             if !cx.log.may_listen(feed.device_row).await? {
-                return Err(Fault::from(TokenRefused::DeviceRevoked).into());
+                // It lost its right on the way here: this subscription ends like its others.
+                cx.log.hub().close_device(feed.device_row);
             }
         }
     }

@@ -14,7 +14,7 @@ pub(super) use events::{entries_after, entries_before, events, newest, newest_re
 pub(super) use origin::{cluster_identity, find_origin, insert_origin, lock_origin, raise_origin};
 pub(super) use outbox::{OutboxRow, delete_outbox, insert_outbox, list_outbox};
 pub(super) use seats::{
-    SpanRow, revoked, roster, spans_of_account, spans_of_streams, was_seated, windows, write_seats,
+    SpanRow, roster, silenced, spans_of_account, spans_of_streams, was_seated, windows, write_seats,
 };
 pub(super) use signals::notify;
 pub use streams::{StreamInfo, StreamRow};
