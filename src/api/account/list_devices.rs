@@ -9,7 +9,7 @@ pub async fn list_devices(
     caller: AccountOrDevice,
     _: Call<ListDevices>,
 ) -> Result<Output, Failure<Error>> {
-    let devices = match caller.account_id(cx).await? {
+    let devices = match caller.account_id() {
         Some(account_id) => store::list_devices(cx.storage.pool(), account_id).await?,
         None => Vec::new(),
     };

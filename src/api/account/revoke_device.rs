@@ -18,7 +18,7 @@ pub async fn revoke_device(
 ) -> Result<Output, Failure<Error>> {
     let not_found = || Failure::Named(Error::DeviceNotFound("the account has no such device".into()));
     let device = parse(DeviceId::parse, &call.input.device)?;
-    let account_id = caller.account_id(cx).await?.ok_or_else(not_found)?;
+    let account_id = caller.account_id().ok_or_else(not_found)?;
     let stream_id = store::stream_of_account(cx.storage.pool(), account_id).await?.ok_or_else(not_found)?;
 
     let revoked = storage::retrying(Failure::is_collision, || revoke(cx, account_id, stream_id, &device)).await?;

@@ -127,6 +127,7 @@ where
 {
     let params = method::params::<M>(parts.uri.query().unwrap_or_default())?;
     let caller = C::prove(cx, Asked { parts, nsid: M::NSID, kind: M::KIND }).await?;
+    caller.check_body(b"").map_err(Fault::from)?;
     feed.begin(cx, caller, params).await
 }
 
