@@ -3,6 +3,7 @@
 //! Invariants: a device id is derived from its key, and a key belongs to one account for ever; every change of the
 //! device list is an entry of the account's own stream; only the first device of an account is certified by itself.
 
+pub mod admission;
 mod list_devices;
 mod register_device;
 mod revoke_device;

@@ -3,6 +3,7 @@
 //! Invariant: nobody registers a key that it does not hold: the device token in the body is signed by it. The same key
 //! registered again is the same device, with the same answer.
 
+use super::admission;
 use super::store::{self, NewDevice};
 use crate::identity::{PublicKey, Verifier};
 use crate::lexicon::Method;
@@ -29,7 +30,9 @@ pub async fn register_device(
     }
     let key = proven_key(cx, &caller, &call.input)?;
 
-    storage::retrying(Failure::is_collision, || register(cx, &caller, &call.input, &key)).await
+    let answer = storage::retrying(Failure::is_collision, || register(cx, &caller, &call.input, &key)).await?;
+    admission::account_shown(cx, &answer.device).await?;
+    Ok(answer)
 }
 
 /// The new key, proven by a token of this method that it signed. The proof may come again: so does the same answer.
@@ -47,7 +50,7 @@ fn proven_key(cx: &Services, caller: &Account, input: &Input) -> Result<PublicKe
 }
 
 async fn register(cx: &Services, caller: &Account, input: &Input, key: &PublicKey) -> Result<Output, Failure<Error>> {
-    let mut tx = account_stream(cx, caller).await?;
+    let mut tx = account_stream(cx, caller, input.invite.as_deref()).await?;
     let account_id = store::account_id(tx.conn(), &caller.did).await?;
     let device = key.device_id();
     if let Some(known) = store::find_device(tx.conn(), device.as_str()).await? {
@@ -99,7 +102,7 @@ fn key_in_use() -> Failure<Error> {
 }
 
 /// The account's own stream, locked; founded with the account when this is its first device.
-async fn account_stream(cx: &Services, caller: &Account) -> Result<StreamTx, Failure<Error>> {
+async fn account_stream(cx: &Services, caller: &Account, invite: Option<&str>) -> Result<StreamTx, Failure<Error>> {
     if let Some(stream_id) = store::find_account_stream(cx.storage.pool(), &caller.did).await? {
         return Ok(cx.log.lock(stream_id).await?);
     }
@@ -110,6 +113,7 @@ async fn account_stream(cx: &Services, caller: &Account) -> Result<StreamTx, Fai
         tx.rollback().await?;
         return Ok(cx.log.lock(stream_id).await?);
     }
+    admission::admit(cx, tx.conn(), &caller.did, invite).await?;
     let account_id = store::insert_account(tx.conn(), &caller.did, cx.clock.now().to_datetime()).await?;
     let mut tx = cx.log.found(tx, StreamKind::Account).await?;
     let stream_id = tx.row().id;

@@ -46,6 +46,9 @@ pub struct Input {
     /// A device token for this method, signed by the new key: the proof that the caller holds it; at most 4096
     /// bytes.
     pub device_token: String,
+    /// The code of an invite, for the first device of an account on a server that asks for one; at most 64 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<String>,
 }
 
 /// Answer of `blue.catbird.account.registerDevice`.
@@ -71,23 +74,36 @@ pub enum Error {
     TooManyDevices(Detail),
     /// 400: deviceToken is not a valid device token for this method, signed by publicKey.
     DeviceProofInvalid(Detail),
+    /// 403: this server takes new accounts only from a list, and this one is not on it.
+    AccountNotAllowed(Detail),
+    /// 403: this server takes a new account only by an invite, and there was none, or it is unknown, used up or
+    /// expired.
+    InviteInvalid(Detail),
 }
 
 impl Named for Error {
-    const NAMES: &'static [(&'static str, u16)] =
-        &[("DeviceKeyInUse", 409), ("DeviceRevoked", 403), ("TooManyDevices", 409), ("DeviceProofInvalid", 400)];
+    const NAMES: &'static [(&'static str, u16)] = &[
+        ("DeviceKeyInUse", 409),
+        ("DeviceRevoked", 403),
+        ("TooManyDevices", 409),
+        ("DeviceProofInvalid", 400),
+        ("AccountNotAllowed", 403),
+        ("InviteInvalid", 403),
+    ];
     fn name(&self) -> &'static str {
         match self {
             Self::DeviceKeyInUse(_) => "DeviceKeyInUse",
             Self::DeviceRevoked(_) => "DeviceRevoked",
             Self::TooManyDevices(_) => "TooManyDevices",
             Self::DeviceProofInvalid(_) => "DeviceProofInvalid",
+            Self::AccountNotAllowed(_) => "AccountNotAllowed",
+            Self::InviteInvalid(_) => "InviteInvalid",
         }
     }
     fn status(&self) -> u16 {
         match self {
             Self::DeviceProofInvalid(_) => 400,
-            Self::DeviceRevoked(_) => 403,
+            Self::DeviceRevoked(_) | Self::AccountNotAllowed(_) | Self::InviteInvalid(_) => 403,
             Self::DeviceKeyInUse(_) | Self::TooManyDevices(_) => 409,
         }
     }
@@ -96,7 +112,9 @@ impl Named for Error {
             Self::DeviceKeyInUse(detail)
             | Self::DeviceRevoked(detail)
             | Self::TooManyDevices(detail)
-            | Self::DeviceProofInvalid(detail) => detail,
+            | Self::DeviceProofInvalid(detail)
+            | Self::AccountNotAllowed(detail)
+            | Self::InviteInvalid(detail) => detail,
         }
     }
     fn from_name(name: &str, detail: Detail) -> Option<Self> {
@@ -105,6 +123,8 @@ impl Named for Error {
             "DeviceRevoked" => Self::DeviceRevoked(detail),
             "TooManyDevices" => Self::TooManyDevices(detail),
             "DeviceProofInvalid" => Self::DeviceProofInvalid(detail),
+            "AccountNotAllowed" => Self::AccountNotAllowed(detail),
+            "InviteInvalid" => Self::InviteInvalid(detail),
             _ => return None,
         })
     }
