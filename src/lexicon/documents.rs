@@ -7,6 +7,9 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.account.listDevices", include_str!("../../lexicons/blue/catbird/account/listDevices.json")),
     ("blue.catbird.account.registerDevice", include_str!("../../lexicons/blue/catbird/account/registerDevice.json")),
     ("blue.catbird.account.revokeDevice", include_str!("../../lexicons/blue/catbird/account/revokeDevice.json")),
+    ("blue.catbird.admin.defs", include_str!("../../lexicons/blue/catbird/admin/defs.json")),
+    ("blue.catbird.admin.listAccounts", include_str!("../../lexicons/blue/catbird/admin/listAccounts.json")),
+    ("blue.catbird.admin.suspendAccount", include_str!("../../lexicons/blue/catbird/admin/suspendAccount.json")),
     ("blue.catbird.event.defs", include_str!("../../lexicons/blue/catbird/event/defs.json")),
     ("blue.catbird.event.listEvents", include_str!("../../lexicons/blue/catbird/event/listEvents.json")),
     ("blue.catbird.event.subscribe", include_str!("../../lexicons/blue/catbird/event/subscribe.json")),
@@ -37,6 +40,8 @@ macro_rules! every_method {
         $each!(crate::lexicon::account::list_devices::ListDevices);
         $each!(crate::lexicon::account::register_device::RegisterDevice);
         $each!(crate::lexicon::account::revoke_device::RevokeDevice);
+        $each!(crate::lexicon::admin::list_accounts::ListAccounts);
+        $each!(crate::lexicon::admin::suspend_account::SuspendAccount);
         $each!(crate::lexicon::event::list_events::ListEvents);
         $each!(crate::lexicon::event::subscribe::Subscribe);
         $each!(crate::lexicon::mls::ack_welcome::AckWelcome);
