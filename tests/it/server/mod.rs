@@ -7,5 +7,6 @@ mod examples;
 mod health;
 mod layers;
 mod log_lines;
+mod matrix;
 mod requests;
 mod unsafe_postgres;

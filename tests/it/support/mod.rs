@@ -12,7 +12,7 @@ mod server;
 mod socket;
 
 pub use at_once::at_once;
-pub use child::ChildServer;
+pub use child::{ChildServer, command};
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
 pub use people::{conversation, grow, idem, paged, refused};
