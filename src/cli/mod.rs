@@ -4,6 +4,7 @@ mod account;
 pub mod demo;
 mod keygen;
 mod migrate;
+mod recover;
 mod serve;
 mod settings;
 
@@ -35,6 +36,10 @@ enum Command {
     Serve,
     /// Bring the database's schema up to date, and end.
     Migrate,
+    /// Say that the database was restored from older files. Start the servers again afterwards.
+    ///
+    /// A restore on another cluster, a failover, and whatever ROLLBACK_GUARD shows are noticed without it.
+    Recover,
     /// Show the settings in force, with their sources; secrets are hidden.
     Config,
     /// Make the service keys in KEYS_DIR. Never overwrites any.
@@ -55,6 +60,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve => with_runtime(serve::run(file)),
         Command::Migrate => with_runtime(migrate::run(file)),
         Command::Account(command) => with_runtime(account::run(file, command)),
+        Command::Recover => with_runtime(recover::run(file)),
         Command::Demo(args) => with_runtime(demo::run(args)),
     };
     outcome.unwrap_or_else(|error| {

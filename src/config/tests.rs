@@ -122,6 +122,12 @@ fn a_wrong_value_is_answered_with_its_name_its_value_and_the_fix() {
         ("DEVICE_PROOF", "never"),
         ("ACCOUNTS", "closed"),
         ("METRICS_PORT", "3000"),
+        ("HEADER_TIMEOUT_MS", "0"),
+        ("SEND_TIMEOUT_MS", "20s"),
+        ("SOCKET_LIFE_SECONDS", "0"),
+        ("SSE_HEARTBEAT_MS", "60001"),
+        ("SSE_MAX_BYTES", "8MiB"),
+        ("SSE_MAX_SECONDS", "0"),
     ] {
         let message = refusal(&[PRODUCTION, (name, value)]);
         assert!(message.starts_with(&format!("{name} is `{value}`")), "{message}");

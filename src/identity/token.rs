@@ -83,6 +83,8 @@ pub enum TokenRefused {
     AmbiguousCredentials,
     #[error("the account was last shown 30 days ago; call registerDevice again with a service token of the account")]
     AccountProofExpired,
+    #[error("the ticket is not good (any more) for this method; get a new one")]
+    BadTicket,
     #[error("tokens cannot be checked now")]
     ReplayUnavailable,
 }
@@ -116,6 +118,7 @@ impl TokenRefused {
             Self::DeviceProofRequired => "DeviceProofRequired",
             Self::AmbiguousCredentials => "AmbiguousCredentials",
             Self::AccountProofExpired => "AccountProofExpired",
+            Self::BadTicket => "BadTicket",
             Self::ReplayUnavailable => "ServiceUnavailable",
         }
     }

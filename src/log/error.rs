@@ -15,6 +15,8 @@ pub enum Error {
     Storage(#[from] storage::Error),
     #[error(transparent)]
     Bytes(#[from] NotCanonical),
+    #[error(transparent)]
+    Watermark(#[from] super::watermark::WatermarkError),
     /// A transaction may append 1,024 entries at most: positions within it would run out.
     #[error("more than 1,024 entries in one transaction")]
     TooManyEntries,

@@ -14,6 +14,7 @@ mod observe;
 mod services;
 mod store;
 pub mod stream;
+pub mod ticket;
 
 pub use api::{Api, Rule, fallback};
 pub use caller::{Account, AccountOrDevice, Anyone, Asked, Caller, Device, Operator};
@@ -23,3 +24,4 @@ pub use idempotency::{Repeat, keep_answer, repeated_answer};
 pub use method::{Call, blocking, parse};
 pub use observe::observe;
 pub use services::{Group, Services};
+pub use ticket::DeviceOrTicket;

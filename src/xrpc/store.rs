@@ -26,7 +26,7 @@ pub(super) async fn find_device(pool: &PgPool, device: &str) -> Result<Option<De
         r#"select d.id, d.public_id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at,
                   coalesce(d.account_proven_at, d.created_at) as "account_proven_at!",
                   a.suspended_at is not null as "suspended!", a.server
-           from device d join account a on a.id = d.account_id where d.public_id = $1"#,
+           from device d join account a on a.id = d.account_id where d.public_id = $1 and d.state <> 'foreign'"#,
         device
     )
     .fetch_optional(pool)

@@ -38,7 +38,7 @@ pub(super) async fn list_accounts(pool: &PgPool, after: i64, limit: i64) -> Resu
         AccountRow,
         r#"select a.id, a.did, a.created_at, a.server, a.suspended_at, a.suspended_reason,
                   (select count(*) from device d where d.account_id = a.id and d.state <> 'revoked') as "devices!"
-           from account a where a.id > $1 order by a.id limit $2"#,
+           from account a where a.id > $1 and a.stream_id is not null order by a.id limit $2"#,
         after,
         limit
     )
@@ -51,14 +51,14 @@ pub(super) async fn find_account(conn: &mut PgConnection, account: &Did) -> Resu
         AccountRow,
         r#"select a.id, a.did, a.created_at, a.server, a.suspended_at, a.suspended_reason,
                   (select count(*) from device d where d.account_id = a.id and d.state <> 'revoked') as "devices!"
-           from account a where a.did = $1"#,
+           from account a where a.did = $1 and a.stream_id is not null"#,
         account.as_str()
     )
     .fetch_optional(conn)
     .await?)
 }
 
-/// The account's row, if this changed its state. `since` none: not any more.
+/// The account's row, if it is local and this changed its state. `since` none: not any more.
 pub(super) async fn set_suspended(
     conn: &mut PgConnection,
     account: &Did,
@@ -67,7 +67,7 @@ pub(super) async fn set_suspended(
 ) -> Result<Option<i64>, Error> {
     let changed = sqlx::query_scalar!(
         "update account set suspended_at = $2, suspended_reason = $3
-         where did = $1 and (suspended_at is null) <> ($2::timestamptz is null) returning id",
+         where did = $1 and stream_id is not null and (suspended_at is null) <> ($2::timestamptz is null) returning id",
         account.as_str(),
         since,
         reason

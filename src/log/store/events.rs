@@ -162,12 +162,6 @@ pub(in crate::log) async fn entries_before(
     read(rows)
 }
 
-/// The greatest position stored, readable yet or not.
-pub(in crate::log) async fn newest(pool: &PgPool) -> Result<Cursor, Error> {
-    let pos = sqlx::query_scalar!(r#"select coalesce(max(pos), 0) as "pos!" from entry"#).fetch_one(pool).await?;
-    Ok(Cursor::from_db(pos))
-}
-
 /// The newest position below the fence: where a tail begins.
 pub(in crate::log) async fn newest_readable(pool: &PgPool) -> Result<Cursor, Error> {
     let pos = sqlx::query_scalar!(
@@ -194,4 +188,23 @@ pub(in crate::log) async fn tail(pool: &PgPool, after: Cursor, limit: i64) -> Re
     .fetch_all(pool)
     .await?;
     read(rows)
+}
+
+/// What judges a cursor.
+pub(in crate::log) struct StandingRow {
+    /// The greatest position stored, readable yet or not.
+    pub newest: Cursor,
+    /// A restore took the entry away.
+    pub lost: bool,
+}
+
+pub(in crate::log) async fn standing(pool: &PgPool, cursor: Cursor) -> Result<StandingRow, Error> {
+    let row = sqlx::query!(
+        r#"select coalesce((select max(pos) from entry), 0) as "newest!",
+                  exists (select 1 from log_restore where restored_pos < $1 and $1 <= base) as "lost!""#,
+        cursor.to_db()
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(StandingRow { newest: Cursor::from_db(row.newest), lost: row.lost })
 }

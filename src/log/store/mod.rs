@@ -1,5 +1,6 @@
 //! All SQL of the log, but for the writer's batch.
 
+mod adopt;
 mod entries;
 mod events;
 mod origin;
@@ -8,10 +9,13 @@ mod seats;
 mod signals;
 mod streams;
 
+pub(super) use adopt::{adopt_entries, find_stream_id, headers, know_members, set_state};
 pub use entries::Accepted;
 pub(super) use entries::{find_accepted, find_head, insert_entry};
-pub(super) use events::{entries_after, entries_before, events, newest, newest_readable, tail};
-pub(super) use origin::{cluster_identity, find_origin, insert_origin, lock_origin, raise_origin};
+pub(super) use events::{entries_after, entries_before, events, newest_readable, standing, tail};
+pub(super) use origin::{
+    find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,
+};
 pub(super) use outbox::{OutboxRow, delete_outbox, insert_outbox, list_outbox};
 pub(super) use seats::{
     SpanRow, roster, silenced, spans_of_account, spans_of_streams, was_seated, windows, write_seats,

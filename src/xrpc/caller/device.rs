@@ -19,7 +19,7 @@ pub struct Device {
     /// Signed by another certified device, or the account's first.
     pub certified: bool,
     /// The device's token, if it is bound to the body.
-    bound: Option<Claims>,
+    pub(in crate::xrpc) bound: Option<Claims>,
 }
 
 impl Caller for Device {

@@ -28,7 +28,10 @@ async fn a_revoked_device_stays_in_the_list_with_the_time_of_it() {
     let server = TestServer::start().await;
     let alice = server.person("alice").await;
     let second = server.second_device(&alice).await;
-    alice.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string() }).await.unwrap();
+    alice
+        .procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string(), revocation: None })
+        .await
+        .unwrap();
 
     let devices = alice.devices().await.unwrap();
     assert_eq!((devices[0].device.as_str(), devices[0].state.as_str()), (second.device().as_str(), "revoked"));

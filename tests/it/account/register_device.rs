@@ -148,7 +148,10 @@ async fn a_revoked_key_stays_revoked() {
     let server = TestServer::start().await;
     let device = Handmade::new(&server, server.account());
     let registered = device.register().await.unwrap();
-    device.procedure::<RevokeDevice>(&revoke_device::Input { device: registered.device }).await.unwrap();
+    device
+        .procedure::<RevokeDevice>(&revoke_device::Input { device: registered.device, revocation: None })
+        .await
+        .unwrap();
     refused(device.register().await, 403, "DeviceRevoked");
     server.stop().await;
 }
@@ -169,7 +172,7 @@ async fn an_account_has_50_devices_at_most_and_a_revoked_one_makes_room() {
 
     refused(one_more.register().await, 409, "TooManyDevices");
     assert_eq!(second.register().await.unwrap().state, "uncertified", "a repeat needs no room");
-    let input = revoke_device::Input { device: second.signer.device.to_string() };
+    let input = revoke_device::Input { device: second.signer.device.to_string(), revocation: None };
     first.procedure::<RevokeDevice>(&input).await.unwrap();
     assert_eq!(one_more.register().await.unwrap().state, "uncertified");
     server.stop().await;

@@ -11,7 +11,7 @@ use rookery::types::DeviceId;
 use crate::support::{Handmade, TestServer, at_once, conversation, refused};
 
 fn of(device: &DeviceId) -> Input {
-    Input { device: device.to_string() }
+    Input { device: device.to_string(), revocation: None }
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn a_device_that_the_account_has_not_is_not_found_whoever_has_it() {
     let token = || Some(nobody.service_token(RevokeDevice::NSID));
     let answer = nobody.service.procedure::<RevokeDevice>(&of(alice.device()), token).await;
     refused(answer, 404, "DeviceNotFound");
-    let malformed = Input { device: "dev_".to_owned() };
+    let malformed = Input { device: "dev_".to_owned(), revocation: None };
     refused(alice.procedure::<RevokeDevice>(&malformed).await, 400, "InvalidRequest");
     server.stop().await;
 }

@@ -17,7 +17,7 @@ async fn an_operator_pages_through_all_accounts_with_their_states_and_devices() 
     let second = server.second_device(&people[1]).await;
     server.second_device(&people[1]).await;
     let device = second.device().to_string();
-    people[1].procedure::<RevokeDevice>(&revoke_device::Input { device }).await.unwrap();
+    people[1].procedure::<RevokeDevice>(&revoke_device::Input { device, revocation: None }).await.unwrap();
     let (account, reason) = (people[2].did().clone(), Some("sends spam".to_owned()));
     let input = suspend_account::Input { account, suspended: true, reason };
     operator.procedure::<SuspendAccount>(&input).await.unwrap();

@@ -178,7 +178,7 @@ async fn a_write_through_a_pds_takes_a_proof_of_a_device_of_the_account_over_the
     let (alice, bob) = (server.person("alice").await, server.person("bob").await);
     let revoked = server.second_device(&alice).await;
     let device = revoked.device().to_string();
-    alice.procedure::<RevokeDevice>(&revoke_device::Input { device }).await.unwrap();
+    alice.procedure::<RevokeDevice>(&revoke_device::Input { device, revocation: None }).await.unwrap();
     let unknown = Person::new("unknown", Arc::clone(alice.account()), server.service()).unwrap();
     let write = Write::new(&server, &alice);
     let body = write.body.as_slice();
@@ -254,7 +254,7 @@ async fn a_read_through_a_pds_names_a_device_that_the_account_has() {
     let (alice, bob) = (server.person("alice").await, server.person("bob").await);
     let revoked = server.second_device(&alice).await;
     let device = revoked.device().to_string();
-    alice.procedure::<RevokeDevice>(&revoke_device::Input { device }).await.unwrap();
+    alice.procedure::<RevokeDevice>(&revoke_device::Input { device, revocation: None }).await.unwrap();
     let unknown = Handmade::new(&server, Arc::clone(alice.account()));
     let nsid = GetConvos::NSID;
     for (named, expected) in [

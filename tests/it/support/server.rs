@@ -9,7 +9,7 @@ use rookery::config::Config;
 use rookery::identity::Curve;
 use rookery::identity::http::{PlainClient, plain};
 use rookery::server::Server;
-use rookery::types::{Clock, DeviceId, Did};
+use rookery::types::{Clock, Did};
 
 use super::postgres::TestDatabase;
 
@@ -61,6 +61,11 @@ impl TestServer {
     /// With a clock that the test may move on.
     pub async fn start_at(clock: Clock, settings: &[(&str, &str)]) -> Self {
         Self::start_on(TestDatabase::create().await, clock, settings).await
+    }
+
+    /// On a Postgres that outlives it.
+    pub async fn start_at_url(url: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_on(TestDatabase::at(url), Clock::System, settings).await
     }
 
     async fn start_on(database: TestDatabase, clock: Clock, settings: &[(&str, &str)]) -> Self {
@@ -129,12 +134,6 @@ impl TestServer {
         Arc::new(device)
     }
 
-    /// As if another device had signed its key, which no method offers yet.
-    pub async fn certify(&self, device: &DeviceId) {
-        let update = sqlx::query("update device set state = 'certified' where public_id = $1").bind(device.as_str());
-        assert_eq!(update.execute(&mut self.database.connect().await).await.unwrap().rows_affected(), 1);
-    }
-
     /// Waits until all that was written so far can be read across streams: the courier has delivered, and no older
     /// writer of the cluster, another test's included, holds the readers' fence.
     pub async fn settled(&self) {
@@ -165,8 +164,23 @@ impl TestServer {
         super::command(self.folder.path(), Some(&self.database.url), arguments).await
     }
 
-    pub async fn stop(mut self) {
+    /// Stops it for a while.
+    pub async fn pause(&mut self) {
         self.server.take().unwrap().stop().await.unwrap();
+    }
+
+    /// Starts it again, on this Postgres; these people find it there.
+    pub async fn resume(&mut self, url: &str, settings: &[(&str, &str)], people: &[Arc<Person>]) {
+        self.database = TestDatabase::at(url);
+        let config = config(url, &self.directory.url(), self.folder.path(), settings);
+        self.server = Some(Server::start(config, self.clock.clone()).await.unwrap());
+        for person in people {
+            person.service().move_to(&self.url());
+        }
+    }
+
+    pub async fn stop(mut self) {
+        self.pause().await;
     }
 }
 

@@ -28,9 +28,17 @@ const SILENCE: Duration = Duration::from_millis(400);
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
-    Event { kind: String, body: Value },
+    Event {
+        kind: String,
+        body: Value,
+    },
     Error(String),
-    Closed { code: u16, reason: String },
+    Closed {
+        code: u16,
+        reason: String,
+    },
+    /// The connection ended without a word.
+    Gone,
 }
 
 pub struct Socket(WebSocketStream<TcpStream>);
@@ -94,6 +102,7 @@ impl Socket {
                     return Said::Closed { code: close.code.into(), reason: close.reason.to_string() };
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Err(_)) | None => return Said::Gone,
                 other => panic!("not of this protocol: {other:?}"),
             }
         }

@@ -9,7 +9,7 @@ use rookery::lexicon::admin::suspend_account::{self, SuspendAccount};
 use rookery::lexicon::mls::get_welcomes::{self, GetWelcomes};
 use rookery::types::Did;
 
-use crate::support::TestServer;
+use crate::support::{TestServer, certify};
 
 /// The columns of the table, in its order.
 pub const ACTORS: [&str; 19] = [
@@ -87,9 +87,9 @@ impl World {
         admin.remove_members(&stream, &[seated["former"].did().clone()]).await.unwrap();
         let uncertified = server.second_device(&seated["uncertified"]).await;
         let leafless = server.second_device(&seated["leafless"]).await;
-        server.certify(leafless.device()).await;
+        certify(&seated["leafless"], &leafless).await;
         let device = seated["revoked"].device().to_string();
-        seated["revoked"].procedure::<RevokeDevice>(&revoke_device::Input { device }).await.unwrap();
+        seated["revoked"].procedure::<RevokeDevice>(&revoke_device::Input { device, revocation: None }).await.unwrap();
         let account = seated["suspended"].did().clone();
         let suspension = suspend_account::Input { account, suspended: true, reason: None };
         operator.procedure::<SuspendAccount>(&suspension).await.unwrap();

@@ -21,6 +21,7 @@ pub async fn outcome(world: &World, rule: Rule, actor: &Actor) -> String {
         return match Socket::with(&world.server, rule.nsid, &query, &headers).await.next().await {
             Said::Event { .. } => "200".to_owned(),
             Said::Error(name) => name,
+            Said::Gone => panic!("{} by {}: the connection ended", rule.nsid, actor.name),
             Said::Closed { code, reason } => panic!("{} by {}: closed by {code} {reason}", rule.nsid, actor.name),
         };
     }
