@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use rookery::identity::resolver::ResolveError;
-use rookery::identity::{DidDocument, ReplayMemory, Resolver, Rules, Source, Verifier};
+use rookery::identity::{DeviceLink, DidDocument, ReplayMemory, Resolver, Rules, Source, Verifier};
 use rookery::lexicon::{Kind, schema};
 use rookery::log::body::{Body, CommitBody, ConvoBody, DeviceBody, MembershipBody, WelcomeBody};
 use rookery::log::chain::{Content, Header, links};
@@ -38,7 +38,7 @@ fn alice() -> Did {
 }
 
 fn leaf() -> StoredLeaf {
-    StoredLeaf { account: alice(), device: DeviceId::of_key(&[7; 32]), signature_key: vec![7; 32] }
+    StoredLeaf { account: alice(), device: DeviceId::of_key(&[7; 32]), signature_keys: vec![vec![7; 32]] }
 }
 
 /// A directory that knows nobody.
@@ -109,6 +109,9 @@ pub fn entry(data: &[u8]) {
         let _ = WelcomeBody::decode(&content.body);
     }
     let _ = links(data, Some(data), Hash::ZERO);
+    if let Ok(link) = DeviceLink::decode(data) {
+        assert_eq!(link.encode().unwrap(), data);
+    }
 }
 
 /// A frame of a subscription, as a client reads it.
@@ -123,7 +126,7 @@ pub fn mls(data: &[u8]) {
     match reader % 6 {
         0 => drop(rookery::mls::framing::application(rest)),
         1 => drop(rookery::mls::framing::opaque_commit(rest)),
-        2 => drop(rookery::mls::key_package::check(rest, &alice(), &device, &[7; 32], NOW)),
+        2 => drop(rookery::mls::key_package::check(rest, &alice(), &device, &[vec![7; 32]], NOW)),
         3 => drop(rookery::mls::group_info::view(rest)),
         4 => {
             drop(rookery::mls::founding(rest, &leaf()));

@@ -83,7 +83,10 @@ async fn the_ticket_of_a_revoked_device_opens_nothing() {
     let second = server.second_device(&alice).await;
     let lost = ticket(&second, StreamEvents::NSID).await;
     let own = ticket(&alice, StreamEvents::NSID).await;
-    alice.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string() }).await.unwrap();
+    alice
+        .procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string(), revocation: None })
+        .await
+        .unwrap();
     assert!(!opens(&server, &lost).await);
     assert!(opens(&server, &own).await);
     server.stop().await;

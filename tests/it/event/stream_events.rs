@@ -193,7 +193,10 @@ async fn revoking_a_device_ends_its_answer_within_a_second() {
     let mut revoked = Events::open(&server, &second, "").await;
     let mut stays = Events::open(&server, &alice, "").await;
     revoked.next().await;
-    alice.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string() }).await.unwrap();
+    alice
+        .procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string(), revocation: None })
+        .await
+        .unwrap();
     let started = Instant::now();
     let (_, data) = revoked.ends("#error").await;
     assert_eq!(data["error"], "SubscriptionClosed");

@@ -335,7 +335,9 @@ async fn a_socket_whose_client_takes_nothing_ends_within_a_second_of_the_revocat
     long_past(alice, &stream).await;
     let mut socket = blocked(&server, &second).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    bob.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string() }).await.unwrap();
+    bob.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string(), revocation: None })
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     // Had it waited for its client, it would say why now.
     assert_eq!(after_events(&mut socket).await, Said::Gone);

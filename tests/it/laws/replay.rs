@@ -10,7 +10,7 @@ use rookery::cli::demo::Person;
 use rookery::lexicon::mls::leave_convo::{self, LeaveConvo};
 use rookery::log::{Adopted, Held, Span};
 
-use crate::support::{TestServer, chance, idem};
+use crate::support::{TestServer, certify, chance, idem};
 
 const CONVERSATIONS: usize = 3;
 const PEOPLE: usize = 6;
@@ -28,7 +28,7 @@ async fn replaying_all_entries_into_an_empty_database_gives_equal_seats() {
         person.publish(20, false).await.unwrap();
         if number % 2 == 0 {
             let second = server.second_device(&person).await;
-            server.certify(second.device()).await;
+            certify(&person, &second).await;
             second.publish(20, true).await.unwrap();
         }
         people.push(person);
