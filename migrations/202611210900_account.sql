@@ -5,7 +5,12 @@ create table account (
     did text not null constraint account_did_key unique,
     -- The account's own stream; null for an account that has registered no device here.
     stream_id bigint,
-    created_at timestamptz not null
+    created_at timestamptz not null,
+    -- did:web of the server that the account's DID document names, where that is another than this one.
+    server text,
+    -- By an operator; the reason is for operators alone.
+    suspended_at timestamptz,
+    suspended_reason text
 );
 
 create table device (
@@ -23,6 +28,8 @@ create table device (
     platform text,
     created_at timestamptz not null,
     last_seen_at timestamptz,
+    -- When it last came with a service token of its account; null: when it was registered.
+    account_proven_at timestamptz,
     revoked_at timestamptz,
     constraint device_account_id_public_id_key unique (account_id, public_id)
 );

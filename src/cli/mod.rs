@@ -1,5 +1,6 @@
 //! The commands.
 
+mod account;
 pub mod demo;
 mod keygen;
 mod migrate;
@@ -43,6 +44,9 @@ enum Command {
     Config,
     /// Make the service keys in KEYS_DIR. Never overwrites any.
     Keygen,
+    /// Say who may use this server: list, suspend, resume, allow, invite. Works beside a running server.
+    #[command(subcommand)]
+    Account(account::Command),
     /// Start a server and let real MLS clients talk through it, with a crash in the middle.
     Demo(demo::Args),
 }
@@ -55,6 +59,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Keygen => keygen::run(file),
         Command::Serve => with_runtime(serve::run(file)),
         Command::Migrate => with_runtime(migrate::run(file)),
+        Command::Account(command) => with_runtime(account::run(file, command)),
         Command::Recover => with_runtime(recover::run(file)),
         Command::Demo(args) => with_runtime(demo::run(args)),
     };

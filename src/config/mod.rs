@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub use database::Database;
 pub use error::ConfigError;
 pub use http::{Bodies, Http};
-pub use identity::Identity;
+pub use identity::{Admission, Identity};
 pub use log::Log;
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
 pub use streams::Streams;
@@ -119,6 +119,7 @@ impl Config {
             (!self.is_production(), "ROOKERY_ENV=development: loopback is open to outbound calls; not for real users"),
             (!identity.enforce_lxm, "ENFORCE_LXM=false: a token for one method is accepted for any other"),
             (!identity.enforce_jti, "ENFORCE_JTI=false: a stolen token can be used again until it expires"),
+            (!identity.device_proof_required, "DEVICE_PROOF=optional: a PDS can write as any device of its accounts"),
         ]
         .into_iter()
         .filter_map(|(holds, warning)| holds.then_some(warning))

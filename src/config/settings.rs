@@ -62,7 +62,9 @@ pub const SETTINGS: &[Setting] = &[
     row("ENFORCE_LXM", Is("true"), "Tokens must name the method they are for (`lxm`). Production refuses `false`."),
     row("ENFORCE_JTI", Is("true"), "Tokens are good for one call (`jti`). Production refuses `false`."),
     row("JTI_TTL_SECONDS", Is("120"), "Seconds that a used token is remembered at least, 0 to 86400; never less than until it expires."),
-    row("DEVICE_PROOF", Is("required"), "`required`: a write takes a token that the device signed itself. Nothing else is offered yet."),
+    row("DEVICE_PROOF", Is("required"), "`required`: a write takes a token that the device signed itself, alone or beside the account's. `optional`: through a PDS, naming the device is enough. Production refuses `optional`."),
+    row("OPERATOR_DIDS", Is(""), "DIDs, separated by commas, whose tokens may call admin methods. With none, those methods are not mounted; `rookery account` works always."),
+    row("ACCOUNTS", Is("open"), "Who may register a first device: `open` anybody, `allowlist` whom `rookery account allow` named, `invite` who brings a code of `rookery account invite`. Accounts that are here already are not asked."),
 
     row("SSE_BUFFER_SIZE", Is("500"), "Events that a subscriber may lag behind before it is told `ConsumerTooSlow`, 1 to 100000."),
     row("SSE_HEARTBEAT_MS", Is("15000"), "Milliseconds between comments of an answer by server-sent events that says nothing else, 100 to 60000. A PDS gives up after 30000."),
@@ -88,8 +90,6 @@ pub(super) const NOT_YET: &[(&str, &str, &str)] = &[
     ("ENABLE_DIRECT_XRPC_PROXY", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),
     ("UPSTREAM_XRPC_BASE", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),
     ("OUTBOUND_CA", "private certificate authorities are not supported yet", "unset it and use publicly trusted certificates"),
-    ("OPERATOR_DIDS", "admin methods are not supported yet", "unset it and use the command line on the server's machine"),
-    ("ACCOUNTS", "restricting registration is not supported yet", "unset it: registration is open"),
     ("MASTER_KEY", "sealing secrets in Postgres is not supported yet", "unset it: keys are files in KEYS_DIR"),
 ];
 

@@ -3,6 +3,7 @@
 //! Invariant: a caller's name comes out of a verified signature and from nowhere else.
 
 pub mod certificate;
+pub mod credentials;
 pub mod device;
 pub mod document;
 pub mod guard;
@@ -21,6 +22,7 @@ pub mod token;
 pub mod verifier;
 
 pub use certificate::{BadLink, ChainHead, Change, DeviceChain, DeviceKeys, DeviceLink, Extension};
+pub use credentials::{Credentials, DEVICE_HEADER, DEVICE_TOKEN_HEADER, Shown};
 pub use device::{DeviceSigner, service_token};
 pub use document::{DidDocument, Service};
 pub use guard::Guard;

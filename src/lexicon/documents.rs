@@ -11,6 +11,9 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.account.registerDevice", include_str!("../../lexicons/blue/catbird/account/registerDevice.json")),
     ("blue.catbird.account.revokeDevice", include_str!("../../lexicons/blue/catbird/account/revokeDevice.json")),
     ("blue.catbird.account.updateDevice", include_str!("../../lexicons/blue/catbird/account/updateDevice.json")),
+    ("blue.catbird.admin.defs", include_str!("../../lexicons/blue/catbird/admin/defs.json")),
+    ("blue.catbird.admin.listAccounts", include_str!("../../lexicons/blue/catbird/admin/listAccounts.json")),
+    ("blue.catbird.admin.suspendAccount", include_str!("../../lexicons/blue/catbird/admin/suspendAccount.json")),
     ("blue.catbird.event.defs", include_str!("../../lexicons/blue/catbird/event/defs.json")),
     ("blue.catbird.event.getTicket", include_str!("../../lexicons/blue/catbird/event/getTicket.json")),
     ("blue.catbird.event.listEvents", include_str!("../../lexicons/blue/catbird/event/listEvents.json")),
@@ -47,6 +50,8 @@ macro_rules! every_method {
         $each!(crate::lexicon::account::register_device::RegisterDevice);
         $each!(crate::lexicon::account::revoke_device::RevokeDevice);
         $each!(crate::lexicon::account::update_device::UpdateDevice);
+        $each!(crate::lexicon::admin::list_accounts::ListAccounts);
+        $each!(crate::lexicon::admin::suspend_account::SuspendAccount);
         $each!(crate::lexicon::event::get_ticket::GetTicket);
         $each!(crate::lexicon::event::list_events::ListEvents);
         $each!(crate::lexicon::event::stream_events::StreamEvents);

@@ -133,6 +133,13 @@ pub struct DeviceChainResetBody {
     pub link: Bytes,
 }
 
+/// `#account` in an account stream: an operator of this server decided so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccountBody {
+    /// `active` or `suspended`.
+    pub state: String,
+}
+
 /// `#welcome` in an account stream: fetch it by getWelcomes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WelcomeBody {
@@ -187,6 +194,9 @@ impl Body for DeviceChainResetBody {
 }
 impl Body for WelcomeBody {
     const WHAT: &'static str = "#welcome body";
+}
+impl Body for AccountBody {
+    const WHAT: &'static str = "#account body";
 }
 impl Body for KeyPackagesLowBody {
     const WHAT: &'static str = "#keyPackagesLow body";

@@ -109,6 +109,8 @@ entry_kinds! {
     HomeRestored = 22, "#homeRestored";
     /// The account, or one that shares a stream with it, began a new device chain.
     DeviceChainReset = 12, "#deviceChainReset";
+    /// The account was suspended, or may call again.
+    Account = 13, "#account";
 }
 
 impl EntryKind {
@@ -124,6 +126,11 @@ impl EntryKind {
     /// Whether an entry of this kind can change who is seated.
     pub const fn changes_seats(self) -> bool {
         matches!(self, Self::Commit | Self::Membership)
+    }
+
+    /// Whether an entry of this kind can take a device's right to listen.
+    pub const fn may_silence(self) -> bool {
+        matches!(self, Self::Device | Self::Account)
     }
 }
 

@@ -34,7 +34,7 @@ mod writer;
 pub use adopt::{Adopted, Conflict, Held, Span};
 pub use append::{Draft, Seat, StreamTx, device_not_in_group, stream_not_found};
 pub use chain::{Content, Head, Sealed};
-pub use courier::Outgoing;
+pub use courier::{Outgoing, queue};
 pub use cursor::Standing;
 pub use error::Error;
 pub use frame::{Event, Frame, Signal, server_sent};

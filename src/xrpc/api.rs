@@ -146,7 +146,7 @@ where
             Kind::Procedure => method::read_body(body, limits::body_bytes(M::NSID, &cx.config.http.bodies)).await?,
             Kind::Query | Kind::Subscription => bytes::Bytes::from_static(b"{}"),
         };
-        caller.check_body(&bytes).map_err(Fault::from)?;
+        caller.check_body(if M::KIND == Kind::Procedure { &bytes } else { b"" }).map_err(Fault::from)?;
         let request_hash = Hash::of(&bytes);
         let input = match M::KIND {
             Kind::Procedure => method::input::<M>(&bytes)?,

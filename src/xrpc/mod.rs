@@ -5,6 +5,7 @@
 
 mod api;
 mod caller;
+mod denied;
 mod failure;
 mod idempotency;
 mod limits;
@@ -16,7 +17,8 @@ pub mod stream;
 pub mod ticket;
 
 pub use api::{Api, Rule, fallback};
-pub use caller::{Account, AccountOrDevice, Anyone, Asked, Caller, Device};
+pub use caller::{Account, AccountOrDevice, Anyone, Asked, Caller, Device, Operator};
+pub use denied::Denied;
 pub use failure::{Failure, Fault};
 pub use idempotency::{Repeat, keep_answer, repeated_answer};
 pub use method::{Call, blocking, parse};

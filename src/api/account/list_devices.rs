@@ -11,7 +11,7 @@ pub async fn list_devices(
     caller: AccountOrDevice,
     _: Call<ListDevices>,
 ) -> Result<Output, Failure<Error>> {
-    let Some(account_id) = caller.account_id(cx).await? else {
+    let Some(account_id) = caller.account_id() else {
         return Ok(Output { devices: Vec::new(), chain: None });
     };
     // First: a chain that grows meanwhile still went through this head.

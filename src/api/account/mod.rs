@@ -4,6 +4,7 @@
 //! device list is an entry of the account's own stream; a device is certified by a link of the account's chain, or as
 //! the first of a chain, and by nothing else.
 
+pub mod admission;
 mod chain;
 mod list_devices;
 mod pairing;

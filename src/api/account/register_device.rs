@@ -3,6 +3,7 @@
 //! Invariant: nobody registers a key that it does not hold: the device token in the body is signed by it. The same key
 //! registered again is the same device, with the same answer, unless it was uncertified and may be certified now.
 
+use super::admission;
 use super::chain::{self, Judged, Newcomer, Owner};
 use super::store;
 use crate::identity::{Change, DeviceKeys, PublicKey, Verifier};
@@ -22,7 +23,9 @@ pub async fn register_device(
     let key = proven_key(cx, &caller, &call.input)?;
     let keys = DeviceKeys::new(key, call.input.mls_keys.clone().unwrap_or_default())?;
 
-    storage::retrying(Failure::is_collision, || register(cx, &caller, &call.input, &keys)).await
+    let answer = storage::retrying(Failure::is_collision, || register(cx, &caller, &call.input, &keys)).await?;
+    admission::account_shown(cx, &answer.device).await?;
+    Ok(answer)
 }
 
 /// The new key, proven by a token of this method that it signed. The proof may come again: so does the same answer.
@@ -48,7 +51,7 @@ async fn register(cx: &Services, caller: &Account, input: &Input, keys: &DeviceK
         },
         None => None,
     };
-    let mut tx = account_stream(cx, caller).await?;
+    let mut tx = account_stream(cx, caller, input.invite.as_deref()).await?;
     let owner = Owner { account_id: store::account_id(tx.conn(), &caller.did).await?, did: &caller.did };
     let new = Newcomer {
         keys: judged.as_ref().map_or(keys, |(_, keys)| keys),
@@ -110,7 +113,7 @@ async fn repeated(
 }
 
 /// The account's own stream, locked; founded with the account when this is its first device.
-async fn account_stream(cx: &Services, caller: &Account) -> Result<StreamTx, Failure<Error>> {
+async fn account_stream(cx: &Services, caller: &Account, invite: Option<&str>) -> Result<StreamTx, Failure<Error>> {
     if let Some(stream_id) = store::find_account_stream(cx.storage.pool(), &caller.did).await? {
         return Ok(cx.log.lock(stream_id).await?);
     }
@@ -121,6 +124,7 @@ async fn account_stream(cx: &Services, caller: &Account) -> Result<StreamTx, Fai
         tx.rollback().await?;
         return Ok(cx.log.lock(stream_id).await?);
     }
+    admission::admit(cx, tx.conn(), &caller.did, invite).await?;
     let account_id = store::insert_account(tx.conn(), &caller.did, cx.clock.now().to_datetime()).await?;
     let mut tx = cx.log.found(tx, StreamKind::Account).await?;
     let stream_id = tx.row().id;

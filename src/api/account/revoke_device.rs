@@ -19,7 +19,7 @@ pub async fn revoke_device(
 ) -> Result<Output, Failure<Error>> {
     let device = parse(DeviceId::parse, &call.input.device)?;
     may_revoke(&caller, &device)?;
-    let (account_id, did) = (caller.account_id(cx).await?, caller.did().cloned());
+    let (account_id, did) = (caller.account_id(), caller.did().cloned());
     let (Some(account_id), Some(did)) = (account_id, did) else { return Err(not_found()) };
     let stream_id = store::stream_of_account(cx.storage.pool(), account_id).await?.ok_or_else(not_found)?;
 

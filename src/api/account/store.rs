@@ -41,9 +41,14 @@ pub(super) async fn account_id(conn: &mut PgConnection, did: &Did) -> Result<i64
 }
 
 pub(super) async fn insert_account(conn: &mut PgConnection, did: &Did, now: DateTime<Utc>) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar!("insert into account (did, created_at) values ($1, $2) returning id", did.as_str(), now)
-        .fetch_one(conn)
-        .await?)
+    Ok(sqlx::query_scalar!(
+        "insert into account (did, created_at) values ($1, $2)
+         on conflict (did) do update set created_at = excluded.created_at returning id",
+        did.as_str(),
+        now
+    )
+    .fetch_one(conn)
+    .await?)
 }
 
 pub(super) async fn set_account_stream(conn: &mut PgConnection, account_id: i64, stream_id: i64) -> Result<(), Error> {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::identity::TokenRefused;
 use crate::log::{self, Delivery, Ended, Filter, Frame, Listener, Log, Signal, Standing, Subscription};
 use crate::types::{Cursor, Named};
 use crate::xrpc::stream::{Over, Source, info};
@@ -54,7 +53,8 @@ impl Feed {
         let listener = cx.log.listen(caller.author.account_id, caller.author.device_row).await?;
         let mut feed = Self {
             log: cx.log.clone(),
-            listener: listener.ok_or(Fault::from(TokenRefused::DeviceRevoked))?,
+            // It lost its right on the way here: asked again, it is told which.
+            listener: listener.ok_or(Fault::Unavailable)?,
             account_id: caller.author.account_id,
             buffer: cx.config.log.subscriber_buffer,
             filter,

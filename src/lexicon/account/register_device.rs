@@ -48,6 +48,9 @@ pub struct Input {
     /// A device token for this method, signed by the new key: the proof that the caller holds it; at most 4096
     /// bytes.
     pub device_token: String,
+    /// The code of an invite, for the first device of an account on a server that asks for one; at most 64 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<String>,
 }
 
 /// Answer of `blue.catbird.account.registerDevice`.
@@ -74,6 +77,11 @@ pub enum Error {
     TooManyDevices(Detail),
     /// 400: deviceToken is not a valid device token for this method, signed by publicKey.
     DeviceProofInvalid(Detail),
+    /// 403: this server takes new accounts only from a list, and this one is not on it.
+    AccountNotAllowed(Detail),
+    /// 403: this server takes a new account only by an invite, and there was none, or it is unknown, used up or
+    /// expired.
+    InviteInvalid(Detail),
     /// 400: the certificate is not a link for this key that a certified device of the account signed.
     DeviceLinkInvalid(Detail),
     /// 409: the certificate does not follow the chain's newest link; generation and seq are where it ends. Have
@@ -87,6 +95,8 @@ impl Named for Error {
         ("DeviceRevoked", 403),
         ("TooManyDevices", 409),
         ("DeviceProofInvalid", 400),
+        ("AccountNotAllowed", 403),
+        ("InviteInvalid", 403),
         ("DeviceLinkInvalid", 400),
         ("StaleDeviceChain", 409),
     ];
@@ -96,6 +106,8 @@ impl Named for Error {
             Self::DeviceRevoked(_) => "DeviceRevoked",
             Self::TooManyDevices(_) => "TooManyDevices",
             Self::DeviceProofInvalid(_) => "DeviceProofInvalid",
+            Self::AccountNotAllowed(_) => "AccountNotAllowed",
+            Self::InviteInvalid(_) => "InviteInvalid",
             Self::DeviceLinkInvalid(_) => "DeviceLinkInvalid",
             Self::StaleDeviceChain(_) => "StaleDeviceChain",
         }
@@ -103,7 +115,7 @@ impl Named for Error {
     fn status(&self) -> u16 {
         match self {
             Self::DeviceProofInvalid(_) | Self::DeviceLinkInvalid(_) => 400,
-            Self::DeviceRevoked(_) => 403,
+            Self::DeviceRevoked(_) | Self::AccountNotAllowed(_) | Self::InviteInvalid(_) => 403,
             Self::DeviceKeyInUse(_) | Self::TooManyDevices(_) | Self::StaleDeviceChain(_) => 409,
         }
     }
@@ -113,6 +125,8 @@ impl Named for Error {
             | Self::DeviceRevoked(detail)
             | Self::TooManyDevices(detail)
             | Self::DeviceProofInvalid(detail)
+            | Self::AccountNotAllowed(detail)
+            | Self::InviteInvalid(detail)
             | Self::DeviceLinkInvalid(detail)
             | Self::StaleDeviceChain(detail) => detail,
         }
@@ -123,6 +137,8 @@ impl Named for Error {
             "DeviceRevoked" => Self::DeviceRevoked(detail),
             "TooManyDevices" => Self::TooManyDevices(detail),
             "DeviceProofInvalid" => Self::DeviceProofInvalid(detail),
+            "AccountNotAllowed" => Self::AccountNotAllowed(detail),
+            "InviteInvalid" => Self::InviteInvalid(detail),
             "DeviceLinkInvalid" => Self::DeviceLinkInvalid(detail),
             "StaleDeviceChain" => Self::StaleDeviceChain(detail),
             _ => return None,

@@ -120,7 +120,7 @@ impl Log {
         metrics::gauge!(crate::telemetry::metric_name::SUBSCRIPTIONS_OPEN).increment(1);
         let listener = Listener { id, hub, account_id, ended };
         // After it is known to the hub: a revocation is seen here, or its entry passes the tail.
-        let revoked = store::revoked(self.inner.storage.pool(), &[device_row]).await?;
+        let revoked = store::silenced(self.inner.storage.pool(), &[device_row]).await?;
         Ok(revoked.is_empty().then_some(listener))
     }
 

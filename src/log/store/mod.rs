@@ -18,7 +18,7 @@ pub(super) use origin::{
 };
 pub(super) use outbox::{OutboxRow, delete_outbox, insert_outbox, list_outbox};
 pub(super) use seats::{
-    SpanRow, revoked, roster, spans_of_account, spans_of_streams, was_seated, windows, write_seats,
+    SpanRow, roster, silenced, spans_of_account, spans_of_streams, was_seated, windows, write_seats,
 };
 pub(super) use signals::notify;
 pub use streams::{StreamInfo, StreamRow};

@@ -220,11 +220,15 @@ pub(in crate::log) async fn spans_of_account(pool: &PgPool, account_id: i64) -> 
     .await?)
 }
 
-/// Those of the devices that were revoked.
-pub(in crate::log) async fn revoked(pool: &PgPool, device_rows: &[i64]) -> Result<Vec<i64>, Error> {
-    Ok(sqlx::query_scalar!("select id from device where id = any($1) and state = 'revoked'", device_rows)
-        .fetch_all(pool)
-        .await?)
+/// Those of the devices that were revoked, or whose account is suspended.
+pub(in crate::log) async fn silenced(pool: &PgPool, device_rows: &[i64]) -> Result<Vec<i64>, Error> {
+    Ok(sqlx::query_scalar!(
+        "select d.id from device d join account a on a.id = d.account_id
+         where d.id = any($1) and (d.state = 'revoked' or a.suspended_at is not null)",
+        device_rows
+    )
+    .fetch_all(pool)
+    .await?)
 }
 
 /// The spans of these accounts in these streams, after entries that changed seats.

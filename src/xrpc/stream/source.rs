@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lexicon::Method;
 use crate::log::Delivery;
 use crate::types::{Cursor, Did};
-use crate::xrpc::{Asked, Caller, Failure, Services, method};
+use crate::xrpc::{Asked, Caller, Failure, Fault, Services, method};
 
 /// Where a stream's events come from.
 pub trait Source: Send + 'static {
@@ -71,6 +71,7 @@ where
 {
     let params = method::params::<M>(parts.uri.query().unwrap_or_default())?;
     let caller = C::prove(cx, Asked { parts, nsid: M::NSID, kind: M::KIND }).await?;
+    caller.check_body(b"").map_err(Fault::from)?;
     let did = caller.did().cloned();
     Ok((opening.begin(cx, caller, params).await?, did))
 }

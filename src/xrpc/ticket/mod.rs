@@ -2,7 +2,7 @@
 //!
 //! Invariants: a ticket is spent by one call of the method that it names, on whichever replica, within its time; of its
 //! text only a hash is kept. What is wrong with a ticket is not told: unknown, spent, run out, for another method, or of
-//! a revoked device are all `BadTicket`.
+//! a revoked device or a suspended account are all `BadTicket`.
 
 mod store;
 
@@ -45,6 +45,10 @@ impl Caller for DeviceOrTicket {
             None => Device::prove(cx, asked).await?,
         };
         Ok(Self(device))
+    }
+
+    fn check_body(&self, body: &[u8]) -> Result<(), TokenRefused> {
+        self.0.check_body(body)
     }
 
     fn did(&self) -> Option<&Did> {

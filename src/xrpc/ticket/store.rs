@@ -58,6 +58,7 @@ pub(super) async fn spend(pool: &PgPool, hash: &Hash, nsid: &str, now: DateTime<
         "delete from ticket t using device d, account a
          where t.hash = $1 and t.nsid = $2 and t.expires_at > $3
            and d.id = t.device_id and d.state <> 'revoked' and a.id = d.account_id
+           and a.suspended_at is null
          returning d.id, d.account_id, d.public_id, d.public_key, d.state, a.did",
         hash.as_slice(),
         nsid,
@@ -75,6 +76,7 @@ pub(super) async fn spend(pool: &PgPool, hash: &Hash, nsid: &str, now: DateTime<
             },
             public_key: row.public_key,
             certified: row.state == "certified",
+            bound: None,
         })
     })
     .transpose()

@@ -8,6 +8,7 @@ mod examples;
 mod health;
 mod layers;
 mod log_lines;
+mod matrix;
 mod requests;
 mod slow_clients;
 mod unsafe_postgres;

@@ -57,6 +57,11 @@ impl ChildServer {
         self.process.ready().await;
     }
 
+    /// Another command beside it: what it said, and whether it went well.
+    pub async fn command(&self, arguments: &[&str]) -> (String, bool) {
+        command(self.folder.path(), None, arguments).await
+    }
+
     /// Stops it as an operator would.
     pub async fn stop(mut self) {
         self.process.stop().await;
@@ -167,4 +172,16 @@ pub async fn person(name: &str, directory: &Directory, service: &Arc<Service>) -
     person.register().await.unwrap();
     person.publish(5, true).await.unwrap();
     Arc::new(person)
+}
+
+/// Runs a command in the folder of a server; without a database, on the server's own.
+pub async fn command(data_dir: &Path, database: Option<&str>, arguments: &[&str]) -> (String, bool) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
+    command.args(arguments).env_remove("DATABASE_URL").env("ROOKERY_ENV", "development").env("DATA_DIR", data_dir);
+    if let Some(database) = database {
+        command.env("DATABASE_URL", database);
+    }
+    let output = command.env("RUST_LOG", "error").output().await.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (String::from_utf8(said).unwrap(), output.status.success())
 }

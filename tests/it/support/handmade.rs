@@ -47,6 +47,13 @@ impl Handmade {
         Self { mls: self.impostor(&account.did), signer, seed: self.seed, service: Arc::clone(&self.service), account }
     }
 
+    /// The same device at another address of the service.
+    pub fn at(&self, url: &str) -> Self {
+        let service = Service::new(url, self.service.did().clone()).unwrap().with_patience(std::time::Duration::ZERO);
+        let service = Arc::new(service.with_clock(self.service.clock().clone()));
+        Self { service, ..self.under(Arc::clone(&self.account)) }
+    }
+
     pub fn did(&self) -> &Did {
         &self.account.did
     }
@@ -72,6 +79,7 @@ impl Handmade {
             platform: Some("test".to_owned()),
             certificate: None,
             mls_keys: None,
+            invite: None,
             device_token: self.token(RegisterDevice::NSID),
         }
     }

@@ -18,7 +18,7 @@ mod volume;
 
 pub use at_once::at_once;
 pub use chance::chance;
-pub use child::{ChildServer, Process, person};
+pub use child::{ChildServer, Process, command, person};
 pub use events::{Events, Told};
 pub use fleet::Fleet;
 pub use handmade::{Handmade, addition, removal};

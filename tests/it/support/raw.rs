@@ -13,6 +13,9 @@ use super::TestServer;
 /// What any method may answer instead of its output, and the only statuses that it may come with.
 const FAULTS: &[(&str, u16)] = &[
     ("InvalidRequest", 400),
+    ("AccountSuspended", 403),
+    ("AccountHomeElsewhere", 403),
+    ("NotOperator", 403),
     ("PayloadTooLarge", 413),
     ("NotConfigured", 501),
     ("MethodNotImplemented", 501),
@@ -56,6 +59,14 @@ impl TestServer {
 
     pub fn verb(&self, verb: http::Method, nsid: &str, query: &str) -> Request {
         Request { nsid: nsid.to_owned(), builder: self.at(verb, &format!("/xrpc/{nsid}{query}")) }
+    }
+
+    /// Status and error name of a query, from any server.
+    pub async fn http_get(&self, url: &str, token: &str) -> (u16, String) {
+        let answer = self.http.get(url).bearer_auth(token).send().await.unwrap();
+        let status = answer.status().as_u16();
+        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        (status, body["error"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Any path, by any verb.

@@ -34,6 +34,20 @@ impl TestServer {
         Self::start_with(&[]).await
     }
 
+    /// With an operator: the first device of the account that `OPERATOR_DIDS` names.
+    pub async fn start_with_operator() -> (Self, Arc<Person>) {
+        Self::start_with_operator_on(TestDatabase::create().await).await
+    }
+
+    pub async fn start_with_operator_on(database: TestDatabase) -> (Self, Arc<Person>) {
+        let account = Arc::new(Identity::plc(Curve::K256, Form::Multikey).unwrap());
+        let server = Self::start_on(database, Clock::System, &[("OPERATOR_DIDS", account.did.as_str())]).await;
+        server.directory.add(&account);
+        let operator = Person::new("operator", account, server.service()).unwrap();
+        operator.register().await.unwrap();
+        (server, Arc::new(operator))
+    }
+
     /// With settings beside the usual ones.
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
         Self::start_at(Clock::System, settings).await
@@ -143,6 +157,11 @@ impl TestServer {
     pub async fn replica_with(&self, settings: &[(&str, &str)]) -> Server {
         let config = config(&self.database.url, &self.directory.url(), self.folder.path(), settings);
         Server::start(config, self.clock.clone()).await.unwrap()
+    }
+
+    /// Another command on the server's own machine: what it said, and whether it went well.
+    pub async fn command(&self, arguments: &[&str]) -> (String, bool) {
+        super::command(self.folder.path(), Some(&self.database.url), arguments).await
     }
 
     /// Stops it for a while.

@@ -51,7 +51,8 @@ pub(super) struct ClaimedPackage {
     pub signature_keys: Vec<Vec<u8>>,
 }
 
-/// Packages claimed for this stream since `since` and not used yet, by ref. A device that was revoked has none.
+/// Packages claimed for this stream since `since` and not used yet, by ref. A device that was revoked and an account that
+/// is suspended have none.
 pub(super) async fn claimed_packages(
     pool: &PgPool,
     stream_id: i64,
@@ -64,7 +65,7 @@ pub(super) async fn claimed_packages(
          from key_package k
          join key_package_claim c on c.key_package_id = k.id and c.stream_id = $1
          join device d on d.id = k.device_id and d.state = 'certified'
-         join account a on a.id = k.account_id
+         join account a on a.id = k.account_id and a.suspended_at is null
          where k.ref = any($2) and c.created_at > $3 and c.spent_at is null
            and (not k.last_resort or (
                select count(*) from key_package_claim used

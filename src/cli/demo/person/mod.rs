@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::directory::Identity;
-use crate::identity::{BadLink, ChainHead, Curve, DeviceSigner, SigningKey};
+use crate::identity::{BadLink, ChainHead, Curve, DeviceSigner, SigningKey, body_hash};
 use crate::lexicon::account::register_device::{self, RegisterDevice};
 use crate::lexicon::mls::publish_key_packages::{self, PublishKeyPackages};
 use crate::lexicon::{Method, account, mls};
@@ -137,6 +137,12 @@ impl Person {
         self.signer.token(self.service.did().as_str(), nsid, self.service.clock().now(), None)
     }
 
+    /// The same, bound to a body: what goes beside a service token through a PDS.
+    pub fn proof(&self, nsid: &str, body: &[u8]) -> String {
+        let (aud, now) = (self.service.did().as_str(), self.service.clock().now());
+        self.signer.token(aud, nsid, now, Some(&body_hash(body)))
+    }
+
     /// A fresh service token of the account for one call.
     pub fn service_token(&self, nsid: &str) -> String {
         self.account.service_token(self.service.did().as_str(), nsid, self.service.clock().now())
@@ -166,6 +172,7 @@ impl Person {
             platform: Some("demo".to_owned()),
             certificate,
             mls_keys: None,
+            invite: None,
             device_token: self.token(nsid),
         };
         let token = || Some(self.service_token(nsid));
