@@ -143,6 +143,7 @@ async fn calls(directory: &Directory, service: &Arc<Service>) -> Vec<Call> {
             platform: None,
             certificate: None,
             mls_keys: None,
+            invite: None,
             device_token: token,
         };
         let (audience, clock) = (service.did().clone(), service.clock().clone());
