@@ -6,22 +6,24 @@
 //!
 //! Deliberately absent: time. The order of the links is the only one there is.
 
+mod device_keys;
+
 use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::keys::{Curve, Malleability, PublicKey};
+use super::keys::{Malleability, PublicKey};
 use super::signing::SigningKey;
 use super::statement::message;
 use crate::types::{Bytes, DeviceId, Did, Hash, Malformed};
+
+pub use device_keys::DeviceKeys;
 
 /// What a link is signed under.
 const LINK_LABEL: &str = "rookery device v1";
 /// What a link's statement is hashed under. Not its signature: one statement has many.
 const CHAIN_LABEL: &str = "rookery device chain v1";
 const VERSION: u8 = 1;
-/// Further MLS signature keys of one device.
-pub const MLS_KEYS: usize = 8;
 
 /// One link as it is stored and shown: canonical DAG-CBOR `{sig?, statement}`. A genesis has no signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,13 +78,6 @@ struct Statement {
 enum Verb {
     Certify,
     Revoke,
-}
-
-/// The keys of one device: its own, from which its id follows, and further ones for its MLS leaves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceKeys {
-    key: PublicKey,
-    mls_keys: Vec<Bytes>,
 }
 
 /// Where a chain ends.
@@ -144,64 +139,6 @@ pub struct DeviceChain {
     used: HashSet<Vec<u8>>,
 }
 
-impl DeviceKeys {
-    /// `mls_keys` are raw, as leaves carry them (RFC 9420 section 5.1.1): 32 bytes Ed25519, 57 Ed448, 65, 97 or 133
-    /// bytes of an uncompressed point. At most [`MLS_KEYS`], none twice, none the device's own.
-    pub fn new(key: PublicKey, mls_keys: Vec<Bytes>) -> Result<Self, Malformed> {
-        if mls_keys.len() > MLS_KEYS {
-            return Err(Malformed::new("mlsKeys", "expected 8 keys at most"));
-        }
-        let keys = Self { key, mls_keys };
-        let mut seen = HashSet::new();
-        if !keys.all().all(|key| seen.insert(key)) {
-            return Err(Malformed::new("mlsKeys", "a key is there twice, or is the device's own"));
-        }
-        keys.mls_keys.iter().try_for_each(|key| mls_key(key.as_slice()))?;
-        Ok(keys)
-    }
-
-    /// Without further MLS keys.
-    pub fn of(key: PublicKey) -> Self {
-        Self { key, mls_keys: Vec::new() }
-    }
-
-    pub fn device(&self) -> DeviceId {
-        self.key.device_id()
-    }
-
-    pub fn key(&self) -> &PublicKey {
-        &self.key
-    }
-
-    pub fn mls_keys(&self) -> &[Bytes] {
-        &self.mls_keys
-    }
-
-    /// Its own and the further ones, raw.
-    fn all(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        std::iter::once(self.key.raw()).chain(self.mls_keys.iter().map(|key| key.0.clone()))
-    }
-
-    fn read(alg: &str, public_key: &Bytes, mls_keys: Vec<Bytes>, device: &DeviceId) -> Result<Self, BadLink> {
-        let curve = Curve::from_alg(alg).ok_or(BadLink::Malformed)?;
-        let key = PublicKey::from_raw(curve, public_key.as_slice())?;
-        // Compressed, so that one key has one name.
-        if key.raw() != public_key.as_slice() || key.device_id() != *device {
-            return Err(BadLink::DeviceId);
-        }
-        Ok(Self::new(key, mls_keys)?)
-    }
-}
-
-fn mls_key(raw: &[u8]) -> Result<(), Malformed> {
-    match (raw.len(), raw.first()) {
-        (32, _) => PublicKey::from_raw(Curve::Ed25519, raw).map(|_| ()),
-        (65, Some(4)) => PublicKey::from_raw(Curve::P256, raw).map(|_| ()),
-        (57, _) | (97 | 133, Some(4)) => Ok(()),
-        _ => Err(Malformed::new("mlsKeys", "expected 32, 57, 65, 97 or 133 bytes")),
-    }
-}
-
 impl DeviceLink {
     pub fn decode(bytes: &[u8]) -> Result<Self, BadLink> {
         decode(bytes)
@@ -224,9 +161,9 @@ impl DeviceChain {
             account: account.clone(),
             generation,
             device: first.device(),
-            alg: first.key.alg().to_owned(),
-            public_key: Bytes(first.key.raw()),
-            mls_keys: first.mls_keys.clone(),
+            alg: first.key().alg().to_owned(),
+            public_key: Bytes(first.key().raw()),
+            mls_keys: first.mls_keys().to_vec(),
         };
         let link = DeviceLink { statement: Bytes(encode(&genesis)?), sig: None };
         Ok((Self::of_genesis(account, &link)?, link))
@@ -331,7 +268,7 @@ impl DeviceChain {
             _ => return Err(BadLink::Malformed),
         };
         let head = ChainHead { seq: statement.seq, hash: link.hash(), ..head };
-        Ok((&signer.key, Extension { change, by: statement.by, head }))
+        Ok((signer.key(), Extension { change, by: statement.by, head }))
     }
 
     fn apply(&mut self, extension: &Extension) {
@@ -370,8 +307,8 @@ impl DeviceChain {
     /// The next link, by which the device of `by` vouches for these keys.
     pub fn certify(&self, by: &SigningKey, keys: &DeviceKeys) -> Result<DeviceLink, BadLink> {
         let next = self.next(by, Verb::Certify, keys.device());
-        let (alg, public_key) = (Some(keys.key.alg().to_owned()), Some(Bytes(keys.key.raw())));
-        sign(by, &Statement { alg, public_key, mls_keys: keys.mls_keys.clone(), ..next })
+        let (alg, public_key) = (Some(keys.key().alg().to_owned()), Some(Bytes(keys.key().raw())));
+        sign(by, &Statement { alg, public_key, mls_keys: keys.mls_keys().to_vec(), ..next })
     }
 
     /// The next link, by which the device of `by` ends another, or itself.

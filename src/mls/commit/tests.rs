@@ -295,3 +295,29 @@ fn nobody_is_added_after_the_key_package_has_ended() {
     assert_eq!(refusal.name, "InvalidGroupInfo");
     assert!(refusal.detail.message.contains("lifetime"), "{refusal}");
 }
+
+#[test]
+fn a_leaf_is_its_devices_by_any_of_its_keys_and_a_device_has_one_leaf() {
+    let (room, change) = room_and_change();
+    let view = group_info::view(&change.group_info).unwrap();
+    let more = |stored: &mut Stored, declared: &mut Declared, name: &str, key: Vec<u8>| {
+        let device = room.leaf(name).device;
+        let stored = stored.leaves.iter_mut().filter(|leaf| leaf.device == device).map(|leaf| &mut leaf.signature_keys);
+        let adds = declared.adds.iter_mut().filter(|add| add.device == device).map(|add| &mut add.signature_keys);
+        stored.chain(adds).for_each(|keys| keys.insert(0, key.clone()));
+    };
+    let (mut stored, mut declared) = (room.stored.clone(), change.declared.clone());
+    for name in ["bob", "dave"] {
+        more(&mut stored, &mut declared, name, [name.as_bytes(), &[4; 60]].concat());
+    }
+    let expected = expected_roster(&stored, &declared).unwrap();
+    assert_eq!(roster(&view, &expected, &declared).unwrap().len(), view.leaves.len());
+
+    let dave = room.leaf("dave").signature_keys[0].clone();
+    more(&mut stored, &mut declared, "bob", dave);
+    assert_eq!(expected_roster(&stored, &declared).unwrap_err().name, "DuplicateMember", "one key for two devices");
+    let mut expected = expected;
+    let dave = expected.remove(&room.leaf("dave").device).unwrap();
+    expected.get_mut(&room.leaf("bob").device).unwrap().signature_keys.extend(dave.signature_keys);
+    assert_eq!(roster(&view, &expected, &declared).unwrap_err().name, "DuplicateMember", "two leaves of one device");
+}

@@ -58,6 +58,7 @@ async fn an_account_that_registered_nothing_here_has_no_devices() {
 
 #[tokio::test]
 async fn a_list_that_differs_from_its_chain_is_noticed() {
+    type Forgery = fn(&mut Output);
     let server = TestServer::start().await;
     let alice = server.person("alice").await;
     let (second, third) = (server.second_device(&alice).await, server.second_device(&alice).await);
@@ -69,7 +70,6 @@ async fn a_list_that_differs_from_its_chain_is_noticed() {
     let chain = read_chain(alice.did(), &listed).unwrap();
     assert!(chain.device(second.device()).is_none() && chain.device(third.device()).is_some());
 
-    type Forgery = fn(&mut Output);
     let forgeries: [(&str, Forgery); 8] = [
         ("an uncertified device is called certified", |listed| {
             let stranger =

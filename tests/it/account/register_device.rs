@@ -278,6 +278,7 @@ async fn a_certificate_counts_for_its_own_key_by_a_certified_device_of_the_accou
         ("a revocation", bytes(chain.revoke(alice.signer.key(), &alice.signer.device).unwrap())),
         ("with a key that is the chain's", bytes(chain.certify(alice.signer.key(), &listed.unwrap()).unwrap())),
         ("unsigned", bytes(DeviceLink { sig: None, ..signed(&alice) })),
+        ("with another's signature", bytes(DeviceLink { sig: signed(&device).sig, ..signed(&alice) })),
     ] {
         println!("{what}");
         let input = Input { certificate: Some(certificate), ..device.registration() };

@@ -86,10 +86,10 @@ pub(super) async fn admit<E: Named>(
     judged: Option<&Judged>,
 ) -> Result<Admitted, Failure<E>> {
     let known = super::store::find_device(tx.conn(), new.keys.device().as_str()).await?;
-    if let Some(known) = &known {
-        if let Some(done) = standing(owner, known)? {
-            return Ok(done);
-        }
+    if let Some(known) = &known
+        && let Some(done) = standing(owner, known)?
+    {
+        return Ok(done);
     }
     let devices = super::store::count_devices(tx.conn(), owner.account_id).await?;
     let begins = judged.is_none() && devices.certified == 0;
