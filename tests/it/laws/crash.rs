@@ -10,7 +10,8 @@ use rookery::cli::demo::Person;
 use rookery::cli::demo::person::{Feed, Received};
 use rookery::lexicon::event::list_events::{self, ListEvents};
 use rookery::types::Cursor;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use super::order::assert_unbroken;
 use crate::support::{ChildServer, Fleet, chance, grow};
@@ -21,6 +22,9 @@ const SENDERS: usize = 4;
 const FLEET_ROUNDS: usize = 10;
 /// Between two kills the senders get answers within this time.
 const GOES_ON: Duration = Duration::from_secs(40);
+/// Rounds until there is another guest, and invitations of one: a last-resort package is good for ten in a day.
+const GUEST_STAYS: usize = 8;
+const INVITATIONS: usize = 12;
 /// A subscriber that was killed away catches up within this time.
 const CATCHES_UP: Duration = Duration::from_secs(30);
 
@@ -35,19 +39,16 @@ async fn kill_9_during_load_loses_no_acknowledged_message_and_doubles_none() {
     let stream = founder.create_convo().await.unwrap();
     grow(&people, &stream).await;
 
-    let load = Arc::new(Load::default());
-    let sending: Vec<_> = people
-        .iter()
-        .map(|person| tokio::spawn(send_until(Arc::clone(person), stream.clone(), Arc::clone(&load))))
-        .collect();
+    let load = Load::new(SENDERS);
+    let sending = load.begin(&people, &stream);
     for round in 0..ROUNDS {
-        load.goes_on(SENDERS).await;
+        load.goes_on().await;
         // Once with its Postgres, so that recovery from the WAL is part of it.
         server.kill(round == 1).await;
         server.restart().await;
     }
-    load.goes_on(SENDERS).await;
-    load.ended.store(true, Ordering::SeqCst);
+    load.goes_on().await;
+    load.end();
     let mut acknowledged: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     for task in sending {
         for (seq, hash) in task.await.unwrap() {
@@ -66,32 +67,57 @@ async fn kill_9_during_load_loses_no_acknowledged_message_and_doubles_none() {
 }
 
 /// What all senders share.
-#[derive(Default)]
 struct Load {
-    acknowledged: AtomicUsize,
+    /// Messages that each sender was answered.
+    acknowledged: Vec<AtomicUsize>,
     ended: AtomicBool,
 }
 
 impl Load {
-    /// Waits for so many more answers, so that whatever is killed is killed under load.
-    async fn goes_on(&self, messages: usize) {
-        let (before, until) = (self.acknowledged.load(Ordering::SeqCst), Instant::now() + GOES_ON);
-        while self.acknowledged.load(Ordering::SeqCst) < before + messages {
-            assert!(Instant::now() < until, "the senders were not answered for {} s", GOES_ON.as_secs());
+    fn new(senders: usize) -> Arc<Self> {
+        let acknowledged = (0..senders).map(|_| AtomicUsize::new(0)).collect();
+        Arc::new(Self { acknowledged, ended: AtomicBool::new(false) })
+    }
+
+    fn acknowledged(&self) -> Vec<usize> {
+        self.acknowledged.iter().map(|count| count.load(Ordering::SeqCst)).collect()
+    }
+
+    /// Waits until every sender was answered once more: whatever is killed is killed under load, and nobody is cut off
+    /// for ever by bad luck.
+    async fn goes_on(&self) {
+        let (before, until) = (self.acknowledged(), Instant::now() + GOES_ON);
+        while self.acknowledged().iter().zip(&before).any(|(now, before)| now == before) {
+            assert!(Instant::now() < until, "a sender was not answered for {} s", GOES_ON.as_secs());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-}
 
-/// Sends one message after the other; each is repeated with its own name until it is acknowledged.
-async fn send_until(person: Arc<Person>, stream: String, load: Arc<Load>) -> Vec<(u64, Vec<u8>)> {
-    let mut receipts = Vec::new();
-    while !load.ended.load(Ordering::SeqCst) {
-        let sent = person.send(&stream, b"under load").await.unwrap();
-        load.acknowledged.fetch_add(1, Ordering::SeqCst);
-        receipts.push((sent.seq, sent.hash.0));
+    /// Each of these people sends one message after the other; each is repeated with its own name until it is
+    /// acknowledged. Their receipts come when `end` is called.
+    fn begin(self: &Arc<Self>, people: &[Arc<Person>], stream: &str) -> Vec<JoinHandle<Vec<(u64, Vec<u8>)>>> {
+        let senders = people.iter().enumerate().map(|(number, person)| {
+            let (load, person, stream) = (Arc::clone(self), Arc::clone(person), stream.to_owned());
+            tokio::spawn(async move {
+                let mut receipts = Vec::new();
+                while !load.has_ended() {
+                    let sent = person.send(&stream, b"under load").await.unwrap();
+                    load.acknowledged[number].fetch_add(1, Ordering::SeqCst);
+                    receipts.push((sent.seq, sent.hash.0));
+                }
+                receipts
+            })
+        });
+        senders.collect()
     }
-    receipts
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
 }
 
 /// Senders and subscribers on both replicas; the founder invites and removes a guest all the time, so that commits,
@@ -103,7 +129,6 @@ async fn random_kill_9_of_replicas_and_postgres_loses_nothing_and_doubles_nothin
     let rounds: usize = rounds.unwrap_or(FLEET_ROUNDS);
     let mut fleet = Fleet::start(2).await;
     let founder = fleet.person("founder", 0).await;
-    let guest = fleet.person("guest", 1).await;
     let mut people = vec![Arc::clone(&founder)];
     for number in 0..SENDERS {
         people.push(fleet.person(&format!("member {number}"), number % 2).await);
@@ -120,27 +145,16 @@ async fn random_kill_9_of_replicas_and_postgres_loses_nothing_and_doubles_nothin
             tokio::spawn(hear_until(feed, stream.clone(), told.clone()))
         })
         .collect();
-    let load = Arc::new(Load::default());
-    let senders: Vec<_> = people[1..]
-        .iter()
-        .map(|person| tokio::spawn(send_until(Arc::clone(person), stream.clone(), Arc::clone(&load))))
-        .collect();
-    let invitations = Arc::new(AtomicUsize::new(0));
-    let inviting = {
-        let (founder, guest, stream) = (Arc::clone(&founder), guest.did().clone(), stream.clone());
-        let (load, invitations) = (Arc::clone(&load), Arc::clone(&invitations));
-        tokio::spawn(async move {
-            while !load.ended.load(Ordering::SeqCst) {
-                founder.add_members(&stream, std::slice::from_ref(&guest)).await.unwrap();
-                invitations.fetch_add(1, Ordering::SeqCst);
-                founder.remove_members(&stream, std::slice::from_ref(&guest)).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        })
-    };
+    let load = Load::new(SENDERS);
+    let senders = load.begin(&people[1..], &stream);
+    let (guests, invited) = mpsc::unbounded_channel();
+    let inviting = tokio::spawn(invite(Arc::clone(&founder), stream.clone(), invited, Arc::clone(&load)));
 
     for round in 1..=rounds {
-        load.goes_on(1).await;
+        if round % GUEST_STAYS == 1 {
+            guests.send(fleet.person(&format!("guest of round {round}"), 1).await).unwrap();
+        }
+        load.goes_on().await;
         tokio::time::sleep(Duration::from_millis(chance.random_range(0..400))).await;
         match chance.random_range(0..5) {
             0 => {
@@ -166,15 +180,16 @@ async fn random_kill_9_of_replicas_and_postgres_loses_nothing_and_doubles_nothin
             eprintln!("round {round} of {rounds}");
         }
     }
-    load.goes_on(SENDERS).await;
-    load.ended.store(true, Ordering::SeqCst);
+    load.goes_on().await;
+    load.end();
     let mut acknowledged: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     for task in senders {
         for (seq, hash) in task.await.unwrap() {
             assert!(acknowledged.insert(seq, hash).is_none(), "two messages were told the same seq");
         }
     }
-    inviting.await.unwrap();
+    drop(guests);
+    let invitations = inviting.await.unwrap();
 
     let entries = founder.entries(&stream, 0).await.unwrap();
     assert_unbroken(&entries);
@@ -195,8 +210,13 @@ async fn random_kill_9_of_replicas_and_postgres_loses_nothing_and_doubles_nothin
             .collect();
         assert_eq!(heard, expected, "heard from its seat's first entry to the last, each once");
     }
-    assert_eq!(welcomes(&guest).await, invitations.load(Ordering::SeqCst), "one notice for each invitation");
-    eprintln!("{rounds} rounds, {} messages, {} entries", written.len(), entries.len());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut invited = 0;
+    for (guest, times) in invitations {
+        assert_eq!(welcomes(&guest).await, times, "one notice for each invitation");
+        invited += times;
+    }
+    eprintln!("{rounds} rounds, {} messages, {invited} invitations, {} entries", written.len(), entries.len());
     fleet.stop().await;
 }
 
@@ -218,10 +238,31 @@ async fn hear_until(mut feed: Feed, stream: String, mut last: watch::Receiver<Op
     }
 }
 
-/// How many invitations the account's own stream tells, once the courier has delivered all.
+/// Invites and removes one guest after the other; answers how often each was invited.
+async fn invite(
+    founder: Arc<Person>,
+    stream: String,
+    mut guests: mpsc::UnboundedReceiver<Arc<Person>>,
+    load: Arc<Load>,
+) -> Vec<(Arc<Person>, usize)> {
+    let mut invitations = Vec::new();
+    while let Some(guest) = guests.recv().await {
+        let target = [guest.did().clone()];
+        let mut times = 0;
+        while times < INVITATIONS && guests.is_empty() && !load.has_ended() {
+            founder.add_members(&stream, &target).await.unwrap();
+            times += 1;
+            founder.remove_members(&stream, &target).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        invitations.push((guest, times));
+    }
+    invitations
+}
+
+/// How many invitations the account's own stream tells.
 async fn welcomes(guest: &Person) -> usize {
     let (mut found, mut cursor) = (0, "0".to_owned());
-    tokio::time::sleep(Duration::from_secs(2)).await;
     loop {
         let page = guest.query::<ListEvents>(&list_events::Params { cursor: Some(cursor), limit: 100 }).await.unwrap();
         found += page.events.iter().filter(|event| event.kind == "#welcome").count();
