@@ -3,6 +3,7 @@
 pub mod demo;
 mod keygen;
 mod migrate;
+mod resolve;
 mod serve;
 mod settings;
 
@@ -38,6 +39,8 @@ enum Command {
     Config,
     /// Make the service keys in KEYS_DIR. Never overwrites any.
     Keygen,
+    /// Show who stands behind a handle or a DID, as this server sees it: both ways, key and services.
+    Resolve(resolve::Args),
     /// Start a server and let real MLS clients talk through it, with a crash in the middle.
     Demo(demo::Args),
 }
@@ -50,6 +53,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Keygen => keygen::run(file),
         Command::Serve => with_runtime(serve::run(file)),
         Command::Migrate => with_runtime(migrate::run(file)),
+        Command::Resolve(args) => with_runtime(resolve::run(file, args)),
         Command::Demo(args) => with_runtime(demo::run(args)),
     };
     outcome.unwrap_or_else(|error| {

@@ -2,9 +2,12 @@
 //!
 //! Invariant: a caller's name comes out of a verified signature and from nowhere else.
 
+mod budget;
 pub mod device;
+mod dns;
 pub mod document;
 pub mod guard;
+pub mod handle;
 pub mod http;
 pub mod jws;
 pub mod keys;
@@ -21,6 +24,7 @@ pub mod verifier;
 pub use device::{DeviceSigner, service_token};
 pub use document::{DidDocument, Service};
 pub use guard::Guard;
+pub use handle::{Handle, Handles};
 pub use http::Guarded;
 pub use keys::{BadSignature, Curve, Malleability, PublicKey};
 pub use replay::{Batcher, ReplayMemory, ReplayUnavailable};
