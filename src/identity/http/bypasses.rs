@@ -105,9 +105,9 @@ async fn urls_that_are_not_a_public_name_over_https() {
         if refused != HttpError::BadUrl(why) {
             wrong.push((url, refused));
         }
-        // A URL that was parsed elsewhere is no way round either.
-        let parsed = url::Url::parse(url);
-        assert!(!parsed.is_ok_and(|parsed| client.guard().check_url(&parsed).is_ok()), "{url}");
+        // Parsed elsewhere it is no way round either: at most the public name is called, and nothing that hides behind it.
+        let parsed = url::Url::parse(url).ok().filter(|parsed| client.guard().check_url(parsed).is_ok());
+        assert!(parsed.is_none_or(|parsed| parsed.host_str() == Some("a.example")), "{url}");
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
