@@ -49,3 +49,31 @@ fn shown(account: &Account) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::DidDocument;
+    use crate::identity::handle::{HandleError, Unverified};
+
+    #[test]
+    fn an_account_is_shown_with_what_holds_and_what_does_not() {
+        let did = Did::parse("did:plc:ewvi7nxzyoun6zhxrhs64oiz").unwrap();
+        let json = serde_json::json!({ "id": did, "service": [
+            { "id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": "https://pds.example" },
+        ] });
+        let document = Arc::new(DidDocument::parse(&did, json.to_string().as_bytes()).unwrap());
+        let handle = |name: &str| Handle::parse(name).unwrap();
+        let handles = vec![
+            (handle("alice.example.com"), Ok(())),
+            (handle("old.example.com"), Err(Unverified::Handle(HandleError::NotFound))),
+        ];
+        let expected = "did      did:plc:ewvi7nxzyoun6zhxrhs64oiz\n\
+            handle   alice.example.com (verified)\n\
+            handle   old.example.com (not verified: the name says no DID, neither by DNS nor by its well-known file)\n\
+            key      none that can be used\n\
+            service  #atproto_pds AtprotoPersonalDataServer https://pds.example\n";
+        assert_eq!(shown(&Account { document: Arc::clone(&document), handles }), expected);
+        assert!(shown(&Account { document, handles: Vec::new() }).contains("handle   none\n"));
+    }
+}

@@ -9,4 +9,5 @@ mod layers;
 mod log_lines;
 mod requests;
 mod slow_clients;
+mod start;
 mod unsafe_postgres;
