@@ -5,6 +5,7 @@ pub mod demo;
 mod keygen;
 mod migrate;
 mod recover;
+mod resolve;
 mod serve;
 mod settings;
 
@@ -47,6 +48,8 @@ enum Command {
     /// Say who may use this server: list, suspend, resume, allow, invite. Works beside a running server.
     #[command(subcommand)]
     Account(account::Command),
+    /// Show who stands behind a handle or a DID, as this server sees it: both ways, key and services.
+    Resolve(resolve::Args),
     /// Start a server and let real MLS clients talk through it, with a crash in the middle.
     Demo(demo::Args),
 }
@@ -61,6 +64,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Migrate => with_runtime(migrate::run(file)),
         Command::Account(command) => with_runtime(account::run(file, command)),
         Command::Recover => with_runtime(recover::run(file)),
+        Command::Resolve(args) => with_runtime(resolve::run(file, args)),
         Command::Demo(args) => with_runtime(demo::run(args)),
     };
     outcome.unwrap_or_else(|error| {

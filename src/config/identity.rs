@@ -18,6 +18,8 @@ pub struct Identity {
     pub plc_url: Url,
     /// Private address ranges that outbound calls may reach.
     pub outbound_allow: Vec<IpNet>,
+    /// PEM file of further certificate authorities for outbound calls.
+    pub outbound_ca: Option<PathBuf>,
     pub enforce_lxm: bool,
     pub enforce_jti: bool,
     /// A used token is remembered at least this long.
@@ -61,6 +63,7 @@ impl Identity {
             keys_dir: keys_dir.into(),
             plc_url: plc_url(values, production)?,
             outbound_allow: outbound_allow(values, production)?,
+            outbound_ca: values.text("OUTBOUND_CA").map(PathBuf::from),
             enforce_lxm: enforced(values, production, "ENFORCE_LXM", "a token for one method would do for all")?,
             enforce_jti: enforced(values, production, "ENFORCE_JTI", "stolen tokens could be used again")?,
             jti_ttl: Duration::from_secs(values.number("JTI_TTL_SECONDS", 0..=86_400)?),

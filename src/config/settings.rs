@@ -56,9 +56,10 @@ pub const SETTINGS: &[Setting] = &[
     row("MAX_COMMIT_BYTES", Is("8388608"), "The same for commits with their Welcome and GroupInfo, in bytes of decoded content."),
 
     row("SERVICE_DID", From("required; in development did:web of `PUBLIC_URL`"), "This server's name, `did:web:<host>`: the audience that tokens must name."),
-    row("KEYS_DIR", From("`DATA_DIR/keys`"), "Folder of the service keys (files 0600). `rookery keygen` fills it; development does so by itself."),
+    row("KEYS_DIR", From("`DATA_DIR/keys`"), "Folder of the service keys (files 0600; of another owner also 0440, as Kubernetes mounts a Secret with an fsGroup). `rookery keygen` fills it; development does so by itself."),
     row("PLC_URL", Is("https://plc.directory"), "Directory that resolves did:plc."),
     row("OUTBOUND_ALLOW", Is(""), "Address ranges (CIDR, separated by commas) that outbound calls may reach although they are private. Loopback and link-local are refused in production."),
+    row("OUTBOUND_CA", Unset("publicly trusted authorities alone"), "PEM file of certificate authorities that outbound calls trust beside the public ones: those of a private federation."),
     row("ENFORCE_LXM", Is("true"), "Tokens must name the method they are for (`lxm`). Production refuses `false`."),
     row("ENFORCE_JTI", Is("true"), "Tokens are good for one call (`jti`). Production refuses `false`."),
     row("JTI_TTL_SECONDS", Is("120"), "Seconds that a used token is remembered at least, 0 to 86400; never less than until it expires."),
@@ -89,7 +90,6 @@ pub(super) const NOT_YET: &[(&str, &str, &str)] = &[
     ("JWT_SECRET", "HS256 tokens are not supported yet", "unset it and use service tokens signed by the account's own key"),
     ("ENABLE_DIRECT_XRPC_PROXY", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),
     ("UPSTREAM_XRPC_BASE", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),
-    ("OUTBOUND_CA", "private certificate authorities are not supported yet", "unset it and use publicly trusted certificates"),
     ("MASTER_KEY", "sealing secrets in Postgres is not supported yet", "unset it: keys are files in KEYS_DIR"),
 ];
 

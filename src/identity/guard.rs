@@ -1,7 +1,8 @@
 //! Which addresses a stranger may make us call: public unicast ones, by name, over https.
 //!
 //! The name is judged before sending ([`Guard::check_url`]) and every address after DNS, at connect time
-//! ([`Guard::allows`]): a name that answers differently the second time gains nothing.
+//! ([`Guard::allows`]): a name that answers differently the second time gains nothing. Every way round that was tried
+//! stands in the table of `http/bypasses.rs`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -169,68 +170,14 @@ fn opens_nothing_local(net: &IpNet) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{BadUrl, Guard};
+    use super::Guard;
 
     fn production() -> Guard {
         Guard::new(Vec::new(), false).unwrap()
     }
 
     #[test]
-    fn every_address_that_is_not_public_unicast_is_refused() {
-        for text in [
-            "0.0.0.0",
-            "0.1.2.3",
-            "10.0.0.1",
-            "100.64.0.1",
-            "100.127.255.255",
-            "127.0.0.1",
-            "127.255.255.254",
-            "169.254.169.254",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.0.0.1",
-            "192.0.2.1",
-            "192.88.99.1",
-            "192.168.1.1",
-            "198.18.0.1",
-            "198.19.255.255",
-            "198.51.100.7",
-            "203.0.113.7",
-            "224.0.0.1",
-            "239.255.255.255",
-            "240.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1",
-            "::ffff:8.8.8.8",
-            "::127.0.0.1",
-            "::8.8.8.8",
-            "64:ff9b::7f00:1",
-            "64:ff9b::808:808",
-            "64:ff9b:1::a00:1",
-            "100::1",
-            "2001::1",
-            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
-            "2001:10::1",
-            "2001:20::1",
-            "2001:db8::1",
-            "2002:7f00:1::",
-            "2002:808:808::1",
-            "3fff::1",
-            "5f00::1",
-            "fc00::1",
-            "fd00:ec2::254",
-            "fe80::1",
-            "febf::1",
-            "fec0::1",
-            "ff02::1",
-            "4000::1",
-            "e000::1",
-        ] {
-            assert!(!production().allows(text.parse().unwrap()), "{text}");
-        }
+    fn public_addresses_and_names_over_https_are_called() {
         for text in [
             "8.8.8.8",
             "1.1.1.1",
@@ -242,36 +189,6 @@ mod tests {
             "2a00:1450::1",
         ] {
             assert!(production().allows(text.parse().unwrap()), "{text}");
-        }
-    }
-
-    #[test]
-    fn urls_that_go_round_the_address_check_are_refused() {
-        for (text, why) in [
-            ("http://a.example/", BadUrl::NotHttps),
-            ("ftp://a.example/", BadUrl::NotHttps),
-            ("https://127.0.0.1/", BadUrl::IpLiteral),
-            ("https://8.8.8.8/", BadUrl::IpLiteral),
-            ("https://127.1/", BadUrl::IpLiteral),
-            ("https://2130706433/", BadUrl::IpLiteral),
-            ("https://0x7f.1/", BadUrl::IpLiteral),
-            ("https://0177.0.0.1/", BadUrl::IpLiteral),
-            ("https://127.0.0.1./", BadUrl::IpLiteral),
-            ("https://%31%32%37.0.0.1/", BadUrl::IpLiteral),
-            ("https://１２７.0.0.1/", BadUrl::IpLiteral),
-            ("https://[::1]/", BadUrl::IpLiteral),
-            ("https://[::ffff:127.0.0.1]/", BadUrl::IpLiteral),
-            ("https://a.example:8443/", BadUrl::Port),
-            ("https://a.example:80/", BadUrl::Port),
-            ("https://user@a.example/", BadUrl::Credentials),
-            ("https://user:secret@a.example/", BadUrl::Credentials),
-            ("https://localhost/", BadUrl::Host),
-            ("https://LOCALHOST./", BadUrl::Host),
-            ("http://localhost:8080/", BadUrl::Host),
-            ("data:text/plain,x", BadUrl::Host),
-            ("file:///etc/passwd", BadUrl::Host),
-        ] {
-            assert_eq!(production().check_url(&text.parse().unwrap()), Err(why), "{text}");
         }
         for text in ["https://a.example/", "https://a.example:443/x?y", "https://a.example./"] {
             assert_eq!(production().check_url(&text.parse().unwrap()), Ok(()), "{text}");

@@ -2,11 +2,14 @@
 //!
 //! Invariant: a caller's name comes out of a verified signature and from nowhere else.
 
+mod budget;
 pub mod certificate;
 pub mod credentials;
 pub mod device;
+mod dns;
 pub mod document;
 pub mod guard;
+pub mod handle;
 pub mod http;
 pub mod jws;
 pub mod keys;
@@ -26,6 +29,7 @@ pub use credentials::{Credentials, DEVICE_HEADER, DEVICE_TOKEN_HEADER, Shown};
 pub use device::{DeviceSigner, service_token};
 pub use document::{DidDocument, Service};
 pub use guard::Guard;
+pub use handle::{Handle, Handles};
 pub use http::Guarded;
 pub use keys::{BadSignature, Curve, Malleability, PublicKey};
 pub use pairing::PairingClaim;

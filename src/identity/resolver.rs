@@ -8,6 +8,7 @@ use moka::future::Cache;
 use moka::ops::compute::{CompResult, Op};
 use tokio::sync::Semaphore;
 
+use super::budget::Budget;
 use super::document::DidDocument;
 use super::source::Source;
 use crate::types::{Clock, Did};
@@ -20,6 +21,8 @@ const USABLE_MS: i64 = 24 * 60 * 60 * 1000;
 const NEGATIVE_MS: i64 = 60 * 1000;
 /// Milliseconds between two forced fetches of one DID: bad signatures must not aim our traffic at a directory.
 const REFRESH_MS: i64 = 60 * 1000;
+/// Forced fetches of all DIDs in one second, and at once: a thousand bad signatures for a thousand accounts are no more.
+const REFRESHES_PER_SECOND: u32 = 20;
 /// DIDs that are remembered.
 const MAX_ENTRIES: u64 = 10_000;
 /// Documents that are renewed at one time while nobody waits for them.
@@ -94,6 +97,7 @@ fn within(at_ms: i64, length_ms: i64, now_ms: i64) -> bool {
 pub struct Resolver {
     source: Box<dyn Source>,
     cache: Cache<Did, Entry>,
+    refreshes: Budget,
     clock: Clock,
     renewals: Arc<Semaphore>,
 }
@@ -105,7 +109,8 @@ impl Resolver {
             .time_to_live(Duration::from_millis(USABLE_MS.unsigned_abs()))
             .build();
         let renewals = Arc::new(Semaphore::new(RENEWALS_AT_ONCE));
-        Self { source: Box::new(source), cache, clock, renewals }
+        let refreshes = Budget::new(REFRESHES_PER_SECOND, clock.clone());
+        Self { source: Box::new(source), cache, refreshes, clock, renewals }
     }
 
     /// The document, at most an hour old; at most a day while it cannot be renewed.
@@ -135,7 +140,8 @@ impl Resolver {
         entry.best(now_ms).ok()
     }
 
-    /// The document as it is now, if this DID was not forced within the last minute; otherwise as it is known.
+    /// The document as it is now, if this DID was not forced within the last minute, nor too many others within the last
+    /// second; otherwise as it is known.
     pub async fn refresh(&self, did: &Did) -> Answer {
         self.fetch(did, true).await
     }
@@ -147,7 +153,7 @@ impl Resolver {
             let now_ms = self.clock.now().0;
             let answered = entry.answer(now_ms).is_some();
             let spent = entry.forced_ms.is_some_and(|at| within(at, REFRESH_MS, now_ms));
-            if answered && (!forced || spent) {
+            if answered && (!forced || spent || !self.refreshes.take()) {
                 return Op::Nop;
             }
             if forced {
@@ -330,6 +336,23 @@ pub(super) mod tests {
         assert!(resolver.known(&did).await.is_some(), "a day old at most");
         clock.advance_ms(24 * HOUR_MS);
         assert!(resolver.known(&did).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_thousand_refreshes_of_a_thousand_dids_cost_what_a_second_allows() {
+        let (directory, resolver, clock, _) = start();
+        let dids: Vec<Did> =
+            (0..1000).map(|number| Did::parse(&format!("did:web:a{number}.example")).unwrap()).collect();
+        futures_util::future::join_all(dids.iter().map(|did| resolver.resolve(did))).await;
+        assert_eq!(directory.asked(), 1000);
+        let budget = usize::try_from(super::REFRESHES_PER_SECOND).unwrap();
+        for second in 1..=2 {
+            for answer in futures_util::future::join_all(dids.iter().map(|did| resolver.refresh(did))).await {
+                assert!(answer.is_ok(), "what is known is answered");
+            }
+            assert_eq!(directory.asked(), 1000 + second * budget);
+            clock.advance_ms(1000);
+        }
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use secrecy::zeroize::Zeroizing;
@@ -31,7 +31,7 @@ pub struct ServerKeys {
 pub enum KeysError {
     #[error("cannot open {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("{} may be read by others (mode {mode:04o}): make it 0600", path.display())]
+    #[error("{} may be read by others (mode {mode:04o}): make it 0600, or 0440 with another owner", path.display())]
     Permissions { path: PathBuf, mode: u32 },
     #[error("{} holds no Ed25519 or P-256 secret key in Multikey form", path.display())]
     Malformed { path: PathBuf },
@@ -41,7 +41,7 @@ pub enum KeysError {
 
 impl ServerKeys {
     /// Reads `peer.key` and `checkpoint.key` from `dir` (`KEYS_DIR`): one line each, `secretKeyMultibase`, mode 0600
-    /// or 0400.
+    /// or 0400; of another owner also 0640 or 0440, as a Kubernetes Secret with an fsGroup is mounted.
     pub fn load(dir: &Path) -> Result<Self, KeysError> {
         let keys = Self { peer: read(&dir.join(PEER_FILE))?, checkpoint: read(&dir.join(CHECKPOINT_FILE))? };
         if keys.peer.public().raw() == keys.checkpoint.public().raw() {
@@ -100,8 +100,9 @@ fn read(path: &Path) -> Result<SigningKey, KeysError> {
     let io = |source| KeysError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     // Of the open file, so that it is the one that is read.
-    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o7777;
-    if mode & 0o177 != 0 {
+    let metadata = file.metadata().map_err(io)?;
+    let mode = metadata.mode() & 0o7777;
+    if !is_ours_alone(mode, metadata.uid() == nix::unistd::geteuid().as_raw()) {
         return Err(KeysError::Permissions { path: path.to_owned(), mode });
     }
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(MAX_FILE_BYTES).unwrap_or_default()));
@@ -109,6 +110,12 @@ fn read(path: &Path) -> Result<SigningKey, KeysError> {
     file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(|_| malformed())?;
     let key = SigningKey::from_secret_multibase(text.trim()).map_err(|_| malformed())?;
     if is_server_curve(key.curve()) { Ok(key) } else { Err(malformed()) }
+}
+
+/// A file that is not ours can be read through its group alone; then the group is how it was meant for us.
+const fn is_ours_alone(mode: u32, own: bool) -> bool {
+    let closed = if own { 0o177 } else { 0o137 };
+    mode & closed == 0
 }
 
 fn write(path: &Path, key: &SigningKey) -> Result<(), KeysError> {
@@ -159,6 +166,40 @@ mod tests {
             chmod(&file, mode);
             assert!(ServerKeys::load(dir.path()).is_ok(), "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_file_of_another_owner_may_be_read_through_its_group() {
+        for (mode, own, anothers) in [
+            (0o600, true, true),
+            (0o400, true, true),
+            (0o640, false, true),
+            (0o440, false, true),
+            (0o660, false, false),
+            (0o620, false, false),
+            (0o644, false, false),
+            (0o444, false, false),
+            (0o602, false, false),
+            (0o750, false, false),
+            (0o4440, false, true),
+        ] {
+            assert_eq!(super::is_ours_alone(mode, true), own, "{mode:o}");
+            assert_eq!(super::is_ours_alone(mode, false), anothers, "{mode:o}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        ServerKeys::generate(dir.path()).unwrap();
+        // Only root can give a file away.
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        for name in ["peer.key", "checkpoint.key"] {
+            let file = dir.path().join(name);
+            std::os::unix::fs::chown(&file, Some(65_533), None).unwrap();
+            chmod(&file, 0o440);
+        }
+        assert!(ServerKeys::load(dir.path()).is_ok());
+        chmod(&dir.path().join("peer.key"), 0o444);
+        assert!(matches!(ServerKeys::load(dir.path()), Err(KeysError::Permissions { mode: 0o444, .. })));
     }
 
     #[test]

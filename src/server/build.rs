@@ -79,10 +79,7 @@ pub(super) async fn services(
     end_workers: &CancellationToken,
 ) -> anyhow::Result<Services> {
     let identity = &config.identity;
-    let guard = Guard::new(identity.outbound_allow.clone(), !config.is_production())?;
-    let guarded = Arc::new(Guarded::new(guard, None)?);
-    let network = Network::new(identity.plc_url.as_str(), guarded)?;
-    let resolver = Arc::new(Resolver::new(network, clock.clone()));
+    let resolver = Arc::new(outbound(&config, &clock)?.resolver);
 
     let floor_s = i64::try_from(identity.jti_ttl.as_secs()).unwrap_or(i64::MAX);
     let (replay, batcher) = ReplayMemory::shared(clock.clone(), floor_s);
@@ -110,6 +107,26 @@ pub(super) async fn services(
         stopping: CancellationToken::new(),
         sockets: TaskTracker::new(),
     })
+}
+
+/// What goes out to addresses that strangers choose.
+pub struct Outbound {
+    pub guarded: Arc<Guarded>,
+    pub resolver: Resolver,
+}
+
+pub fn outbound(config: &Config, clock: &Clock) -> anyhow::Result<Outbound> {
+    let identity = &config.identity;
+    let authorities = identity.outbound_ca.as_ref().map(|path| {
+        let fix = "Fix: set OUTBOUND_CA to a readable PEM file, or unset it";
+        std::fs::read(path).with_context(|| format!("cannot read OUTBOUND_CA {}. {fix}", path.display()))
+    });
+    let authorities = authorities.transpose()?;
+    let guard = Guard::new(identity.outbound_allow.clone(), !config.is_production())?;
+    let guarded = Guarded::new(guard, authorities.as_deref());
+    let guarded = Arc::new(guarded.context("OUTBOUND_CA holds no certificate. Fix: set it to a PEM file with some")?);
+    let network = Network::new(identity.plc_url.as_str(), Arc::clone(&guarded))?;
+    Ok(Outbound { guarded, resolver: Resolver::new(network, clock.clone()) })
 }
 
 /// The service keys of `KEYS_DIR`. Development makes them at first start; production never does by itself.

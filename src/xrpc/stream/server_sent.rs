@@ -23,7 +23,7 @@ use crate::lexicon::Method;
 use crate::log::{Delivery, server_sent};
 use crate::types::Cursor;
 use crate::xrpc::observe::Known;
-use crate::xrpc::{Api, Caller, Failure, Services, method};
+use crate::xrpc::{Api, Caller, Services, method};
 
 /// The first byte comes at once, so that whoever waits for it (a PDS) sees that the stream stands.
 const FIRST: Bytes = Bytes::from_static(b": events follow\n\n");
@@ -56,7 +56,7 @@ where
     let (parts, _) = request.into_parts();
     let begun = async {
         method::refuse_body(&parts.headers)?;
-        Ok::<_, Failure<M::Error>>(begin::<M, C, F>(&cx, &opening, &parts).await?)
+        begin::<M, C, F>(&cx, &opening, &parts).await
     };
     let (source, did) = match begun.await {
         Ok(begun) => begun,

@@ -132,7 +132,7 @@ async fn an_answer_ends_itself_before_its_limit_and_the_next_goes_on_from_its_cu
         people[0].send(&stream, &[7; 2000]).await.unwrap();
     }
     // More than an answer may be: it goes alone, and nobody is stuck before it.
-    let large = people[0].send(&stream, &[7; 30_000]).await.unwrap();
+    let large = people[0].send(&stream, &vec![7; 30_000]).await.unwrap();
     let last = people[0].send(&stream, b"last").await.unwrap();
     server.settled().await;
     let (mut cursor, mut seen, mut answers) = ("0".to_owned(), Vec::new(), 0);

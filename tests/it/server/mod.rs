@@ -11,4 +11,5 @@ mod log_lines;
 mod matrix;
 mod requests;
 mod slow_clients;
+mod start;
 mod unsafe_postgres;

@@ -60,10 +60,9 @@ impl Events {
 
     async fn told(&mut self) -> Told {
         loop {
-            if let Some((block, rest)) = self.unread.split_once("\n\n") {
-                let told = read(block);
-                self.unread = rest.to_owned();
-                return told;
+            if let Some(at) = self.unread.find("\n\n") {
+                let block: String = self.unread.drain(..at + 2).collect();
+                return read(&block);
             }
             match self.response.chunk().await.unwrap() {
                 Some(bytes) => {

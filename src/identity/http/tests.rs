@@ -1,0 +1,89 @@
+//! Against servers on this machine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::{Guard, Guarded, HttpError, PER_HOST, install_crypto_provider};
+
+pub async fn serve(router: axum::Router) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    port
+}
+
+fn guarded(development: bool) -> Guarded {
+    Guarded::new(Guard::new(Vec::new(), development).unwrap(), None).unwrap()
+}
+
+#[test]
+fn installing_the_provider_twice_is_harmless() {
+    install_crypto_provider();
+    install_crypto_provider();
+}
+
+#[tokio::test]
+async fn production_does_not_call_localhost_and_development_does() {
+    let port = serve(axum::Router::new().route("/", axum::routing::get(|| async { "hello" }))).await;
+    let url = format!("http://localhost:{port}/");
+    assert!(matches!(guarded(false).get(&url, "*/*").await, Err(HttpError::BadUrl(_))));
+    assert_eq!(guarded(true).get(&url, "*/*").await.unwrap().body().as_ref(), b"hello");
+}
+
+#[tokio::test]
+async fn at_most_eight_calls_go_to_one_host_at_a_time() {
+    static NOW: AtomicUsize = AtomicUsize::new(0);
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    let slow = || async {
+        MOST.fetch_max(NOW.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        NOW.fetch_sub(1, Ordering::SeqCst);
+    };
+    let port = serve(axum::Router::new().route("/", axum::routing::get(slow))).await;
+    let (client, url) = (guarded(true), format!("http://localhost:{port}/"));
+    let calls = (0..3 * PER_HOST).map(|_| client.get(&url, "*/*"));
+    for answer in futures_util::future::join_all(calls).await {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    assert_eq!(MOST.load(Ordering::SeqCst), PER_HOST);
+}
+
+/// Answers every connection with two bytes, by the certificate of `testdata` for localhost.
+fn serve_tls() -> u16 {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use std::io::{Read as _, Write as _};
+
+    install_crypto_provider();
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("testdata/localhost.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("testdata/localhost.key")).unwrap();
+    let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
+    let config = Arc::new(config.unwrap());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut tls = rustls::StreamOwned::new(connection, stream.unwrap());
+            // Who does not trust us hangs up.
+            if tls.read(&mut [0; 1024]).is_ok() {
+                let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi");
+            }
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_private_authority_is_trusted_if_the_operator_names_it() {
+    let url = format!("https://localhost:{}/", serve_tls());
+    let with = |pem: Option<&[u8]>| Guarded::new(Guard::new(Vec::new(), true).unwrap(), pem);
+    let authority = include_bytes!("testdata/authority.pem");
+    assert_eq!(with(Some(authority)).unwrap().get(&url, "*/*").await.unwrap().body().as_ref(), b"hi");
+    let strangers = with(None).unwrap().get(&url, "*/*").await;
+    assert_eq!(strangers.unwrap_err(), HttpError::Failed("no connection".to_owned()));
+    for nonsense in [&b""[..], b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        assert!(with(Some(nonsense)).is_err());
+    }
+}
