@@ -179,6 +179,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("reqwest", "src/identity/http"),
     ("hickory_resolver", "src/identity/"),
     ("metrics_exporter_prometheus", "src/telemetry/"),
+    ("redis", "src/log/relay/"),
 ];
 
 fn one_owner_per_dependency(files: &[File]) -> Vec<String> {

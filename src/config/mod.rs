@@ -23,7 +23,7 @@ pub use database::Database;
 pub use error::ConfigError;
 pub use http::{Bodies, Http};
 pub use identity::Identity;
-pub use log::Log;
+pub use log::{Log, Retention};
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
 pub use telemetry::{LogFormat, Telemetry};
 pub use values::Origin;

@@ -75,6 +75,11 @@ pub enum TokenRefused {
     DeviceUnknown,
     #[error("the device was revoked")]
     DeviceRevoked,
+    #[error(
+        "the device was not seen for so long that it lapsed: call registerDevice with the same key and a service token, \
+         then join its conversations again"
+    )]
+    DeviceLapsed,
     #[error("tokens cannot be checked now")]
     ReplayUnavailable,
 }
@@ -104,6 +109,7 @@ impl TokenRefused {
             Self::DidUnresolvable => "DidUnresolvable",
             Self::DeviceUnknown => "DeviceUnknown",
             Self::DeviceRevoked => "DeviceRevoked",
+            Self::DeviceLapsed => "DeviceLapsed",
             Self::ReplayUnavailable => "ServiceUnavailable",
         }
     }

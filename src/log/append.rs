@@ -7,7 +7,7 @@ use super::chain::{Content, Genesis, Head, Sealed};
 use super::identity::{Author, CallIdentity};
 use super::seats::{Roster, SeatChange};
 use super::store::{self, StreamRow};
-use super::{EntryKind, Error, Log, StreamKind};
+use super::{Application, EntryKind, Error, Log, StreamKind, Term};
 use crate::storage::Tx;
 use crate::telemetry::metric_name;
 use crate::types::{Epoch, Hash, Refusal, Seq, StreamId, UnixMillis};
@@ -60,14 +60,26 @@ pub struct StreamTx {
 impl Log {
     /// Begins a transaction that may append to this stream.
     pub async fn lock(&self, stream_id: i64) -> Result<StreamTx, Error> {
+        self.lock_as(stream_id, false).await?.ok_or(Error::Busy)
+    }
+
+    /// The same for a courier; nothing if another one is at this stream.
+    pub(super) async fn lock_as_courier(&self, stream_id: i64) -> Result<Option<StreamTx>, Error> {
+        self.lock_as(stream_id, true).await
+    }
+
+    async fn lock_as(&self, stream_id: i64, courier: bool) -> Result<Option<StreamTx>, Error> {
         for _ in 0..GUARD_RETRIES {
             let mut tx = self.inner.storage.begin().await?;
+            if courier && !store::try_lock_queue(tx.conn(), stream_id).await? {
+                return Ok(None);
+            }
             store::lock_stream_advisory(tx.conn(), stream_id).await?;
             let row = store::stream_for_update(tx.conn(), stream_id).await?;
             let first_pos = store::first_position(tx.conn()).await?;
             if row.head_pos < first_pos {
                 let head = row.head();
-                return Ok(StreamTx {
+                return Ok(Some(StreamTx {
                     tx,
                     log: self.clone(),
                     row,
@@ -78,7 +90,7 @@ impl Log {
                     rules_changed: false,
                     appended: Vec::new(),
                     wakes_courier: false,
-                });
+                }));
             }
             // Our id is older than the one that appended last: only a later transaction may append.
             tx.rollback().await?;
@@ -194,17 +206,10 @@ impl StreamTx {
         self.insert(author, &content, draft.kind, draft.epoch, draft.identity).await
     }
 
-    /// An application message that the writer has judged. Its content names no author: the home knows the sender, other
-    /// servers need not.
-    pub(super) async fn append_message(
-        &mut self,
-        author: &Author,
-        epoch: Epoch,
-        body: Vec<u8>,
-        identity: CallIdentity,
-    ) -> Result<Sealed, Error> {
-        let content = Content::new(body, None);
-        self.insert(Some(author), &content, EntryKind::Message, Some(epoch), Some(identity)).await
+    /// What the writer has judged. Its content names no author: the home knows the sender, other servers need not.
+    pub(super) async fn append_judged(&mut self, item: &Application) -> Result<Sealed, Error> {
+        let content = Content::new(item.body.clone(), None);
+        self.insert(item.author.as_ref(), &content, item.kind(), item.entry_epoch(), Some(item.identity)).await
     }
 
     async fn insert(
@@ -229,6 +234,9 @@ impl StreamTx {
                 Some(roster) => roster.apply(kind, sealed.seq, content)?,
                 None => Vec::new(),
             };
+            if kind.term() == Term::Handshakes && changes.is_empty() {
+                store::insert_ageing(self.tx.conn(), self.row.id, sealed.seq, sealed.time).await?;
+            }
             self.write_seats(&changes).await?;
         }
         Ok(sealed)

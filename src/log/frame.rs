@@ -1,5 +1,7 @@
 //! What readers receive: an entry as an event, encoded once for every subscriber.
 
+use std::borrow::Cow;
+
 use bytes::Bytes as Shared;
 use serde::Serialize;
 
@@ -141,14 +143,14 @@ pub struct Frame {
 /// An ephemeral event: never stored, without a cursor.
 #[derive(Clone, Debug)]
 pub struct Signal {
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     pub bytes: Shared,
 }
 
 impl Signal {
     /// `body` must be a map.
     pub fn new(kind: &'static str, body: &impl Serialize) -> Result<Self, NotCanonical> {
-        Ok(Self { kind, bytes: message(kind, body)? })
+        Ok(Self { kind: kind.into(), bytes: message(kind, body)? })
     }
 }
 

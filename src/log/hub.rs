@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
 
+use super::relay::{Carried, Leaving};
 use super::store::{self, SpanRow};
 use super::{EntryKind, Error, Frame, Log, Signal, Window};
 use crate::types::{Cursor, Seq, StreamId};
@@ -111,8 +112,8 @@ pub struct Hub {
     /// The greatest position that somebody said to look for.
     woken: AtomicI64,
     wake: Notify,
-    /// Something was committed by this replica: its relay tells the others.
-    committed: Notify,
+    /// For the other replicas.
+    leaving: Leaving,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -263,14 +264,14 @@ impl Hub {
             next_id: AtomicU64::new(1),
             woken: AtomicI64::new(position.to_db()),
             wake: Notify::new(),
-            committed: Notify::new(),
+            leaving: Leaving::default(),
         }
     }
 
     /// Tells the tail, and the other replicas, to look for entries up to `pos`. Called after a commit, never before.
     pub(super) fn wake(&self, pos: i64) {
         self.wake_from_afar(pos);
-        self.committed.notify_one();
+        self.leaving.committed();
     }
 
     /// Another replica committed up to `pos`.
@@ -284,10 +285,8 @@ impl Hub {
         self.wake.notify_one();
     }
 
-    /// Waits until this replica has committed something; the greatest position known.
-    pub(super) async fn committed_here(&self) -> i64 {
-        self.committed.notified().await;
-        self.woken.load(Ordering::SeqCst)
+    pub(super) fn leaving(&self) -> &Leaving {
+        &self.leaving
     }
 
     pub(super) fn woken(&self) -> Cursor {
@@ -332,19 +331,25 @@ impl Hub {
         }
     }
 
-    /// Sends an ephemeral event about a stream to the account's sockets, except those of `except`. Lost when a buffer is
-    /// full.
+    /// Sends an ephemeral event about a stream to the account's sockets on every replica, except those of `except`. Lost
+    /// when a buffer is full.
     pub fn signal(&self, account_id: i64, except: Option<i64>, stream: &StreamId, signal: Signal) {
+        let carried = Carried { account_id, except, stream: stream.to_string(), signal: Arc::new(signal) };
+        self.signal_here(&carried);
+        self.leaving.signal(carried);
+    }
+
+    /// The same on this replica alone.
+    pub(super) fn signal_here(&self, carried: &Carried) {
         let state = lock(&self.state);
-        let Some(account) = state.accounts.get(&account_id) else { return };
-        let signal = Arc::new(signal);
+        let Some(account) = state.accounts.get(&carried.account_id) else { return };
         for id in &account.subscriptions {
             let Some(subscriber) = state.subscribers.get(id) else { continue };
             let filter = &subscriber.filter;
-            let wanted = filter.wants_stream(stream.as_str()) && filter.wants_kind(signal.kind);
-            if Some(subscriber.device_row) != except && wanted {
+            let wanted = filter.wants_stream(&carried.stream) && filter.wants_kind(&carried.signal.kind);
+            if Some(subscriber.device_row) != carried.except && wanted {
                 // Full: an ephemeral event is worth nothing later.
-                let _full = subscriber.sender.try_send(Delivery::Ephemeral(Arc::clone(&signal)));
+                let _full = subscriber.sender.try_send(Delivery::Ephemeral(Arc::clone(&carried.signal)));
             }
         }
     }

@@ -5,6 +5,8 @@
 pub enum StreamKind {
     Convo,
     Account,
+    /// One replica's, by which it sees whether the log flows. Nobody has a seat in it.
+    Canary,
 }
 
 impl StreamKind {
@@ -12,6 +14,7 @@ impl StreamKind {
         match self {
             Self::Convo => "convo",
             Self::Account => "account",
+            Self::Canary => "canary",
         }
     }
 
@@ -19,6 +22,7 @@ impl StreamKind {
         match self {
             Self::Convo => 1,
             Self::Account => 2,
+            Self::Canary => 9,
         }
     }
 
@@ -26,6 +30,7 @@ impl StreamKind {
         match value {
             1 => Some(Self::Convo),
             2 => Some(Self::Account),
+            9 => Some(Self::Canary),
             _ => None,
         }
     }
@@ -71,6 +76,8 @@ entry_kinds! {
     Device = 6, "#device";
     /// A commit elsewhere invited a device of this account.
     Welcome = 7, "#welcome";
+    /// A replica asks whether the log flows.
+    Canary = 90, "#canary";
 }
 
 impl EntryKind {

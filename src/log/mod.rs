@@ -12,8 +12,10 @@
 
 mod append;
 pub mod body;
+mod canary;
 pub mod chain;
 mod courier;
+mod cursor;
 mod error;
 mod frame;
 mod hub;
@@ -22,20 +24,24 @@ mod kind;
 mod origin;
 mod read;
 mod relay;
+mod retention;
 mod seats;
 mod store;
 mod tail;
 mod writer;
 
 pub use append::{Draft, Seat, StreamTx, device_not_in_group, stream_not_found};
+pub use canary::Flow;
 pub use chain::{Content, Head, Sealed};
 pub use courier::Outgoing;
+pub use cursor::Judged;
 pub use error::Error;
 pub use frame::{Event, Frame, Signal};
 pub use hub::{Delivery, Ended, Filter, Hub, Subscription};
 pub use identity::{Author, CallIdentity};
 pub use kind::{EntryKind, StreamKind};
 pub use read::{Direction, Page, Window};
+pub use retention::{Job, Swept, Term};
 pub use seats::{Roster, Seat as RosterSeat, SeatChange};
 pub use store::{Accepted, StreamInfo, StreamRow};
 pub use writer::{Application, Settings as WriterSettings};
@@ -45,8 +51,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config;
 use crate::storage::Storage;
-use crate::types::{Clock, Did};
+use crate::types::{Clock, Did, Hash};
 
 /// How many immutable facts about streams are kept in memory.
 const STREAM_CACHE_ENTRIES: u64 = 100_000;
@@ -66,6 +73,8 @@ struct Inner {
     writer: writer::Handle,
     streams: moka::sync::Cache<String, Arc<StreamInfo>>,
     courier_wake: Arc<tokio::sync::Notify>,
+    retention: config::Retention,
+    canary: canary::Canary,
     /// This replica's name among those on the same database: its own signals are not for itself.
     replica: String,
 }
@@ -77,6 +86,7 @@ impl Log {
         home: Did,
         clock: Clock,
         settings: WriterSettings,
+        config: &config::Log,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Self, Error> {
@@ -84,6 +94,10 @@ impl Log {
         let position = store::newest_readable(storage.pool()).await?;
         let hub = Arc::new(Hub::new(position));
         let (writer, queue) = writer::Handle::new(settings);
+        let link = match &config.redis_url {
+            Some(url) => Some(Arc::new(relay::Link::new(url, &relay_channel(&storage).await?)?)),
+            None => None,
+        };
         let inner = Inner {
             storage,
             home,
@@ -92,14 +106,22 @@ impl Log {
             writer,
             streams: moka::sync::Cache::new(STREAM_CACHE_ENTRIES),
             courier_wake: Arc::default(),
+            retention: config.retention,
+            canary: canary::Canary::new(config.canary_every),
             replica: hex::encode(rand::random::<[u8; 8]>()),
         };
         let log = Self { inner: Arc::new(inner) };
         tasks.spawn(writer::run(log.clone(), queue, tasks.clone(), stop.clone()));
         tasks.spawn(tail::run(log.clone(), stop.clone()));
         tasks.spawn(courier::run(log.clone(), stop.clone()));
-        tasks.spawn(relay::send(log.clone(), stop.clone()));
+        tasks.spawn(retention::run(log.clone(), stop.clone()));
+        tasks.spawn(canary::run(log.clone(), stop.clone()));
+        tasks.spawn(relay::send(log.clone(), link.clone(), stop.clone()));
         tasks.spawn(relay::hear(log.clone(), stop.clone()));
+        if let Some(link) = link {
+            let (log, stop) = (log.clone(), stop.clone());
+            tasks.spawn(async move { link.run(log, stop).await });
+        }
         Ok(log)
     }
 
@@ -148,4 +170,10 @@ impl Log {
         }
         Ok(found)
     }
+}
+
+/// One name for all replicas on this database, which tells others nothing about it.
+async fn relay_channel(storage: &Storage) -> Result<String, Error> {
+    let (system_id, name) = store::database(storage.pool()).await?;
+    Ok(hex::encode(&Hash::of(format!("{system_id} {name}").as_bytes()).0[..16]))
 }

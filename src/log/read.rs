@@ -5,7 +5,7 @@
 
 use super::chain::Head;
 use super::{EntryKind, Error, Event, Log, store, stream_not_found};
-use crate::types::{Cursor, Refusal, Seq};
+use crate::types::{Cursor, Seq};
 
 /// A span of a stream that a seat covers, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,14 +56,6 @@ impl Log {
         let pool = self.inner.storage.pool();
         let events = store::events(pool, account_id, after, upto, i64::from(limit) + 1).await?;
         Ok(Page::of(events, limit))
-    }
-
-    /// Refuses a cursor that no entry can have handed out.
-    pub async fn refuse_future(&self, cursor: Cursor) -> Result<(), Error> {
-        if cursor > store::newest(self.inner.storage.pool()).await? {
-            return Err(Refusal::new("FutureCursor", "the cursor is beyond the newest event of this server").into());
-        }
-        Ok(())
     }
 
     /// Entries of one stream that the account's seats cover, in order. `kinds` empty means all.

@@ -83,7 +83,7 @@ pub(super) async fn services(
 
     let keys = server_keys(&config)?;
     let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS };
-    let log = Log::start(storage.clone(), did, clock.clone(), settings, workers, end_workers).await?;
+    let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers, end_workers).await?;
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
     Ok(Services {
         config: Arc::new(config),

@@ -10,7 +10,7 @@ use super::{Fault, Services, store};
 use crate::identity::{Curve, PublicKey, TokenKind, TokenRefused, Verifier};
 use crate::lexicon::Kind;
 use crate::log::Author;
-use crate::types::{DeviceId, Did};
+use crate::types::{DeviceId, Did, UnixMillis};
 
 /// How often a device's last sight is written.
 const SEEN_EVERY_MS: i64 = 60 * 60 * 1000;
@@ -106,6 +106,9 @@ impl Caller for Device {
         // After the signature: a stranger learns nothing of a device's state.
         if row.state == "revoked" {
             return Err(TokenRefused::DeviceRevoked.into());
+        }
+        if UnixMillis::from(row.known_at) < cx.log.lapsed_before() {
+            return Err(TokenRefused::DeviceLapsed.into());
         }
         let now = cx.clock.now();
         if row.last_seen_at.is_none_or(|seen| now.0 - seen.timestamp_millis() > SEEN_EVERY_MS) {

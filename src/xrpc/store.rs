@@ -14,13 +14,16 @@ pub(super) struct DeviceRow {
     pub alg: String,
     pub state: String,
     pub last_seen_at: Option<DateTime<Utc>>,
+    /// When it was last seen, or else registered.
+    pub known_at: DateTime<Utc>,
 }
 
 pub(super) async fn find_device(pool: &PgPool, device: &str) -> Result<Option<DeviceRow>, Error> {
     Ok(sqlx::query_as!(
         DeviceRow,
-        "select d.id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at
-         from device d join account a on a.id = d.account_id where d.public_id = $1",
+        r#"select d.id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at,
+                  coalesce(d.last_seen_at, d.created_at) as "known_at!"
+           from device d join account a on a.id = d.account_id where d.public_id = $1"#,
         device
     )
     .fetch_optional(pool)

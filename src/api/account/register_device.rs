@@ -57,8 +57,11 @@ async fn register(cx: &Services, caller: &Account, input: &Input, key: &PublicKe
         if known.state == "revoked" {
             return Err(Error::DeviceRevoked("a revoked key stays revoked; make a new one".into()).into());
         }
-        // Founded and left again by nobody else: the account stream stays as it was.
-        return Ok(Output { device: device.into(), state: known.state, stream: tx.row().public_id.to_string() });
+        // The account stream stays as it was; the device, if it had lapsed, has not any more.
+        let stream = tx.row().public_id.to_string();
+        store::see_device(tx.conn(), known.id, cx.clock.now().to_datetime()).await?;
+        tx.commit().await?;
+        return Ok(Output { device: device.into(), state: known.state, stream });
     }
 
     let devices = store::count_devices(tx.conn(), account_id).await?;

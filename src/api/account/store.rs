@@ -55,6 +55,12 @@ pub(super) async fn find_device(conn: &mut PgConnection, public_id: &str) -> Res
     .await?)
 }
 
+/// Its account vouched for it again.
+pub(super) async fn see_device(conn: &mut PgConnection, id: i64, now: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query!("update device set last_seen_at = $2 where id = $1", id, now).execute(conn).await?;
+    Ok(())
+}
+
 pub(super) struct DeviceCount {
     /// Not revoked.
     pub standing: i64,

@@ -13,12 +13,12 @@ pub async fn list_events(cx: &Services, caller: Device, call: Call<ListEvents>) 
         Some(cursor) => parse(Cursor::parse, cursor)?,
         None => Cursor(0),
     };
-    cx.log.refuse_future(after).await?;
+    let outdated = cx.log.is_outdated(after).await?;
 
     let limit = u32::try_from(call.params.limit).unwrap_or(u32::MAX);
     let page = cx.log.events(caller.author.account_id, after, None, limit).await?;
 
     let cursor = page.events.last().map_or(after, |event| event.cursor);
     let events = page.events.into_iter().map(Event::into_event).collect();
-    Ok(Output { events, cursor: cursor.to_string(), more: page.more, outdated: None })
+    Ok(Output { events, cursor: cursor.to_string(), more: page.more, outdated: outdated.then_some(true) })
 }

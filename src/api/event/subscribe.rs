@@ -11,11 +11,12 @@ use crate::identity::TokenRefused;
 use crate::lexicon::event::subscribe::{Error, Params};
 use crate::log::{self, Delivery, Ended, Filter, Log, Subscription};
 use crate::types::Cursor;
-use crate::xrpc::stream::Source;
+use crate::xrpc::stream::{Source, info_frame};
 use crate::xrpc::{Device, Failure, Fault, Services, parse};
 
 /// Events read from the log at once.
 const BACKFILL_EVENTS: u32 = 200;
+const OUTDATED: &str = "contents of events after this cursor are no longer kept; their headers still come";
 
 pub async fn subscribe(cx: &Services, caller: Device, params: Params) -> Result<Feed, Failure<Error>> {
     let filter = Filter {
@@ -35,7 +36,9 @@ pub async fn subscribe(cx: &Services, caller: Device, params: Params) -> Result<
     match &params.cursor {
         Some(cursor) => {
             feed.position = parse(Cursor::parse, cursor)?;
-            cx.log.refuse_future(feed.position).await?;
+            if cx.log.is_outdated(feed.position).await? {
+                feed.ready.push_back(info_frame("OutdatedCursor", OUTDATED));
+            }
         }
         None => {
             let live = feed.join().await?;

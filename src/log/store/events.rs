@@ -162,12 +162,6 @@ pub(in crate::log) async fn entries_before(
     read(rows)
 }
 
-/// The greatest position stored, readable yet or not.
-pub(in crate::log) async fn newest(pool: &PgPool) -> Result<Cursor, Error> {
-    let pos = sqlx::query_scalar!(r#"select coalesce(max(pos), 0) as "pos!" from entry"#).fetch_one(pool).await?;
-    Ok(Cursor::from_db(pos))
-}
-
 /// The newest position below the fence: where a tail begins.
 pub(in crate::log) async fn newest_readable(pool: &PgPool) -> Result<Cursor, Error> {
     let pos = sqlx::query_scalar!(

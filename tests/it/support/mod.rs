@@ -11,6 +11,7 @@ mod raw;
 mod redis;
 mod server;
 mod socket;
+mod written;
 
 pub use at_once::at_once;
 pub use child::ChildServer;
@@ -22,6 +23,7 @@ pub use raw::{Answer, Request};
 pub use redis::Redis;
 pub use server::TestServer;
 pub use socket::{Said, Socket};
+pub use written::Written;
 
 /// A temporary folder that a private Postgres can get at: started as root, it runs as somebody else.
 pub fn open_folder() -> tempfile::TempDir {
