@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check postgres redis
+.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check schema schema-check bench fuzz postgres redis
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +16,11 @@ test: postgres redis ## Run every test, on a throw-away Postgres (or the one tha
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; staging/with-postgres.sh cargo nextest run --locked --workspace; \
 	else set -x; staging/with-postgres.sh cargo test --locked --workspace; fi
 
-check: format clippy lexicons-check sqlx-check tidy docs ## Everything that must hold before a merge, beside the tests.
+soak: postgres redis ## Kill replicas, Postgres and Redis at random under load, 200 times (ROOKERY_SOAK_ROUNDS, ROOKERY_SEED).
+	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-200} staging/with-postgres.sh \
+		cargo test --locked --test it laws::crash::random -- --nocapture
+
+check: format clippy lexicons-check sqlx-check schema-check tidy docs ## Everything that must hold before a merge, beside the tests.
 
 format: ## Compare the formatting.
 	cargo fmt --all --check
@@ -41,6 +45,21 @@ sqlx: ## Renew .sqlx from the migrations, on a throw-away Postgres.
 
 sqlx-check: ## Compare .sqlx with the queries and the migrations.
 	staging/sqlx.sh check
+
+schema: ## Renew docs/SCHEMA.md from the migrations.
+	staging/schema.sh renew
+
+schema-check: ## Compare docs/SCHEMA.md with the migrations.
+	staging/schema.sh check
+
+bench: ## Measure: a token check beside the bare signature check.
+	cargo bench --locked --bench token
+
+FUZZ_SECONDS ?= 120
+fuzz: ## Fuzz each reader of hostile bytes for FUZZ_SECONDS (needs a nightly compiler and cargo-fuzz).
+	@# Without a sanitizer: the code has no unsafe block.
+	for target in $$(ls fuzz/fuzz_targets | sed 's/\.rs$$//'); do \
+	  cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; done
 
 postgres: ## Make sure that Postgres 14 or newer is installed.
 	@staging/postgres.sh >/dev/null

@@ -9,6 +9,18 @@ create table log_origin (
     incarnation bigint not null
 );
 
+-- One row for each time that this database was found to have gone back in time. Positions above restored_pos and not
+-- above base were handed out in the future that was lost.
+create table log_restore (
+    incarnation bigint constraint log_restore_pkey primary key,
+    reason text not null,
+    restored_pos bigint not null,
+    base bigint not null,
+    -- When the newest entry that is still there was ordered.
+    restored_to timestamptz not null,
+    created_at timestamptz not null
+);
+
 create table stream (
     id bigint generated always as identity primary key,
     public_id text not null constraint stream_public_id_key unique,
@@ -16,6 +28,8 @@ create table stream (
     -- did:web of the server that orders this stream.
     home text not null,
     term bigint not null,
+    -- The incarnation of this server in which the term was opened or went on: an older one opens a new term first.
+    incarnation bigint not null,
     generation integer not null default 1,
     -- MLS epoch, and the oldest epoch from which an application message is still accepted.
     epoch bigint not null default 0,
@@ -26,6 +40,7 @@ create table stream (
     head_hash bytea not null,
     -- Raised by every change of a seat, epoch or state, so that rights can be cached and compared.
     rules bigint not null default 0,
+    -- 0 active, 1 recovering: entries that were lost are being put back, and nothing new is ordered.
     state smallint not null default 0,
     genesis bytea not null,
     created_at timestamptz not null
@@ -80,6 +95,7 @@ create table seat_device (
     constraint seat_device_pkey primary key (stream_id, device_id, from_seq)
 );
 create unique index seat_device_stream_id_device_id_open_key on seat_device (stream_id, device_id) where until_seq is null;
+create index seat_device_device_id_idx on seat_device (device_id) where until_seq is null;
 
 -- First answers of calls that no entry can rebuild.
 create table answer (

@@ -15,16 +15,7 @@ esac
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/rookery-sqlx.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
-sql() { "$PG_BIN/psql" -d "$DATABASE_URL" -X -q -v ON_ERROR_STOP=1 "$@"; }
-# The server's migrator (sqlx 0.9) makes this table before the first migration.
-sql -c 'create table _sqlx_migrations (version bigint primary key, description text not null,
-  installed_on timestamptz not null default now(), success boolean not null, checksum bytea not null,
-  execution_time bigint not null)'
-for migration in migrations/*.sql; do
-  one_transaction=(--single-transaction)
-  head -n 1 "$migration" | grep -q '^-- no-transaction' && one_transaction=()
-  sql ${one_transaction[@]+"${one_transaction[@]}"} -f - <"$migration"
-done
+staging/migrate.sh
 
 mkdir "$scratch/sqlx"
 # The macros write a file each as they are expanded, so the crate must be compiled anew.

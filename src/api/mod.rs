@@ -2,13 +2,14 @@
 //!
 //! Groups never import each other: what two of them need lives in an engine below.
 
-mod account;
+pub mod account;
+pub mod admin;
 mod event;
 mod mls;
 
 use crate::xrpc::Api;
 
-/// Everything that this server answers.
+/// Everything that every server answers. Beside it stands [`admin::api`], where there are operators.
 pub fn api() -> Api {
     account::api().merge(event::api()).merge(mls::api())
 }

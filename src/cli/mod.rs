@@ -1,8 +1,10 @@
 //! The commands.
 
+mod account;
 pub mod demo;
 mod keygen;
 mod migrate;
+mod recover;
 mod serve;
 mod settings;
 
@@ -34,10 +36,17 @@ enum Command {
     Serve,
     /// Bring the database's schema up to date, and end.
     Migrate,
+    /// Say that the database was restored from older files. Start the servers again afterwards.
+    ///
+    /// A restore on another cluster, a failover, and whatever ROLLBACK_GUARD shows are noticed without it.
+    Recover,
     /// Show the settings in force, with their sources; secrets are hidden.
     Config,
     /// Make the service keys in KEYS_DIR. Never overwrites any.
     Keygen,
+    /// Say who may use this server: list, suspend, resume, allow, invite. Works beside a running server.
+    #[command(subcommand)]
+    Account(account::Command),
     /// Start a server and let real MLS clients talk through it, with a crash in the middle.
     Demo(demo::Args),
 }
@@ -50,6 +59,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Keygen => keygen::run(file),
         Command::Serve => with_runtime(serve::run(file)),
         Command::Migrate => with_runtime(migrate::run(file)),
+        Command::Account(command) => with_runtime(account::run(file, command)),
+        Command::Recover => with_runtime(recover::run(file)),
         Command::Demo(args) => with_runtime(demo::run(args)),
     };
     outcome.unwrap_or_else(|error| {

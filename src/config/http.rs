@@ -13,6 +13,8 @@ pub struct Http {
     pub metrics: Option<SocketAddr>,
     /// Until an answer must begin.
     pub request_timeout: Duration,
+    /// For a request's head, and between two requests of a connection.
+    pub header_timeout: Duration,
     /// For open requests after SIGTERM.
     pub shutdown_grace: Duration,
     pub bodies: Bodies,
@@ -49,6 +51,7 @@ impl Http {
             listen,
             metrics: (metrics_port != 0).then(|| SocketAddr::new(host, metrics_port)),
             request_timeout: Duration::from_millis(values.number("REQUEST_TIMEOUT_MS", 100..=60_000)?),
+            header_timeout: Duration::from_millis(values.number("HEADER_TIMEOUT_MS", 100..=600_000)?),
             shutdown_grace: Duration::from_millis(values.number("SHUTDOWN_GRACE_MS", 0..=300_000)?),
             bodies: Bodies {
                 ordinary_bytes: values.number("MAX_BODY_BYTES", BODY_BYTES)?,

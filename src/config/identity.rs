@@ -22,6 +22,21 @@ pub struct Identity {
     pub enforce_jti: bool,
     /// A used token is remembered at least this long.
     pub jti_ttl: Duration,
+    /// A write through a PDS takes a token of the device beside the account's.
+    pub device_proof_required: bool,
+    /// Who may call admin methods. With none, they are not mounted.
+    pub operators: Vec<Did>,
+    pub admission: Admission,
+}
+
+/// Which accounts may register their first device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Open,
+    /// Those that `rookery account allow` named.
+    Allowlist,
+    /// Those that bring a code of `rookery account invite`.
+    Invite,
 }
 
 impl Identity {
@@ -40,8 +55,6 @@ impl Identity {
         let data_dir = PathBuf::from(values.text("DATA_DIR").unwrap_or_default());
         let keys_dir = values.text_or("KEYS_DIR", || data_dir.join("keys").display().to_string());
 
-        // Proof through a PDS is not built: a write takes the device's own token, and nothing else.
-        values.one_of("DEVICE_PROOF", &[("required", ())])?;
         Ok(Self {
             service_did,
             public_url,
@@ -51,6 +64,12 @@ impl Identity {
             enforce_lxm: enforced(values, production, "ENFORCE_LXM", "a token for one method would do for all")?,
             enforce_jti: enforced(values, production, "ENFORCE_JTI", "stolen tokens could be used again")?,
             jti_ttl: Duration::from_secs(values.number("JTI_TTL_SECONDS", 0..=86_400)?),
+            device_proof_required: device_proof_required(values, production)?,
+            operators: operators(values)?,
+            admission: values.one_of(
+                "ACCOUNTS",
+                &[("open", Admission::Open), ("allowlist", Admission::Allowlist), ("invite", Admission::Invite)],
+            )?,
         })
     }
 }
@@ -63,6 +82,34 @@ fn enforced(values: &Values, production: bool, name: &'static str, danger: &str)
         return Err(values.invalid(name, &why, "remove it; only ROOKERY_ENV=development may turn it off"));
     }
     Ok(enforced)
+}
+
+fn device_proof_required(values: &Values, production: bool) -> Result<bool, ConfigError> {
+    let required = values.one_of("DEVICE_PROOF", &[("required", true), ("optional", false)])?;
+    if production && !required {
+        let why = "production refuses it, since a PDS could write in the name of its accounts' devices";
+        return Err(values.invalid(
+            "DEVICE_PROOF",
+            why,
+            "remove it; only ROOKERY_ENV=development may make it optional",
+        ));
+    }
+    Ok(required)
+}
+
+fn operators(values: &Values) -> Result<Vec<Did>, ConfigError> {
+    list(values, "OPERATOR_DIDS")
+        .map(|did| {
+            let why = format!("`{did}` is not a DID");
+            let fix = "set it to DIDs such as did:plc:…, separated by commas";
+            Did::parse(did).map_err(|_| values.invalid("OPERATOR_DIDS", why, fix))
+        })
+        .collect()
+}
+
+/// The parts of a value that is a list.
+fn list<'a>(values: &'a Values, name: &'static str) -> impl Iterator<Item = &'a str> {
+    values.text(name).unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// What stands after `did:web:` in the configured name: one host, without a path.
@@ -107,9 +154,7 @@ fn plc_url(values: &Values, production: bool) -> Result<Url, ConfigError> {
 
 fn outbound_allow(values: &Values, production: bool) -> Result<Vec<IpNet>, ConfigError> {
     let mut ranges = Vec::new();
-    for part in
-        values.text("OUTBOUND_ALLOW").unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty())
-    {
+    for part in list(values, "OUTBOUND_ALLOW") {
         let range: IpNet = part.parse().map_err(|_| {
             let why = format!("`{part}` is not an address range");
             values.invalid("OUTBOUND_ALLOW", why, "set it to ranges such as 10.0.0.0/8, separated by commas")

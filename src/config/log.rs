@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -17,6 +18,8 @@ pub struct Log {
     pub canary_every: Option<Duration>,
     /// A Redis that carries signals between replicas; Postgres does without.
     pub redis_url: Option<SecretString>,
+    /// Where the watermark is kept that notices older files of the database.
+    pub rollback_guard: Option<PathBuf>,
 }
 
 /// How long contents are kept, in days. What changes seats, roles or devices, or opens a stream, is kept for ever.
@@ -49,6 +52,7 @@ impl Log {
             },
             canary_every: (canary_s > 0).then_some(Duration::from_secs(canary_s)),
             redis_url: redis_url(values)?,
+            rollback_guard: values.text("ROLLBACK_GUARD").map(PathBuf::from),
         })
     }
 }

@@ -10,6 +10,7 @@ mod http;
 mod identity;
 mod log;
 mod settings;
+mod streams;
 mod telemetry;
 mod values;
 
@@ -22,9 +23,10 @@ use std::path::{Path, PathBuf};
 pub use database::Database;
 pub use error::ConfigError;
 pub use http::{Bodies, Http};
-pub use identity::Identity;
+pub use identity::{Admission, Identity};
 pub use log::{Log, Retention};
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
+pub use streams::Streams;
 pub use telemetry::{LogFormat, Telemetry};
 pub use values::Origin;
 
@@ -38,6 +40,7 @@ pub struct Config {
     pub database: Database,
     pub identity: Identity,
     pub log: Log,
+    pub streams: Streams,
     pub telemetry: Telemetry,
     shown: Vec<Shown>,
 }
@@ -73,6 +76,7 @@ impl Config {
         let identity = Identity::read(&mut values, environment)?;
         let telemetry = Telemetry::read(&mut values, environment)?;
         let (http, database, log) = (Http::read(&values)?, Database::read(&values)?, Log::read(&values)?);
+        let streams = Streams::read(&values)?;
         let shown = SETTINGS
             .iter()
             .map(|setting| Shown {
@@ -81,7 +85,7 @@ impl Config {
                 origin: values.origin(setting.name),
             })
             .collect();
-        Ok(Self { environment, http, database, identity, log, telemetry, shown })
+        Ok(Self { environment, http, database, identity, log, streams, telemetry, shown })
     }
 
     /// Reads the environment of this process.
@@ -115,6 +119,7 @@ impl Config {
             (!self.is_production(), "ROOKERY_ENV=development: loopback is open to outbound calls; not for real users"),
             (!identity.enforce_lxm, "ENFORCE_LXM=false: a token for one method is accepted for any other"),
             (!identity.enforce_jti, "ENFORCE_JTI=false: a stolen token can be used again until it expires"),
+            (!identity.device_proof_required, "DEVICE_PROOF=optional: a PDS can write as any device of its accounts"),
         ]
         .into_iter()
         .filter_map(|(holds, warning)| holds.then_some(warning))

@@ -48,6 +48,8 @@ pub const SETTINGS: &[Setting] = &[
     row("METRICS_PORT", Is("9090"), "Port of `/metrics`, kept apart from the API so that it is not public with it; 0 turns it off."),
     row("PUBLIC_URL", From("`https://` and the host of `SERVICE_DID`; in development `http://localhost:SERVER_PORT`"), "Origin under which clients reach this server, without a path."),
     row("REQUEST_TIMEOUT_MS", Is("8000"), "Milliseconds until an answer must begin, 100 to 60000. A PDS gives up after 10000."),
+    row("HEADER_TIMEOUT_MS", Is("30000"), "Milliseconds that a client may take for the head of a request, and that a connection may be idle between two; 100 to 600000. A proxy in front must close its own idle connections sooner."),
+    row("SEND_TIMEOUT_MS", Is("20000"), "Milliseconds after which a connection that takes nothing of its answer is closed, 100 to 300000."),
     row("SHUTDOWN_GRACE_MS", Is("10000"), "Milliseconds that open requests get after SIGTERM, 0 to 300000."),
     row("MAX_BODY_BYTES", Is("262144"), "Largest request body of an ordinary method, in bytes, 16384 to 67108864."),
     row("MAX_MESSAGE_BYTES", Is("1048576"), "The same for messages and batches of key packages, in bytes of decoded content (base64 takes a third more)."),
@@ -60,10 +62,17 @@ pub const SETTINGS: &[Setting] = &[
     row("ENFORCE_LXM", Is("true"), "Tokens must name the method they are for (`lxm`). Production refuses `false`."),
     row("ENFORCE_JTI", Is("true"), "Tokens are good for one call (`jti`). Production refuses `false`."),
     row("JTI_TTL_SECONDS", Is("120"), "Seconds that a used token is remembered at least, 0 to 86400; never less than until it expires."),
-    row("DEVICE_PROOF", Is("required"), "`required`: a write takes a token that the device signed itself. Nothing else is offered yet."),
+    row("DEVICE_PROOF", Is("required"), "`required`: a write takes a token that the device signed itself, alone or beside the account's. `optional`: through a PDS, naming the device is enough. Production refuses `optional`."),
+    row("OPERATOR_DIDS", Is(""), "DIDs, separated by commas, whose tokens may call admin methods. With none, those methods are not mounted; `rookery account` works always."),
+    row("ACCOUNTS", Is("open"), "Who may register a first device: `open` anybody, `allowlist` whom `rookery account allow` named, `invite` who brings a code of `rookery account invite`. Accounts that are here already are not asked."),
 
     row("SSE_BUFFER_SIZE", Is("500"), "Events that a subscriber may lag behind before it is told `ConsumerTooSlow`, 1 to 100000."),
+    row("SSE_HEARTBEAT_MS", Is("15000"), "Milliseconds between comments of an answer by server-sent events that says nothing else, 100 to 60000. A PDS gives up after 30000."),
+    row("SSE_MAX_BYTES", Is("8388608"), "Bytes before which an answer by server-sent events ends itself, with its cursor, 4096 to 1073741824. A PDS cuts it off at 10485760."),
+    row("SSE_MAX_SECONDS", Is("900"), "Seconds after which it does so, 1 to 86400."),
+    row("SOCKET_LIFE_SECONDS", Is("21600"), "Seconds after which a WebSocket is closed, a tenth more or less, so that its client comes back with a new token; 1 to 604800."),
     row("WRITER_QUEUE", Is("4096"), "Entries that may wait for the log writer before a caller is told to come back, 1 to 1000000."),
+    row("ROLLBACK_GUARD", Unset("none"), "Path of a file on another disk than the database's, where this server keeps how far its log got: after a restore of older files it notices by itself."),
 
     secret("REDIS_URL", Unset("signals go by Postgres"), "`redis://` or `rediss://` of a Redis that carries signals between replicas. While it is away, Postgres carries them."),
     row("CANARY_SECONDS", Is("10"), "Seconds between the entries that each replica sends through the log to see whether it flows, 0 to 300; 0 turns it off. Three without one, and the replica is not ready."),
@@ -89,8 +98,6 @@ pub(super) const NOT_YET: &[(&str, &str, &str)] = &[
     ("ENABLE_DIRECT_XRPC_PROXY", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),
     ("UPSTREAM_XRPC_BASE", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),
     ("OUTBOUND_CA", "private certificate authorities are not supported yet", "unset it and use publicly trusted certificates"),
-    ("OPERATOR_DIDS", "admin methods are not supported yet", "unset it and use the command line on the server's machine"),
-    ("ACCOUNTS", "restricting registration is not supported yet", "unset it: registration is open"),
     ("MASTER_KEY", "sealing secrets in Postgres is not supported yet", "unset it: keys are files in KEYS_DIR"),
 ];
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::{Config, ConfigError, LogFormat, Origin, SETTINGS};
+use super::{Admission, Config, ConfigError, LogFormat, Origin, SETTINGS};
 
 fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let env: BTreeMap<_, _> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -64,7 +64,30 @@ fn what_makes_tokens_reusable_is_refused_in_production_only() {
     let config = load(&[DEVELOPMENT, ("ENFORCE_JTI", "false"), ("ENFORCE_LXM", "false")]).unwrap();
     assert!(!config.identity.enforce_jti && !config.identity.enforce_lxm);
     assert_eq!(config.warnings().len(), 3);
-    assert!(refusal(&[DEVELOPMENT, ("DEVICE_PROOF", "optional")]).starts_with("DEVICE_PROOF is `optional`"));
+}
+
+#[test]
+fn a_write_without_the_devices_own_proof_is_for_development_alone() {
+    let message = refusal(&[PRODUCTION, ("DEVICE_PROOF", "optional")]);
+    assert!(message.starts_with("DEVICE_PROOF is `optional`") && message.contains("ROOKERY_ENV"), "{message}");
+    let config = load(&[DEVELOPMENT, ("DEVICE_PROOF", "optional")]).unwrap();
+    assert!(!config.identity.device_proof_required);
+    assert_eq!(config.warnings().len(), 2);
+}
+
+#[test]
+fn operators_are_dids_and_by_default_there_are_none() {
+    assert!(load(&[PRODUCTION]).unwrap().identity.operators.is_empty());
+    let two = "did:plc:ewvi7nxzyoun6zhxrhs64oiz, did:web:ops.example.com,";
+    assert_eq!(load(&[PRODUCTION, ("OPERATOR_DIDS", two)]).unwrap().identity.operators.len(), 2);
+    let message = refusal(&[PRODUCTION, ("OPERATOR_DIDS", "did:plc:ewvi7nxzyoun6zhxrhs64oiz,alice.example.com")]);
+    assert!(message.contains("`alice.example.com` is not a DID"), "{message}");
+}
+
+#[test]
+fn accounts_are_open_unless_somebody_says_otherwise() {
+    assert_eq!(load(&[PRODUCTION]).unwrap().identity.admission, Admission::Open);
+    assert_eq!(load(&[PRODUCTION, ("ACCOUNTS", "invite")]).unwrap().identity.admission, Admission::Invite);
 }
 
 #[test]
@@ -96,7 +119,15 @@ fn a_wrong_value_is_answered_with_its_name_its_value_and_the_fix() {
         ("SSE_BUFFER_SIZE", "0"),
         ("WRITER_QUEUE", "lots"),
         ("JTI_TTL_SECONDS", "1.5"),
+        ("DEVICE_PROOF", "never"),
+        ("ACCOUNTS", "closed"),
         ("METRICS_PORT", "3000"),
+        ("HEADER_TIMEOUT_MS", "0"),
+        ("SEND_TIMEOUT_MS", "20s"),
+        ("SOCKET_LIFE_SECONDS", "0"),
+        ("SSE_HEARTBEAT_MS", "60001"),
+        ("SSE_MAX_BYTES", "8MiB"),
+        ("SSE_MAX_SECONDS", "0"),
     ] {
         let message = refusal(&[PRODUCTION, (name, value)]);
         assert!(message.starts_with(&format!("{name} is `{value}`")), "{message}");

@@ -3,6 +3,7 @@
 //! Real documents hold more than the specification lists: what is not understood is passed over, never an error.
 
 use serde_json::Value;
+use url::{Host, Url};
 
 use super::keys::{Curve, PublicKey};
 use crate::types::{Did, Malformed};
@@ -81,6 +82,27 @@ impl DidDocument {
     /// Every service with that fragment; more than one may mean none to the caller.
     pub fn services(&self, fragment: &str) -> impl Iterator<Item = &Service> {
         self.services.iter().filter(move |service| service.fragment == fragment)
+    }
+
+    /// The server that the account names for its conversations, by its did:web. None if it names none, or does it in a
+    /// way that leads to none: two of them, another type, an endpoint that is not `https://<host>` and nothing more.
+    /// `development` lets `http://localhost:<port>` be one.
+    pub fn mls_server(&self, development: bool) -> Option<Did> {
+        let mut found = self.services("#atproto_mls");
+        let first = found.next()?;
+        if found.next().is_some() || first.kind.as_deref() != Some("AtprotoMlsService") {
+            return None;
+        }
+        let endpoint = first.endpoint.as_deref()?;
+        let url = Url::parse(endpoint).ok()?;
+        let Some(Host::Domain(host)) = url.host() else { return None };
+        match url.port() {
+            None if endpoint == format!("https://{host}") => Did::parse(&format!("did:web:{host}")).ok(),
+            Some(port) if development && endpoint == format!("http://localhost:{port}") => {
+                Did::parse(&format!("did:web:localhost%3A{port}")).ok()
+            }
+            _ => None,
+        }
     }
 
     /// The account's PDS, if exactly one is named.
@@ -194,6 +216,45 @@ mod tests {
             assert!(parse(&document).is_err(), "{document}");
         }
         assert!(parse(&json!({ "id": DID })).is_ok());
+    }
+
+    #[test]
+    fn an_account_names_one_server_in_one_form_or_none() {
+        let of = |services: &[(&str, &str, Value)]| {
+            let services = services
+                .iter()
+                .map(|(id, kind, endpoint)| json!({ "id": id, "type": kind, "serviceEndpoint": endpoint }))
+                .collect::<Vec<_>>();
+            parse(&json!({ "id": DID, "service": services })).unwrap()
+        };
+        let (id, kind, absolute) = ("#atproto_mls", "AtprotoMlsService", format!("{DID}#atproto_mls"));
+        let https = json!("https://chat.example");
+        for (services, expected) in [
+            (vec![], None),
+            (vec![(id, kind, https.clone())], Some("did:web:chat.example")),
+            (vec![(absolute.as_str(), kind, https.clone())], Some("did:web:chat.example")),
+            (vec![("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa#atproto_mls", kind, https.clone())], None),
+            (vec![("#atproto_pds", kind, https.clone())], None),
+            (vec![(id, "AtprotoPersonalDataServer", https.clone())], None),
+            (vec![(id, kind, https.clone()), (id, kind, https.clone())], None),
+            (vec![(id, kind, https.clone()), (absolute.as_str(), "Other", json!("https://b.example"))], None),
+            (vec![(id, kind, json!({ "uri": "https://chat.example" }))], None),
+            (vec![(id, kind, json!("https://chat.example/"))], None),
+            (vec![(id, kind, json!("https://chat.example/path"))], None),
+            (vec![(id, kind, json!("https://chat.example:8443"))], None),
+            (vec![(id, kind, json!("https://user@chat.example"))], None),
+            (vec![(id, kind, json!("https://CHAT.example"))], None),
+            (vec![(id, kind, json!("https://192.0.2.1"))], None),
+            (vec![(id, kind, json!("http://chat.example"))], None),
+            (vec![(id, kind, json!("http://localhost:3000"))], None),
+            (vec![(id, kind, json!("chat.example"))], None),
+        ] {
+            let document = of(&services);
+            assert_eq!(document.mls_server(false).as_ref().map(Did::as_str), expected, "{services:?}");
+        }
+        let local = of(&[(id, kind, json!("http://localhost:3000"))]).mls_server(true);
+        assert_eq!(local.unwrap().as_str(), "did:web:localhost%3A3000");
+        assert_eq!(of(&[(id, kind, json!("http://10.0.0.1:3000"))]).mls_server(true), None);
     }
 
     #[test]

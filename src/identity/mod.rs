@@ -2,12 +2,15 @@
 //!
 //! Invariant: a caller's name comes out of a verified signature and from nowhere else.
 
+pub mod certificate;
+pub mod credentials;
 pub mod device;
 pub mod document;
 pub mod guard;
 pub mod http;
 pub mod jws;
 pub mod keys;
+pub mod pairing;
 pub mod replay;
 pub mod resolver;
 pub mod server_keys;
@@ -18,12 +21,15 @@ mod store;
 pub mod token;
 pub mod verifier;
 
+pub use certificate::{BadLink, ChainHead, Change, DeviceChain, DeviceKeys, DeviceLink, Extension};
+pub use credentials::{Credentials, DEVICE_HEADER, DEVICE_TOKEN_HEADER, Shown};
 pub use device::{DeviceSigner, service_token};
 pub use document::{DidDocument, Service};
 pub use guard::Guard;
 pub use http::Guarded;
 pub use keys::{BadSignature, Curve, Malleability, PublicKey};
-pub use replay::{Batcher, ReplayMemory, ReplayUnavailable};
+pub use pairing::PairingClaim;
+pub use replay::{Batcher, ReplayMemory, ReplayUnavailable, forget_tokens};
 pub use resolver::{ResolveError, Resolver};
 pub use server_keys::{KeysError, ServerKeys, server_document};
 pub use signing::SigningKey;

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::{mpsc, oneshot};
 
 use super::store;
@@ -64,6 +64,11 @@ impl Seen<'_> {
     fn is_younger_than(&self, since_s: i64) -> bool {
         since_s == 0 || self.iat_s.is_some_and(|iat| iat >= since_s) || self.exp_s > since_s + MAX_LIFETIME_S + SKEW_S
     }
+}
+
+/// The database went back in time, and forgot what it had seen: tokens issued up to now are refused by all replicas.
+pub async fn forget_tokens(conn: &mut PgConnection, now_s: i64) -> Result<(), sqlx::Error> {
+    store::forget(conn, now_s).await
 }
 
 struct Pending {

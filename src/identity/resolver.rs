@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use moka::ops::compute::{CompResult, Op};
+use tokio::sync::Semaphore;
 
 use super::document::DidDocument;
 use super::source::Source;
@@ -21,6 +22,8 @@ const NEGATIVE_MS: i64 = 60 * 1000;
 const REFRESH_MS: i64 = 60 * 1000;
 /// DIDs that are remembered.
 const MAX_ENTRIES: u64 = 10_000;
+/// Documents that are renewed at one time while nobody waits for them.
+const RENEWALS_AT_ONCE: usize = 16;
 
 /// Why there is no document. Texts name no DID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +95,7 @@ pub struct Resolver {
     source: Box<dyn Source>,
     cache: Cache<Did, Entry>,
     clock: Clock,
+    renewals: Arc<Semaphore>,
 }
 
 impl Resolver {
@@ -100,7 +104,8 @@ impl Resolver {
             .max_capacity(MAX_ENTRIES)
             .time_to_live(Duration::from_millis(USABLE_MS.unsigned_abs()))
             .build();
-        Self { source: Box::new(source), cache, clock }
+        let renewals = Arc::new(Semaphore::new(RENEWALS_AT_ONCE));
+        Self { source: Box::new(source), cache, clock, renewals }
     }
 
     /// The document, at most an hour old; at most a day while it cannot be renewed.
@@ -110,6 +115,24 @@ impl Resolver {
             return answer;
         }
         self.fetch(did, false).await
+    }
+
+    /// What is known without asking anybody: at most a day old. What is not fresh is renewed meanwhile, for the next to
+    /// ask: a directory that does not answer keeps nobody waiting.
+    pub async fn known(self: &Arc<Self>, did: &Did) -> Option<Arc<DidDocument>> {
+        let now_ms = self.clock.now().0;
+        let entry = self.cache.get(did).await.unwrap_or_default();
+        if entry.answer(now_ms).is_none()
+            && let Ok(slot) = Arc::clone(&self.renewals).try_acquire_owned()
+        {
+            let (resolver, did) = (Arc::clone(self), did.clone());
+            tokio::spawn(async move {
+                let _slot = slot;
+                // A failure is remembered, like an answer.
+                let _ = resolver.resolve(&did).await;
+            });
+        }
+        entry.best(now_ms).ok()
     }
 
     /// The document as it is now, if this DID was not forced within the last minute; otherwise as it is known.
@@ -276,6 +299,37 @@ pub(super) mod tests {
         directory.set(Err(DOWN));
         assert_eq!(resolver.refresh(&did).await.unwrap().atproto_key, Some(second_key));
         assert_eq!(directory.asked(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_told_at_once_and_renewed_for_the_next_to_ask() {
+        let (directory, resolver, clock, did) = start();
+        let resolver = Arc::new(resolver);
+        assert!(resolver.known(&did).await.is_none(), "nobody waited for the directory");
+        let eventually = async |key: Option<PublicKey>| {
+            for _ in 0..200 {
+                if resolver.known(&did).await.map(|document| document.atproto_key.clone()) == Some(key.clone()) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            panic!("it was never renewed");
+        };
+        let first = directory.key.lock().unwrap().clone().unwrap();
+        eventually(Some(first.clone())).await;
+        assert_eq!(directory.asked(), 1);
+
+        clock.advance_ms(HOUR_MS);
+        let second = key();
+        directory.set(Ok(second.clone()));
+        assert_eq!(resolver.known(&did).await.unwrap().atproto_key, Some(first));
+        eventually(Some(second)).await;
+
+        directory.set(Err(DOWN));
+        clock.advance_ms(2 * HOUR_MS);
+        assert!(resolver.known(&did).await.is_some(), "a day old at most");
+        clock.advance_ms(24 * HOUR_MS);
+        assert!(resolver.known(&did).await.is_none());
     }
 
     #[tokio::test]

@@ -43,7 +43,8 @@ impl Signed {
     }
 }
 
-fn message(label: &str, statement: &[u8]) -> Vec<u8> {
+/// What a signature under this label covers.
+pub(super) fn message(label: &str, statement: &[u8]) -> Vec<u8> {
     [label.as_bytes(), &[0], statement].concat()
 }
 
@@ -61,6 +62,8 @@ pub const fn is_server_curve(curve: Curve) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::{Signed, key_tag};
     use crate::identity::keys::{Curve, PublicKey};
     use crate::identity::signing::SigningKey;
@@ -100,6 +103,40 @@ mod tests {
              291469d59c3fc07000"
         );
         assert!(signed.verify(LABEL, &key.public()).is_ok());
+    }
+
+    /// The requests of the protocol's vectors, as far as keys go: which lines are signed is federation's business.
+    #[test]
+    fn the_signatures_of_requests_are_those_of_the_test_vectors() {
+        const END: &str = r#"keyid="did:web:b.example#peer-loyywn2q";tag="rookery-peer-v1""#;
+        let body = br#"{"stream":"scwfgagcsyqhmdj7pbehnj6jvili52f63","idem":"01JD5V8Q0M6T3N7Y2K4X9Z1ABC","ciphertext":{"$bytes":"b3BhcXVl"}}"#;
+        let digest = |body: &[u8]| base64::engine::general_purpose::STANDARD.encode(Hash::of(body).as_slice());
+        let call = format!(
+            r#""@method": POST
+"@target-uri": https://a.example/xrpc/blue.catbird.mls.sendMessage
+"content-digest": sha-256=:{}:
+"content-type": application/json
+"x-rookery-audience": did:web:a.example
+"x-rookery-actor": did:plc:ewvi7nxzyoun6zhxrhs64oiz
+"x-rookery-device": d1
+"@signature-params": ("@method" "@target-uri" "content-digest" "content-type" "x-rookery-audience" "x-rookery-actor" "x-rookery-device");created=1795000000;expires=1795000060;nonce="q83vEjRWeJCrze8SNFZ4kA";{END}"#,
+            digest(body)
+        );
+        let query = format!(
+            r#""@method": GET
+"@target-uri": https://a.example/xrpc/blue.catbird.peer.getEntries?stream=scwfgagcsyqhmdj7pbehnj6jvili52f63&from=1&limit=100
+"content-digest": sha-256=:{}:
+"x-rookery-audience": did:web:a.example
+"@signature-params": ("@method" "@target-uri" "content-digest" "x-rookery-audience");created=1795000000;expires=1795000060;nonce="EjRWeJCrze8SNFZ4kKvN7w";{END}"#,
+            digest(b"")
+        );
+        let key = test_key("peer test key b.example");
+        for (base, signature) in [
+            (call, "OGCdT98LSwofc48W4GfQ1dWPUbWkBH3KMsF7m3D1VJ+cd5RVwPpEl7MKMgwsh6R977nsJ1/cHV9E5fvI/v5UAA=="),
+            (query, "H2jHX7i8AMU+0vo3ca/2T9pjoAYsB1MZb6EAwbisz8XS/hhKGjb7xHEJ0ID5GBoFNi57zjUo0w7BjEW893QHBQ=="),
+        ] {
+            assert_eq!(base64::engine::general_purpose::STANDARD.encode(key.sign(base.as_bytes())), signature);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 /// What one batch found out.
 pub(super) struct Remembered {
@@ -53,6 +53,18 @@ async fn mark_forgotten(pool: &PgPool, now_s: i64) -> Result<i64, sqlx::Error> {
     )
     .fetch_one(pool)
     .await
+}
+
+/// Tokens issued before this second are not taken any more: they may have been seen and forgotten.
+pub(super) async fn forget(conn: &mut PgConnection, now_s: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into replay_since (since_s) values ($1)
+         on conflict (id) do update set since_s = greatest(replay_since.since_s, excluded.since_s)",
+        now_s + 1
+    )
+    .execute(conn)
+    .await
+    .map(|_| ())
 }
 
 /// Makes partitions ahead and drops those that ran out more than `keep_s` seconds ago.

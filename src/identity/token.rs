@@ -61,7 +61,7 @@ pub enum TokenRefused {
     BadJwtKeyId,
     #[error("the token's signature does not hold")]
     BadJwtSignature,
-    #[error("the token is for another request body")]
+    #[error("the device token's bodyHash is not that of this body; make one for exactly the bytes that are sent")]
     BadJwtBodyHash,
     #[error("the token was used before")]
     ReplayedToken,
@@ -71,7 +71,7 @@ pub enum TokenRefused {
     UnknownDid,
     #[error("the issuer's DID document cannot be fetched now")]
     DidUnresolvable,
-    #[error("this server does not know the device")]
+    #[error("the account has no such device here; register it first")]
     DeviceUnknown,
     #[error("the device was revoked")]
     DeviceRevoked,
@@ -80,6 +80,16 @@ pub enum TokenRefused {
          then join its conversations again"
     )]
     DeviceLapsed,
+    #[error("a service token alone does not say which device calls; send its id as x-atproto-device")]
+    DeviceRequired,
+    #[error("a write through a PDS takes a device token with bodyHash as x-atproto-device-token")]
+    DeviceProofRequired,
+    #[error("send one device token, in Authorization or beside a service token, and name no other device beside it")]
+    AmbiguousCredentials,
+    #[error("the account was last shown 30 days ago; call registerDevice again with a service token of the account")]
+    AccountProofExpired,
+    #[error("the ticket is not good (any more) for this method; get a new one")]
+    BadTicket,
     #[error("tokens cannot be checked now")]
     ReplayUnavailable,
 }
@@ -110,6 +120,11 @@ impl TokenRefused {
             Self::DeviceUnknown => "DeviceUnknown",
             Self::DeviceRevoked => "DeviceRevoked",
             Self::DeviceLapsed => "DeviceLapsed",
+            Self::DeviceRequired => "DeviceRequired",
+            Self::DeviceProofRequired => "DeviceProofRequired",
+            Self::AmbiguousCredentials => "AmbiguousCredentials",
+            Self::AccountProofExpired => "AccountProofExpired",
+            Self::BadTicket => "BadTicket",
             Self::ReplayUnavailable => "ServiceUnavailable",
         }
     }
@@ -168,7 +183,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Device proof through a PDS: the token must be bound to exactly these body bytes.
+    /// The token must be bound to exactly these body bytes: device proof through a PDS, and whoever says `bodyHash`.
     pub fn check_body(&self, body: &[u8]) -> Result<(), TokenRefused> {
         let bound = self.body_hash.as_deref() == Some(body_hash(body).as_str());
         if bound { Ok(()) } else { Err(TokenRefused::BadJwtBodyHash) }

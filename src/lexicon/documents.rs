@@ -3,12 +3,21 @@
 
 /// NSID and JSON text, sorted by NSID.
 pub const DOCUMENTS: &[(&str, &str)] = &[
+    ("blue.catbird.account.approvePairing", include_str!("../../lexicons/blue/catbird/account/approvePairing.json")),
+    ("blue.catbird.account.claimPairing", include_str!("../../lexicons/blue/catbird/account/claimPairing.json")),
+    ("blue.catbird.account.createPairing", include_str!("../../lexicons/blue/catbird/account/createPairing.json")),
     ("blue.catbird.account.defs", include_str!("../../lexicons/blue/catbird/account/defs.json")),
     ("blue.catbird.account.listDevices", include_str!("../../lexicons/blue/catbird/account/listDevices.json")),
     ("blue.catbird.account.registerDevice", include_str!("../../lexicons/blue/catbird/account/registerDevice.json")),
     ("blue.catbird.account.revokeDevice", include_str!("../../lexicons/blue/catbird/account/revokeDevice.json")),
+    ("blue.catbird.account.updateDevice", include_str!("../../lexicons/blue/catbird/account/updateDevice.json")),
+    ("blue.catbird.admin.defs", include_str!("../../lexicons/blue/catbird/admin/defs.json")),
+    ("blue.catbird.admin.listAccounts", include_str!("../../lexicons/blue/catbird/admin/listAccounts.json")),
+    ("blue.catbird.admin.suspendAccount", include_str!("../../lexicons/blue/catbird/admin/suspendAccount.json")),
     ("blue.catbird.event.defs", include_str!("../../lexicons/blue/catbird/event/defs.json")),
+    ("blue.catbird.event.getTicket", include_str!("../../lexicons/blue/catbird/event/getTicket.json")),
     ("blue.catbird.event.listEvents", include_str!("../../lexicons/blue/catbird/event/listEvents.json")),
+    ("blue.catbird.event.streamEvents", include_str!("../../lexicons/blue/catbird/event/streamEvents.json")),
     ("blue.catbird.event.subscribe", include_str!("../../lexicons/blue/catbird/event/subscribe.json")),
     ("blue.catbird.mls.ackWelcome", include_str!("../../lexicons/blue/catbird/mls/ackWelcome.json")),
     ("blue.catbird.mls.addMembers", include_str!("../../lexicons/blue/catbird/mls/addMembers.json")),
@@ -34,10 +43,18 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
 #[cfg(test)]
 macro_rules! every_method {
     ($each:ident) => {
+        $each!(crate::lexicon::account::approve_pairing::ApprovePairing);
+        $each!(crate::lexicon::account::claim_pairing::ClaimPairing);
+        $each!(crate::lexicon::account::create_pairing::CreatePairing);
         $each!(crate::lexicon::account::list_devices::ListDevices);
         $each!(crate::lexicon::account::register_device::RegisterDevice);
         $each!(crate::lexicon::account::revoke_device::RevokeDevice);
+        $each!(crate::lexicon::account::update_device::UpdateDevice);
+        $each!(crate::lexicon::admin::list_accounts::ListAccounts);
+        $each!(crate::lexicon::admin::suspend_account::SuspendAccount);
+        $each!(crate::lexicon::event::get_ticket::GetTicket);
         $each!(crate::lexicon::event::list_events::ListEvents);
+        $each!(crate::lexicon::event::stream_events::StreamEvents);
         $each!(crate::lexicon::event::subscribe::Subscribe);
         $each!(crate::lexicon::mls::ack_welcome::AckWelcome);
         $each!(crate::lexicon::mls::add_members::AddMembers);

@@ -4,6 +4,7 @@
 //! which fields there are, the interpreter checks what types cannot say. Nothing here knows who calls or what happens.
 
 pub mod account;
+pub mod admin;
 mod documents;
 pub mod event;
 pub mod mls;

@@ -3,17 +3,21 @@
 //! Invariant: the advisory lock is taken first, the row lock second, and the transaction's id is compared with the
 //! stream's head before anything is written, so that positions rise with `seq`.
 
+use super::body::{Body, HomeRestoredBody};
 use super::chain::{Content, Genesis, Head, Sealed};
 use super::identity::{Author, CallIdentity};
+use super::retention::Keep;
 use super::seats::{Roster, SeatChange};
 use super::store::{self, StreamRow};
-use super::{Application, EntryKind, Error, Log, StreamKind, Term};
+use super::{Application, EntryKind, Error, Log, StreamKind, StreamState};
 use crate::storage::Tx;
 use crate::telemetry::metric_name;
-use crate::types::{Epoch, Hash, Refusal, Seq, StreamId, UnixMillis};
+use crate::types::{Bytes, Detail, Epoch, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
 
 /// Positions of one transaction: `base + (xid << 10) + index`.
 pub(super) const ENTRIES_PER_TRANSACTION: i64 = 1024;
+/// One may go before them that opens a term.
+pub(super) const DRAFTS_PER_TRANSACTION: usize = 1023;
 /// How often a transaction starts anew because one with a younger id appended first.
 const GUARD_RETRIES: usize = 16;
 
@@ -40,6 +44,13 @@ pub struct Draft {
     pub identity: Option<CallIdentity>,
 }
 
+/// A stream locked, and where this transaction's entries go.
+pub(super) struct Won {
+    pub tx: Tx,
+    pub row: StreamRow,
+    pub first_pos: i64,
+}
+
 /// A stream locked for this transaction. Dropped without `commit`, nothing happened.
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct StreamTx {
@@ -58,17 +69,56 @@ pub struct StreamTx {
 }
 
 impl Log {
-    /// Begins a transaction that may append to this stream.
+    /// Begins a transaction that may append to this stream: this server is its home, and the stream takes entries.
     pub async fn lock(&self, stream_id: i64) -> Result<StreamTx, Error> {
-        self.lock_as(stream_id, false).await?.ok_or(Error::Busy)
+        let won = self.win(stream_id).await?;
+        self.open(won)
     }
 
     /// The same for a courier; nothing if another one is at this stream.
     pub(super) async fn lock_as_courier(&self, stream_id: i64) -> Result<Option<StreamTx>, Error> {
-        self.lock_as(stream_id, true).await
+        let won = self.win_as(stream_id, true).await?;
+        won.map(|won| self.open(won)).transpose()
     }
 
-    async fn lock_as(&self, stream_id: i64, courier: bool) -> Result<Option<StreamTx>, Error> {
+    fn open(&self, Won { tx, row, first_pos }: Won) -> Result<StreamTx, Error> {
+        if row.home != self.inner.home.as_str() {
+            let detail = Detail::new("another server orders this stream").with("home", row.home);
+            return Err(Refusal::new("NotHome", detail).into());
+        }
+        if row.state != StreamState::Active {
+            // Its lost entries are being put back: nothing was written, and the caller may come back.
+            return Err(Error::Busy);
+        }
+        let head = row.head();
+        Ok(StreamTx {
+            tx,
+            log: self.clone(),
+            row,
+            head,
+            first_pos,
+            index: 0,
+            roster: None,
+            rules_changed: false,
+            appended: Vec::new(),
+            wakes_courier: false,
+        })
+    }
+
+    /// Whether what is judged from this row may be appended without looking again: its home is here, it takes entries,
+    /// and its term is of this incarnation.
+    pub(super) fn orders(&self, row: &StreamRow) -> bool {
+        row.home == self.inner.home.as_str()
+            && row.state == StreamState::Active
+            && row.incarnation == self.inner.incarnation
+    }
+
+    /// Locks a stream in a transaction that is younger than the one that wrote to it last. What either door begins with.
+    pub(super) async fn win(&self, stream_id: i64) -> Result<Won, Error> {
+        self.win_as(stream_id, false).await?.ok_or(Error::Busy)
+    }
+
+    async fn win_as(&self, stream_id: i64, courier: bool) -> Result<Option<Won>, Error> {
         for _ in 0..GUARD_RETRIES {
             let mut tx = self.inner.storage.begin().await?;
             if courier && !store::try_lock_queue(tx.conn(), stream_id).await? {
@@ -76,26 +126,26 @@ impl Log {
             }
             store::lock_stream_advisory(tx.conn(), stream_id).await?;
             let row = store::stream_for_update(tx.conn(), stream_id).await?;
-            let first_pos = store::first_position(tx.conn()).await?;
+            let first_pos = self.first_position(&mut tx).await?;
             if row.head_pos < first_pos {
-                let head = row.head();
-                return Ok(Some(StreamTx {
-                    tx,
-                    log: self.clone(),
-                    row,
-                    head,
-                    first_pos,
-                    index: 0,
-                    roster: None,
-                    rules_changed: false,
-                    appended: Vec::new(),
-                    wakes_courier: false,
-                }));
+                return Ok(Some(Won { tx, row, first_pos }));
             }
             // Our id is older than the one that appended last: only a later transaction may append.
             tx.rollback().await?;
         }
         Err(Error::Busy)
+    }
+
+    /// Where this transaction's entries go. A process that began with another incarnation writes nothing more: what it
+    /// keeps in memory may be of a future that was lost.
+    pub(super) async fn first_position(&self, tx: &mut Tx) -> Result<i64, Error> {
+        match store::first_position(tx.conn(), self.inner.incarnation).await? {
+            Some(first_pos) => Ok(first_pos),
+            None => {
+                self.inner.storage.uproot();
+                Err(Error::Busy)
+            }
+        }
     }
 
     /// Founds a stream with its first entry, `#opened`, in a transaction that `tx` began.
@@ -110,8 +160,9 @@ impl Log {
             hash: Hash::ZERO,
             time: now,
         };
-        let row = store::insert_stream(tx.conn(), &head, kind, self.inner.home.as_str(), &bytes).await?;
-        let first_pos = store::first_position(tx.conn()).await?;
+        let (home, incarnation) = (self.inner.home.as_str(), self.inner.incarnation);
+        let row = store::insert_stream(tx.conn(), &head, kind, home, incarnation, &bytes).await?;
+        let first_pos = self.first_position(&mut tx).await?;
         let mut tx = StreamTx {
             tx,
             log: self.clone(),
@@ -220,6 +271,36 @@ impl StreamTx {
         epoch: Option<Epoch>,
         identity: Option<CallIdentity>,
     ) -> Result<Sealed, Error> {
+        if self.row.incarnation != self.log.inner.incarnation {
+            self.reopen().await?;
+        }
+        self.write(author, content, kind, epoch, identity).await
+    }
+
+    /// The database went back in time since this stream's last entry: a new term says from where it goes on.
+    async fn reopen(&mut self) -> Result<(), Error> {
+        let restored_to = store::restored_to(self.tx.conn(), self.row.incarnation).await?;
+        let body = HomeRestoredBody {
+            base: self.head.seq,
+            base_hash: Bytes(self.head.hash.to_vec()),
+            restored_to: restored_to.into(),
+        };
+        let now_s = u64::try_from(self.log.inner.clock.now_seconds()).unwrap_or(0);
+        self.head.term = self.head.term.next().max(Term(now_s));
+        self.row.incarnation = self.log.inner.incarnation;
+        self.rules_changed = true;
+        self.write(None, &Content::new(body.encode()?, None), EntryKind::HomeRestored, None, None).await?;
+        Ok(())
+    }
+
+    async fn write(
+        &mut self,
+        author: Option<&Author>,
+        content: &Content,
+        kind: EntryKind,
+        epoch: Option<Epoch>,
+        identity: Option<CallIdentity>,
+    ) -> Result<Sealed, Error> {
         if self.index >= ENTRIES_PER_TRANSACTION {
             return Err(Error::TooManyEntries);
         }
@@ -234,7 +315,7 @@ impl StreamTx {
                 Some(roster) => roster.apply(kind, sealed.seq, content)?,
                 None => Vec::new(),
             };
-            if kind.term() == Term::Handshakes && changes.is_empty() {
+            if kind.keep() == Keep::Handshakes && changes.is_empty() {
                 store::insert_ageing(self.tx.conn(), self.row.id, sealed.seq, sealed.time).await?;
             }
             self.write_seats(&changes).await?;

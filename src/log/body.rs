@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::chain::{NotCanonical, decode, encode};
-use crate::types::{Bytes, DeviceId, Did, StreamId};
+use crate::types::{Bytes, DeviceId, Did, Seq, StreamId, UnixMillis};
 
 /// A body that is a canonical DAG-CBOR map.
 pub trait Body: Serialize + serde::de::DeserializeOwned {
@@ -107,10 +107,37 @@ impl Role {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceBody {
+    /// Whose device it is, if it is not the stream's account: then it was revoked, and has leaves to be removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<Did>,
     pub device: DeviceId,
     /// `certified`, `uncertified` or `revoked`.
     pub state: String,
     pub public_key: Bytes,
+    /// The link of the device chain that says so; absent for an uncertified device, and for one that was revoked
+    /// without a link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<Bytes>,
+}
+
+/// `#deviceChainReset` in an account stream: this account had no certified device left, and began anew with this one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceChainResetBody {
+    pub account: Did,
+    /// Of the new chain: 2 or more.
+    pub generation: u32,
+    pub device: DeviceId,
+    pub public_key: Bytes,
+    /// The new chain's genesis.
+    pub link: Bytes,
+}
+
+/// `#account` in an account stream: an operator of this server decided so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccountBody {
+    /// `active` or `suspended`.
+    pub state: String,
 }
 
 /// `#welcome` in an account stream: fetch it by getWelcomes.
@@ -119,6 +146,35 @@ pub struct WelcomeBody {
     pub stream: StreamId,
     pub device: Vec<DeviceId>,
     pub refs: Vec<Bytes>,
+}
+
+/// `#keyPackagesLow` in an account stream: every device should publish new ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyPackagesLowBody {
+    /// `restored`: the home may have handed some out and forgotten it, so it took all one-time packages back.
+    pub reason: String,
+}
+
+/// `#homeOpened`: the first entry of another home's first term.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HomeOpenedBody {
+    /// The home before.
+    pub from: Did,
+    /// Number and hash of the entry that it goes on from.
+    pub base: Seq,
+    pub base_hash: Bytes,
+}
+
+/// `#homeRestored`: the first entry of a term after a restore.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HomeRestoredBody {
+    /// Number and hash of the entry that it goes on from.
+    pub base: Seq,
+    pub base_hash: Bytes,
+    /// When the newest entry that the restore left to the home, in any stream, was ordered.
+    pub restored_to: UnixMillis,
 }
 
 impl Body for ConvoBody {
@@ -133,6 +189,21 @@ impl Body for MembershipBody {
 impl Body for DeviceBody {
     const WHAT: &'static str = "#device body";
 }
+impl Body for DeviceChainResetBody {
+    const WHAT: &'static str = "#deviceChainReset body";
+}
 impl Body for WelcomeBody {
     const WHAT: &'static str = "#welcome body";
+}
+impl Body for AccountBody {
+    const WHAT: &'static str = "#account body";
+}
+impl Body for KeyPackagesLowBody {
+    const WHAT: &'static str = "#keyPackagesLow body";
+}
+impl Body for HomeOpenedBody {
+    const WHAT: &'static str = "#homeOpened body";
+}
+impl Body for HomeRestoredBody {
+    const WHAT: &'static str = "#homeRestored body";
 }

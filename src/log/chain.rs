@@ -12,7 +12,9 @@ use crate::identity::{ServerKeys, Signed};
 use crate::types::{DeviceId, Did, Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
 const VERSION: u8 = 1;
-const CONTENT_LABEL: &str = "rookery content v1";
+/// Longest header, in bytes.
+pub const HEADER_BYTES: usize = 512;
+pub(super) const CONTENT_LABEL: &str = "rookery content v1";
 const ENTRY_LABEL: &str = "rookery entry v1";
 /// What a checkpoint, and so a receipt, is signed under.
 pub const CHECKPOINT_LABEL: &str = "rookery checkpoint v1";
@@ -26,7 +28,7 @@ pub struct NotCanonical(pub &'static str);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Genesis {
     v: u8,
-    kind: String,
+    pub kind: String,
     pub home: String,
     #[serde(with = "serde_bytes")]
     nonce: Vec<u8>,
@@ -47,6 +49,11 @@ impl Genesis {
 
     pub fn encode(&self) -> Result<Vec<u8>, NotCanonical> {
         encode(self, "genesis")
+    }
+
+    /// What somebody else made: these bytes and no others.
+    pub fn decode_exact(bytes: &[u8]) -> Result<Self, NotCanonical> {
+        decode_exact(bytes, "genesis", |genesis: &Self| genesis.v == VERSION)
     }
 }
 
@@ -70,6 +77,21 @@ pub struct Header {
 impl Header {
     pub fn decode(bytes: &[u8]) -> Result<Self, NotCanonical> {
         decode(bytes, "header")
+    }
+
+    /// What somebody else made: these bytes and no others.
+    pub fn decode_exact(bytes: &[u8]) -> Result<Self, NotCanonical> {
+        decode_exact(bytes, "header", |header: &Self| header.v == VERSION)
+    }
+
+    /// The hash of the entry before.
+    pub fn prev(&self) -> Hash {
+        Hash(self.prev)
+    }
+
+    /// The hash of the content.
+    pub fn content(&self) -> Hash {
+        Hash(self.content)
     }
 }
 
@@ -97,6 +119,11 @@ impl Content {
 
     pub fn decode(bytes: &[u8]) -> Result<Self, NotCanonical> {
         decode(bytes, "content")
+    }
+
+    /// What somebody else made: these bytes and no others.
+    pub fn decode_exact(bytes: &[u8]) -> Result<Self, NotCanonical> {
+        decode_exact(bytes, "content", |_: &Self| true)
     }
 }
 
@@ -208,8 +235,20 @@ pub(super) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &'stati
     serde_ipld_dagcbor::from_slice(bytes).map_err(|_| NotCanonical(what))
 }
 
+/// Decodes what encodes to the same bytes again: no other order of keys, no further keys, no longer integers.
+fn decode_exact<T: Serialize + serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    what: &'static str,
+    known: impl Fn(&T) -> bool,
+) -> Result<T, NotCanonical> {
+    let value: T = decode(bytes, what)?;
+    if known(&value) && encode(&value, what)? == bytes { Ok(value) } else { Err(NotCanonical(what)) }
+}
+
 #[cfg(test)]
 mod tests {
+    use ipld_core::ipld::Ipld;
+
     use super::*;
     use crate::identity::{Curve, SigningKey};
 
@@ -283,6 +322,12 @@ mod tests {
         assert!(receipt.verify(CHECKPOINT_LABEL, &keys.peer.public()).is_err());
     }
 
+    #[derive(Debug, Deserialize)]
+    struct Map {
+        a: u8,
+        b: u8,
+    }
+
     #[test]
     fn bytes_that_are_not_canonical_are_refused() {
         let mut head = Head {
@@ -304,5 +349,37 @@ mod tests {
         let mut longer = sealed.header.clone();
         longer.splice(at..=at, [0x18, 0x01]);
         assert!(Header::decode(&longer).is_err());
+        // Keys in another order, and one of them twice.
+        let two = |first: &str, second: &str| {
+            let map = [(first, Ipld::Integer(1)), (second, Ipld::Integer(1))];
+            let mut bytes = vec![0xa2];
+            for (key, value) in map {
+                bytes.extend(encode(&Ipld::String(key.into()), "key").unwrap());
+                bytes.extend(encode(&value, "value").unwrap());
+            }
+            bytes
+        };
+        let map: Map = decode(&two("a", "b"), "map").unwrap();
+        assert_eq!((map.a, map.b), (1, 1));
+        for (first, second) in [("b", "a"), ("aa", "b"), ("a", "a")] {
+            assert!(decode::<Ipld>(&two(first, second), "map").is_err(), "{first} {second}");
+            assert!(decode::<Map>(&two(first, second), "map").is_err(), "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn the_data_model_s_fixtures_are_canonical_and_have_their_names() {
+        let path =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/vectors/atproto/data-model/data-model-fixtures.json");
+        let fixtures: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        for fixture in fixtures.as_array().unwrap() {
+            let name = fixture["cid"].as_str().unwrap();
+            let bytes = crate::types::Bytes::decode(fixture["cbor_base64"].as_str().unwrap()).unwrap().0;
+            let value: Ipld = decode(&bytes, "fixture").unwrap();
+            assert_eq!(encode(&value, "fixture").unwrap(), bytes, "{name}");
+            // CIDv1, DAG-CBOR, SHA-256.
+            let cid = [&[0x01, 0x71, 0x12, 0x20][..], Hash::of(&bytes).as_slice()].concat();
+            assert_eq!(multibase::encode(multibase::Base::Base32Lower, cid), name);
+        }
     }
 }

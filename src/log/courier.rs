@@ -7,12 +7,14 @@
 use std::time::Duration;
 
 use rand::RngExt;
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::store::{self, Queue};
 use super::{Draft, EntryKind, Error, Log, StreamTx};
 use crate::storage;
 use crate::telemetry::metric_name;
+use crate::types::UnixMillis;
 
 /// Without a wake-up (another replica wrote) the outbox is looked at this often.
 const POLL: Duration = Duration::from_millis(500);
@@ -41,6 +43,18 @@ impl StreamTx {
         store::insert_outbox(self.conn(), &outgoing, now).await?;
         self.wakes_courier |= !outgoing.is_empty();
         Ok(())
+    }
+}
+
+/// The same in any transaction, also of a program that runs no log: the courier of whichever server looks next.
+pub async fn queue(conn: &mut PgConnection, outgoing: &[Outgoing], now: UnixMillis) -> Result<(), Error> {
+    store::insert_outbox(conn, outgoing, now).await
+}
+
+impl Log {
+    /// Something was queued and committed: the courier of this server need not wait to look.
+    pub fn wake_courier(&self) {
+        self.inner.courier_wake.notify_one();
     }
 }
 

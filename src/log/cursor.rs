@@ -1,43 +1,39 @@
-//! What a cursor is worth.
+//! Whether a reader may go on from a cursor.
 
-use super::store::Marks;
-use super::{Error, Log, store};
+use super::store::{self, StandingRow};
+use super::{Error, Log};
 use crate::types::{Cursor, Refusal};
 
+/// What a cursor is to this log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judged {
-    /// No entry can have handed it out.
-    Future,
-    /// Something after it is no longer kept.
-    Outdated,
-    Good,
+pub enum Standing {
+    Current,
+    /// Of a future that a restore took away: everything that is still there can be read on from it, but something that
+    /// was read before is gone.
+    Lost,
+    /// From before contents that aged out: their headers still come.
+    Aged,
 }
 
-/// 0 asks for what is kept, from its beginning on, so it is never outdated.
-fn judge(cursor: Cursor, marks: Marks) -> Judged {
-    if cursor > marks.newest {
-        Judged::Future
-    } else if cursor > Cursor(0) && cursor < marks.aged {
-        Judged::Outdated
+/// Nothing for a cursor that no entry can have handed out. 0 asks for what is kept, so nothing it asks for is missing.
+fn judge(cursor: Cursor, known: &StandingRow) -> Option<Standing> {
+    if known.lost {
+        Some(Standing::Lost)
+    } else if cursor > known.newest {
+        None
+    } else if cursor > Cursor(0) && cursor < known.aged {
+        Some(Standing::Aged)
     } else {
-        Judged::Good
+        Some(Standing::Current)
     }
 }
 
 impl Log {
-    pub async fn judge_cursor(&self, cursor: Cursor) -> Result<Judged, Error> {
-        Ok(judge(cursor, store::marks(self.inner.storage.pool()).await?))
-    }
-
-    /// Whether whoever goes on after this cursor must be told that something is gone. Refuses what no entry handed out.
-    pub async fn is_outdated(&self, cursor: Cursor) -> Result<bool, Error> {
-        match self.judge_cursor(cursor).await? {
-            Judged::Good => Ok(false),
-            Judged::Outdated => Ok(true),
-            Judged::Future => {
-                Err(Refusal::new("FutureCursor", "the cursor is beyond the newest event of this server").into())
-            }
-        }
+    /// Refuses a cursor that no entry can have handed out.
+    pub async fn judge(&self, cursor: Cursor) -> Result<Standing, Error> {
+        let known = store::standing(self.inner.storage.pool(), cursor).await?;
+        judge(cursor, &known)
+            .ok_or_else(|| Refusal::new("FutureCursor", "the cursor is beyond the newest event of this server").into())
     }
 }
 
@@ -46,20 +42,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_outdated_before_what_aged_out_and_future_beyond_what_is_stored() {
-        let marks = Marks { newest: Cursor(90), aged: Cursor(40) };
-        for (cursor, judged) in [
-            (0, Judged::Good),
-            (1, Judged::Outdated),
-            (39, Judged::Outdated),
-            (40, Judged::Good),
-            (90, Judged::Good),
-            (91, Judged::Future),
+    fn a_cursor_is_outdated_before_what_aged_out_and_refused_beyond_what_is_stored() {
+        let known = StandingRow { newest: Cursor(90), aged: Cursor(40), lost: false };
+        for (cursor, standing) in [
+            (0, Some(Standing::Current)),
+            (1, Some(Standing::Aged)),
+            (39, Some(Standing::Aged)),
+            (40, Some(Standing::Current)),
+            (90, Some(Standing::Current)),
+            (91, None),
         ] {
-            assert_eq!(judge(Cursor(cursor), marks), judged, "{cursor}");
+            assert_eq!(judge(Cursor(cursor), &known), standing, "{cursor}");
         }
-        let nothing = Marks { newest: Cursor(0), aged: Cursor(0) };
-        assert_eq!(judge(Cursor(0), nothing), Judged::Good);
-        assert_eq!(judge(Cursor(1), nothing), Judged::Future);
+        let restored = StandingRow { lost: true, ..known };
+        assert_eq!(judge(Cursor(91), &restored), Some(Standing::Lost));
     }
 }

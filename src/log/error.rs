@@ -19,6 +19,8 @@ pub enum Error {
         "REDIS_URL cannot be used. Fix: set it to redis://user:password@host:port, or rediss:// for TLS, or unset it"
     )]
     RedisUrl,
+    #[error(transparent)]
+    Watermark(#[from] super::watermark::WatermarkError),
     /// A transaction may append 1,024 entries at most: positions within it would run out.
     #[error("more than 1,024 entries in one transaction")]
     TooManyEntries,

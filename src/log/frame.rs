@@ -1,12 +1,13 @@
 //! What readers receive: an entry as an event, encoded once for every subscriber.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use bytes::Bytes as Shared;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::EntryKind;
-use super::chain::{Content, NotCanonical, encode};
+use super::chain::{Content, NotCanonical, decode, encode};
 use crate::lexicon::event::defs;
 use crate::types::{Bytes, Cursor, Did, Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
@@ -87,7 +88,9 @@ impl Event {
             device,
             epoch: self.epoch,
         };
-        Ok(Frame { cursor, stream_id, stream, seq, kind, bytes: message(kind.name(), &wire)? })
+        let (header, body) = (message_header(kind.name())?, encode(&wire, "frame body")?);
+        let (body_at, bytes) = (header.len(), [header, body].concat().into());
+        Ok(Frame { cursor, stream_id, stream, seq, kind, bytes, body_at, text: OnceLock::new() })
     }
 }
 
@@ -107,7 +110,7 @@ fn parts(content: Option<Content>) -> Parts {
 }
 
 /// The body of a stored event on the WebSocket; its kind is the `t` of the frame's header.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct WireEvent {
     cursor: String,
     stream: StreamId,
@@ -116,15 +119,15 @@ struct WireEvent {
     hash: Bytes,
     time: String,
     header: Bytes,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     body: Option<Bytes>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     salt: Option<Bytes>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     author: Option<Did>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     device: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     epoch: Option<Epoch>,
 }
 
@@ -138,6 +141,44 @@ pub struct Frame {
     pub kind: EntryKind,
     /// DAG-CBOR header and body: one binary WebSocket message (AT Protocol event streams).
     pub bytes: Shared,
+    /// Where in `bytes` the body begins.
+    body_at: usize,
+    text: OnceLock<Option<Shared>>,
+}
+
+impl Frame {
+    /// As a server-sent event: `id` is the cursor, `data` the event as listEvents shows it. Made by the first who asks,
+    /// and shared by all.
+    pub fn text(&self) -> Result<Shared, NotCanonical> {
+        self.text.get_or_init(|| self.make_text().ok()).clone().ok_or(NotCanonical("frame text"))
+    }
+
+    fn make_text(&self) -> Result<Shared, NotCanonical> {
+        let wire: WireEvent = decode(&self.bytes[self.body_at..], "frame body")?;
+        let event = defs::Event {
+            cursor: wire.cursor,
+            stream: wire.stream.into(),
+            term: wire.term.0,
+            seq: wire.seq.0,
+            kind: self.kind.name().to_owned(),
+            hash: wire.hash,
+            time: wire.time,
+            header: wire.header,
+            body: wire.body,
+            salt: wire.salt,
+            author: wire.author,
+            device: wire.device,
+            epoch: wire.epoch.map(|epoch| epoch.0),
+        };
+        server_sent(Some(self.cursor), self.kind.name(), &event)
+    }
+}
+
+/// An event as text (WHATWG HTML, server-sent events). JSON has no line breaks of its own.
+pub fn server_sent(id: Option<Cursor>, event: &str, data: &impl Serialize) -> Result<Shared, NotCanonical> {
+    let data = serde_json::to_string(data).map_err(|_| NotCanonical("server-sent event"))?;
+    let id = id.map(|cursor| format!("id: {cursor}\n")).unwrap_or_default();
+    Ok(format!("{id}event: {event}\ndata: {data}\n\n").into())
 }
 
 /// An ephemeral event: never stored, without a cursor.
@@ -145,12 +186,15 @@ pub struct Frame {
 pub struct Signal {
     pub kind: Cow<'static, str>,
     pub bytes: Shared,
+    /// As a server-sent event. Signals are small: both forms are made at once.
+    pub text: Shared,
 }
 
 impl Signal {
     /// `body` must be a map.
     pub fn new(kind: &'static str, body: &impl Serialize) -> Result<Self, NotCanonical> {
-        Ok(Self { kind: kind.into(), bytes: message(kind, body)? })
+        let bytes = [message_header(kind)?, encode(body, "frame body")?].concat().into();
+        Ok(Self { kind: kind.into(), bytes, text: server_sent(None, kind, body)? })
     }
 }
 
@@ -160,15 +204,36 @@ struct MessageHeader<'a> {
     t: &'a str,
 }
 
-fn message(kind: &str, body: &impl Serialize) -> Result<Shared, NotCanonical> {
-    let mut bytes = encode(&MessageHeader { op: 1, t: kind }, "frame header")?;
-    bytes.extend(encode(body, "frame body")?);
-    Ok(bytes.into())
+fn message_header(kind: &str) -> Result<Vec<u8>, NotCanonical> {
+    encode(&MessageHeader { op: 1, t: kind }, "frame header")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Signal;
+    use super::{EntryKind, Event, Signal};
+    use crate::types::{Cursor, Hash, Seq, StreamId, Term, UnixMillis};
+
+    #[test]
+    fn the_text_of_a_frame_is_what_list_events_shows_and_is_made_once() {
+        let event = Event {
+            cursor: Cursor(1048),
+            stream_id: 1,
+            stream: StreamId::of_genesis(b"genesis"),
+            term: Term(1),
+            seq: Seq(7),
+            kind: EntryKind::Message,
+            hash: Hash::of(b"hash"),
+            time: UnixMillis(1_795_000_000_000),
+            header: vec![1, 2, 3],
+            content: None,
+            epoch: None,
+        };
+        let json = serde_json::to_string(&event.clone().into_event()).unwrap();
+        let frame = event.into_frame().unwrap();
+        let text = frame.text().unwrap();
+        assert_eq!(text, format!("id: 1048\nevent: #message\ndata: {json}\n\n"));
+        assert_eq!(frame.text().unwrap().as_ptr(), text.as_ptr());
+    }
 
     #[derive(serde::Serialize)]
     struct Info {
@@ -179,5 +244,6 @@ mod tests {
     fn a_frame_begins_with_the_header_that_the_protocol_measured() {
         let signal = Signal::new("#info", &Info { name: "OutdatedCursor" }).unwrap();
         assert_eq!(hex::encode(&signal.bytes), "a261746523696e666f626f7001a1646e616d656e4f75746461746564437572736f72");
+        assert_eq!(signal.text, "event: #info\ndata: {\"name\":\"OutdatedCursor\"}\n\n");
     }
 }

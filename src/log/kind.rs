@@ -18,6 +18,10 @@ impl StreamKind {
         }
     }
 
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Convo, Self::Account].into_iter().find(|kind| kind.name() == name)
+    }
+
     pub const fn to_db(self) -> i16 {
         match self {
             Self::Convo => 1,
@@ -31,6 +35,31 @@ impl StreamKind {
             1 => Some(Self::Convo),
             2 => Some(Self::Account),
             9 => Some(Self::Canary),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a stream takes new entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamState {
+    Active,
+    /// Entries that were lost are being put back: nothing new is ordered.
+    Recovering,
+}
+
+impl StreamState {
+    pub const fn to_db(self) -> i16 {
+        match self {
+            Self::Active => 0,
+            Self::Recovering => 1,
+        }
+    }
+
+    pub const fn from_db(value: i16) -> Option<Self> {
+        match value {
+            0 => Some(Self::Active),
+            1 => Some(Self::Recovering),
             _ => None,
         }
     }
@@ -72,10 +101,21 @@ entry_kinds! {
     Message = 4, "#message";
     /// An MLS commit with the seats that it changes.
     Commit = 5, "#commit";
-    /// A device of the account was registered or revoked.
+    /// A device of the account was registered, certified or revoked; or one of another account, which has a leaf in a
+    /// conversation of this one, was revoked.
     Device = 6, "#device";
     /// A commit elsewhere invited a device of this account.
     Welcome = 7, "#welcome";
+    /// A device's pool of key packages is low, or was taken back: publish new ones.
+    KeyPackagesLow = 20, "#keyPackagesLow";
+    /// Another server begins its reign over the stream, after a move.
+    HomeOpened = 21, "#homeOpened";
+    /// The home goes on after a restore, from the entry before: what it ordered beyond that is lost.
+    HomeRestored = 22, "#homeRestored";
+    /// The account, or one that shares a stream with it, began a new device chain.
+    DeviceChainReset = 12, "#deviceChainReset";
+    /// The account was suspended, or may call again.
+    Account = 13, "#account";
     /// A replica asks whether the log flows.
     Canary = 90, "#canary";
 }
@@ -85,9 +125,19 @@ impl EntryKind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
+    /// Whether an entry of this kind begins a term.
+    pub const fn opens_term(self) -> bool {
+        matches!(self, Self::HomeOpened | Self::HomeRestored)
+    }
+
     /// Whether an entry of this kind can change who is seated.
     pub const fn changes_seats(self) -> bool {
         matches!(self, Self::Commit | Self::Membership)
+    }
+
+    /// Whether an entry of this kind can take a device's right to listen.
+    pub const fn may_silence(self) -> bool {
+        matches!(self, Self::Device | Self::Account)
     }
 }
 

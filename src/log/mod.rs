@@ -7,9 +7,10 @@
 //! - seats follow from entries and from nothing else;
 //! - a success is told only after its commit.
 //!
-//! Two ways in: [`StreamTx`] for methods that change their own tables in the same transaction, and [`Log::submit`] for
-//! those that only append (group commit). One way out: entries below the fence, by [`Log::events`] or the [`Hub`].
+//! Two ways to order: [`StreamTx`] for methods that change their own tables in the same transaction, and [`Log::submit`]
+//! for those that only append (group commit). One way to take over an order that was made elsewhere: [`Log::adopt`]. One way out: entries below the fence, by [`Log::events`] or the [`Hub`].
 
+mod adopt;
 mod append;
 pub mod body;
 mod canary;
@@ -23,27 +24,33 @@ mod identity;
 mod kind;
 mod origin;
 mod read;
+mod recover;
 mod relay;
 mod retention;
 mod seats;
 mod store;
 mod tail;
+mod watermark;
 mod writer;
 
+pub use adopt::{Adopted, Conflict, Held, Span};
 pub use append::{Draft, Seat, StreamTx, device_not_in_group, stream_not_found};
 pub use canary::Flow;
 pub use chain::{Content, Head, Sealed};
-pub use courier::Outgoing;
-pub use cursor::Judged;
+pub use courier::{Outgoing, queue};
+pub use cursor::Standing;
 pub use error::Error;
-pub use frame::{Event, Frame, Signal};
-pub use hub::{Delivery, Ended, Filter, Hub, Subscription};
+pub use frame::{Event, Frame, Signal, server_sent};
+pub use hub::{Delivery, Ended, Filter, Hub, Listener, Subscription};
 pub use identity::{Author, CallIdentity};
-pub use kind::{EntryKind, StreamKind};
+pub use kind::{EntryKind, StreamKind, StreamState};
+pub use origin::Raised;
 pub use read::{Direction, Page, Window};
-pub use retention::{Job, Swept, Term};
+pub use recover::recover;
+pub use retention::{Job, Keep, Swept};
 pub use seats::{Roster, Seat as RosterSeat, SeatChange};
 pub use store::{Accepted, StreamInfo, StreamRow};
+pub use watermark::WatermarkError;
 pub use writer::{Application, Settings as WriterSettings};
 
 use std::sync::Arc;
@@ -69,6 +76,8 @@ struct Inner {
     /// did:web of this server: the home of every stream that it founds.
     home: Did,
     clock: Clock,
+    /// What this process began with: it writes nothing once another was raised.
+    incarnation: i64,
     hub: Arc<Hub>,
     writer: writer::Handle,
     streams: moka::sync::Cache<String, Arc<StreamInfo>>,
@@ -90,7 +99,8 @@ impl Log {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Self, Error> {
-        origin::establish(&storage, &clock).await?;
+        let watermark = config.rollback_guard.clone().map(watermark::Watermark::new);
+        let incarnation = origin::establish(&storage, &clock, watermark.as_ref()).await?;
         let position = store::newest_readable(storage.pool()).await?;
         let hub = Arc::new(Hub::new(position));
         let (writer, queue) = writer::Handle::new(settings);
@@ -102,6 +112,7 @@ impl Log {
             storage,
             home,
             clock,
+            incarnation,
             hub,
             writer,
             streams: moka::sync::Cache::new(STREAM_CACHE_ENTRIES),
@@ -117,6 +128,9 @@ impl Log {
         tasks.spawn(retention::run(log.clone(), stop.clone()));
         tasks.spawn(canary::run(log.clone(), stop.clone()));
         tasks.spawn(relay::send(log.clone(), link.clone(), stop.clone()));
+        if let Some(watermark) = watermark {
+            tasks.spawn(watermark::run(log.clone(), watermark, stop.clone()));
+        }
         tasks.spawn(relay::hear(log.clone(), stop.clone()));
         if let Some(link) = link {
             let (log, stop) = (log.clone(), stop.clone());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{EntryKind, Error, Log, hub, store};
+use super::{Error, Log, hub, store};
 use crate::telemetry::metric_name;
 use crate::types::Cursor;
 
@@ -84,8 +84,8 @@ async fn step(log: &Log) -> Result<Progress, Error> {
         Vec::new()
     };
     // Read before anything is handed out: a database that does not answer repeats the whole step.
-    let revoked = if events.iter().any(|event| event.kind == EntryKind::Device) {
-        store::revoked(pool, &hub.devices()).await?
+    let silenced = if events.iter().any(|event| event.kind.may_silence()) {
+        store::silenced(pool, &hub.devices()).await?
     } else {
         Vec::new()
     };
@@ -104,8 +104,8 @@ async fn step(log: &Log) -> Result<Progress, Error> {
             // A burst must not fill the buffer of a reader that would have kept up.
             tokio::task::yield_now().await;
         }
-        // Wherever it was revoked, its sockets here end.
-        for device_row in revoked {
+        // Wherever it lost its right, its sockets here end.
+        for device_row in silenced {
             hub.close_device(device_row);
         }
     }

@@ -10,13 +10,13 @@ use super::refusals::{invalid_group_info, membership};
 use super::{framing, group_info, identity, welcome};
 use crate::types::{Detail, DeviceId, Did, Epoch, Refusal};
 
-/// A leaf and whose it is. The device key is the leaf's signature key: that is how tree and roster are matched.
+/// A leaf and whose it is. One of the device's keys is the leaf's signature key: that is how tree and roster are matched.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredLeaf {
     pub account: Did,
     pub device: DeviceId,
-    /// 32 bytes, Ed25519.
-    pub signature_key: Vec<u8>,
+    /// The device's own key and its further MLS keys, raw. No other device has one of them.
+    pub signature_keys: Vec<Vec<u8>>,
 }
 
 /// The group before the commit, as the server has it.
@@ -28,7 +28,7 @@ pub struct Stored {
     pub leaves: Vec<StoredLeaf>,
 }
 
-/// What the caller says the commit does; `account` and `device` are proven, the key is the registered one.
+/// What the caller says the commit does; `account` and `device` are proven, the keys are the registered ones.
 #[derive(Clone, Debug)]
 pub struct Declared {
     pub committer: StoredLeaf,
@@ -43,7 +43,8 @@ pub struct DeclaredAdd {
     pub device: DeviceId,
     /// The key package reference (RFC 9420 section 5.2).
     pub reference: Vec<u8>,
-    pub signature_key: Vec<u8>,
+    /// As in [`StoredLeaf`].
+    pub signature_keys: Vec<Vec<u8>>,
 }
 
 impl std::fmt::Debug for StoredLeaf {
@@ -195,60 +196,65 @@ fn fits(stored: &Stored, declared: &Declared, view: &group_info::GroupView) -> R
         return Err(duplicate("two leaves of the new tree have the same signature key"));
     }
     let signer = view.leaf(view.signer).ok_or_else(|| invalid_group_info("its signer has no leaf"))?;
-    if signer.signature_key != declared.committer.signature_key {
+    if !declared.committer.signature_keys.contains(&signer.signature_key) {
         return Err(invalid_group_info("it is not signed by the committer's leaf"));
     }
     Ok(())
 }
 
-/// The leaves that the new tree must have, by signature key: those stored, less the removes, plus the adds.
+/// The leaves that the new tree must have: those stored, less the removes, plus the adds.
 ///
-/// A device that is removed and added again (its client lost the group) keeps its key, and so its place in this map.
-fn expected_roster<'a>(stored: &'a Stored, declared: &Declared) -> Result<HashMap<Vec<u8>, StoredLeaf>, Refusal> {
-    let key = |leaf: &'a StoredLeaf| (leaf.signature_key.clone(), leaf.clone());
-    let mut expected: HashMap<_, _> = stored.leaves.iter().map(key).collect();
-    if expected.get(&declared.committer.signature_key) != Some(&declared.committer) {
+/// A device that is removed and added again (its client lost the group) has its place in this map again.
+fn expected_roster(stored: &Stored, declared: &Declared) -> Result<HashMap<DeviceId, StoredLeaf>, Refusal> {
+    let by_device = |leaf: &StoredLeaf| (leaf.device.clone(), leaf.clone());
+    let mut expected: HashMap<_, _> = stored.leaves.iter().map(by_device).collect();
+    if expected.get(&declared.committer.device) != Some(&declared.committer) {
         return Err(membership("the committer has no leaf in this group"));
     }
     for (account, device) in &declared.removes {
         if *device == declared.committer.device {
             return Err(membership("a commit cannot remove its own committer"));
         }
-        let of = |leaf: &StoredLeaf| leaf.account == *account && leaf.device == *device;
-        let gone: Vec<_> = expected.extract_if(|_, leaf| of(leaf)).collect();
-        if gone.len() != 1 {
+        if expected.remove(device).is_none_or(|leaf| leaf.account != *account) {
             return Err(membership("a declared remove is not a leaf of this group"));
         }
     }
     for add in &declared.adds {
-        let DeclaredAdd { account, device, signature_key, .. } = add.clone();
-        if expected.values().any(|leaf| leaf.device == device) {
+        let DeclaredAdd { account, device, signature_keys, .. } = add.clone();
+        let leaf = StoredLeaf { account, device: device.clone(), signature_keys };
+        if expected.insert(device, leaf).is_some() {
             return Err(duplicate("a declared add is already a member, or is declared twice"));
         }
-        let leaf = StoredLeaf { account, device, signature_key: signature_key.clone() };
-        if expected.insert(signature_key, leaf).is_some() {
-            return Err(duplicate("a declared add has the signature key of another member"));
-        }
+    }
+    let mut keys = HashSet::new();
+    if !expected.values().flat_map(|leaf| &leaf.signature_keys).all(|key| keys.insert(key)) {
+        return Err(duplicate("a declared add has the signature key of another member"));
     }
     Ok(expected)
 }
 
 fn roster(
     view: &group_info::GroupView,
-    expected: &HashMap<Vec<u8>, StoredLeaf>,
+    expected: &HashMap<DeviceId, StoredLeaf>,
     declared: &Declared,
 ) -> Result<Vec<StoredLeaf>, Refusal> {
-    let added: HashSet<_> = declared.adds.iter().map(|add| add.signature_key.as_slice()).collect();
+    let by_key: HashMap<_, _> =
+        expected.values().flat_map(|leaf| leaf.signature_keys.iter().map(move |key| (key, leaf))).collect();
+    let added: HashSet<_> = declared.adds.iter().map(|add| &add.device).collect();
+    let mut seen = HashSet::new();
     let mut leaves = Vec::with_capacity(view.leaves.len());
     for leaf in &view.leaves {
-        let Some(member) = expected.get(&leaf.signature_key) else {
+        let Some(&member) = by_key.get(&leaf.signature_key) else {
             return Err(membership("the new tree has a leaf that is no member and no declared add"));
         };
+        if !seen.insert(&member.device) {
+            return Err(duplicate("two leaves of the new tree are of the same device"));
+        }
         if !identity::names(&leaf.identity, &member.account, &member.device) {
             let detail = Detail::new("a leaf's identity is not its account, or not its account and device");
             return Err(Refusal::new("CredentialMismatch", detail.with("device", member.device.as_str())));
         }
-        if added.contains(leaf.signature_key.as_slice()) {
+        if added.contains(&member.device) {
             if !leaf.fresh {
                 return Err(membership("a declared add is not new in the new tree"));
             }

@@ -34,7 +34,7 @@ pub fn leaf_of(client: &Client) -> StoredLeaf {
     StoredLeaf {
         account: client.did().clone(),
         device: client.device().clone(),
-        signature_key: client.public_key().to_vec(),
+        signature_keys: vec![client.public_key().to_vec()],
     }
 }
 
@@ -100,11 +100,11 @@ impl Room {
         let mut packages = Vec::new();
         let mut declared = Declared { committer: self.leaf(actor), adds: Vec::new(), removes: Vec::new() };
         for name in adds {
-            let StoredLeaf { account, device, signature_key } = self.leaf(name);
+            let StoredLeaf { account, device, signature_keys } = self.leaf(name);
             let bytes = self.clients[*name].key_package(false).unwrap();
-            let checked = key_package::check(&bytes, &account, &device, &signature_key, now()).unwrap();
+            let checked = key_package::check(&bytes, &account, &device, &signature_keys, now()).unwrap();
             let reference = checked.reference;
-            declared.adds.push(DeclaredAdd { account, device, reference, signature_key });
+            declared.adds.push(DeclaredAdd { account, device, reference, signature_keys });
             packages.push(bytes);
         }
         declared.removes = removes.iter().map(|name| (self.leaf(name).account, self.leaf(name).device)).collect();
@@ -158,7 +158,7 @@ impl Room {
 
     /// Everybody on the server's roster is in the same epoch with the same secrets, and sees the same roster.
     fn agree(&self) {
-        let roster: Vec<_> = self.stored.leaves.iter().map(|leaf| leaf.signature_key.clone()).collect();
+        let roster: Vec<_> = self.stored.leaves.iter().map(|leaf| leaf.signature_keys[0].clone()).collect();
         let members = self.clients.values().filter(|client| self.stored.leaves.contains(&leaf_of(client)));
         let mut authenticators: Vec<_> = members
             .map(|client| {

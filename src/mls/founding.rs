@@ -54,7 +54,7 @@ pub fn founding(group_info: &[u8], founder: &StoredLeaf) -> Result<Founded, Refu
     let [leaf] = view.leaves.as_slice() else {
         return Err(membership("a conversation begins with one leaf, the founder's"));
     };
-    if leaf.signature_key != founder.signature_key {
+    if !founder.signature_keys.contains(&leaf.signature_key) {
         return Err(membership("the only leaf is not of the founder's device"));
     }
     if leaf.stale {

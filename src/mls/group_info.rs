@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(view.signer, 2);
         let carol = room.leaf("carol");
         let signer = view.leaf(2).unwrap();
-        assert_eq!(signer.signature_key, carol.signature_key);
+        assert_eq!(signer.signature_key, carol.signature_keys[0]);
         assert_eq!(signer.identity, identity(&carol.account, &carol.device).as_bytes());
         assert!(!signer.fresh && !signer.stale, "a committer's leaf is renewed");
         assert!(view.leaf(1).is_none());

@@ -38,7 +38,8 @@ fn no_mutation_of_a_signed_message_is_accepted() {
     let room = Room::of(&["alice", "bob", "carol"]);
     let alice = client("alice");
     let package = alice.key_package(true).unwrap();
-    let check = |bytes: &[u8]| key_package::check(bytes, alice.did(), alice.device(), &alice.public_key(), now());
+    let check =
+        |bytes: &[u8]| key_package::check(bytes, alice.did(), alice.device(), &[alice.public_key().to_vec()], now());
     assert!(check(&package).is_ok());
     assert!(group_info::view(&room.group_info).is_ok());
 

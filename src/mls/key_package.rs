@@ -35,7 +35,7 @@ impl std::fmt::Debug for CheckedKeyPackage {
     }
 }
 
-/// Checks a KeyPackage, raw or as an MLSMessage, that `device` of `account` publishes.
+/// Checks a KeyPackage, raw or as an MLSMessage, that `device` of `account` publishes, signed by one of the device's keys.
 ///
 /// Refusals: `MalformedMessage`, `UnsupportedCipherSuite`, `InvalidKeyPackage` (signatures, keys, not valid yet),
 /// `CapabilitiesIncomplete`, `CredentialMismatch`, `SignatureKeyMismatch`, `KeyPackageExpired` (a day left, or less).
@@ -43,7 +43,7 @@ pub fn check(
     bytes: &[u8],
     account: &Did,
     device: &DeviceId,
-    device_key: &[u8],
+    device_keys: &[Vec<u8>],
     now: UnixMillis,
 ) -> Result<CheckedKeyPackage, Refusal> {
     let raw = unwrapped(bytes)?;
@@ -57,8 +57,8 @@ pub fn check(
         let why = "the credential's identity is not this account, or not this account and device";
         return Err(Refusal::new("CredentialMismatch", why));
     }
-    if leaf.signature_key().as_slice() != device_key {
-        return Err(Refusal::new("SignatureKeyMismatch", "the signature key is not this device's key"));
+    if !device_keys.iter().any(|key| key == leaf.signature_key().as_slice()) {
+        return Err(Refusal::new("SignatureKeyMismatch", "the signature key is none of this device's keys"));
     }
 
     let reference = make_key_package_ref(raw, package.ciphersuite(), &RustCrypto::default());

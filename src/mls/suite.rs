@@ -2,8 +2,8 @@
 
 /// 0x0001 (AES-128-GCM) and 0x0003 (ChaCha20-Poly1305) of RFC 9420 section 17.1, both X25519 and Ed25519.
 ///
-/// A leaf's signature key is its device's key, and those are compared as raw bytes. MLS writes P-256 keys uncompressed
-/// and device keys are compressed, so 0x0002 waits until somebody needs it.
+/// A leaf's signature key is one of its device's keys, and those are compared as raw bytes: a device whose own key is no
+/// Ed25519 key lists one among its further MLS keys. 0x0002 (P-256) waits until somebody needs it.
 pub const SUITES: [u16; 2] = [0x0001, 0x0003];
 
 pub(super) fn is_allowed(suite: u16) -> bool {

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::identity::{Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, Verifier};
 use crate::log::{Log, WriterSettings};
-use crate::storage::embedded::{Cluster, DATABASE, Options};
+use crate::storage::embedded::{Cluster, DATABASE, EmbeddedError, Options, running_url};
 use crate::storage::{Storage, refuse_unsafe};
 use crate::telemetry::Redactor;
 use crate::types::Clock;
@@ -59,6 +59,17 @@ pub async fn open_database(config: &Config) -> anyhow::Result<Database> {
     Ok(Database { storage, cluster })
 }
 
+/// The same for a command that may run beside the server: its private Postgres is then used as it is.
+pub async fn open_database_beside(config: &Config) -> anyhow::Result<Database> {
+    match open_database(config).await {
+        Err(error) if matches!(error.downcast_ref(), Some(EmbeddedError::InUse { .. })) => {
+            let url = running_url(&config.database.data_dir, DATABASE)?;
+            Ok(Database { storage: Storage::connect(&url, 1).await?, cluster: None })
+        }
+        opened => opened,
+    }
+}
+
 /// Everything that a method may reach, with its workers running.
 pub(super) async fn services(
     config: Config,
@@ -79,7 +90,7 @@ pub(super) async fn services(
     let did = identity.service_did.clone();
     let audiences = vec![did.to_string(), format!("{did}#atproto_mls")];
     let rules = Rules { enforce_lxm: identity.enforce_lxm, enforce_jti: identity.enforce_jti };
-    let verifier = Verifier::new(audiences, resolver, replay, clock.clone(), rules);
+    let verifier = Verifier::new(audiences, Arc::clone(&resolver), replay, clock.clone(), rules);
 
     let keys = server_keys(&config)?;
     let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS };
@@ -89,6 +100,7 @@ pub(super) async fn services(
         config: Arc::new(config),
         storage,
         log,
+        resolver,
         verifier: Arc::new(verifier),
         keys: Arc::new(keys),
         redactor,

@@ -6,6 +6,7 @@
 mod build;
 mod health;
 mod home_page;
+mod listen;
 mod routes;
 
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use crate::telemetry::Metrics;
 use crate::types::Clock;
 use crate::xrpc::Services;
 
-pub use build::{Database, open_database};
+pub use build::{Database, open_database, open_database_beside};
 
 /// How long workers get to end once nobody can ask them for anything.
 const WORKERS_END: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ pub struct Server {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     services: Services,
-    listener: JoinHandle<std::io::Result<()>>,
+    listener: JoinHandle<()>,
     workers: TaskTracker,
     /// Ends the workers, after the listeners.
     end_workers: CancellationToken,
@@ -65,9 +66,11 @@ impl Server {
             None => None,
         };
         let stopping = services.stopping.clone();
-        let serve = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
+        let http = &services.config.http;
+        let limits = listen::Limits { header: http.header_timeout, send: services.config.streams.send_timeout };
+        let serve = listen::serve(listener, router, limits, stopping);
         tracing::info!(%address, service = %services.config.identity.service_did, "listening");
-        let listener = tokio::spawn(serve.into_future());
+        let listener = tokio::spawn(serve);
         Ok(Self { address, metrics_address, services, listener, workers, end_workers, cluster })
     }
 
@@ -83,14 +86,23 @@ impl Server {
         &self.services
     }
 
-    /// Waits until the private Postgres ends by itself, which is the server's end, too. For ever with another Postgres.
+    /// Waits until the server cannot go on: the private Postgres ended by itself, or the database went back in time under
+    /// it, so that what it keeps in memory may never have been.
     pub async fn failed(&self) -> anyhow::Error {
-        match &self.cluster {
-            Some(cluster) => {
-                let status = cluster.ended().await;
+        let ended = async {
+            match &self.cluster {
+                Some(cluster) => cluster.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            status = ended => {
                 anyhow::anyhow!("the private Postgres ended by itself ({status}); its log is in DATA_DIR/postgres.log")
             }
-            None => std::future::pending().await,
+            () = self.services.storage.uprooted() => anyhow::anyhow!(
+                "the database was restored, failed over, or went back in time. Fix: start the server again; it goes on \
+                 from what is there"
+            ),
         }
     }
 

@@ -10,19 +10,21 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
 
 use super::{health, home_page};
-use crate::identity::server_document;
+use crate::api;
+use crate::identity::{DEVICE_HEADER, DEVICE_TOKEN_HEADER, server_document};
 use crate::xrpc::{Fault, Services, fallback, observe};
 
 /// How long a browser may remember that it may ask.
 const CORS_MAX_AGE: Duration = Duration::from_hours(24);
 
 /// What a browser's script may send.
-const ACCEPTED: [HeaderName; 5] = [
+const ACCEPTED: [HeaderName; 6] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     HeaderName::from_static("atproto-accept-labelers"),
     HeaderName::from_static("atproto-proxy"),
-    HeaderName::from_static("x-atproto-device-token"),
+    DEVICE_HEADER,
+    DEVICE_TOKEN_HEADER,
 ];
 
 /// What a browser's script may read of an answer's headers.
@@ -48,7 +50,11 @@ pub(super) fn router(services: &Services) -> Router {
         .allow_headers(ACCEPTED)
         .expose_headers(EXPOSED)
         .max_age(CORS_MAX_AGE);
-    crate::api::api()
+    let mut methods = api::api();
+    if !services.config.identity.operators.is_empty() {
+        methods = methods.merge(api::admin::api());
+    }
+    methods
         .router()
         .route("/.well-known/did.json", get(move || async move { Json(document) }))
         .route("/", get(home_page::home_page))

@@ -2,13 +2,19 @@
 //!
 //! Invariant: an answer of success is given only after its commit, and no code waits for a second connection while it
 //! holds one (a pool of one connection must suffice).
+//!
+//! Invariant: all connections of a process lead to one cluster and one history of it. After a failover or a restore
+//! no connection is made any more: what is kept in memory may be of a future that was lost, so the process ends, and
+//! the next one begins with what is there.
 
+mod cluster;
 mod error;
 mod guard;
 
 pub mod embedded;
 mod tx;
 
+pub use cluster::ClusterId;
 pub use error::{Error, retrying};
 pub use guard::{Unsafe, refuse_unsafe};
 pub use tx::Tx;
@@ -17,7 +23,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{ConnectOptions, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metric_name;
 
@@ -59,6 +66,9 @@ impl OpenWriter {
 pub struct Storage {
     pool: PgPool,
     options: PgConnectOptions,
+    cluster: ClusterId,
+    /// Cancelled when the database turned out to be another one than at the start.
+    uprooted: CancellationToken,
 }
 
 impl Storage {
@@ -73,13 +83,37 @@ impl Storage {
                 ("jit", "off".to_owned()),
             ])
             .log_statements(tracing::log::LevelFilter::Off);
+        let mut first = options.connect().await?;
+        let cluster = ClusterId::of(&mut first).await?;
+        first.close().await?;
+        let uprooted = CancellationToken::new();
+        let noticed = uprooted.clone();
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                let noticed = noticed.clone();
+                Box::pin(async move { refuse_other(connection, cluster, &noticed).await })
+            })
             .connect_with(options.clone())
             .await?;
-        Ok(Self { pool, options })
+        Ok(Self { pool, options, cluster, uprooted })
+    }
+
+    /// The cluster that every connection leads to.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// Says that this database went back in time, or is another one: this process must end.
+    pub fn uproot(&self) {
+        self.uprooted.cancel();
+    }
+
+    /// Waits until somebody says so.
+    pub async fn uprooted(&self) {
+        self.uprooted.cancelled().await;
     }
 
     pub fn pool(&self) -> &PgPool {
@@ -89,7 +123,9 @@ impl Storage {
     /// A connection of its own, outside the pool, with generic plans: for the log writer.
     pub async fn dedicated(&self) -> Result<PgConnection, Error> {
         let options = self.options.clone().options([("plan_cache_mode", "force_generic_plan")]);
-        Ok(options.connect().await?)
+        let mut connection = options.connect().await?;
+        refuse_other(&mut connection, self.cluster, &self.uprooted).await?;
+        Ok(connection)
     }
 
     /// A listener for NOTIFY on a connection of its own, outside the pool.
@@ -161,4 +197,17 @@ impl Storage {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Refuses a connection to another cluster, or to another history of this one.
+async fn refuse_other(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    uprooted: &CancellationToken,
+) -> Result<(), sqlx::Error> {
+    if ClusterId::of(connection).await? == cluster {
+        return Ok(());
+    }
+    uprooted.cancel();
+    Err(sqlx::Error::Configuration("the database is on another cluster or timeline than at the start".into()))
 }

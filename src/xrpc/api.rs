@@ -4,7 +4,6 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
-use http::header;
 
 use super::observe::Known;
 use super::{Asked, Call, Caller, Failure, Fault, Services, limits, method};
@@ -130,13 +129,11 @@ where
         let params = method::params::<M>(parts.uri.query().unwrap_or_default())?;
         if M::KIND == Kind::Procedure {
             method::check_encoding(&parts.headers)?;
-        } else if parts.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
-            || parts.headers.contains_key(header::TRANSFER_ENCODING)
-        {
-            return Err(Fault::InvalidRequest("a query takes no body".to_owned()));
+        } else {
+            method::refuse_body(&parts.headers)?;
         }
         let caller = C::prove(cx, Asked { parts: &parts, nsid: M::NSID, kind: M::KIND }).await?;
-        Ok((params, caller))
+        Ok::<_, Fault>((params, caller))
     };
     let (params, caller) = match proven.await {
         Ok(proven) => proven,
@@ -149,7 +146,7 @@ where
             Kind::Procedure => method::read_body(body, limits::body_bytes(M::NSID, &cx.config.http.bodies)).await?,
             Kind::Query | Kind::Subscription => bytes::Bytes::from_static(b"{}"),
         };
-        caller.check_body(&bytes).map_err(Fault::from)?;
+        caller.check_body(if M::KIND == Kind::Procedure { &bytes } else { b"" }).map_err(Fault::from)?;
         let request_hash = Hash::of(&bytes);
         let input = match M::KIND {
             Kind::Procedure => method::input::<M>(&bytes)?,

@@ -1,19 +1,22 @@
 //! Who may call: the type of a handler's second argument is its access rule.
 //!
-//! Invariant: a caller exists only after its token was judged for this very method by the one verifier that its `typ`
-//! names. A device's key comes from its row, and a revoked device is refused at once.
+//! Invariant: a caller exists only after each of its tokens was judged for this very method by the one verifier that the
+//! token's `typ` names. A device's key comes from its row; a revoked device, a suspended account and one that moved away
+//! are refused at once.
+
+mod device;
+mod operator;
+mod standing;
 
 use http::request::Parts;
-use http::{HeaderMap, header};
 
 use super::{Fault, Services, store};
-use crate::identity::{Curve, PublicKey, TokenKind, TokenRefused, Verifier};
+use crate::identity::{Credentials, TokenKind, TokenRefused};
 use crate::lexicon::Kind;
-use crate::log::Author;
-use crate::types::{DeviceId, Did, UnixMillis};
+use crate::types::Did;
 
-/// How often a device's last sight is written.
-const SEEN_EVERY_MS: i64 = 60 * 60 * 1000;
+pub use device::Device;
+pub use operator::Operator;
 
 /// A call, as far as it is known before its caller.
 #[derive(Clone, Copy)]
@@ -48,15 +51,8 @@ pub struct Anyone;
 #[derive(Debug, Clone)]
 pub struct Account {
     pub did: Did,
-}
-
-/// A device of an account, by a token that it signed itself.
-#[derive(Debug, Clone)]
-pub struct Device {
-    pub author: Author,
-    pub public_key: Vec<u8>,
-    /// Signed by another certified device, or the account's first.
-    pub certified: bool,
+    /// Its row, if it ever registered a device here.
+    pub id: Option<i64>,
 }
 
 /// Either of the two, for methods about the account itself.
@@ -82,8 +78,11 @@ impl Caller for Account {
     const RULE: &'static str = "Account";
 
     async fn prove(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
-        let claims = cx.verifier.service(bearer(&asked.parts.headers)?, asked.nsid).await?;
-        Ok(Self { did: claims.iss })
+        let credentials = Credentials::read(&asked.parts.headers)?;
+        let did = cx.verifier.service(credentials.token, asked.nsid).await?.iss;
+        let row = store::find_account(cx.storage.pool(), did.as_str()).await?;
+        standing::account(cx, asked.nsid, &did, row.as_ref()).await?;
+        Ok(Self { did, id: row.map(|row| row.id) })
     }
 
     fn did(&self) -> Option<&Did> {
@@ -91,81 +90,43 @@ impl Caller for Account {
     }
 }
 
-impl Caller for Device {
-    const RULE: &'static str = "Device";
-
-    async fn prove(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
-        let token = cx.verifier.read_device(bearer(&asked.parts.headers)?, asked.nsid)?;
-        let found = store::find_device(cx.storage.pool(), token.device().as_str()).await?;
-        let Some(row) = found.filter(|row| row.did == token.did().as_str()) else {
-            return Err(TokenRefused::DeviceUnknown.into());
-        };
-        let key = stored_key(&row.alg, &row.public_key)?;
-        let device: DeviceId = token.device().clone();
-        let claims = cx.verifier.device(token, &key).await?;
-        // After the signature: a stranger learns nothing of a device's state.
-        if row.state == "revoked" {
-            return Err(TokenRefused::DeviceRevoked.into());
-        }
-        if UnixMillis::from(row.known_at) < cx.log.lapsed_before() {
-            return Err(TokenRefused::DeviceLapsed.into());
-        }
-        let now = cx.clock.now();
-        if row.last_seen_at.is_none_or(|seen| now.0 - seen.timestamp_millis() > SEEN_EVERY_MS) {
-            store::touch_device(cx.storage.pool(), row.id, now.to_datetime()).await?;
-        }
-        Ok(Self {
-            author: Author { account_id: row.account_id, device_row: row.id, did: claims.iss, device },
-            public_key: row.public_key,
-            certified: row.state == "certified",
-        })
-    }
-
-    fn did(&self) -> Option<&Did> {
-        Some(&self.author.did)
-    }
-}
-
 impl Caller for AccountOrDevice {
     const RULE: &'static str = "Account or Device";
 
     async fn prove(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
-        match Verifier::kind(bearer(&asked.parts.headers)?)? {
-            TokenKind::Service => Account::prove(cx, asked).await.map(Self::Account),
-            TokenKind::Device => Device::prove(cx, asked).await.map(Box::new).map(Self::Device),
+        let credentials = Credentials::read(&asked.parts.headers)?;
+        if credentials.kind == TokenKind::Service && credentials.proof.is_none() {
+            Account::prove(cx, asked).await.map(Self::Account)
+        } else {
+            Device::prove(cx, asked).await.map(Box::new).map(Self::Device)
+        }
+    }
+
+    fn check_body(&self, body: &[u8]) -> Result<(), TokenRefused> {
+        match self {
+            Self::Account(_) => Ok(()),
+            Self::Device(device) => device.check_body(body),
         }
     }
 
     fn did(&self) -> Option<&Did> {
-        match self {
-            Self::Account(account) => account.did(),
-            Self::Device(device) => device.did(),
-        }
+        Some(self.account())
     }
 }
 
 impl AccountOrDevice {
-    /// The account's row, if it ever registered a device here.
-    pub async fn account_id(&self, cx: &Services) -> Result<Option<i64>, Fault> {
+    pub fn account(&self) -> &Did {
         match self {
-            Self::Account(account) => Ok(store::find_account(cx.storage.pool(), account.did.as_str()).await?),
-            Self::Device(device) => Ok(Some(device.author.account_id)),
+            Self::Account(account) => &account.did,
+            Self::Device(device) => &device.author.did,
         }
     }
-}
 
-fn stored_key(alg: &str, raw: &[u8]) -> Result<PublicKey, Fault> {
-    let curve = Curve::from_alg(alg).ok_or_else(|| Fault::internal("device.alg is not an algorithm"))?;
-    PublicKey::from_raw(curve, raw).map_err(Fault::internal)
-}
-
-fn bearer(headers: &HeaderMap) -> Result<&str, TokenRefused> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().ok_or(TokenRefused::MissingJwt)?;
-    if values.next().is_some() {
-        return Err(TokenRefused::BadJwt);
+    /// The account's row, if it ever registered a device here.
+    pub fn account_id(&self) -> Option<i64> {
+        match self {
+            Self::Account(account) => account.id,
+            Self::Device(device) => Some(device.author.account_id),
+        }
     }
-    let text = value.to_str().map_err(|_| TokenRefused::BadJwt)?;
-    let (scheme, token) = text.split_once(' ').ok_or(TokenRefused::BadJwt)?;
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(TokenRefused::MissingJwt) }
 }

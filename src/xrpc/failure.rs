@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
+use super::Denied;
 use super::observe::Told;
 use crate::identity::TokenRefused;
 use crate::telemetry::metric_name;
@@ -19,6 +20,8 @@ pub enum Fault {
     UnsupportedEncoding,
     /// 401, or 503 where only we cannot tell: the caller is not proven, with the name of the rule that it broke.
     Unauthenticated(TokenRefused),
+    /// 403: the caller is proven, and may not call this whatever it says.
+    Denied(Denied),
     /// 413: more bytes than this method takes.
     PayloadTooLarge { limit_bytes: usize },
     /// 501: this server does not do that, by configuration or not yet.
@@ -53,6 +56,7 @@ impl Fault {
                 refused.name(),
                 refused.to_string(),
             ),
+            Self::Denied(denied) => (StatusCode::FORBIDDEN, denied.name(), denied.to_string()),
             Self::PayloadTooLarge { limit_bytes } => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "PayloadTooLarge",
@@ -176,6 +180,12 @@ impl From<storage::Error> for Fault {
 impl From<TokenRefused> for Fault {
     fn from(refused: TokenRefused) -> Self {
         Self::Unauthenticated(refused)
+    }
+}
+
+impl From<Denied> for Fault {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
     }
 }
 

@@ -63,6 +63,15 @@ pub(super) async fn read_body(body: Body, limit_bytes: usize) -> Result<bytes::B
     }
 }
 
+/// A query has parameters and nothing else.
+pub(super) fn refuse_body(headers: &HeaderMap) -> Result<(), Fault> {
+    let announced = headers.get(http::header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if announced || headers.contains_key(http::header::TRANSFER_ENCODING) {
+        return Err(Fault::InvalidRequest("a query takes no body".to_owned()));
+    }
+    Ok(())
+}
+
 /// JSON, not compressed.
 pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Fault> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());

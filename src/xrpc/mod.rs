@@ -5,6 +5,7 @@
 
 mod api;
 mod caller;
+mod denied;
 mod failure;
 mod idempotency;
 mod limits;
@@ -13,11 +14,14 @@ mod observe;
 mod services;
 mod store;
 pub mod stream;
+pub mod ticket;
 
 pub use api::{Api, Rule, fallback};
-pub use caller::{Account, AccountOrDevice, Anyone, Asked, Caller, Device};
+pub use caller::{Account, AccountOrDevice, Anyone, Asked, Caller, Device, Operator};
+pub use denied::Denied;
 pub use failure::{Failure, Fault};
 pub use idempotency::{Repeat, keep_answer, repeated_answer};
 pub use method::{Call, blocking, parse};
 pub use observe::observe;
 pub use services::{Group, Services};
+pub use ticket::DeviceOrTicket;

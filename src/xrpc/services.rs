@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::identity::{ServerKeys, Verifier};
+use crate::identity::{Resolver, ServerKeys, Verifier};
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::telemetry::Redactor;
@@ -27,6 +27,7 @@ pub struct Services {
     pub config: Arc<Config>,
     pub storage: Storage,
     pub log: Log,
+    pub resolver: Arc<Resolver>,
     pub verifier: Arc<Verifier>,
     pub keys: Arc<ServerKeys>,
     pub redactor: Redactor,

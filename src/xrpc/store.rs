@@ -8,6 +8,7 @@ use crate::types::Hash;
 
 pub(super) struct DeviceRow {
     pub id: i64,
+    pub public_id: String,
     pub account_id: i64,
     pub did: String,
     pub public_key: Vec<u8>,
@@ -16,27 +17,59 @@ pub(super) struct DeviceRow {
     pub last_seen_at: Option<DateTime<Utc>>,
     /// When it was last seen, or else registered.
     pub known_at: DateTime<Utc>,
+    pub account_proven_at: DateTime<Utc>,
+    pub suspended: bool,
+    pub server: Option<String>,
 }
 
 pub(super) async fn find_device(pool: &PgPool, device: &str) -> Result<Option<DeviceRow>, Error> {
     Ok(sqlx::query_as!(
         DeviceRow,
-        r#"select d.id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at,
-                  coalesce(d.last_seen_at, d.created_at) as "known_at!"
-           from device d join account a on a.id = d.account_id where d.public_id = $1"#,
+        r#"select d.id, d.public_id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at,
+                  coalesce(d.last_seen_at, d.created_at) as "known_at!",
+                  coalesce(d.account_proven_at, d.created_at) as "account_proven_at!",
+                  a.suspended_at is not null as "suspended!", a.server
+           from device d join account a on a.id = d.account_id where d.public_id = $1 and d.state <> 'foreign'"#,
         device
     )
     .fetch_optional(pool)
     .await?)
 }
 
-pub(super) async fn touch_device(pool: &PgPool, id: i64, now: DateTime<Utc>) -> Result<(), Error> {
-    sqlx::query!("update device set last_seen_at = $2 where id = $1", id, now).execute(pool).await?;
+/// The device was seen; with a service token of its account, if `with_account`.
+pub(super) async fn touch_device(pool: &PgPool, id: i64, with_account: bool, now: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query!(
+        "update device set last_seen_at = $2, account_proven_at = case when $3 then $2 else account_proven_at end
+         where id = $1",
+        id,
+        now,
+        with_account
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
-pub(super) async fn find_account(pool: &PgPool, did: &str) -> Result<Option<i64>, Error> {
-    Ok(sqlx::query_scalar!("select id from account where did = $1", did).fetch_optional(pool).await?)
+pub(super) struct AccountRow {
+    pub id: i64,
+    pub suspended: bool,
+    pub server: Option<String>,
+}
+
+pub(super) async fn find_account(pool: &PgPool, did: &str) -> Result<Option<AccountRow>, Error> {
+    Ok(sqlx::query_as!(
+        AccountRow,
+        r#"select id, suspended_at is not null as "suspended!", server from account where did = $1"#,
+        did
+    )
+    .fetch_optional(pool)
+    .await?)
+}
+
+/// The other server that the account's DID document names now, if any.
+pub(super) async fn set_server(pool: &PgPool, account_id: i64, server: Option<&str>) -> Result<(), Error> {
+    sqlx::query!("update account set server = $2 where id = $1", account_id, server).execute(pool).await?;
+    Ok(())
 }
 
 pub(super) struct AnswerRow {

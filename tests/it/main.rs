@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "whatever a test cannot do fails it")]
 
 mod account;
+mod admin;
 mod event;
 mod laws;
 mod mls;

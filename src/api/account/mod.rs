@@ -1,15 +1,21 @@
 //! Accounts and their devices.
 //!
 //! Invariants: a device id is derived from its key, and a key belongs to one account for ever; every change of the
-//! device list is an entry of the account's own stream; only the first device of an account is certified by itself.
+//! device list is an entry of the account's own stream; a device is certified by a link of the account's chain, or as
+//! the first of a chain, and by nothing else.
 
+pub mod admission;
+mod chain;
 mod list_devices;
+mod pairing;
 mod register_device;
 mod revoke_device;
 mod store;
+mod update_device;
 
 use crate::lexicon::account::{
     list_devices::ListDevices, register_device::RegisterDevice, revoke_device::RevokeDevice,
+    update_device::UpdateDevice,
 };
 use crate::xrpc::Api;
 
@@ -17,5 +23,7 @@ pub fn api() -> Api {
     Api::new()
         .method::<RegisterDevice, _, _>(register_device::register_device)
         .method::<ListDevices, _, _>(list_devices::list_devices)
+        .method::<UpdateDevice, _, _>(update_device::update_device)
         .method::<RevokeDevice, _, _>(revoke_device::revoke_device)
+        .merge(pairing::api())
 }

@@ -1,35 +1,31 @@
 //! `blue.catbird.account.registerDevice`: makes a device known by its key, and the account local by its first device.
 //!
 //! Invariant: nobody registers a key that it does not hold: the device token in the body is signed by it. The same key
-//! registered again is the same device, with the same answer.
+//! registered again is the same device, with the same answer, unless it was uncertified and may be certified now.
 
-use super::store::{self, NewDevice};
-use crate::identity::{PublicKey, Verifier};
+use super::admission;
+use super::chain::{self, Judged, Newcomer, Owner};
+use super::store;
+use crate::identity::{Change, DeviceKeys, PublicKey, Verifier};
 use crate::lexicon::Method;
 use crate::lexicon::account::register_device::{Error, Input, Output, RegisterDevice};
-use crate::log::body::{Body, DeviceBody, MembershipBody, MembershipChange, Role};
+use crate::log::body::{Body, MembershipBody, MembershipChange, Role};
 use crate::log::{Draft, EntryKind, StreamKind, StreamTx};
 use crate::storage;
 use crate::types::{Bytes, Detail};
-use crate::xrpc::{Account, Call, Failure, Fault, Services};
-
-/// Devices of one account, revoked ones not counted.
-const DEVICES_PER_ACCOUNT: i64 = 50;
+use crate::xrpc::{Account, Call, Failure, Services};
 
 pub async fn register_device(
     cx: &Services,
     caller: Account,
     call: Call<RegisterDevice>,
 ) -> Result<Output, Failure<Error>> {
-    if call.input.certificate.is_some() {
-        return Err(Fault::NotConfigured("device certificates; leave `certificate` out").into());
-    }
-    if call.input.mls_keys.is_some() {
-        return Err(Fault::NotConfigured("further MLS keys; leave `mlsKeys` out").into());
-    }
     let key = proven_key(cx, &caller, &call.input)?;
+    let keys = DeviceKeys::new(key, call.input.mls_keys.clone().unwrap_or_default())?;
 
-    storage::retrying(Failure::is_collision, || register(cx, &caller, &call.input, &key)).await
+    let answer = storage::retrying(Failure::is_collision, || register(cx, &caller, &call.input, &keys)).await?;
+    admission::account_shown(cx, &answer.device).await?;
+    Ok(answer)
 }
 
 /// The new key, proven by a token of this method that it signed. The proof may come again: so does the same answer.
@@ -46,63 +42,78 @@ fn proven_key(cx: &Services, caller: &Account, input: &Input) -> Result<PublicKe
     Ok(key)
 }
 
-async fn register(cx: &Services, caller: &Account, input: &Input, key: &PublicKey) -> Result<Output, Failure<Error>> {
-    let mut tx = account_stream(cx, caller).await?;
-    let account_id = store::account_id(tx.conn(), &caller.did).await?;
-    let device = key.device_id();
-    if let Some(known) = store::find_device(tx.conn(), device.as_str()).await? {
-        if known.account_id != account_id {
-            return Err(key_in_use());
-        }
-        if known.state == "revoked" {
-            return Err(Error::DeviceRevoked("a revoked key stays revoked; make a new one".into()).into());
-        }
-        // The account stream stays as it was; the device, if it had lapsed, has not any more.
-        let stream = tx.row().public_id.to_string();
-        store::see_device(tx.conn(), known.id, cx.clock.now().to_datetime()).await?;
-        tx.commit().await?;
-        return Ok(Output { device: device.into(), state: known.state, stream });
-    }
-
-    let devices = store::count_devices(tx.conn(), account_id).await?;
-    if devices.standing >= DEVICES_PER_ACCOUNT {
-        let why = format!("an account has {DEVICES_PER_ACCOUNT} devices at most; revoke one");
-        return Err(Error::TooManyDevices(why.into()).into());
-    }
-    // Trust on first use. Every later device waits for a certified one to sign its key.
-    let state = if devices.ever == 0 { "certified" } else { "uncertified" };
-
-    let public_key = key.raw();
-    let new = NewDevice {
-        account_id,
-        public_id: device.as_str(),
-        public_key: &public_key,
-        alg: key.curve().alg(),
+async fn register(cx: &Services, caller: &Account, input: &Input, keys: &DeviceKeys) -> Result<Output, Failure<Error>> {
+    let judged = match &input.certificate {
+        Some(certificate) => match judge(cx, caller, input, keys, certificate).await {
+            Ok(judged) => Some(judged),
+            // A chain that this very call has extended takes its link no more.
+            Err(failure) => return repeated(cx, caller, keys, failure).await,
+        },
+        None => None,
+    };
+    let mut tx = account_stream(cx, caller, input.invite.as_deref()).await?;
+    let owner = Owner { account_id: store::account_id(tx.conn(), &caller.did).await?, did: &caller.did };
+    let new = Newcomer {
+        keys: judged.as_ref().map_or(keys, |(_, keys)| keys),
         kind: &input.kind,
-        state,
         name: input.name.as_ref().map(Bytes::as_slice),
         platform: input.platform.as_deref(),
-        now: cx.clock.now().to_datetime(),
     };
-    store::insert_device(tx.conn(), &new).await.map_err(|error| match error.constraint() {
-        // Another account's registration of the same key, at the same moment, was quicker.
-        Some("device_public_id_key") => key_in_use(),
-        _ => error.into(),
-    })?;
-    let body = DeviceBody { device: device.clone(), state: state.to_owned(), public_key: Bytes(public_key) };
-    let server = tx.server()?;
-    tx.append(&server, Draft { kind: EntryKind::Device, epoch: None, body: body.encode()?, identity: None }).await?;
+    let admitted = chain::admit(&mut tx, owner, &new, judged.as_ref().map(|(judged, _)| judged)).await?;
     let stream = tx.row().public_id.to_string();
-    tx.commit().await?;
-    Ok(Output { device: device.into(), state: state.to_owned(), stream })
+    // What was founded for nobody is not kept.
+    if admitted.is_new {
+        tx.commit().await?;
+    }
+    Ok(Output { device: keys.device().into(), state: admitted.state, stream })
 }
 
-fn key_in_use() -> Failure<Error> {
-    Error::DeviceKeyInUse("this key is registered for another account".into()).into()
+/// The certificate and the keys that it lists, which must be those that register.
+async fn judge(
+    cx: &Services,
+    caller: &Account,
+    input: &Input,
+    keys: &DeviceKeys,
+    certificate: &Bytes,
+) -> Result<(Judged, DeviceKeys), Failure<Error>> {
+    let account_id = store::find_account(cx.storage.pool(), &caller.did).await?;
+    let account_id = account_id.ok_or_else(|| chain::invalid("the account has no device chain"))?;
+    let judged = chain::judge(cx, Owner { account_id, did: &caller.did }, certificate).await?;
+    match &judged.extension.change {
+        Change::Certify(listed)
+            if listed.key() == keys.key() && (input.mls_keys.is_none() || listed.mls_keys() == keys.mls_keys()) =>
+        {
+            let listed = listed.clone();
+            Ok((judged, listed))
+        }
+        _ => Err(chain::invalid("the certificate is for other keys than those that register").into()),
+    }
+}
+
+/// The answer of a registration whose certificate fits no more because it was used; otherwise the failure.
+async fn repeated(
+    cx: &Services,
+    caller: &Account,
+    keys: &DeviceKeys,
+    failure: Failure<Error>,
+) -> Result<Output, Failure<Error>> {
+    let device = keys.device();
+    let known = store::find_device(cx.storage.pool(), device.as_str()).await?;
+    let (Some(known), Some((account_id, stream))) =
+        (known, store::find_public_stream(cx.storage.pool(), &caller.did).await?)
+    else {
+        return Err(failure);
+    };
+    match known.state.as_str() {
+        _ if known.account_id != account_id => Err(chain::key_in_use().into()),
+        "certified" => Ok(Output { device: device.into(), state: known.state, stream }),
+        "revoked" => Err(chain::revoked().into()),
+        _ => Err(failure),
+    }
 }
 
 /// The account's own stream, locked; founded with the account when this is its first device.
-async fn account_stream(cx: &Services, caller: &Account) -> Result<StreamTx, Failure<Error>> {
+async fn account_stream(cx: &Services, caller: &Account, invite: Option<&str>) -> Result<StreamTx, Failure<Error>> {
     if let Some(stream_id) = store::find_account_stream(cx.storage.pool(), &caller.did).await? {
         return Ok(cx.log.lock(stream_id).await?);
     }
@@ -113,6 +124,7 @@ async fn account_stream(cx: &Services, caller: &Account) -> Result<StreamTx, Fai
         tx.rollback().await?;
         return Ok(cx.log.lock(stream_id).await?);
     }
+    admission::admit(cx, tx.conn(), &caller.did, invite).await?;
     let account_id = store::insert_account(tx.conn(), &caller.did, cx.clock.now().to_datetime()).await?;
     let mut tx = cx.log.found(tx, StreamKind::Account).await?;
     let stream_id = tx.row().id;

@@ -4,7 +4,7 @@
 //! nothing, whoever writes meanwhile.
 
 use crate::lexicon::event::list_events::{Error, ListEvents, Output};
-use crate::log::Event;
+use crate::log::{Event, Standing};
 use crate::types::Cursor;
 use crate::xrpc::{Call, Device, Failure, Services, parse};
 
@@ -13,12 +13,12 @@ pub async fn list_events(cx: &Services, caller: Device, call: Call<ListEvents>) 
         Some(cursor) => parse(Cursor::parse, cursor)?,
         None => Cursor(0),
     };
-    let outdated = cx.log.is_outdated(after).await?;
+    let outdated = (cx.log.judge(after).await? != Standing::Current).then_some(true);
 
     let limit = u32::try_from(call.params.limit).unwrap_or(u32::MAX);
     let page = cx.log.events(caller.author.account_id, after, None, limit).await?;
 
     let cursor = page.events.last().map_or(after, |event| event.cursor);
     let events = page.events.into_iter().map(Event::into_event).collect();
-    Ok(Output { events, cursor: cursor.to_string(), more: page.more, outdated: outdated.then_some(true) })
+    Ok(Output { events, cursor: cursor.to_string(), more: page.more, outdated })
 }

@@ -8,6 +8,7 @@ mod commits;
 mod conversations;
 mod key_packages;
 mod messages;
+mod store;
 mod welcomes;
 
 use crate::lexicon::mls::{

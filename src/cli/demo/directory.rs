@@ -137,8 +137,13 @@ impl Directory {
 
     /// From now on the identity's document is found. Adding it again with another key is a rotation.
     pub fn add(&self, identity: &Identity) {
+        self.publish(&identity.did, identity.document());
+    }
+
+    /// From now on this is the document of that DID.
+    pub fn publish(&self, did: &Did, document: Value) {
         let mut documents = self.documents.write().unwrap_or_else(PoisonError::into_inner);
-        documents.insert(identity.did.to_string(), identity.document());
+        documents.insert(did.to_string(), document);
     }
 }
 

@@ -315,14 +315,28 @@ async fn a_device_token_must_name_the_device_whose_key_signed_it() {
 
 #[tokio::test]
 async fn a_token_through_a_pds_is_bound_to_its_body() {
-    let world = world();
-    let token = world.device.token(AUD, NSID, world.clock.now(), Some(&body_hash(b"{}")));
-    let claims = world.device(&token, &world.device.key().public()).await.unwrap();
-    assert_eq!(claims.check_body(b"{}"), Ok(()));
-    assert_eq!(claims.check_body(b"{ }").unwrap_err().name(), "BadJwtBodyHash");
-    let unbound = world.device.token(AUD, NSID, world.clock.now(), None);
-    let claims = world.device(&unbound, &world.device.key().public()).await.unwrap();
-    assert_eq!(claims.check_body(b"").unwrap_err().name(), "BadJwtBodyHash");
+    let hash = body_hash(b"{}");
+    let hex = hex::encode(crate::types::Hash::of(b"{}").as_slice());
+    for (claim, body, expected) in [
+        (json!(hash), "{}", Ok(())),
+        (json!(body_hash(b"")), "", Ok(())),
+        (json!(hash), "{ }", Err("BadJwtBodyHash")),
+        (json!(hash), "", Err("BadJwtBodyHash")),
+        (json!(body_hash(b"")), "{}", Err("BadJwtBodyHash")),
+        (json!(format!("{hash}=")), "{}", Err("BadJwtBodyHash")),
+        (json!(hash.to_lowercase()), "{}", Err("BadJwtBodyHash")),
+        (json!(hex), "{}", Err("BadJwtBodyHash")),
+        (json!(""), "{}", Err("BadJwtBodyHash")),
+        (json!(null), "{}", Err("BadJwtBodyHash")),
+        (json!(null), "", Err("BadJwtBodyHash")),
+        (json!([hash]), "{}", Err("BadJwt")),
+    ] {
+        let world = world();
+        let token = world.device_with(&json!({ "bodyHash": claim }));
+        let claims = world.device(&token, &world.device.key().public()).await;
+        let bound = claims.and_then(|claims| claims.check_body(body.as_bytes()));
+        assert_eq!(bound.map_err(TokenRefused::name), expected, "{claim} over {body:?}");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,19 @@ pub struct Device {
     pub state: String,
     /// The raw public key: 32 bytes Ed25519, 33 bytes compressed P-256 or K-256.
     pub public_key: Bytes,
+    /// The key's algorithm by its JWS name, at most 8 bytes: 33 bytes may be P-256 (ES256) or K-256 (ES256K).
+    pub alg: String,
+    /// Further MLS signature keys, as its certificate lists them: raw, at most 8 of at most 133 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mls_keys: Option<Vec<Bytes>>,
+    /// The link of the account's device chain that vouches for it, canonical DAG-CBOR {statement, sig?}, at most
+    /// 4096 bytes; a chain's first is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Bytes>,
+    /// The link that ended it, canonical DAG-CBOR {statement, sig?}, at most 4096 bytes; absent if it was revoked
+    /// without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Bytes>,
     /// The device's name, encrypted by the client, at most 512 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Bytes>,
@@ -31,4 +44,16 @@ pub struct Device {
     /// When it was revoked. RFC 3339, UTC, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<String>,
+}
+
+/// Where an account's device chain ends: the next link names its hash, and has the next number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Chain {
+    /// Which chain of the account it is: 1 for the first, one more for each reset.
+    pub generation: u64,
+    /// The number of the newest link, in links; the first device is 1.
+    pub seq: u64,
+    /// SHA-256 of the label `rookery device chain v1`, a zero byte and the newest link's statement: 32 bytes.
+    pub hash: Bytes,
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Named};
 
-/// Lists the devices of the calling account, revoked ones too, oldest first.
+/// Lists the devices of the calling account, those that stand first and then the newest first, with the links
+/// of its device chain.
 #[derive(Debug, Clone, Copy)]
 pub struct ListDevices;
 
@@ -29,8 +30,10 @@ pub type Input = Nothing;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Output {
-    /// The devices, at most 200.
+    /// The devices, at most 200; links of a longer history are in the account's own stream.
     pub devices: Vec<crate::lexicon::account::defs::Device>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<crate::lexicon::account::defs::Chain>,
 }
 
 /// `blue.catbird.account.listDevices`: no declared errors.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
-/// Registers the device that holds a key for the calling account (service token); the first device of an
-/// account is certified at once.
+/// Registers the device that holds a key for the calling account (service token); it is certified at once by a
+/// certificate, or if no certified device of the account stands.
 #[derive(Debug, Clone, Copy)]
 pub struct RegisterDevice;
 
@@ -37,15 +37,20 @@ pub struct Input {
     /// What it runs on, in plain text, at most 32 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
-    /// A certified device's signature over this key, at most 4096 bytes.
+    /// The next link of the account's device chain, by which a certified device vouches for this key: canonical
+    /// DAG-CBOR {statement, sig?}, at most 4096 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Bytes>,
-    /// Further MLS signature keys of this device, raw, at most 8 of at most 133 bytes.
+    /// Further MLS signature keys, raw, at most 8 of at most 133 bytes; with a certificate those it lists, or
+    /// absent. They count once the device is certified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mls_keys: Option<Vec<Bytes>>,
     /// A device token for this method, signed by the new key: the proof that the caller holds it; at most 4096
     /// bytes.
     pub device_token: String,
+    /// The code of an invite, for the first device of an account on a server that asks for one; at most 64 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<String>,
 }
 
 /// Answer of `blue.catbird.account.registerDevice`.
@@ -63,32 +68,55 @@ pub struct Output {
 /// `blue.catbird.account.registerDevice`: what it refuses, by name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Error {
-    /// 409: another account has registered this key.
+    /// 409: another account has registered this key, or another device one of mlsKeys.
     DeviceKeyInUse(Detail),
     /// 403: this key was revoked; a revoked key stays revoked.
     DeviceRevoked(Detail),
-    /// 409: the account has 50 devices, the most there may be; revoke one first.
+    /// 409: the account has 50 devices, or its chain 1,000 links, the most there may be; revoke one, or all of
+    /// them, first.
     TooManyDevices(Detail),
     /// 400: deviceToken is not a valid device token for this method, signed by publicKey.
     DeviceProofInvalid(Detail),
+    /// 403: this server takes new accounts only from a list, and this one is not on it.
+    AccountNotAllowed(Detail),
+    /// 403: this server takes a new account only by an invite, and there was none, or it is unknown, used up or
+    /// expired.
+    InviteInvalid(Detail),
+    /// 400: the certificate is not a link for this key that a certified device of the account signed.
+    DeviceLinkInvalid(Detail),
+    /// 409: the certificate does not follow the chain's newest link; generation and seq are where it ends. Have
+    /// listDevices show it, and sign again.
+    StaleDeviceChain(Detail),
 }
 
 impl Named for Error {
-    const NAMES: &'static [(&'static str, u16)] =
-        &[("DeviceKeyInUse", 409), ("DeviceRevoked", 403), ("TooManyDevices", 409), ("DeviceProofInvalid", 400)];
+    const NAMES: &'static [(&'static str, u16)] = &[
+        ("DeviceKeyInUse", 409),
+        ("DeviceRevoked", 403),
+        ("TooManyDevices", 409),
+        ("DeviceProofInvalid", 400),
+        ("AccountNotAllowed", 403),
+        ("InviteInvalid", 403),
+        ("DeviceLinkInvalid", 400),
+        ("StaleDeviceChain", 409),
+    ];
     fn name(&self) -> &'static str {
         match self {
             Self::DeviceKeyInUse(_) => "DeviceKeyInUse",
             Self::DeviceRevoked(_) => "DeviceRevoked",
             Self::TooManyDevices(_) => "TooManyDevices",
             Self::DeviceProofInvalid(_) => "DeviceProofInvalid",
+            Self::AccountNotAllowed(_) => "AccountNotAllowed",
+            Self::InviteInvalid(_) => "InviteInvalid",
+            Self::DeviceLinkInvalid(_) => "DeviceLinkInvalid",
+            Self::StaleDeviceChain(_) => "StaleDeviceChain",
         }
     }
     fn status(&self) -> u16 {
         match self {
-            Self::DeviceProofInvalid(_) => 400,
-            Self::DeviceRevoked(_) => 403,
-            Self::DeviceKeyInUse(_) | Self::TooManyDevices(_) => 409,
+            Self::DeviceProofInvalid(_) | Self::DeviceLinkInvalid(_) => 400,
+            Self::DeviceRevoked(_) | Self::AccountNotAllowed(_) | Self::InviteInvalid(_) => 403,
+            Self::DeviceKeyInUse(_) | Self::TooManyDevices(_) | Self::StaleDeviceChain(_) => 409,
         }
     }
     fn detail(&self) -> &Detail {
@@ -96,7 +124,11 @@ impl Named for Error {
             Self::DeviceKeyInUse(detail)
             | Self::DeviceRevoked(detail)
             | Self::TooManyDevices(detail)
-            | Self::DeviceProofInvalid(detail) => detail,
+            | Self::DeviceProofInvalid(detail)
+            | Self::AccountNotAllowed(detail)
+            | Self::InviteInvalid(detail)
+            | Self::DeviceLinkInvalid(detail)
+            | Self::StaleDeviceChain(detail) => detail,
         }
     }
     fn from_name(name: &str, detail: Detail) -> Option<Self> {
@@ -105,6 +137,10 @@ impl Named for Error {
             "DeviceRevoked" => Self::DeviceRevoked(detail),
             "TooManyDevices" => Self::TooManyDevices(detail),
             "DeviceProofInvalid" => Self::DeviceProofInvalid(detail),
+            "AccountNotAllowed" => Self::AccountNotAllowed(detail),
+            "InviteInvalid" => Self::InviteInvalid(detail),
+            "DeviceLinkInvalid" => Self::DeviceLinkInvalid(detail),
+            "StaleDeviceChain" => Self::StaleDeviceChain(detail),
             _ => return None,
         })
     }

@@ -4,10 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lexicon::{Kind, Method, Nothing};
-use crate::types::{Detail, Named};
+use crate::types::{Bytes, Detail, Named};
 
-/// Revokes a device of the calling account: its tokens stop at once and its key packages are withdrawn;
-/// repeating it changes nothing.
+/// Revokes a device of the calling account: its tokens stop at once, its key packages are withdrawn, and
+/// whoever shares a conversation with it is told; repeating it changes nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct RevokeDevice;
 
@@ -29,6 +29,10 @@ pub type Params = Nothing;
 pub struct Input {
     /// The device to revoke, at most 64 bytes.
     pub device: String,
+    /// The next link of the account's device chain, by which a certified device ends this one: canonical DAG-CBOR
+    /// {statement, sig?}, at most 4096 bytes. Absent, it ends on this server, and the chain stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Bytes>,
 }
 
 /// Answer of `blue.catbird.account.revokeDevice`: empty.
@@ -39,28 +43,48 @@ pub type Output = Nothing;
 pub enum Error {
     /// 404: the account has no such device.
     DeviceNotFound(Detail),
+    /// 403: a device that is not certified may revoke itself alone.
+    DeviceUncertified(Detail),
+    /// 400: the revocation is not a link for this device that a certified device of the account signed.
+    DeviceLinkInvalid(Detail),
+    /// 409: the revocation does not follow the chain's newest link; generation and seq are where it ends. Have
+    /// listDevices show it, and sign again.
+    StaleDeviceChain(Detail),
 }
 
 impl Named for Error {
-    const NAMES: &'static [(&'static str, u16)] = &[("DeviceNotFound", 404)];
+    const NAMES: &'static [(&'static str, u16)] =
+        &[("DeviceNotFound", 404), ("DeviceUncertified", 403), ("DeviceLinkInvalid", 400), ("StaleDeviceChain", 409)];
     fn name(&self) -> &'static str {
         match self {
             Self::DeviceNotFound(_) => "DeviceNotFound",
+            Self::DeviceUncertified(_) => "DeviceUncertified",
+            Self::DeviceLinkInvalid(_) => "DeviceLinkInvalid",
+            Self::StaleDeviceChain(_) => "StaleDeviceChain",
         }
     }
     fn status(&self) -> u16 {
         match self {
+            Self::DeviceLinkInvalid(_) => 400,
+            Self::DeviceUncertified(_) => 403,
             Self::DeviceNotFound(_) => 404,
+            Self::StaleDeviceChain(_) => 409,
         }
     }
     fn detail(&self) -> &Detail {
         match self {
-            Self::DeviceNotFound(detail) => detail,
+            Self::DeviceNotFound(detail)
+            | Self::DeviceUncertified(detail)
+            | Self::DeviceLinkInvalid(detail)
+            | Self::StaleDeviceChain(detail) => detail,
         }
     }
     fn from_name(name: &str, detail: Detail) -> Option<Self> {
         Some(match name {
             "DeviceNotFound" => Self::DeviceNotFound(detail),
+            "DeviceUncertified" => Self::DeviceUncertified(detail),
+            "DeviceLinkInvalid" => Self::DeviceLinkInvalid(detail),
+            "StaleDeviceChain" => Self::StaleDeviceChain(detail),
             _ => return None,
         })
     }

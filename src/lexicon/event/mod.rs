@@ -2,5 +2,7 @@
 //! `blue.catbird.event.*`: one module per method.
 
 pub mod defs;
+pub mod get_ticket;
 pub mod list_events;
+pub mod stream_events;
 pub mod subscribe;

@@ -33,6 +33,9 @@ pub struct Params {
     /// Only these kinds, such as #message, at most 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Vec<String>>,
+    /// A ticket of getTicket in place of a token, at most 64 bytes; it is spent by this call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
 }
 
 /// Input of `blue.catbird.event.subscribe`: empty.
@@ -58,12 +61,20 @@ pub enum Output {
     Erased(Erased),
     #[serde(rename = "blue.catbird.event.subscribe#device")]
     Device(Device),
+    #[serde(rename = "blue.catbird.event.subscribe#account")]
+    Account(Account),
+    #[serde(rename = "blue.catbird.event.subscribe#deviceChainReset")]
+    DeviceChainReset(DeviceChainReset),
     #[serde(rename = "blue.catbird.event.subscribe#welcome")]
     Welcome(Welcome),
     #[serde(rename = "blue.catbird.event.subscribe#keyPackagesLow")]
     KeyPackagesLow(KeyPackagesLow),
     #[serde(rename = "blue.catbird.event.subscribe#lastResortUsed")]
     LastResortUsed(LastResortUsed),
+    #[serde(rename = "blue.catbird.event.subscribe#homeOpened")]
+    HomeOpened(HomeOpened),
+    #[serde(rename = "blue.catbird.event.subscribe#homeRestored")]
+    HomeRestored(HomeRestored),
     #[serde(rename = "blue.catbird.event.subscribe#cursor")]
     Cursor(Cursor),
     #[serde(rename = "blue.catbird.event.subscribe#info")]
@@ -351,10 +362,82 @@ pub struct Erased {
     pub cursor: String,
 }
 
-/// A device of the account was registered, changed or revoked. The type is the entry's kind.
+/// A device of the account was registered, certified or revoked; or one of another account that has a leaf in a
+/// conversation of this one was revoked. The type is the entry's kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
+    /// The id of the stream that holds the entry, at most 64 bytes.
+    pub stream: String,
+    /// The reign of the home that ordered the entry; a restore or a move raises it.
+    pub term: u64,
+    /// The entry's number in its stream: 1, 2, 3 … without gaps.
+    pub seq: u64,
+    /// The entry's hash: covers its header, and through it every entry before.
+    pub hash: Bytes,
+    /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
+    pub time: String,
+    /// The header as the home made it, canonical DAG-CBOR, at most 512 bytes: a client checks the chain with it.
+    pub header: Bytes,
+    /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Bytes>,
+    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Bytes>,
+    /// The account that caused the entry; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Did>,
+    /// The device that caused the entry, at most 64 bytes; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The MLS epoch of the entry, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    pub cursor: String,
+}
+
+/// The account, or one that shares a conversation with it, lost its certified devices and began a new device
+/// chain. The type is the entry's kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceChainReset {
+    /// The id of the stream that holds the entry, at most 64 bytes.
+    pub stream: String,
+    /// The reign of the home that ordered the entry; a restore or a move raises it.
+    pub term: u64,
+    /// The entry's number in its stream: 1, 2, 3 … without gaps.
+    pub seq: u64,
+    /// The entry's hash: covers its header, and through it every entry before.
+    pub hash: Bytes,
+    /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
+    pub time: String,
+    /// The header as the home made it, canonical DAG-CBOR, at most 512 bytes: a client checks the chain with it.
+    pub header: Bytes,
+    /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Bytes>,
+    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Bytes>,
+    /// The account that caused the entry; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Did>,
+    /// The device that caused the entry, at most 64 bytes; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The MLS epoch of the entry, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    pub cursor: String,
+}
+
+/// The account was suspended by an operator of this server, or is served again. The type is the entry's kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Account {
     /// The id of the stream that holds the entry, at most 64 bytes.
     pub stream: String,
     /// The reign of the home that ordered the entry; a restore or a move raises it.
@@ -460,6 +543,77 @@ pub struct KeyPackagesLow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastResortUsed {
+    /// The id of the stream that holds the entry, at most 64 bytes.
+    pub stream: String,
+    /// The reign of the home that ordered the entry; a restore or a move raises it.
+    pub term: u64,
+    /// The entry's number in its stream: 1, 2, 3 … without gaps.
+    pub seq: u64,
+    /// The entry's hash: covers its header, and through it every entry before.
+    pub hash: Bytes,
+    /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
+    pub time: String,
+    /// The header as the home made it, canonical DAG-CBOR, at most 512 bytes: a client checks the chain with it.
+    pub header: Bytes,
+    /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Bytes>,
+    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Bytes>,
+    /// The account that caused the entry; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Did>,
+    /// The device that caused the entry, at most 64 bytes; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The MLS epoch of the entry, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    pub cursor: String,
+}
+
+/// Another server begins its reign over the stream, after a move. The type is the entry's kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HomeOpened {
+    /// The id of the stream that holds the entry, at most 64 bytes.
+    pub stream: String,
+    /// The reign of the home that ordered the entry; a restore or a move raises it.
+    pub term: u64,
+    /// The entry's number in its stream: 1, 2, 3 … without gaps.
+    pub seq: u64,
+    /// The entry's hash: covers its header, and through it every entry before.
+    pub hash: Bytes,
+    /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
+    pub time: String,
+    /// The header as the home made it, canonical DAG-CBOR, at most 512 bytes: a client checks the chain with it.
+    pub header: Bytes,
+    /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Bytes>,
+    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Bytes>,
+    /// The account that caused the entry; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Did>,
+    /// The device that caused the entry, at most 64 bytes; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The MLS epoch of the entry, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    pub cursor: String,
+}
+
+/// The home goes on after a restore: what it ordered beyond the entry before is lost. The type is the entry's
+/// kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HomeRestored {
     /// The id of the stream that holds the entry, at most 64 bytes.
     pub stream: String,
     /// The reign of the home that ordered the entry; a restore or a move raises it.

@@ -77,6 +77,11 @@ pub fn message(nsid: &str, kind: &str, body: &Value) -> Result<(), Violation> {
     }
 }
 
+/// Whether the method answers event by event (`text/event-stream`), and so without a schema of the whole.
+pub fn streams(nsid: &str) -> bool {
+    method(nsid).is_ok_and(|method| method.streams)
+}
+
 /// The examples in a method's lexicon; none for a name that is no method.
 pub fn examples(nsid: &str) -> Vec<Example> {
     method(nsid).map(|method| method.examples.clone()).unwrap_or_default()

@@ -90,6 +90,8 @@ pub(super) struct MethodSchema {
     pub input: Option<Schema>,
     /// The answer, or the message of a subscription.
     pub output: Option<Schema>,
+    /// The answer comes event by event.
+    pub streams: bool,
     pub errors: Vec<String>,
     pub examples: Vec<Example>,
 }

@@ -12,6 +12,59 @@ use super::format::Format;
 use super::tree::Catalog;
 use super::violation::Path;
 
+/// The files that nothing here judges, each with its reason.
+const NOT_APPLICABLE: &[(&str, &str)] = &[(
+    "syntax/language_parse_invalid.txt",
+    "tags that are well-formed and say a subtag twice: lexicons ask for well-formed ones, and nothing here reads a tag",
+)];
+
+/// The files that other modules judge.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("crypto/signature-fixtures.json", "identity::keys"),
+    ("crypto/w3c_didkey_K256.json", "identity::keys"),
+    ("crypto/w3c_didkey_P256.json", "identity::keys"),
+];
+
+/// The files that tests below read by name.
+const HERE: &[&str] = &[
+    "data-model/data-model-fixtures.json",
+    "data-model/data-model-invalid.json",
+    "data-model/data-model-valid.json",
+    "lexicon/catalog/permission-set.json",
+    "lexicon/catalog/procedure.json",
+    "lexicon/catalog/query.json",
+    "lexicon/catalog/record.json",
+    "lexicon/catalog/subscription.json",
+    "lexicon/lexicon-invalid.json",
+    "lexicon/lexicon-valid.json",
+    "lexicon/record-data-invalid.json",
+    "lexicon/record-data-valid.json",
+    "syntax/datetime_parse_invalid.txt",
+];
+
+#[test]
+fn every_file_of_vectors_is_judged_or_has_a_reason_not_to_be() {
+    let mut known: Vec<String> = HERE.iter().map(|name| (*name).to_owned()).collect();
+    known.extend(NOT_APPLICABLE.iter().chain(ELSEWHERE).map(|(name, _)| (*name).to_owned()));
+    for (_, name) in FORMATS {
+        known.extend(["valid", "invalid"].map(|verdict| format!("syntax/{name}_syntax_{verdict}.txt")));
+    }
+    known.sort();
+    let (mut found, mut folders) = (Vec::new(), vec![folder()]);
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(folder()).unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    found.sort();
+    assert_eq!(found, known);
+}
+
 fn folder() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors/atproto");
     assert!(folder.is_dir(), "these tests need the public vectors in {}", folder.display());

@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::{IDENTITY_DAYS, Term, ago};
+use super::{IDENTITY_DAYS, Keep, ago};
 use crate::config::Retention;
 use crate::log::{EntryKind, Error, store};
 use crate::types::UnixMillis;
@@ -91,8 +91,8 @@ impl Job {
                 store::advance(conn, self.mark(), page.through, None).await?;
                 Ok(Step { rows, more: page.full })
             }
-            Self::Messages => self.age_out(conn, before(terms.messages_days), Term::Messages, batch).await,
-            Self::Notices => self.age_out(conn, before(terms.notices_days), Term::Notices, batch).await,
+            Self::Messages => self.age_out(conn, before(terms.messages_days), Keep::Messages, batch).await,
+            Self::Notices => self.age_out(conn, before(terms.notices_days), Keep::Notices, batch).await,
             Self::Handshakes => {
                 let lapsed = before(terms.lapse_days);
                 let aged = store::age_out_handshakes(conn, before(terms.commits_days), lapsed, batch).await?;
@@ -124,19 +124,19 @@ impl Job {
         }
     }
 
-    /// Takes the contents of kinds of this term out of the next old entries.
+    /// Takes the contents of kinds that are kept so out of the next old entries.
     async fn age_out(
         self,
         conn: &mut PgConnection,
         before: chrono::DateTime<chrono::Utc>,
-        term: Term,
+        keep: Keep,
         batch: i64,
     ) -> Result<Step, Error> {
         let Some(page) = store::old_page(conn, self.mark(), before, batch).await? else {
             return Ok(Step { rows: 0, more: false });
         };
         let kinds: Vec<i16> =
-            EntryKind::ALL.iter().filter(|kind| kind.term() == term).map(|kind| kind.to_db()).collect();
+            EntryKind::ALL.iter().filter(|kind| kind.keep() == keep).map(|kind| kind.to_db()).collect();
         let aged = store::age_out(conn, page.after, page.through, &kinds).await?;
         store::advance(conn, self.mark(), page.through, aged.greatest).await?;
         Ok(Step { rows: aged.rows, more: page.full })

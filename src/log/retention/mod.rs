@@ -32,9 +32,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// When the contents of a kind age out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Term {
+pub enum Keep {
     /// Seats, roles or devices follow from it, or a stream begins with it.
-    Never,
+    Always,
     Messages,
     /// Unless it changes a seat, and not before every device that may need it was seen again or lapsed.
     Handshakes,
@@ -45,13 +45,19 @@ pub enum Term {
 }
 
 impl EntryKind {
-    pub const fn term(self) -> Term {
+    pub const fn keep(self) -> Keep {
         match self {
-            Self::Opened | Self::Convo | Self::Membership | Self::Device => Term::Never,
-            Self::Message => Term::Messages,
-            Self::Commit => Term::Handshakes,
-            Self::Welcome => Term::Notices,
-            Self::Canary => Term::WithStream,
+            Self::Opened
+            | Self::Convo
+            | Self::Membership
+            | Self::Device
+            | Self::DeviceChainReset
+            | Self::HomeOpened
+            | Self::HomeRestored => Keep::Always,
+            Self::Message => Keep::Messages,
+            Self::Commit => Keep::Handshakes,
+            Self::Welcome | Self::KeyPackagesLow | Self::Account => Keep::Notices,
+            Self::Canary => Keep::WithStream,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! All SQL of the log, but for the writer's batch.
 
+mod adopt;
 mod entries;
 mod events;
 mod origin;
@@ -9,17 +10,20 @@ mod seats;
 mod signals;
 mod streams;
 
+pub(super) use adopt::{adopt_entries, find_stream_id, headers, know_members, set_state};
 pub use entries::Accepted;
 pub(super) use entries::{find_accepted, find_head, insert_entry, position};
-pub(super) use events::{entries_after, entries_before, events, newest_readable, tail};
-pub(super) use origin::{cluster_identity, find_origin, insert_origin, lock_origin, raise_origin};
+pub(super) use events::{StandingRow, entries_after, entries_before, events, newest_readable, standing, tail};
+pub(super) use origin::{
+    find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,
+};
 pub(super) use outbox::{Queue, delete_outbox, due_queues, insert_outbox, put_off, queued, try_lock_queue};
 pub(super) use retention::{
-    Marks, advance, age_out, age_out_handshakes, delete_answers, delete_entries, delete_key_packages, delete_stream,
-    delete_welcomes, find_silent_canary, forget_identities, insert_ageing, marks, old_page, try_lock_sweeper,
+    advance, age_out, age_out_handshakes, delete_answers, delete_entries, delete_key_packages, delete_stream,
+    delete_welcomes, find_silent_canary, forget_identities, insert_ageing, old_page, try_lock_sweeper,
 };
 pub(super) use seats::{
-    SpanRow, revoked, roster, spans_of_account, spans_of_streams, was_seated, windows, write_seats,
+    SpanRow, roster, silenced, spans_of_account, spans_of_streams, was_seated, windows, write_seats,
 };
 pub(super) use signals::{database, notify};
 pub use streams::{StreamInfo, StreamRow};

@@ -1,10 +1,10 @@
 //! SQL of what time does. Every statement is bounded; whoever runs one holds the sweeper's lock.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use crate::log::Error;
-use crate::types::{Cursor, Seq, UnixMillis};
+use crate::types::{Seq, UnixMillis};
 
 /// Whether this transaction may sweep. Held until its end; takes no transaction id, so it holds no reader back.
 pub(in crate::log) async fn try_lock_sweeper(conn: &mut PgConnection) -> Result<bool, Error> {
@@ -253,25 +253,6 @@ pub(in crate::log) async fn delete_entries(conn: &mut PgConnection, stream_id: i
 pub(in crate::log) async fn delete_stream(conn: &mut PgConnection, stream_id: i64) -> Result<(), Error> {
     sqlx::query!("delete from stream where id = $1", stream_id).execute(conn).await?;
     Ok(())
-}
-
-/// Positions against which a cursor is judged.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::log) struct Marks {
-    /// The greatest position stored, readable yet or not.
-    pub newest: Cursor,
-    /// The greatest one whose content aged out.
-    pub aged: Cursor,
-}
-
-pub(in crate::log) async fn marks(pool: &PgPool) -> Result<Marks, Error> {
-    let row = sqlx::query!(
-        r#"select (select coalesce(max(pos), 0) from entry) as "newest!",
-                  (select coalesce(max(aged_pos), 0) from log_sweep) as "aged!""#
-    )
-    .fetch_one(pool)
-    .await?;
-    Ok(Marks { newest: Cursor::from_db(row.newest), aged: Cursor::from_db(row.aged) })
 }
 
 #[cfg(test)]

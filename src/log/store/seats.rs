@@ -138,9 +138,10 @@ async fn add_leaves(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChan
 }
 
 async fn remove_leaves(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChange]) -> Result<(), Error> {
-    let (mut devices, mut ends) = (Vec::new(), Vec::new());
+    let (mut dids, mut devices, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for change in changes {
-        if let SeatChange::LeafRemoved { device, until, .. } = change {
+        if let SeatChange::LeafRemoved { account, device, until } = change {
+            dids.push(account.to_string());
             devices.push(device.to_string());
             ends.push(until.to_db());
         }
@@ -150,9 +151,11 @@ async fn remove_leaves(conn: &mut PgConnection, stream_id: i64, changes: &[SeatC
     }
     sqlx::query!(
         "update seat_device l set until_seq = n.until_seq
-         from unnest($2::text[], $3::bigint[]) n (device, until_seq) join device d on d.public_id = n.device
+         from unnest($2::text[], $3::text[], $4::bigint[]) n (did, device, until_seq)
+         join account a on a.did = n.did join device d on d.account_id = a.id and d.public_id = n.device
          where l.stream_id = $1 and l.device_id = d.id and l.until_seq is null",
         stream_id,
+        &dids,
         &devices,
         &ends
     )
@@ -217,11 +220,15 @@ pub(in crate::log) async fn spans_of_account(pool: &PgPool, account_id: i64) -> 
     .await?)
 }
 
-/// Those of the devices that were revoked.
-pub(in crate::log) async fn revoked(pool: &PgPool, device_rows: &[i64]) -> Result<Vec<i64>, Error> {
-    Ok(sqlx::query_scalar!("select id from device where id = any($1) and state = 'revoked'", device_rows)
-        .fetch_all(pool)
-        .await?)
+/// Those of the devices that were revoked, or whose account is suspended.
+pub(in crate::log) async fn silenced(pool: &PgPool, device_rows: &[i64]) -> Result<Vec<i64>, Error> {
+    Ok(sqlx::query_scalar!(
+        "select d.id from device d join account a on a.id = d.account_id
+         where d.id = any($1) and (d.state = 'revoked' or a.suspended_at is not null)",
+        device_rows
+    )
+    .fetch_all(pool)
+    .await?)
 }
 
 /// The spans of these accounts in these streams, after entries that changed seats.

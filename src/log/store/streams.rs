@@ -5,7 +5,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::hash;
 use crate::log::chain::Head;
-use crate::log::{Error, StreamKind};
+use crate::log::{Error, StreamKind, StreamState};
 use crate::storage;
 use crate::types::{Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
@@ -24,7 +24,12 @@ pub struct StreamRow {
     pub id: i64,
     pub public_id: StreamId,
     pub kind: StreamKind,
+    /// did:web of the server that orders it.
+    pub home: String,
+    pub state: StreamState,
     pub term: Term,
+    /// That of this server in which the term was opened, or went on.
+    pub incarnation: i64,
     pub epoch: Epoch,
     pub epoch_floor: Epoch,
     pub head_seq: Seq,
@@ -51,7 +56,10 @@ struct RawStream {
     id: i64,
     public_id: String,
     kind: i16,
+    home: String,
+    state: i16,
     term: i64,
+    incarnation: i64,
     epoch: i64,
     epoch_floor: i64,
     head_seq: i64,
@@ -69,7 +77,10 @@ impl TryFrom<RawStream> for StreamRow {
             id: raw.id,
             public_id: StreamId::parse(&raw.public_id).map_err(|_| storage::Error::Corrupt("stream.public_id"))?,
             kind: StreamKind::from_db(raw.kind).ok_or(storage::Error::Corrupt("stream.kind"))?,
+            home: raw.home,
+            state: StreamState::from_db(raw.state).ok_or(storage::Error::Corrupt("stream.state"))?,
             term: Term::from_db(raw.term),
+            incarnation: raw.incarnation,
             epoch: Epoch::from_db(raw.epoch),
             epoch_floor: Epoch::from_db(raw.epoch_floor),
             head_seq: Seq::from_db(raw.head_seq),
@@ -105,7 +116,8 @@ pub(in crate::log) async fn lock_stream_advisory(conn: &mut PgConnection, stream
 pub(in crate::log) async fn stream_for_update(conn: &mut PgConnection, stream_id: i64) -> Result<StreamRow, Error> {
     let raw = sqlx::query_as!(
         RawStream,
-        "select id, public_id, kind, term, epoch, epoch_floor, head_seq, head_pos, head_time, head_hash, rules
+        "select id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos, head_time,
+                head_hash, rules
          from stream where id = $1 for update",
         stream_id
     )
@@ -118,8 +130,8 @@ pub(in crate::log) async fn stream_for_update(conn: &mut PgConnection, stream_id
 pub(in crate::log) async fn streams(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<StreamRow>, Error> {
     let rows = sqlx::query_as!(
         RawStream,
-        r#"select s.id as "id!", s.public_id as "public_id!", s.kind as "kind!", s.term as "term!", s.epoch as "epoch!",
-                  s.epoch_floor as "epoch_floor!", s.head_seq as "head_seq!", s.head_pos as "head_pos!",
+        r#"select s.id as "id!", s.public_id as "public_id!", s.kind as "kind!", s.home as "home!", s.state as "state!",
+                  s.term as "term!", s.incarnation as "incarnation!", s.epoch as "epoch!", s.epoch_floor as "epoch_floor!", s.head_seq as "head_seq!", s.head_pos as "head_pos!",
                   s.head_time as "head_time!", s.head_hash as "head_hash!", s.rules as "rules!"
            from unnest($1::bigint[]) wanted (id)
            cross join lateral (select * from stream where stream.id = wanted.id limit 1) s"#,
@@ -134,7 +146,8 @@ pub(in crate::log) async fn streams(conn: &mut PgConnection, ids: &[i64]) -> Res
 pub(in crate::log) async fn stream_row(pool: &PgPool, stream_id: i64) -> Result<StreamRow, Error> {
     let raw = sqlx::query_as!(
         RawStream,
-        "select id, public_id, kind, term, epoch, epoch_floor, head_seq, head_pos, head_time, head_hash, rules
+        "select id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos, head_time,
+                head_hash, rules
          from stream where id = $1",
         stream_id
     )
@@ -143,12 +156,14 @@ pub(in crate::log) async fn stream_row(pool: &PgPool, stream_id: i64) -> Result<
     Ok(raw.try_into()?)
 }
 
-/// `base + (xid << 10)` of this transaction; gives it an id if it has none.
-pub(in crate::log) async fn first_position(conn: &mut PgConnection) -> Result<i64, Error> {
+/// `base + (xid << 10)` of this transaction; gives it an id if it has none. None if the log is of another incarnation.
+pub(in crate::log) async fn first_position(conn: &mut PgConnection, incarnation: i64) -> Result<Option<i64>, Error> {
     Ok(sqlx::query_scalar!(
-        r#"select base + (pg_current_xact_id()::text::bigint << 10) as "first_pos!" from log_origin"#
+        r#"select base + (pg_current_xact_id()::text::bigint << 10) as "first_pos!"
+           from log_origin where incarnation = $1"#,
+        incarnation
     )
-    .fetch_one(conn)
+    .fetch_optional(conn)
     .await?)
 }
 
@@ -157,17 +172,22 @@ pub(in crate::log) async fn insert_stream(
     head: &Head,
     kind: StreamKind,
     home: &str,
+    incarnation: i64,
     genesis: &[u8],
 ) -> Result<StreamRow, Error> {
     let raw = sqlx::query_as!(
         RawStream,
-        "insert into stream (public_id, kind, home, term, head_time, head_hash, genesis, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $5)
-         returning id, public_id, kind, term, epoch, epoch_floor, head_seq, head_pos, head_time, head_hash, rules",
+        "insert into stream
+             (public_id, kind, home, term, incarnation, head_seq, head_time, head_hash, genesis, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $7)
+         returning id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos,
+                   head_time, head_hash, rules",
         head.stream.as_str(),
         kind.to_db(),
         home,
         head.term.to_db(),
+        incarnation,
+        head.seq.to_db(),
         head.time.to_datetime(),
         head.hash.as_slice(),
         genesis
@@ -186,7 +206,7 @@ pub(in crate::log) async fn update_head(
 ) -> Result<(), Error> {
     sqlx::query!(
         "update stream set head_seq = $2, head_pos = $3, head_time = $4, head_hash = $5, epoch = $6, epoch_floor = $7,
-                           rules = rules + $8
+                           rules = rules + $8, term = $9, incarnation = $10, home = $11
          where id = $1",
         row.id,
         head.seq.to_db(),
@@ -195,7 +215,10 @@ pub(in crate::log) async fn update_head(
         head.hash.as_slice(),
         row.epoch.to_db(),
         row.epoch_floor.to_db(),
-        i64::from(rules_changed)
+        i64::from(rules_changed),
+        head.term.to_db(),
+        row.incarnation,
+        row.home
     )
     .execute(conn)
     .await?;

@@ -140,7 +140,8 @@ impl Batcher {
         let mut behind = Vec::new();
         let mut written: Vec<(i64, Vec<(Waiting, Accepted)>)> = Vec::new();
         for (stream_id, items) in by_stream {
-            let Some(known) = self.known.get_mut(&stream_id) else {
+            let known = self.known.get_mut(&stream_id).filter(|known| self.log.orders(&known.row));
+            let Some(known) = known else {
                 behind.extend(items);
                 continue;
             };
@@ -173,7 +174,7 @@ impl Batcher {
             return Ok(behind);
         }
         let started = std::time::Instant::now();
-        let outcome = store::write_batch(connection, &heads, &entries).await;
+        let outcome = store::write_batch(connection, self.log.inner.incarnation, &heads, &entries).await;
         metrics::histogram!(metric_name::LOG_BATCH_SECONDS).record(started.elapsed().as_secs_f64());
         match outcome {
             Ok(winners) => {

@@ -1,7 +1,7 @@
 //! The careful path: one stream, its lock held, everything read afresh.
 
 use super::{Application, judge_epoch, store};
-use crate::log::append::ENTRIES_PER_TRANSACTION;
+use crate::log::append::DRAFTS_PER_TRANSACTION;
 use crate::log::store::Accepted;
 use crate::log::{Error, Log};
 use crate::types::Refusal;
@@ -13,7 +13,7 @@ pub(super) async fn append(
     items: &[&Application],
 ) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
     let mut answers = Vec::with_capacity(items.len());
-    for chunk in items.chunks(usize::try_from(ENTRIES_PER_TRANSACTION).unwrap_or(usize::MAX)) {
+    for chunk in items.chunks(DRAFTS_PER_TRANSACTION) {
         let collided = |error: &Error| error.is_collision();
         answers.extend(crate::storage::retrying(collided, || append_chunk(log, stream_id, chunk)).await?);
     }

@@ -82,12 +82,14 @@ impl HeadColumns {
 /// heads. A stream that is not in the answer was not touched.
 pub(super) async fn write_batch(
     conn: &mut PgConnection,
+    incarnation: i64,
     heads: &HeadColumns,
     entries: &EntryColumns,
 ) -> Result<HashMap<i64, i64>, storage::Error> {
     let rows = sqlx::query!(
         r#"with origin as materialized (
-               select base + (pg_current_xact_id()::text::bigint << 10) as first_pos from log_origin
+               select base + (pg_current_xact_id()::text::bigint << 10) as first_pos, incarnation
+               from log_origin where incarnation = $21
            ), free as (
                -- A stream that somebody else holds must not make the others wait: it is not in the answer.
                select s.id from unnest($1::bigint[]) n (stream_id)
@@ -102,7 +104,7 @@ pub(super) async fn write_batch(
                    n (stream_id, expected_seq, expected_rules, seq, index, time, hash)
                join free on free.id = n.stream_id
                where s.id = n.stream_id and s.head_seq = n.expected_seq and s.rules = n.expected_rules
-                 and s.head_pos < o.first_pos
+                 and s.incarnation = o.incarnation and s.head_pos < o.first_pos
                returning s.id, s.head_pos
            ), added as (
                insert into entry (stream_id, seq, pos, epoch, created_at, author, device, idem, request_hash, kind,
@@ -136,7 +138,8 @@ pub(super) async fn write_batch(
         &entries.request_hash,
         &entries.header,
         &entries.content,
-        &entries.hash
+        &entries.hash,
+        incarnation
     )
     .fetch_all(conn)
     .await?;

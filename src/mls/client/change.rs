@@ -1,6 +1,6 @@
 //! Changing a group: stage, ask the server, then confirm or discard. Never merge a commit that no server has taken.
 
-use openmls::prelude::{KeyPackage, KeyPackageIn, ProtocolVersion};
+use openmls::prelude::{KeyPackage, KeyPackageIn, LeafNodeIndex, ProtocolVersion};
 use openmls_traits::OpenMlsProvider;
 use tls_codec::Deserialize;
 
@@ -38,13 +38,13 @@ impl Client {
         removes: &[DeviceId],
     ) -> Result<Staged, Error> {
         let adds = key_packages.iter().map(|bytes| self.read_key_package(bytes)).collect::<Result<Vec<_>, _>>()?;
-        let group = self.groups.get_mut(group_id).ok_or(Error::UnknownGroup)?;
+        let members = self.members(group_id)?;
         let leaf_of = |device: &DeviceId| {
-            let mut members = group.members();
-            let member = members.find(|member| DeviceId::of_key(&member.signature_key) == *device);
-            member.map(|member| member.index).ok_or(Error::UnknownMember)
+            let member = members.iter().find(|member| member.device == *device);
+            member.map(|member| LeafNodeIndex::new(member.index)).ok_or(Error::UnknownMember)
         };
         let removed = removes.iter().map(leaf_of).collect::<Result<Vec<_>, _>>()?;
+        let group = self.groups.get_mut(group_id).ok_or(Error::UnknownGroup)?;
 
         let builder = group.commit_builder().force_self_update(true).propose_removals(removed).propose_adds(adds);
         let builder = builder.load_psks(self.provider.storage()).map_err(Error::mls("building a commit"))?;

@@ -62,7 +62,7 @@ pub struct Member {
     pub index: u32,
     /// What the credential says: `<did>#<device>`, or a bare DID.
     pub identity: String,
-    /// Of the signature key.
+    /// As the identity says; of the signature key where it says none.
     pub device: DeviceId,
     pub signature_key: Vec<u8>,
 }
@@ -97,6 +97,11 @@ impl Client {
         verified.map_err(|_| Error::KeyMismatch)?;
         let device = DeviceId::of_key(&public_key);
         Ok(Self { did, device, public_key, signer, provider, groups: HashMap::new(), lifetime: None })
+    }
+
+    /// The same for a device whose own key is another: `seed` and `public_key` are one of its further MLS keys.
+    pub fn of_device(did: Did, device: DeviceId, seed: [u8; 32], public_key: [u8; 32]) -> Result<Self, Error> {
+        Ok(Self { device, ..Self::new(did, seed, public_key)? })
     }
 
     pub fn did(&self) -> &Did {
@@ -158,11 +163,15 @@ impl Client {
     pub fn members(&self, group_id: &[u8]) -> Result<Vec<Member>, Error> {
         let members = self.group(group_id)?.members();
         Ok(members
-            .map(|member| Member {
-                index: member.index.u32(),
-                identity: traffic::identity_of(&member.credential),
-                device: DeviceId::of_key(&member.signature_key),
-                signature_key: member.signature_key,
+            .map(|member| {
+                let identity = traffic::identity_of(&member.credential);
+                let named = identity.split_once('#').and_then(|(_, device)| DeviceId::parse(device).ok());
+                Member {
+                    index: member.index.u32(),
+                    device: named.unwrap_or_else(|| DeviceId::of_key(&member.signature_key)),
+                    identity,
+                    signature_key: member.signature_key,
+                }
             })
             .collect())
     }

@@ -137,7 +137,7 @@ fn the_roster_changes_by_exactly_what_is_declared() {
         account: leaf.account.clone(),
         device: leaf.device.clone(),
         reference: vec![1; 32],
-        signature_key: leaf.signature_key.clone(),
+        signature_keys: leaf.signature_keys.clone(),
     };
     let stranger = leaf_of(&client("erin"));
 
@@ -164,7 +164,7 @@ fn the_roster_changes_by_exactly_what_is_declared() {
 
     assert_eq!(with(&|declared| declared.adds.push(add(&bob))), "DuplicateMember", "a member already");
     assert_eq!(with(&|declared| declared.adds.push(add(&dave))), "DuplicateMember", "declared twice");
-    let key_of_bob = |declared: &mut Declared| declared.adds[0].signature_key.clone_from(&bob.signature_key);
+    let key_of_bob = |declared: &mut Declared| declared.adds[0].signature_keys.clone_from(&bob.signature_keys);
     assert_eq!(with(&key_of_bob), "DuplicateMember", "another's key");
 
     let device_of_bob = |declared: &mut Declared| declared.adds[0].device = bob.device.clone();
@@ -182,9 +182,9 @@ fn a_member_who_never_left_is_not_added_again() {
     room.change("bob", &[], &[]);
     let mut change = room.stage("alice", &[], &[]);
     let bob = room.leaf("bob");
-    let StoredLeaf { account, device, signature_key } = bob;
+    let StoredLeaf { account, device, signature_keys } = bob;
     change.declared.removes.push((account.clone(), device.clone()));
-    change.declared.adds.push(DeclaredAdd { account, device, reference: vec![1; 32], signature_key });
+    change.declared.adds.push(DeclaredAdd { account, device, reference: vec![1; 32], signature_keys });
     assert_eq!(refused(&room, &change).name, "MembershipMismatch");
 }
 
@@ -235,15 +235,15 @@ fn the_welcome_is_for_exactly_the_declared_adds() {
 fn an_expired_leaf_does_not_stop_a_group() {
     let mut bob = client("bob");
     let package = bob.key_package(false).unwrap();
-    let checked = key_package::check(&package, bob.did(), bob.device(), &bob.public_key(), now()).unwrap();
+    let checked = key_package::check(&package, bob.did(), bob.device(), &[bob.public_key().to_vec()], now()).unwrap();
     let package = KeyPackageIn::tls_deserialize_exact(&package[4..]).unwrap();
     let package = package.validate(&RustCrypto::default(), ProtocolVersion::Mls10).unwrap();
     let (alice, group_id, [commit, welcome, group_info]) = silent_alice_adds(package);
 
     let view = group_info::view(&group_info).unwrap();
     assert_eq!(view.leaves.iter().map(|leaf| leaf.stale).collect::<Vec<_>>(), [true, false]);
-    let StoredLeaf { account, device, signature_key } = leaf_of(&bob);
-    let adds = vec![DeclaredAdd { account, device, reference: checked.reference, signature_key }];
+    let StoredLeaf { account, device, signature_keys } = leaf_of(&bob);
+    let adds = vec![DeclaredAdd { account, device, reference: checked.reference, signature_keys }];
     let leaves = vec![leaf_of(&alice)];
     let stored = Stored { group_id: group_id.clone(), cipher_suite: 1, epoch: Epoch(0), leaves };
     let declared = Declared { committer: leaf_of(&alice), adds, removes: vec![] };
@@ -289,7 +289,7 @@ fn nobody_is_added_after_the_key_package_has_ended() {
     let expected = expected_roster(&room.stored, &change.declared).unwrap();
     let mut view = group_info::view(&change.group_info).unwrap();
     assert!(roster(&view, &expected, &change.declared).is_ok());
-    let dave = room.leaf("dave").signature_key;
+    let dave = room.leaf("dave").signature_keys[0].clone();
     view.leaves.iter_mut().find(|leaf| leaf.signature_key == dave).unwrap().stale = true;
     let refusal = roster(&view, &expected, &change.declared).unwrap_err();
     assert_eq!(refusal.name, "InvalidGroupInfo");

@@ -10,7 +10,7 @@ use super::*;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 fn checked(client: &Client, bytes: &[u8]) -> Result<CheckedKeyPackage, Refusal> {
-    check(bytes, client.did(), client.device(), &client.public_key(), now())
+    check(bytes, client.did(), client.device(), &[client.public_key().to_vec()], now())
 }
 
 /// A key package by somebody with a key of their own and no good manners.
@@ -56,7 +56,7 @@ impl Maker {
     }
 
     fn check(&self, at: UnixMillis) -> Result<CheckedKeyPackage, Refusal> {
-        check(&self.bytes(), &did("alice"), &DeviceId::of_key(&self.keys.1), &self.keys.1, at)
+        check(&self.bytes(), &did("alice"), &DeviceId::of_key(&self.keys.1), &[self.keys.1.to_vec()], at)
     }
 
     fn refused(&self) -> &'static str {
@@ -90,7 +90,7 @@ fn a_key_package_is_for_this_device_of_this_account() {
     let (alice, bob) = (client("alice"), client("bob"));
     let bytes = alice.key_package(false).unwrap();
     let name = |account: &Client, device: &Client, key: &Client| {
-        check(&bytes, account.did(), device.device(), &key.public_key(), now()).unwrap_err().name
+        check(&bytes, account.did(), device.device(), &[key.public_key().to_vec()], now()).unwrap_err().name
     };
     assert_eq!(name(&bob, &alice, &alice), "CredentialMismatch");
     assert_eq!(name(&alice, &bob, &alice), "CredentialMismatch");

@@ -124,7 +124,7 @@ fn make(data_dir: &Path, data: &Path, owner: Owner, programs: &Programs, durable
 
 /// The folder of the socket: the data's own, or where that path is too long for a socket, a private one in /tmp. Its
 /// name follows from the data's, so that the next start finds what this one left.
-fn socket(data: &Path, owner: Owner) -> Result<PathBuf, EmbeddedError> {
+pub(super) fn socket(data: &Path, owner: Owner) -> Result<PathBuf, EmbeddedError> {
     let fits = data.as_os_str().len() + 1 + SOCKET_NAME.len() <= SOCKET_BYTES_MAX;
     if fits && data.to_str().is_some() {
         return Ok(data.to_owned());

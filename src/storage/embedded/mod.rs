@@ -17,7 +17,7 @@ mod programs;
 mod tests;
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +27,7 @@ use sqlx::{Connection, PgConnection};
 pub use error::EmbeddedError;
 
 use folder::Folder;
+use owner::Owner;
 use postmaster::Postmaster;
 
 /// The database that the first start creates.
@@ -69,7 +70,7 @@ impl Cluster {
         let until = Instant::now() + REMAINS;
         let postmaster = loop {
             let mut postmaster = Postmaster::spawn(&folder, &options)?;
-            match postmaster.ready(&url(&folder, "postgres")).await {
+            match postmaster.ready(&url(&folder.socket, "postgres")).await {
                 Ok(()) => break postmaster,
                 Err(EmbeddedError::Ended { tail, .. }) if in_the_way(&tail) && Instant::now() < until => {
                     tokio::time::sleep(PAUSE).await;
@@ -77,14 +78,14 @@ impl Cluster {
                 Err(error) => return Err(error),
             }
         };
-        create_database(&url(&folder, "postgres")).await?;
+        create_database(&url(&folder.socket, "postgres")).await?;
         tracing::info!(pid = postmaster.pid(), version = folder.programs.major, "the private Postgres is ready");
         Ok(Self { pid: postmaster.pid(), postmaster: Mutex::new(postmaster), folder })
     }
 
     /// For sqlx and for libpq alike: `postgres://rookery@localhost:5432/<database>?host=<folder of the socket>`.
     pub fn url(&self, database: &str) -> String {
-        url(&self.folder, database)
+        url(&self.folder.socket, database)
     }
 
     pub fn pid(&self) -> u32 {
@@ -116,8 +117,15 @@ fn in_the_way(tail: &str) -> bool {
     tail.contains("shared memory block") || tail.contains("lock file")
 }
 
-fn url(folder: &Folder, database: &str) -> String {
-    let (database, host) = (percent(database), percent(&folder.socket.to_string_lossy()));
+/// The address of the private Postgres that a server on this machine runs in that folder, for a program beside it.
+pub fn running_url(data_dir: &Path, database: &str) -> Result<String, EmbeddedError> {
+    let data_dir = data_dir.canonicalize().map_err(folder::io("read", data_dir))?;
+    let data = data_dir.join("postgres");
+    Ok(url(&folder::socket(&data, Owner::of(&data)?)?, database))
+}
+
+fn url(socket: &Path, database: &str) -> String {
+    let (database, host) = (percent(database), percent(&socket.to_string_lossy()));
     format!("postgres://rookery@localhost:5432/{database}?host={host}&sslmode=disable")
 }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::log::Signal;
+use crate::log::chain::NotCanonical;
 
 #[derive(Serialize)]
 struct ErrorHeader {
@@ -30,8 +31,8 @@ pub fn error_frame(error: &str, message: &str) -> Bytes {
 }
 
 /// `#info`: something that the client should know, and the stream goes on.
-pub fn info_frame(name: &str, message: &str) -> Bytes {
-    Signal::new("#info", &Info { name, message }).map(|signal| signal.bytes).unwrap_or_default()
+pub fn info(name: &str, message: &str) -> Result<Signal, NotCanonical> {
+    Signal::new("#info", &Info { name, message })
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! Streams of events: AT Protocol event streams over WebSocket.
+//! Streams of events: AT Protocol event streams over WebSocket, and server-sent events.
 
 mod frame;
+mod server_sent;
+mod source;
 mod websocket;
 
-pub use frame::{error_frame, info_frame};
-pub use websocket::{Feed, Source};
+pub use frame::{error_frame, info};
+pub use source::{Opening, Over, Source};

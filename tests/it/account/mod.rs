@@ -1,5 +1,27 @@
 //! `blue.catbird.account.*`.
 
+mod admission;
+mod approve_pairing;
+mod claim_pairing;
+mod create_pairing;
 mod list_devices;
+mod mls_keys;
 mod register_device;
 mod revoke_device;
+mod update_device;
+
+use rookery::lexicon::account::revoke_device::Input as Revocation;
+use rookery::lexicon::event::defs::Event;
+use rookery::log::body::{Body, DeviceBody};
+use rookery::types::DeviceId;
+
+/// Of a device, without a link.
+fn revocation(device: &DeviceId) -> Revocation {
+    Revocation { device: device.to_string(), revocation: None }
+}
+
+/// What the `#device` entries among these say.
+fn device_entries(events: &[Event]) -> Vec<DeviceBody> {
+    let entries = events.iter().filter(|event| event.kind == "#device");
+    entries.map(|event| DeviceBody::decode(event.body.as_ref().unwrap().as_slice()).unwrap()).collect()
+}

@@ -1,17 +1,20 @@
 use std::sync::Arc;
 
-use rookery::cli::demo::person::CallError;
-use rookery::identity::{Curve, DeviceSigner, SigningKey};
+use rookery::cli::demo::Person;
+use rookery::identity::{Curve, DeviceChain, DeviceKeys, DeviceLink, DeviceSigner, SigningKey};
 use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::account::register_device::{Input, Output, RegisterDevice};
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::event::list_events::{self, ListEvents};
+use rookery::lexicon::mls::get_convos::{self, GetConvos};
 use rookery::lexicon::mls::publish_key_packages::PublishKeyPackages;
 use rookery::lexicon::{Method, Nothing};
-use rookery::types::Bytes;
+use rookery::log::body::{Body, DeviceChainResetBody};
+use rookery::types::{Bytes, DeviceId};
 use serde_json::json;
 
-use crate::support::{Handmade, TestServer, at_once, refused};
+use super::device_entries;
+use crate::support::{Handmade, TestServer, at_once, certify, conversation, refused};
 
 /// Kinds of the entries in the account's own stream.
 async fn kinds(device: &Handmade) -> Vec<String> {
@@ -148,7 +151,10 @@ async fn a_revoked_key_stays_revoked() {
     let server = TestServer::start().await;
     let device = Handmade::new(&server, server.account());
     let registered = device.register().await.unwrap();
-    device.procedure::<RevokeDevice>(&revoke_device::Input { device: registered.device }).await.unwrap();
+    device
+        .procedure::<RevokeDevice>(&revoke_device::Input { device: registered.device, revocation: None })
+        .await
+        .unwrap();
     refused(device.register().await, 403, "DeviceRevoked");
     server.stop().await;
 }
@@ -169,22 +175,247 @@ async fn an_account_has_50_devices_at_most_and_a_revoked_one_makes_room() {
 
     refused(one_more.register().await, 409, "TooManyDevices");
     assert_eq!(second.register().await.unwrap().state, "uncertified", "a repeat needs no room");
-    let input = revoke_device::Input { device: second.signer.device.to_string() };
+    let input = revoke_device::Input { device: second.signer.device.to_string(), revocation: None };
     first.procedure::<RevokeDevice>(&input).await.unwrap();
     assert_eq!(one_more.register().await.unwrap().state, "uncertified");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_not_offered_yet_is_said_so() {
+async fn a_certificate_by_a_device_of_any_curve_certifies_one_of_any_curve_at_once() {
     let server = TestServer::start().await;
-    let device = Handmade::new(&server, server.account());
-    let refuse = |answer: Result<Output, CallError>| refused(answer, 501, "NotConfigured");
-    let certificate = Some(Bytes(vec![1]));
-    refuse(device.register_with(&Input { certificate, ..device.registration() }).await);
-    let mls_keys = Some(vec![Bytes(vec![1; 32])]);
-    refuse(device.register_with(&Input { mls_keys, ..device.registration() }).await);
+    let account = server.account();
+    let mut devices = vec![Handmade::of_curve(&server, Arc::clone(&account), Curve::Ed25519)];
+    devices[0].register().await.unwrap();
+    for curve in [Curve::P256, Curve::K256, Curve::Ed25519, Curve::P256] {
+        let device = Handmade::of_curve(&server, Arc::clone(&account), curve);
+        let certificate = Some(devices.last().unwrap().vouch_for(&device.keys()).await);
+        let answer = device.register_with(&Input { certificate, ..device.registration() }).await.unwrap();
+        assert_eq!((answer.device.as_str(), answer.state.as_str()), (device.signer.device.as_str(), "certified"));
+        devices.push(device);
+    }
+    server.settled().await;
+    let events = devices[0].events().await;
+    assert!(events.iter().all(|event| event.kind != "#deviceChainReset"), "nobody is told of a first chain");
+    let entries = device_entries(&events);
+    let links: Vec<DeviceLink> =
+        entries.into_iter().map(|entry| DeviceLink::decode(entry.link.unwrap().as_slice()).unwrap()).collect();
+    let told = DeviceChain::read(devices[0].did(), &links).unwrap();
+    let shown = devices[4].chain().await;
+    assert_eq!(told.head(), shown.head(), "the stream tells what the list shows");
+    let mut expected: Vec<&DeviceId> = devices.iter().map(|device| &device.signer.device).collect();
+    expected.sort();
+    assert_eq!(shown.devices().collect::<Vec<_>>(), expected);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_waited_uncertified_is_certified_by_registering_again() {
+    let server = TestServer::start().await;
+    let alice = server.person("alice").await;
+    let second = server.second_device(&alice).await;
+    certify(&alice, &second).await;
+    assert_eq!(second.register().await.unwrap().state, "certified", "and stays so without the certificate");
+    let third = server.second_device(&alice).await;
+    certify(&second, &third).await;
+    assert_eq!(third.device_chain().await.unwrap().head().seq, 3);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_certified_registration_gets_the_same_answer_one_by_one_and_at_once() {
+    let server = TestServer::start().await;
+    let alice = Handmade::new(&server, server.account());
+    alice.register().await.unwrap();
+    let device = Arc::new(Handmade::new(&server, Arc::clone(&alice.account)));
+    let certificate = Some(alice.vouch_for(&device.keys()).await);
+    let input = Input { certificate, ..device.registration() };
+    let calls = (0..12).map(|_| {
+        let (device, input) = (Arc::clone(&device), input.clone());
+        async move { device.register_with(&input).await.unwrap() }
+    });
+    let mut answers: Vec<Output> = at_once(calls).await;
+    let third = Handmade::new(&server, Arc::clone(&alice.account));
+    let certificate = Some(alice.vouch_for(&third.keys()).await);
+    third.register_with(&Input { certificate, ..third.registration() }).await.unwrap();
+    answers.push(device.register_with(&input).await.unwrap());
+
+    assert_eq!(answers[0].state, "certified");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    server.settled().await;
+    assert_eq!(device_entries(&alice.events().await).len(), 3, "one entry for each device, however often");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_counts_for_its_own_key_by_a_certified_device_of_the_account() {
+    let server = TestServer::start().await;
+    let account = server.account();
+    let make = || Handmade::new(&server, Arc::clone(&account));
+    let (alice, lost, waiting, device) = (make(), make(), make(), make());
+    alice.register().await.unwrap();
+    let certificate = Some(alice.vouch_for(&lost.keys()).await);
+    lost.register_with(&Input { certificate, ..lost.registration() }).await.unwrap();
+    waiting.register().await.unwrap();
+    // Without a link: in the chain it still stands.
+    let input = revoke_device::Input { device: lost.signer.device.to_string(), revocation: None };
+    alice.procedure::<RevokeDevice>(&input).await.unwrap();
+
+    let stranger = Handmade::new(&server, server.account());
+    stranger.register().await.unwrap();
+    let (chain, theirs) = (alice.chain().await, stranger.chain().await);
+    let signed = |by: &Handmade| chain.certify(by.signer.key(), &device.keys()).unwrap();
+    let bytes = |link: DeviceLink| Bytes(link.encode().unwrap());
+    let listed = DeviceKeys::new(device.signer.key().public(), vec![Bytes(alice.mls.public_key().to_vec())]);
+    let more = DeviceKeys::new(device.signer.key().public(), vec![Bytes(stranger.mls.public_key().to_vec())]).unwrap();
+    for (what, certificate) in [
+        ("nonsense", Bytes(vec![1; 100])),
+        ("another key", bytes(chain.certify(alice.signer.key(), &make().keys()).unwrap())),
+        ("by an uncertified device", bytes(signed(&waiting))),
+        ("by itself", bytes(signed(&device))),
+        ("by a revoked device", bytes(signed(&lost))),
+        ("of another account", bytes(theirs.certify(stranger.signer.key(), &device.keys()).unwrap())),
+        ("a revocation", bytes(chain.revoke(alice.signer.key(), &alice.signer.device).unwrap())),
+        ("with a key that is the chain's", bytes(chain.certify(alice.signer.key(), &listed.unwrap()).unwrap())),
+        ("unsigned", bytes(DeviceLink { sig: None, ..signed(&alice) })),
+    ] {
+        println!("{what}");
+        let input = Input { certificate: Some(certificate), ..device.registration() };
+        refused(device.register_with(&input).await, 400, "DeviceLinkInvalid");
+    }
+    let good = Input { certificate: Some(bytes(signed(&alice))), ..device.registration() };
+    let other_keys = Input { mls_keys: Some(more.mls_keys().to_vec()), ..good.clone() };
+    refused(device.register_with(&other_keys).await, 400, "DeviceLinkInvalid");
+    let of_another =
+        Input { certificate: Some(bytes(chain.certify(alice.signer.key(), &more).unwrap())), ..good.clone() };
+    refused(device.register_with(&of_another).await, 409, "DeviceKeyInUse");
+    let newcomer = Handmade::new(&server, server.account());
+    let input = Input { certificate: good.certificate.clone(), ..newcomer.registration() };
+    refused(newcomer.register_with(&input).await, 400, "DeviceLinkInvalid");
+    assert_eq!(device.register_with(&good).await.unwrap().state, "certified", "none of them stood in the way");
+    assert_eq!(alice.chain().await.head().seq, 3);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_certificates_for_one_place_in_the_chain_one_wins_and_the_others_are_stale() {
+    let server = TestServer::start().await;
+    let account = server.account();
+    let alice = Handmade::new(&server, Arc::clone(&account));
+    alice.register().await.unwrap();
+    let chain = alice.chain().await;
+    let devices: Vec<_> = (0..6).map(|_| Arc::new(Handmade::new(&server, Arc::clone(&account)))).collect();
+    let calls = devices.iter().map(|device| {
+        let link = chain.certify(alice.signer.key(), &device.keys()).unwrap();
+        let certificate = Some(Bytes(link.encode().unwrap()));
+        let (device, input) = (Arc::clone(device), Input { certificate, ..device.registration() });
+        async move { device.register_with(&input).await }
+    });
+    let answers = at_once(calls.collect::<Vec<_>>()).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    for (device, answer) in devices.iter().zip(answers) {
+        let Err(stale) = answer else { continue };
+        let stale = refused::<()>(Err(stale), 409, "StaleDeviceChain");
+        assert_eq!((&stale.body["generation"], &stale.body["seq"]), (&json!(1), &json!(2)));
+        let certificate = Some(alice.vouch_for(&device.keys()).await);
+        device.register_with(&Input { certificate, ..device.registration() }).await.unwrap();
+    }
+    assert_eq!(alice.chain().await.head().seq, 7);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_chain_of_1000_links_certifies_nobody_more_and_still_revokes() {
+    let server = TestServer::start().await;
+    let alice = Handmade::new(&server, server.account());
+    alice.register().await.unwrap();
+    let mut chain = alice.chain().await;
+    let mut links = Vec::new();
+    while chain.head().seq < 1000 {
+        // Somebody comes, and goes.
+        let visitor = DeviceKeys::of(SigningKey::generate(Curve::Ed25519).public());
+        let certified = chain.certify(alice.signer.key(), &visitor).unwrap();
+        links.push((chain.extend(&certified).unwrap().head, certified, visitor.clone()));
+        if chain.head().seq < 1000 {
+            let revoked = chain.revoke(alice.signer.key(), &visitor.device()).unwrap();
+            links.push((chain.extend(&revoked).unwrap().head, revoked, visitor));
+        }
+    }
+    let mut database = server.database.connect().await;
+    for (head, link, keys) in links {
+        let device = "with visitor as (
+                insert into device (account_id, public_id, public_key, alg, kind, state, created_at)
+                select account_id, $1, $2, alg, kind, 'revoked', created_at from device where public_id = $6
+                on conflict (public_id) do update set state = 'revoked' returning id, account_id, created_at)
+            insert into device_link (account_id, generation, seq, device_id, revokes, bytes, hash, created_at)
+            select account_id, 1, $3, id, $3 % 2 = 1, $4, $5, created_at from visitor";
+        let row = sqlx::query(device).bind(keys.device().to_string()).bind(keys.key().raw());
+        let row = row.bind(i32::try_from(head.seq).unwrap()).bind(link.encode().unwrap()).bind(head.hash.to_vec());
+        row.bind(alice.signer.device.as_str()).execute(&mut database).await.unwrap();
+    }
+    let device = Handmade::new(&server, Arc::clone(&alice.account));
+    let link = chain.certify(alice.signer.key(), &device.keys()).unwrap();
+    let certificate = Some(Bytes(link.encode().unwrap()));
+    refused(device.register_with(&Input { certificate, ..device.registration() }).await, 409, "TooManyDevices");
+    let end = chain.revoke(alice.signer.key(), &alice.signer.device).unwrap();
+    let revocation = Some(Bytes(end.encode().unwrap()));
+    let input = revoke_device::Input { device: alice.signer.device.to_string(), revocation };
+    alice.procedure::<RevokeDevice>(&input).await.unwrap();
+    assert_eq!(device.register().await.unwrap().state, "certified", "a new chain has room");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_account_without_a_certified_device_begins_anew_and_whoever_shares_a_stream_is_told() {
+    let server = TestServer::start().await;
+    let (_, people) = conversation(&server, 3).await;
+    let (alice, bob, gone) = (&people[0], &people[1], &people[2]);
+    let stream = bob.create_convo().await.unwrap();
+    bob.add_members(&stream, &[gone.did().clone()]).await.unwrap();
+    alice.remove_members(&people_stream(alice).await, &[gone.did().clone()]).await.unwrap();
+    let waiting = server.second_device(alice).await;
+    let before = alice.device_chain().await.unwrap();
+    revoke_as_account(alice, alice.device()).await;
+
+    // It was there before, uncertified: registered again, it is the first of the new chain.
+    assert_eq!(waiting.register().await.unwrap().state, "certified");
+    let chain = waiting.device_chain().await.unwrap();
+    assert_eq!((chain.head().generation, chain.head().seq), (2, 1));
+    assert_eq!(chain.devices().collect::<Vec<_>>(), [waiting.device()]);
+    let third = server.second_device(&waiting).await;
+    certify(&waiting, &third).await;
+    refused(alice.register().await, 403, "DeviceRevoked");
+    assert!(!chain.went_through(&before.head()));
+
+    server.settled().await;
+    for (who, told) in [(&waiting, 1), (bob, 1), (gone, 0)] {
+        let resets = resets(who).await;
+        assert_eq!(resets.len(), told, "{}", who.name());
+        for reset in resets {
+            assert_eq!((&reset.account, reset.generation, &reset.device), (alice.did(), 2, waiting.device()));
+            let link = DeviceLink::decode(reset.link.as_slice()).unwrap();
+            assert_eq!(DeviceChain::read(alice.did(), &[link]).unwrap().head(), chain.head());
+        }
+    }
+    server.stop().await;
+}
+
+/// The one conversation that it founded.
+async fn people_stream(person: &Person) -> String {
+    let params = get_convos::Params { limit: 1, cursor: None };
+    person.query::<GetConvos>(&params).await.unwrap().convos.remove(0).stream
+}
+
+async fn revoke_as_account(person: &Person, device: &DeviceId) {
+    let input = revoke_device::Input { device: device.to_string(), revocation: None };
+    let token = || Some(person.service_token(RevokeDevice::NSID));
+    person.service().procedure::<RevokeDevice>(&input, token).await.unwrap();
+}
+
+async fn resets(person: &Person) -> Vec<DeviceChainResetBody> {
+    let page = person.query::<ListEvents>(&list_events::Params { cursor: None, limit: 100 }).await.unwrap();
+    let resets = page.events.iter().filter(|event| event.kind == "#deviceChainReset");
+    resets.map(|event| DeviceChainResetBody::decode(event.body.as_ref().unwrap().as_slice()).unwrap()).collect()
 }
 
 #[tokio::test]

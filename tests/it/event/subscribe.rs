@@ -282,7 +282,10 @@ async fn revoking_a_device_closes_its_sockets_within_a_second_and_no_others() {
     joined(&mut stays, &second, &stream).await;
     exhaust(&mut revoked).await;
 
-    alice.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string() }).await.unwrap();
+    alice
+        .procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string(), revocation: None })
+        .await
+        .unwrap();
     let started = Instant::now();
     revoked.ends("SubscriptionClosed", 1008).await;
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
@@ -293,34 +296,108 @@ async fn revoking_a_device_closes_its_sockets_within_a_second_and_no_others() {
     server.stop().await;
 }
 
+/// More than one page, and more than a socket holds unread.
+async fn long_past(writer: &Arc<Person>, stream: &str) {
+    let large = vec![7; 20_000];
+    let mut drafts = Vec::new();
+    for _ in 0..210 {
+        drafts.push(writer.draft_message(stream, &large).await.unwrap());
+    }
+    let calls = drafts.into_iter().map(|draft| {
+        let writer = Arc::clone(writer);
+        async move { writer.procedure::<SendMessage>(&draft).await.unwrap() }
+    });
+    at_once(calls).await;
+}
+
+/// A socket in the past whose client takes nothing.
+async fn blocked(server: &TestServer, person: &Person) -> Socket {
+    let mut socket = Socket::connect(server, "?cursor=0", Some(person.token(Subscribe::NSID)), Some(2048)).await;
+    socket.event().await;
+    socket
+}
+
+async fn after_events(socket: &mut Socket) -> Said {
+    loop {
+        match socket.next().await {
+            Said::Event { .. } => {}
+            said => return said,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_whose_client_takes_nothing_ends_within_a_second_of_the_revocation() {
+    let server = TestServer::start().await;
+    let (stream, people) = conversation(&server, 2).await;
+    let (alice, bob) = (&people[0], &people[1]);
+    let second = server.second_device(bob).await;
+    long_past(alice, &stream).await;
+    let mut socket = blocked(&server, &second).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    bob.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string(), revocation: None })
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Had it waited for its client, it would say why now.
+    assert_eq!(after_events(&mut socket).await, Said::Gone);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_that_are_still_in_the_past_count_among_the_five() {
+    let server = TestServer::start().await;
+    let (stream, people) = conversation(&server, 2).await;
+    long_past(&people[0], &stream).await;
+    let mut sockets = Vec::new();
+    for _ in 0..6 {
+        sockets.push(blocked(&server, &people[1]).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let last = people[0].send(&stream, b"to five").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let said = after_events(&mut sockets.remove(0)).await;
+    assert!(matches!(said, Said::Gone | Said::Error(_)), "{said:?}");
+    for socket in &mut sockets {
+        socket.until(&stream, last.seq).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_socket_whose_time_is_over_is_closed_by_1001() {
+    let server = TestServer::start_with(&[("SOCKET_LIFE_SECONDS", "1")]).await;
+    let alice = server.person("alice").await;
+    let started = Instant::now();
+    let mut socket = Socket::open(&server, &alice, "").await;
+    let said = after_events(&mut socket).await;
+    assert_eq!(said, Said::Closed { code: 1001, reason: "the socket's time is over".to_owned() });
+    let life = started.elapsed();
+    assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&life), "{life:?}");
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn revoking_a_device_ends_a_subscription_that_is_still_in_the_past() {
     let server = TestServer::start().await;
     let (stream, people) = conversation(&server, 2).await;
     let (alice, bob) = (&people[0], &people[1]);
     let second = server.second_device(bob).await;
-    // More than one page of the past, and more than the socket holds unread.
-    let large = vec![7; 20_000];
-    let mut drafts = Vec::new();
-    for _ in 0..210 {
-        drafts.push(alice.draft_message(&stream, &large).await.unwrap());
-    }
-    let calls = drafts.into_iter().map(|draft| {
-        let alice = Arc::clone(alice);
-        async move { alice.procedure::<SendMessage>(&draft).await.unwrap() }
-    });
-    at_once(calls).await;
+    long_past(alice, &stream).await;
     let token = second.token(Subscribe::NSID);
     let mut socket = Socket::connect(&server, "?cursor=0", Some(token), Some(2048)).await;
     socket.event().await;
-    bob.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string() }).await.unwrap();
+    bob.procedure::<RevokeDevice>(&revoke_device::Input { device: second.device().to_string(), revocation: None })
+        .await
+        .unwrap();
     let after = alice.send(&stream, b"after the revocation").await.unwrap();
 
     loop {
         match socket.next().await {
             Said::Event { body, .. } => assert!(body["stream"] != stream || body["seq"] != after.seq),
             said => {
-                assert_eq!(said, Said::Error("SubscriptionClosed".to_owned()));
+                // Whoever takes nothing at that moment does not hear why.
+                assert!(matches!(&said, Said::Error(error) if error == "SubscriptionClosed") || said == Said::Gone);
                 break;
             }
         }

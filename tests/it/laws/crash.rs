@@ -1,16 +1,28 @@
-//! A server that is killed with -9 during load loses nothing that it acknowledged.
+//! Whatever is killed with -9 under load: nothing that was acknowledged is lost, and nothing is there twice.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use rand::RngExt;
 use rookery::cli::demo::Person;
+use rookery::cli::demo::person::{Feed, Received};
+use rookery::lexicon::event::list_events::{self, ListEvents};
+use rookery::types::Cursor;
+use tokio::sync::watch;
 
-use crate::support::{ChildServer, grow};
+use super::order::assert_unbroken;
+use crate::support::{ChildServer, Fleet, chance, grow};
 
 const ROUNDS: usize = 3;
 const SENDERS: usize = 4;
+/// Rounds against two replicas and their Postgres, unless `ROOKERY_SOAK_ROUNDS` says otherwise.
+const FLEET_ROUNDS: usize = 10;
+/// Between two kills the senders get answers within this time.
+const GOES_ON: Duration = Duration::from_secs(40);
+/// A subscriber that was killed away catches up within this time.
+const CATCHES_UP: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_during_load_loses_no_acknowledged_message_and_doubles_none() {
@@ -23,19 +35,19 @@ async fn kill_9_during_load_loses_no_acknowledged_message_and_doubles_none() {
     let stream = founder.create_convo().await.unwrap();
     grow(&people, &stream).await;
 
-    let done = Arc::new(AtomicBool::new(false));
+    let load = Arc::new(Load::default());
     let sending: Vec<_> = people
         .iter()
-        .map(|person| tokio::spawn(send_until(Arc::clone(person), stream.clone(), Arc::clone(&done))))
+        .map(|person| tokio::spawn(send_until(Arc::clone(person), stream.clone(), Arc::clone(&load))))
         .collect();
     for round in 0..ROUNDS {
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        load.goes_on(SENDERS).await;
         // Once with its Postgres, so that recovery from the WAL is part of it.
         server.kill(round == 1).await;
         server.restart().await;
     }
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    done.store(true, Ordering::SeqCst);
+    load.goes_on(SENDERS).await;
+    load.ended.store(true, Ordering::SeqCst);
     let mut acknowledged: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     for task in sending {
         for (seq, hash) in task.await.unwrap() {
@@ -44,10 +56,8 @@ async fn kill_9_during_load_loses_no_acknowledged_message_and_doubles_none() {
     }
 
     let entries = founder.entries(&stream, 0).await.unwrap();
-    let seqs: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
-    assert_eq!(seqs, (1..=entries.len() as u64).collect::<Vec<_>>(), "dense");
+    assert_unbroken(&entries);
     let messages = entries.iter().filter(|entry| entry.kind == "#message").count();
-    assert!(messages >= SENDERS * ROUNDS, "there was load: {messages} messages");
     assert_eq!(messages, acknowledged.len(), "every send was acknowledged in the end, and none was written twice");
     for entry in entries.iter().filter(|entry| entry.kind == "#message") {
         assert_eq!(acknowledged.get(&entry.seq), Some(&entry.hash.0));
@@ -55,12 +65,169 @@ async fn kill_9_during_load_loses_no_acknowledged_message_and_doubles_none() {
     server.stop().await;
 }
 
+/// What all senders share.
+#[derive(Default)]
+struct Load {
+    acknowledged: AtomicUsize,
+    ended: AtomicBool,
+}
+
+impl Load {
+    /// Waits for so many more answers, so that whatever is killed is killed under load.
+    async fn goes_on(&self, messages: usize) {
+        let (before, until) = (self.acknowledged.load(Ordering::SeqCst), Instant::now() + GOES_ON);
+        while self.acknowledged.load(Ordering::SeqCst) < before + messages {
+            assert!(Instant::now() < until, "the senders were not answered for {} s", GOES_ON.as_secs());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
 /// Sends one message after the other; each is repeated with its own name until it is acknowledged.
-async fn send_until(person: Arc<Person>, stream: String, done: Arc<AtomicBool>) -> Vec<(u64, Vec<u8>)> {
+async fn send_until(person: Arc<Person>, stream: String, load: Arc<Load>) -> Vec<(u64, Vec<u8>)> {
     let mut receipts = Vec::new();
-    while !done.load(Ordering::SeqCst) {
+    while !load.ended.load(Ordering::SeqCst) {
         let sent = person.send(&stream, b"under load").await.unwrap();
+        load.acknowledged.fetch_add(1, Ordering::SeqCst);
         receipts.push((sent.seq, sent.hash.0));
     }
     receipts
+}
+
+/// Senders and subscribers on both replicas; the founder invites and removes a guest all the time, so that commits,
+/// seats, the outbox and the courier are part of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn random_kill_9_of_replicas_and_postgres_loses_nothing_and_doubles_nothing() {
+    let mut chance = chance();
+    let rounds = std::env::var("ROOKERY_SOAK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    let rounds: usize = rounds.unwrap_or(FLEET_ROUNDS);
+    let mut fleet = Fleet::start(2).await;
+    let founder = fleet.person("founder", 0).await;
+    let guest = fleet.person("guest", 1).await;
+    let mut people = vec![Arc::clone(&founder)];
+    for number in 0..SENDERS {
+        people.push(fleet.person(&format!("member {number}"), number % 2).await);
+    }
+    let stream = founder.create_convo().await.unwrap();
+    grow(&people, &stream).await;
+
+    let (head, told) = watch::channel(None);
+    // One subscriber on each replica; what a feed gives was checked against all that it gave before.
+    let subscribers: Vec<_> = people[1..=2]
+        .iter()
+        .map(|person| {
+            let feed = Feed::new(Arc::clone(person), Some(Cursor(0)));
+            tokio::spawn(hear_until(feed, stream.clone(), told.clone()))
+        })
+        .collect();
+    let load = Arc::new(Load::default());
+    let senders: Vec<_> = people[1..]
+        .iter()
+        .map(|person| tokio::spawn(send_until(Arc::clone(person), stream.clone(), Arc::clone(&load))))
+        .collect();
+    let invitations = Arc::new(AtomicUsize::new(0));
+    let inviting = {
+        let (founder, guest, stream) = (Arc::clone(&founder), guest.did().clone(), stream.clone());
+        let (load, invitations) = (Arc::clone(&load), Arc::clone(&invitations));
+        tokio::spawn(async move {
+            while !load.ended.load(Ordering::SeqCst) {
+                founder.add_members(&stream, std::slice::from_ref(&guest)).await.unwrap();
+                invitations.fetch_add(1, Ordering::SeqCst);
+                founder.remove_members(&stream, std::slice::from_ref(&guest)).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+    };
+
+    for round in 1..=rounds {
+        load.goes_on(1).await;
+        tokio::time::sleep(Duration::from_millis(chance.random_range(0..400))).await;
+        match chance.random_range(0..5) {
+            0 => {
+                fleet.crash_postgres().await;
+                fleet.ready().await;
+            }
+            1 => {
+                // Everything at once.
+                fleet.kill(0).await;
+                fleet.kill(1).await;
+                fleet.crash_postgres().await;
+                fleet.restart(1).await;
+                fleet.restart(0).await;
+            }
+            victim => {
+                let victim = victim % 2;
+                fleet.kill(victim).await;
+                tokio::time::sleep(Duration::from_millis(chance.random_range(0..300))).await;
+                fleet.restart(victim).await;
+            }
+        }
+        if round % 20 == 0 {
+            eprintln!("round {round} of {rounds}");
+        }
+    }
+    load.goes_on(SENDERS).await;
+    load.ended.store(true, Ordering::SeqCst);
+    let mut acknowledged: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    for task in senders {
+        for (seq, hash) in task.await.unwrap() {
+            assert!(acknowledged.insert(seq, hash).is_none(), "two messages were told the same seq");
+        }
+    }
+    inviting.await.unwrap();
+
+    let entries = founder.entries(&stream, 0).await.unwrap();
+    assert_unbroken(&entries);
+    let written: BTreeMap<u64, Vec<u8>> = entries
+        .iter()
+        .filter(|entry| entry.kind == "#message")
+        .map(|entry| (entry.seq, entry.hash.0.clone()))
+        .collect();
+    assert_eq!(written, acknowledged, "every send was acknowledged in the end, and each was written once");
+
+    head.send(Some(entries.len() as u64)).unwrap();
+    for task in subscribers {
+        let heard = tokio::time::timeout(CATCHES_UP, task).await.expect("it catches up").unwrap();
+        let expected: Vec<(u64, Vec<u8>)> = entries
+            .iter()
+            .filter(|entry| heard.first().is_some_and(|(first, _)| *first <= entry.seq))
+            .map(|entry| (entry.seq, entry.hash.0.clone()))
+            .collect();
+        assert_eq!(heard, expected, "heard from its seat's first entry to the last, each once");
+    }
+    assert_eq!(welcomes(&guest).await, invitations.load(Ordering::SeqCst), "one notice for each invitation");
+    eprintln!("{rounds} rounds, {} messages, {} entries", written.len(), entries.len());
+    fleet.stop().await;
+}
+
+/// What a subscriber hears of that stream, until it has heard the entry that it is told at the end.
+async fn hear_until(mut feed: Feed, stream: String, mut last: watch::Receiver<Option<u64>>) -> Vec<(u64, Vec<u8>)> {
+    let mut heard: Vec<(u64, Vec<u8>)> = Vec::new();
+    loop {
+        let end = *last.borrow_and_update();
+        if end.is_some_and(|end| heard.last().is_some_and(|(seq, _)| *seq >= end)) {
+            return heard;
+        }
+        tokio::select! {
+            received = feed.next() => match received.unwrap() {
+                Received::Event(event) if event.stream == stream => heard.push((event.seq, event.hash.0.clone())),
+                _ => {}
+            },
+            changed = last.changed() => changed.unwrap(),
+        }
+    }
+}
+
+/// How many invitations the account's own stream tells, once the courier has delivered all.
+async fn welcomes(guest: &Person) -> usize {
+    let (mut found, mut cursor) = (0, "0".to_owned());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    loop {
+        let page = guest.query::<ListEvents>(&list_events::Params { cursor: Some(cursor), limit: 100 }).await.unwrap();
+        found += page.events.iter().filter(|event| event.kind == "#welcome").count();
+        cursor = page.cursor;
+        if !page.more {
+            return found;
+        }
+    }
 }

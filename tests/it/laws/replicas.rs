@@ -59,7 +59,7 @@ async fn a_device_that_is_revoked_on_one_replica_loses_its_socket_on_another() {
     feed.connect().await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
 
-    let input = revoke_device::Input { device: lost.device().to_string() };
+    let input = revoke_device::Input { device: lost.device().to_string(), revocation: None };
     alice.procedure::<RevokeDevice>(&input).await.unwrap();
     let revoked = Instant::now();
     let ended = loop {

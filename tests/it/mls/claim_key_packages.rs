@@ -6,7 +6,7 @@ use rookery::cli::demo::person::CallError;
 use rookery::lexicon::mls::claim_key_packages::{ClaimKeyPackages, Input, Output, Package};
 use rookery::types::{Clock, Did};
 
-use crate::support::{Handmade, TestServer, at_once, conversation, idem, refused};
+use crate::support::{Handmade, TestServer, at_once, certify, conversation, idem, refused};
 
 fn claim(stream: &str, targets: &[&Did]) -> Input {
     Input {
@@ -33,7 +33,7 @@ async fn one_package_of_each_certified_device_is_given_or_why_there_is_none() {
     let (alice, bob) = (server.person("alice").await, server.newcomer("bob", 1).await);
     let (poor, nobody) = (server.newcomer("poor", 0).await, server.account());
     let (second, uncertified) = (server.second_device(&bob).await, server.second_device(&bob).await);
-    server.certify(second.device()).await;
+    certify(&bob, &second).await;
     let stream = alice.create_convo().await.unwrap();
 
     let input = claim(&stream, &[bob.did(), poor.did(), &nobody.did]);

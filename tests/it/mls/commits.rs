@@ -9,7 +9,7 @@ use rookery::lexicon::mls::get_group_state::{self, GetGroupState};
 use rookery::lexicon::mls::remove_members::{self, RemoveMembers};
 use rookery::types::Bytes;
 
-use crate::support::{Handmade, TestServer, addition, bytes, conversation, refused, removal};
+use crate::support::{Handmade, TestServer, addition, bytes, certify, conversation, refused, removal};
 
 type Bundle = add_members::Input;
 
@@ -168,7 +168,7 @@ async fn who_may_commit_is_a_certified_device_in_the_group_with_the_right_to_it(
 
     let second = scene.server.second_device(alice).await;
     both_refuse(&second, &bundle, 403, "DeviceUncertified").await;
-    scene.server.certify(second.device()).await;
+    certify(alice, &second).await;
     both_refuse(&second, &bundle, 403, "DeviceNotInGroup").await;
     both_refuse(bob, &scene.draft(bob).await, 403, "NotAuthorized").await;
 
@@ -191,7 +191,7 @@ async fn an_account_has_no_more_devices_than_the_policy_allows() {
     alice.mls.confirm(&group_id).unwrap();
 
     let second = server.second_device(&bob).await;
-    server.certify(second.device()).await;
+    certify(&bob, &second).await;
     let both = alice.claim(&stream, bob.did()).await;
     assert_eq!(both.len(), 2, "one package for each certified device");
     let bundle = alice.change(&group_id, &stream, &both, &[&carol]);

@@ -2,7 +2,7 @@ use rookery::cli::demo::Person;
 use rookery::lexicon::mls::get_key_packages::{Account, GetKeyPackages, Params, Suite};
 use rookery::types::Did;
 
-use crate::support::{TestServer, refused};
+use crate::support::{TestServer, certify, refused};
 
 async fn offered(by: &Person, accounts: &[&Did]) -> Vec<Account> {
     let params = Params { accounts: accounts.iter().map(|did| (*did).clone()).collect() };
@@ -51,7 +51,7 @@ async fn uncertified_devices_are_not_shown() {
     let (alice, bob) = (server.newcomer("alice", 0).await, server.newcomer("bob", 1).await);
     let second = server.second_device(&bob).await;
     assert_eq!(offered(&alice, &[bob.did()]).await[0].devices.len(), 1);
-    server.certify(second.device()).await;
+    certify(&bob, &second).await;
     assert_eq!(offered(&alice, &[bob.did()]).await[0].devices.len(), 2);
     let many = Params { accounts: vec![bob.did().clone(); 21] };
     refused(alice.query::<GetKeyPackages>(&many).await, 400, "InvalidRequest");

@@ -4,7 +4,7 @@ use rookery::cli::demo::Person;
 use rookery::lexicon::mls::send_message::{Input, SendMessage};
 use rookery::types::Bytes;
 
-use crate::support::{TestServer, bytes, conversation, idem, refused};
+use crate::support::{TestServer, bytes, certify, conversation, idem, refused};
 
 async fn draft(person: &Person, stream: &str) -> Input {
     person.draft_message(stream, b"hello").await.unwrap()
@@ -74,7 +74,7 @@ async fn only_a_device_in_the_group_of_an_account_with_a_seat_sends() {
 
     let second = server.second_device(&people[0]).await;
     refused(second.procedure::<SendMessage>(&good).await, 403, "DeviceNotInGroup");
-    server.certify(second.device()).await;
+    certify(&people[0], &second).await;
     refused(second.procedure::<SendMessage>(&good).await, 403, "DeviceNotInGroup");
     let late = draft(&people[1], &stream).await;
     people[0].remove_members(&stream, &[people[1].did().clone()]).await.unwrap();

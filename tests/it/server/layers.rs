@@ -13,7 +13,7 @@ use crate::support::{TestServer, conversation, idem, refused};
 #[tokio::test]
 async fn a_browser_may_ask_every_method_and_send_its_token() {
     let server = TestServer::start().await;
-    let paths = rookery::api::api().rules().into_iter().map(|rule| format!("/xrpc/{}", rule.nsid));
+    let paths = super::callers::rules().into_iter().map(|rule| format!("/xrpc/{}", rule.nsid));
     for path in paths.chain(["/.well-known/did.json".to_owned(), "/xrpc/com.example.unknown".to_owned()]) {
         let preflight = server.at(Method::OPTIONS, &path);
         let preflight = preflight

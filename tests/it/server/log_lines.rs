@@ -1,6 +1,9 @@
+use rookery::lexicon::Method;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
+use rookery::lexicon::event::get_ticket::{self, GetTicket};
+use rookery::lexicon::event::stream_events::StreamEvents;
 
-use crate::support::{Socket, TestServer, Written, conversation, refused};
+use crate::support::{Events, Socket, TestServer, Written, conversation, refused};
 
 /// On one thread, so that all that the server does is heard here.
 #[tokio::test]
@@ -15,8 +18,11 @@ async fn the_log_has_a_line_for_each_request_and_names_nobody() {
     refused(stranger.convo(&stream).await, 404, "StreamNotFound");
     let mut socket = Socket::open(&server, &people[1], "?cursor=0").await;
     socket.event().await;
+    let input = get_ticket::Input { lxm: StreamEvents::NSID.to_owned() };
+    let ticket = people[1].procedure::<GetTicket>(&input).await.unwrap().ticket;
+    Events::ask(&server, &format!("?cursor=0&ticket={ticket}"), None).await.event().await;
     let device = people[1].device().to_string();
-    people[1].procedure::<RevokeDevice>(&revoke_device::Input { device }).await.unwrap();
+    people[1].procedure::<RevokeDevice>(&revoke_device::Input { device, revocation: None }).await.unwrap();
     refused(people[1].convo(&stream).await, 401, "DeviceRevoked");
     server.stop().await;
 
@@ -29,5 +35,6 @@ async fn the_log_has_a_line_for_each_request_and_names_nobody() {
         let name = person.did().as_str().rsplit(':').next().unwrap();
         assert!(!log.contains(name), "an account is named: {}", log.lines().find(|line| line.contains(name)).unwrap());
     }
+    assert!(log.contains("event.streamEvents") && !log.contains(&ticket), "no ticket is written");
     assert!(!log.contains("Bearer ") && !log.contains("eyJ"), "no token is written");
 }

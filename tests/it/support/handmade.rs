@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::person::{CallError, Claimed};
+use rookery::cli::demo::person::{CallError, Claimed, read_chain};
 use rookery::cli::demo::{Identity, Person, Service};
-use rookery::identity::{Curve, DeviceSigner, SigningKey};
-use rookery::lexicon::Method;
+use rookery::identity::{Curve, DeviceChain, DeviceKeys, DeviceSigner, SigningKey};
+use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::account::register_device::{self, RegisterDevice};
+use rookery::lexicon::event::defs::Event;
+use rookery::lexicon::event::list_events::{self, ListEvents};
 use rookery::lexicon::mls::add_members;
 use rookery::lexicon::mls::claim_key_packages::{self, ClaimKeyPackages};
 use rookery::lexicon::mls::create_convo::{self, CreateConvo, Policy};
 use rookery::lexicon::mls::defs::{Addition, PublishedKeyPackage, Removal};
 use rookery::lexicon::mls::publish_key_package::{self, PublishKeyPackage};
+use rookery::lexicon::{Method, Nothing};
 use rookery::mls::client::Client;
 use rookery::types::{Bytes, Did};
 
@@ -35,6 +38,40 @@ impl Handmade {
         Self { signer, mls, seed, service: server.service(), account }
     }
 
+    /// With a device key of that curve, and an Ed25519 key for its leaves.
+    pub fn of_curve(server: &TestServer, account: Arc<Identity>, curve: Curve) -> Self {
+        let mut device = Self::new(server, account);
+        let signer = DeviceSigner::new(device.did().clone(), SigningKey::generate(curve));
+        let (id, public) = (signer.device.clone(), device.mls.public_key());
+        device.mls = Client::of_device(device.did().clone(), id, device.seed, public).unwrap();
+        Self { signer, ..device }
+    }
+
+    /// What a certificate of this device lists.
+    pub fn keys(&self) -> DeviceKeys {
+        let mls_key = Bytes(self.mls.public_key().to_vec());
+        let key = self.signer.key().public();
+        if key.raw() == mls_key.0 { DeviceKeys::of(key) } else { DeviceKeys::new(key, vec![mls_key]).unwrap() }
+    }
+
+    /// The account's device chain as the account's PDS reads it, checked.
+    pub async fn chain(&self) -> DeviceChain {
+        let token = || Some(self.service_token(ListDevices::NSID));
+        read_chain(self.did(), &self.service.query::<ListDevices>(&Nothing {}, token).await.unwrap()).unwrap()
+    }
+
+    /// The chain's next link: this device vouches for those keys.
+    pub async fn vouch_for(&self, keys: &DeviceKeys) -> Bytes {
+        Bytes(self.chain().await.certify(self.signer.key(), keys).unwrap().encode().unwrap())
+    }
+
+    /// Everything in the account's streams.
+    pub async fn events(&self) -> Vec<Event> {
+        let params = list_events::Params { cursor: None, limit: 100 };
+        let token = || Some(self.token(ListEvents::NSID));
+        self.service.query::<ListEvents>(&params, token).await.unwrap().events
+    }
+
     /// The same key under the name of another account.
     pub fn impostor(&self, of: &Did) -> Client {
         Client::new(of.clone(), self.seed, self.mls.public_key()).unwrap()
@@ -45,6 +82,13 @@ impl Handmade {
         let key = SigningKey::from_bytes(Curve::Ed25519, &self.seed).unwrap();
         let signer = DeviceSigner::new(account.did.clone(), key);
         Self { mls: self.impostor(&account.did), signer, seed: self.seed, service: Arc::clone(&self.service), account }
+    }
+
+    /// The same device at another address of the service.
+    pub fn at(&self, url: &str) -> Self {
+        let service = Service::new(url, self.service.did().clone()).unwrap().with_patience(std::time::Duration::ZERO);
+        let service = Arc::new(service.with_clock(self.service.clock().clone()));
+        Self { service, ..self.under(Arc::clone(&self.account)) }
     }
 
     pub fn did(&self) -> &Did {
@@ -71,7 +115,8 @@ impl Handmade {
             name: Some(Bytes(b"sealed".to_vec())),
             platform: Some("test".to_owned()),
             certificate: None,
-            mls_keys: None,
+            mls_keys: Some(self.keys().mls_keys().to_vec()).filter(|keys| !keys.is_empty()),
+            invite: None,
             device_token: self.token(RegisterDevice::NSID),
         }
     }

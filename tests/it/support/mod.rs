@@ -2,7 +2,10 @@
 
 mod at_once;
 pub mod bytes;
+mod chance;
 mod child;
+mod events;
+mod fleet;
 mod handmade;
 mod maker;
 mod people;
@@ -11,18 +14,23 @@ mod raw;
 mod redis;
 mod server;
 mod socket;
+mod volume;
 mod written;
 
 pub use at_once::at_once;
-pub use child::ChildServer;
+pub use chance::chance;
+pub use child::{ChildServer, Process, command, person};
+pub use events::{Events, Told};
+pub use fleet::Fleet;
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
-pub use people::{conversation, grow, idem, paged, refused};
+pub use people::{certify, conversation, grow, idem, paged, refused};
 pub use postgres::TestDatabase;
 pub use raw::{Answer, Request};
 pub use redis::Redis;
 pub use server::TestServer;
 pub use socket::{Said, Socket};
+pub use volume::Volume;
 pub use written::Written;
 
 /// A temporary folder that a private Postgres can get at: started as root, it runs as somebody else.

@@ -38,6 +38,12 @@ pub async fn grow(people: &[Arc<Person>], stream: &str) {
     }
 }
 
+/// The device is vouched for by another of the account, and registers again with the certificate.
+pub async fn certify(by: &Person, device: &Person) {
+    let certificate = by.vouch_for(&device.keys()).await.unwrap();
+    assert_eq!(device.register_vouched(certificate).await.unwrap().state, "certified");
+}
+
 /// Everything, page by page. Every page has something, and the last one has no cursor.
 pub async fn paged<T>(page: impl AsyncFn(Option<String>) -> (Vec<T>, Option<String>)) -> Vec<T> {
     let (mut all, mut cursor) = (Vec::new(), None);

@@ -50,6 +50,11 @@ impl TestDatabase {
         Self::on(own.cluster.url("postgres"), Some(own)).await
     }
 
+    /// One that is there, and stays.
+    pub fn at(url: &str) -> Self {
+        Self { url: url.to_owned(), name: String::new(), admin: String::new(), _own: None }
+    }
+
     /// Beside the server's own connections.
     pub async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.url).await.unwrap()
@@ -67,6 +72,9 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (admin, name) = (self.admin.clone(), self.name.clone());
+        if name.is_empty() {
+            return;
+        }
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {

@@ -13,6 +13,9 @@ use super::TestServer;
 /// What any method may answer instead of its output, and the only statuses that it may come with.
 const FAULTS: &[(&str, u16)] = &[
     ("InvalidRequest", 400),
+    ("AccountSuspended", 403),
+    ("AccountHomeElsewhere", 403),
+    ("NotOperator", 403),
     ("PayloadTooLarge", 413),
     ("NotConfigured", 501),
     ("MethodNotImplemented", 501),
@@ -58,6 +61,14 @@ impl TestServer {
         Request { nsid: nsid.to_owned(), builder: self.at(verb, &format!("/xrpc/{nsid}{query}")) }
     }
 
+    /// Status and error name of a query, from any server.
+    pub async fn http_get(&self, url: &str, token: &str) -> (u16, String) {
+        let answer = self.http.get(url).bearer_auth(token).send().await.unwrap();
+        let status = answer.status().as_u16();
+        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        (status, body["error"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Any path, by any verb.
     pub fn at(&self, verb: http::Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(verb, format!("{}{path}", self.url()))
@@ -86,6 +97,11 @@ impl Request {
     pub async fn send(self) -> Answer {
         let response = self.builder.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        if status == 200 && schema::streams(&self.nsid) {
+            assert_eq!(headers[header::CONTENT_TYPE], "text/event-stream", "{}", self.nsid);
+            // Its events are read by `Events`.
+            return Answer { status, headers, body: Value::Null };
+        }
         let bytes = response.bytes().await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", self.nsid));
         let answer = Answer { status, headers, body };

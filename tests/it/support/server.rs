@@ -9,7 +9,7 @@ use rookery::config::Config;
 use rookery::identity::Curve;
 use rookery::identity::http::{PlainClient, plain};
 use rookery::server::Server;
-use rookery::types::{Clock, DeviceId, Did};
+use rookery::types::{Clock, Did};
 
 use super::postgres::TestDatabase;
 
@@ -34,6 +34,20 @@ impl TestServer {
         Self::start_with(&[]).await
     }
 
+    /// With an operator: the first device of the account that `OPERATOR_DIDS` names.
+    pub async fn start_with_operator() -> (Self, Arc<Person>) {
+        Self::start_with_operator_on(TestDatabase::create().await).await
+    }
+
+    pub async fn start_with_operator_on(database: TestDatabase) -> (Self, Arc<Person>) {
+        let account = Arc::new(Identity::plc(Curve::K256, Form::Multikey).unwrap());
+        let server = Self::start_on(database, Clock::System, &[("OPERATOR_DIDS", account.did.as_str())]).await;
+        server.directory.add(&account);
+        let operator = Person::new("operator", account, server.service()).unwrap();
+        operator.register().await.unwrap();
+        (server, Arc::new(operator))
+    }
+
     /// With settings beside the usual ones.
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
         Self::start_at(Clock::System, settings).await
@@ -56,6 +70,11 @@ impl TestServer {
     /// With a clock that the test may move on.
     pub async fn start_at(clock: Clock, settings: &[(&str, &str)]) -> Self {
         Self::start_on(TestDatabase::create().await, clock, settings).await
+    }
+
+    /// On a Postgres that outlives it.
+    pub async fn start_at_url(url: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_on(TestDatabase::at(url), Clock::System, settings).await
     }
 
     async fn start_on(database: TestDatabase, clock: Clock, settings: &[(&str, &str)]) -> Self {
@@ -124,12 +143,6 @@ impl TestServer {
         Arc::new(device)
     }
 
-    /// As if another device had signed its key, which no method offers yet.
-    pub async fn certify(&self, device: &DeviceId) {
-        let update = sqlx::query("update device set state = 'certified' where public_id = $1").bind(device.as_str());
-        assert_eq!(update.execute(&mut self.database.connect().await).await.unwrap().rows_affected(), 1);
-    }
-
     /// Waits until all that was written so far can be read across streams: the courier has delivered, and no older
     /// writer of the cluster, another test's included, holds the readers' fence.
     pub async fn settled(&self) {
@@ -170,8 +183,28 @@ impl TestServer {
         Doomed { runtime, _server: server }
     }
 
-    pub async fn stop(mut self) {
+    /// Another command on the server's own machine: what it said, and whether it went well.
+    pub async fn command(&self, arguments: &[&str]) -> (String, bool) {
+        super::command(self.folder.path(), Some(&self.database.url), arguments).await
+    }
+
+    /// Stops it for a while.
+    pub async fn pause(&mut self) {
         self.server.take().unwrap().stop().await.unwrap();
+    }
+
+    /// Starts it again, on this Postgres; these people find it there.
+    pub async fn resume(&mut self, url: &str, settings: &[(&str, &str)], people: &[Arc<Person>]) {
+        self.database = TestDatabase::at(url);
+        let config = config(url, &self.directory.url(), self.folder.path(), settings);
+        self.server = Some(Server::start(config, self.clock.clone()).await.unwrap());
+        for person in people {
+            person.service().move_to(&self.url());
+        }
+    }
+
+    pub async fn stop(mut self) {
+        self.pause().await;
     }
 }
 

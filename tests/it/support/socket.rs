@@ -2,11 +2,13 @@
 //!
 //! Invariant: each frame is compared with its lexicon here.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use futures_util::{SinkExt, StreamExt};
+use http::{HeaderName, header};
 use ipld_core::ipld::Ipld;
 use rookery::cli::demo::Person;
 use rookery::lexicon::event::subscribe::Subscribe;
@@ -26,9 +28,17 @@ const SILENCE: Duration = Duration::from_millis(400);
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
-    Event { kind: String, body: Value },
+    Event {
+        kind: String,
+        body: Value,
+    },
     Error(String),
-    Closed { code: u16, reason: String },
+    Closed {
+        code: u16,
+        reason: String,
+    },
+    /// The connection ended without a word.
+    Gone,
 }
 
 pub struct Socket(WebSocketStream<TcpStream>);
@@ -41,16 +51,37 @@ impl Socket {
 
     /// With any token or none; with a window of so many bytes for what was not read yet.
     pub async fn connect(server: &TestServer, query: &str, token: Option<String>, window: Option<u32>) -> Self {
-        let address = server.server().address();
+        let token = token.map(|token| (header::AUTHORIZATION, format!("Bearer {token}")));
+        Self::dial(server.server().address(), Subscribe::NSID, query, token.as_slice(), window).await
+    }
+
+    /// To another replica.
+    pub async fn to(replica: SocketAddr, person: &Person, query: &str) -> Self {
+        let token = (header::AUTHORIZATION, format!("Bearer {}", person.token(Subscribe::NSID)));
+        Self::dial(replica, Subscribe::NSID, query, &[token], None).await
+    }
+
+    /// Of any subscription, with these headers.
+    pub async fn with(server: &TestServer, nsid: &str, query: &str, headers: &[(HeaderName, String)]) -> Self {
+        Self::dial(server.server().address(), nsid, query, headers, None).await
+    }
+
+    async fn dial(
+        address: SocketAddr,
+        nsid: &str,
+        query: &str,
+        headers: &[(HeaderName, String)],
+        window: Option<u32>,
+    ) -> Self {
         let tcp = TcpSocket::new_v4().unwrap();
         if let Some(bytes) = window {
             tcp.set_recv_buffer_size(bytes).unwrap();
         }
         let tcp = tcp.connect(address).await.unwrap();
-        let url = format!("ws://{address}/xrpc/{}{query}", Subscribe::NSID);
+        let url = format!("ws://{address}/xrpc/{nsid}{query}");
         let mut request = url.into_client_request().unwrap();
-        if let Some(token) = token {
-            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        for (name, value) in headers {
+            request.headers_mut().insert(name, value.parse().unwrap());
         }
         Self(client_async(request, tcp).await.unwrap().0)
     }
@@ -71,6 +102,7 @@ impl Socket {
                     return Said::Closed { code: close.code.into(), reason: close.reason.to_string() };
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Err(_)) | None => return Said::Gone,
                 other => panic!("not of this protocol: {other:?}"),
             }
         }

@@ -67,19 +67,32 @@ fn method(of: &str, nsid: &str, main: &Value) -> Result<String> {
         Some(schema) => out += &structure(of, "Params", schema, Some(&format!("Parameters of `{nsid}`.")))?,
         None => write!(out, "/// `{nsid}` takes no parameters.\npub type Params = Nothing;\n\n")?,
     }
-    out += &body(of, "Input", nsid, &main["input"]["schema"])?;
+    out += &body(of, "Input", nsid, &main["input"])?;
     out += &match main.get("message") {
         Some(message) => union(of, nsid, &message["schema"])?,
-        None => body(of, "Output", nsid, &main["output"]["schema"])?,
+        None => body(of, "Output", nsid, &main["output"])?,
     };
     out += &errors::text(nsid, &main["errors"])?;
     out.push('\n');
     Ok(out)
 }
 
+/// An answer in parts: each is what the description says, and there is no type for the whole.
+const EVENT_STREAM: &str = "text/event-stream";
+
 /// A body: a struct of its own, a name for a shared one, or nothing.
-fn body(of: &str, name: &str, nsid: &str, schema: &Value) -> Result<String> {
+fn body(of: &str, name: &str, nsid: &str, body: &Value) -> Result<String> {
     let what = if name == "Input" { "Input" } else { "Answer" };
+    let schema = &body["schema"];
+    match body["encoding"].as_str() {
+        None | Some("application/json") => {}
+        Some(EVENT_STREAM) if name == "Output" && schema.is_null() => {
+            return Ok(format!(
+                "/// {what} of `{nsid}`: {EVENT_STREAM}, event by event.\npub type {name} = Nothing;\n\n"
+            ));
+        }
+        Some(other) => bail!("{name} is {other}: only JSON, and {EVENT_STREAM} without a schema as an answer"),
+    }
     Ok(match schema["type"].as_str() {
         Some("ref") => {
             let path = reference(of, schema["ref"].as_str().context("ref is not a string")?)?;

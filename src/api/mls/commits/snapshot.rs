@@ -46,6 +46,13 @@ impl Snapshot {
         Ok(Self { epoch: row.epoch, rules: row.rules, leaves, adds, removes })
     }
 
+    fn leaf_of(&self, caller: &Device) -> Result<StoredLeaf, Refusal> {
+        let author = &caller.author;
+        let mut leaves = self.leaves.iter();
+        let own = leaves.find(|leaf| leaf.account == author.did && leaf.device == author.device);
+        own.cloned().ok_or_else(device_not_in_group)
+    }
+
     pub async fn judge<E: Named>(
         &self,
         cx: &Services,
@@ -60,15 +67,8 @@ impl Snapshot {
             epoch: self.epoch,
             leaves: self.leaves.clone(),
         };
-        let declared = Declared {
-            committer: StoredLeaf {
-                account: caller.author.did.clone(),
-                device: caller.author.device.clone(),
-                signature_key: caller.public_key.clone(),
-            },
-            adds: self.adds.clone(),
-            removes: self.removes.clone(),
-        };
+        let declared =
+            Declared { committer: self.leaf_of(caller)?, adds: self.adds.clone(), removes: self.removes.clone() };
         let bundle = Arc::clone(bundle);
         let verified = blocking(move || {
             let welcome = bundle.welcome.as_ref().map(Bytes::as_slice);
@@ -80,7 +80,7 @@ impl Snapshot {
     }
 }
 
-/// The declared additions, each with the key of the device whose package was claimed for this stream.
+/// The declared additions, each with the keys of the device whose package was claimed for this stream.
 async fn claimed<E: Named>(
     cx: &Services,
     stream: &StreamInfo,
@@ -100,7 +100,7 @@ async fn claimed<E: Named>(
                 account: package.account,
                 device: package.device,
                 reference: add.r#ref.0.clone(),
-                signature_key: package.signature_key,
+                signature_keys: package.signature_keys,
             })
         })
         .collect()

@@ -25,19 +25,21 @@ fn device(text: &str) -> Result<DeviceId, Error> {
     DeviceId::parse(text).map_err(|_| Error::Corrupt("device.public_id"))
 }
 
-/// The leaves that the tree holds now, with their keys.
+/// The leaves that the tree holds now, with their devices' keys.
 pub(super) async fn leaves(pool: &PgPool, stream_id: i64) -> Result<Vec<StoredLeaf>, Error> {
     let rows = sqlx::query!(
-        "select a.did, d.public_id, d.public_key from seat_device l
-         join device d on d.id = l.device_id join account a on a.id = l.account_id
-         where l.stream_id = $1 and l.until_seq is null",
+        r#"select a.did, d.public_id,
+                  array(select k.public_key from device_key k where k.device_id = d.id) as "keys!: Vec<Vec<u8>>"
+           from seat_device l
+           join device d on d.id = l.device_id join account a on a.id = l.account_id
+           where l.stream_id = $1 and l.until_seq is null"#,
         stream_id
     )
     .fetch_all(pool)
     .await?;
     rows.into_iter()
         .map(|row| {
-            Ok(StoredLeaf { account: did(&row.did)?, device: device(&row.public_id)?, signature_key: row.public_key })
+            Ok(StoredLeaf { account: did(&row.did)?, device: device(&row.public_id)?, signature_keys: row.keys })
         })
         .collect()
 }
@@ -46,10 +48,11 @@ pub(super) async fn leaves(pool: &PgPool, stream_id: i64) -> Result<Vec<StoredLe
 pub(super) struct ClaimedPackage {
     pub account: Did,
     pub device: DeviceId,
-    pub signature_key: Vec<u8>,
+    pub signature_keys: Vec<Vec<u8>>,
 }
 
-/// Packages claimed for this stream since `since` and not used yet, by ref. A device that was revoked has none.
+/// Packages claimed for this stream since `since` and not used yet, by ref. A device that was revoked and an account that
+/// is suspended have none.
 pub(super) async fn claimed_packages(
     pool: &PgPool,
     stream_id: i64,
@@ -57,16 +60,17 @@ pub(super) async fn claimed_packages(
     since: DateTime<Utc>,
 ) -> Result<HashMap<Vec<u8>, ClaimedPackage>, Error> {
     let rows = sqlx::query!(
-        "select distinct k.ref as reference, a.did, d.public_id, d.public_key
+        r#"select distinct k.ref as reference, a.did, d.public_id,
+                array(select s.public_key from device_key s where s.device_id = d.id) as "keys!: Vec<Vec<u8>>"
          from key_package k
          join key_package_claim c on c.key_package_id = k.id and c.stream_id = $1
          join device d on d.id = k.device_id and d.state = 'certified'
-         join account a on a.id = k.account_id
+         join account a on a.id = k.account_id and a.suspended_at is null
          where k.ref = any($2) and c.created_at > $3 and c.spent_at is null
            and (not k.last_resort or (
                select count(*) from key_package_claim used
                where used.key_package_id = k.id and used.spent_at > $3
-           ) < $4)",
+           ) < $4)"#,
         stream_id,
         references,
         since,
@@ -76,11 +80,8 @@ pub(super) async fn claimed_packages(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let package = ClaimedPackage {
-                account: did(&row.did)?,
-                device: device(&row.public_id)?,
-                signature_key: row.public_key,
-            };
+            let package =
+                ClaimedPackage { account: did(&row.did)?, device: device(&row.public_id)?, signature_keys: row.keys };
             Ok((row.reference, package))
         })
         .collect()
@@ -155,7 +156,7 @@ pub(super) async fn insert_welcome(
     sqlx::query!(
         "insert into welcome_pointer (welcome_id, device_id, ref)
          select $1, d.id, n.reference from unnest($2::text[], $3::bytea[]) n (device, reference)
-         join device d on d.public_id = n.device",
+         join device d on d.public_id = n.device and d.state <> 'foreign'",
         welcome_id,
         &devices,
         &references

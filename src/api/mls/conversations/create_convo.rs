@@ -5,6 +5,7 @@
 
 use super::store::{self, NewConvo};
 use crate::api::mls::access;
+use crate::api::mls::store::signature_keys;
 use crate::lexicon::mls::create_convo::{CreateConvo, Error, Output};
 use crate::log::body::{Body, ConvoBody, MembershipBody, MembershipChange, Role};
 use crate::log::{Draft, EntryKind, StreamKind};
@@ -22,7 +23,7 @@ pub async fn create_convo(cx: &Services, caller: Device, call: Call<CreateConvo>
     let founder = StoredLeaf {
         account: caller.author.did.clone(),
         device: caller.author.device.clone(),
-        signature_key: caller.public_key.clone(),
+        signature_keys: signature_keys(cx.storage.pool(), caller.author.device_row).await?,
     };
     let founded = blocking(move || mls::founding(group_info.as_slice(), &founder)).await??;
 

@@ -22,10 +22,16 @@ impl From<Refusal> for Problem {
     }
 }
 
-pub(super) async fn publish(cx: &Services, caller: &Device, bytes: Bytes) -> Result<PublishedKeyPackage, Problem> {
+/// `keys` are those of the calling device.
+pub(super) async fn publish(
+    cx: &Services,
+    caller: &Device,
+    keys: &[Vec<u8>],
+    bytes: Bytes,
+) -> Result<PublishedKeyPackage, Problem> {
     let now = cx.clock.now();
-    let (did, device, key) = (caller.author.did.clone(), caller.author.device.clone(), caller.public_key.clone());
-    let checked = tokio::task::spawn_blocking(move || key_package::check(bytes.as_slice(), &did, &device, &key, now))
+    let (did, device, keys) = (caller.author.did.clone(), caller.author.device.clone(), keys.to_vec());
+    let checked = tokio::task::spawn_blocking(move || key_package::check(bytes.as_slice(), &did, &device, &keys, now))
         .await
         .map_err(|error| Problem::Fault(Fault::internal(error)))??;
 

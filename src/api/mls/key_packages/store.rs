@@ -92,7 +92,7 @@ pub(super) struct Target {
     pub taken_today: i64,
 }
 
-/// Those of the accounts that have a certified device here.
+/// Those of the accounts that have a certified device here, and are not suspended.
 pub(super) async fn targets(
     conn: &mut PgConnection,
     accounts: &[Did],
@@ -107,7 +107,7 @@ pub(super) async fn targets(
                where c.claimer_id = $2 and c.target_id = a.id and c.one_time and c.created_at > $3
            ) as "taken_today!"
            from account a
-           where a.did = any($1) and exists (
+           where a.did = any($1) and a.suspended_at is null and exists (
                select 1 from device d where d.account_id = a.id and d.state = 'certified'
            )"#,
         &dids,
@@ -241,7 +241,7 @@ pub(super) async fn list_available(
                where p.device_id = d.id and p.claimed_at is null and p.retired_at is null and p.expires_at > $2
                group by p.cipher_suite
            ) k on true
-           where a.did = any($1)
+           where a.did = any($1) and a.suspended_at is null
            order by a.did, d.public_id, k.cipher_suite"#,
         &dids,
         now,

@@ -2,7 +2,8 @@
 //!
 //! Invariant: [`Chains::extend`] takes an event only if its cursor lies beyond the last one, its number is the next of
 //! its stream, its header hashes to its hash and names the hash before, its content is the one in the header, and every
-//! field beside the header says what the header says.
+//! field beside the header says what the header says. After a restore of its home a stream goes on from an earlier
+//! number, by an entry that says so: what was received beyond that is lost.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,7 @@ use serde::Deserialize;
 
 use crate::lexicon::event::defs::Event;
 use crate::log::EntryKind;
-use crate::log::body::{Body, CommitBody};
+use crate::log::body::{Body, CommitBody, HomeRestoredBody};
 use crate::log::chain::{Content, entry_hash, links};
 use crate::types::{Bytes, Cursor, DeviceId, Did, Hash};
 
@@ -42,6 +43,7 @@ pub enum What {
 /// The newest entry that was received of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
+    pub term: u64,
     pub seq: u64,
     pub hash: Hash,
 }
@@ -85,6 +87,9 @@ impl Chains {
 
         // A seat that begins shows nothing of what was before it, so its first entry names a hash that nobody knows.
         let before = match self.heads.get(&event.stream) {
+            Some(head) if event.seq <= head.seq && event.term > head.term => {
+                restored(event).ok_or_else(|| broken(What::Repeated))?
+            }
             Some(head) if event.seq <= head.seq => return Err(broken(What::Repeated)),
             Some(head) if event.seq == head.seq + 1 => head.hash,
             Some(head) if !self.begins_a_seat(event) => return Err(broken(What::Missing(head.seq))),
@@ -109,7 +114,7 @@ impl Chains {
         if !agrees {
             return Err(broken(What::Disagrees));
         }
-        self.heads.insert(event.stream.clone(), Link { seq: event.seq, hash });
+        self.heads.insert(event.stream.clone(), Link { term: event.term, seq: event.seq, hash });
         self.cursor = Some(cursor);
         Ok(())
     }
@@ -123,6 +128,13 @@ impl Chains {
                 .and_then(|body| CommitBody::decode(body.as_slice()).ok())
                 .is_some_and(|commit| commit.adds.iter().any(|add| add.account == self.account))
     }
+}
+
+/// The hash that a stream goes on from, if it is the entry that begins a term after a restore.
+fn restored(event: &Event) -> Option<Hash> {
+    let body = event.body.as_ref().filter(|_| event.kind == EntryKind::HomeRestored.name())?;
+    let restored = HomeRestoredBody::decode(body.as_slice()).ok()?;
+    Hash::from_slice(restored.base_hash.as_slice()).filter(|_| restored.base.0 + 1 == event.seq)
 }
 
 /// The content as its author's server hashed it; None where it is withheld.
@@ -224,6 +236,33 @@ mod tests {
         assert_eq!(stranger.extend(&back).unwrap_err().what, What::Missing(1));
         chains.extend(&back).unwrap();
         chains.extend(&stream.message()).unwrap();
+    }
+
+    #[test]
+    fn after_a_restore_a_stream_goes_on_from_where_it_says() {
+        let mut stream = Stream::new();
+        let kept = [stream.message(), stream.message()];
+        let base = stream.0.clone();
+        let lost = [stream.message(), stream.message()];
+        let mut chains = Chains::new(account(), None);
+        for event in kept.iter().chain(&lost) {
+            chains.extend(event).unwrap();
+        }
+        let at_30 = |event: Event| Event { cursor: (1000 + event.seq).to_string(), ..event };
+
+        stream.0 = base.clone();
+        let forked = at_30(stream.message());
+        assert_eq!(chains.extend(&forked).unwrap_err().what, What::Repeated, "no rewriting within a term");
+        stream.0 = Head { term: Term(8), ..base.clone() };
+        let unsaid = at_30(stream.message());
+        assert_eq!(chains.extend(&unsaid).unwrap_err().what, What::Repeated, "nor without saying so");
+        stream.0 = Head { term: Term(8), ..base.clone() };
+        let (base, base_hash) = (base.seq, Bytes(base.hash.to_vec()));
+        let body = HomeRestoredBody { base, base_hash, restored_to: UnixMillis(1_500) }.encode().unwrap();
+        let restored = at_30(stream.next(EntryKind::HomeRestored, &body));
+        chains.extend(&restored).unwrap();
+        chains.extend(&at_30(stream.message())).unwrap();
+        assert_eq!(chains.head(&restored.stream).unwrap().seq, 4);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Feed {
                     continue;
                 }
             };
-            match decode(&frame)? {
+            match read_frame(&frame)? {
                 Frame::Event(event) => {
                     self.chains.extend(&event)?;
                     return Ok(Received::Event(event));
@@ -153,7 +153,7 @@ fn comes_back(error: &str) -> bool {
 }
 
 async fn connect(person: &Person, cursor: Option<Cursor>) -> Result<Socket, tungstenite::Error> {
-    let params = Params { cursor: cursor.map(|cursor| cursor.to_string()), streams: None, kinds: None };
+    let params = Params { cursor: cursor.map(|cursor| cursor.to_string()), streams: None, kinds: None, ticket: None };
     let path = format!("/xrpc/{}{}", Subscribe::NSID, query_of(&params));
     let url = socket_url(&person.service().url(), &path).ok_or(tungstenite::error::UrlError::UnsupportedUrlScheme)?;
     let mut request = url.as_str().into_client_request()?;
@@ -164,7 +164,7 @@ async fn connect(person: &Person, cursor: Option<Cursor>) -> Result<Socket, tung
 
 /// One binary message.
 #[derive(Debug)]
-enum Frame {
+pub enum Frame {
     Event(Box<Event>),
     Other(Received),
     Error { error: String, message: String },
@@ -185,7 +185,7 @@ struct ErrorBody {
 }
 
 /// Two DAG-CBOR objects, one after the other, and nothing behind them.
-fn decode(frame: &[u8]) -> Result<Frame, FeedError> {
+pub fn read_frame(frame: &[u8]) -> Result<Frame, FeedError> {
     let malformed = |error: &dyn std::fmt::Display| FeedError::Malformed(error.to_string());
     let mut reader = std::io::Cursor::new(frame);
     let header: FrameHeader =
@@ -228,15 +228,15 @@ fn event(kind: &str, fields: Fields) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::xrpc::stream::{error_frame, info_frame};
+    use crate::xrpc::stream::{error_frame, info};
 
     #[test]
     fn frames_of_the_server_are_read_as_what_they_are() {
-        match decode(&error_frame("FutureCursor", "no")).unwrap() {
+        match read_frame(&error_frame("FutureCursor", "no")).unwrap() {
             Frame::Error { error, message } => assert_eq!((error.as_str(), message.as_str()), ("FutureCursor", "no")),
             other => panic!("{other:?}"),
         }
-        match decode(&info_frame("OutdatedCursor", "old")).unwrap() {
+        match read_frame(&info("OutdatedCursor", "old").unwrap().bytes).unwrap() {
             Frame::Other(Received::Info(info)) => assert_eq!(info.name, "OutdatedCursor"),
             other => panic!("{other:?}"),
         }
@@ -246,12 +246,12 @@ mod tests {
     fn a_frame_with_something_behind_it_or_of_another_form_is_refused() {
         let mut frame = error_frame("FutureCursor", "no").to_vec();
         frame.push(0);
-        assert!(decode(&frame).is_err());
-        assert!(decode(b"").is_err());
-        assert!(decode(&[0xa1, 0x62, b'o', b'p', 0x05, 0xa0]).is_err());
+        assert!(read_frame(&frame).is_err());
+        assert!(read_frame(b"").is_err());
+        assert!(read_frame(&[0xa1, 0x62, b'o', b'p', 0x05, 0xa0]).is_err());
         // A stored kind whose body lacks its fields.
         let mut frame = serde_ipld_dagcbor::to_vec(&serde_json::json!({ "op": 1, "t": "#message" })).unwrap();
         frame.push(0xa0);
-        assert!(decode(&frame).is_err());
+        assert!(read_frame(&frame).is_err());
     }
 }

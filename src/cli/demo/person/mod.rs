@@ -4,6 +4,7 @@
 //! came; its own commits take effect when the server took them. Everything may be called from many tasks at once.
 
 pub mod chains;
+mod devices;
 mod draft;
 mod feed;
 mod groups;
@@ -16,14 +17,15 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::directory::Identity;
-use crate::identity::{Curve, DeviceSigner, SigningKey};
+use crate::identity::{BadLink, ChainHead, Curve, DeviceSigner, SigningKey, body_hash};
 use crate::lexicon::account::register_device::{self, RegisterDevice};
 use crate::lexicon::mls::publish_key_packages::{self, PublishKeyPackages};
 use crate::lexicon::{Method, account, mls};
 use crate::mls::client::{self, Client};
 use crate::types::{Bytes, DeviceId, Did, Malformed};
 
-pub use feed::{Feed, FeedError, Received};
+pub use devices::{PairingCode, read_chain};
+pub use feed::{Feed, FeedError, Frame, Received, read_frame};
 pub use groups::{Claimed, Committed, Sent};
 pub use hearing::Heard;
 pub use service::{CallError, Refused, Service};
@@ -40,6 +42,10 @@ pub enum PersonError {
     Mls(#[from] client::Error),
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    #[error("a link of the device chain: {0}")]
+    Link(#[from] BadLink),
+    #[error("the account's device chain: {0}")]
+    Chain(&'static str),
     #[error("this device is not in a group of stream {0}")]
     NoGroup(String),
     #[error("entry {seq} of stream {stream} was to be taken in after entry {after}: something is missing")]
@@ -74,6 +80,8 @@ pub struct Person {
 struct State {
     mls: Client,
     account_stream: Option<String>,
+    /// Where the account's device chain ended when it was last read.
+    chain: Option<ChainHead>,
     /// By stream.
     groups: HashMap<String, Group>,
     /// Heard while catching up, not told yet.
@@ -99,7 +107,7 @@ impl Person {
         let public = key.public().raw().try_into().map_err(|_| Malformed::new("device key", "expected 32 bytes"))?;
         let mls = Client::new(account.did.clone(), seed, public)?;
         let signer = DeviceSigner::new(account.did.clone(), key);
-        let state = State { mls, account_stream: None, groups: HashMap::new(), heard: Vec::new() };
+        let state = State { mls, account_stream: None, chain: None, groups: HashMap::new(), heard: Vec::new() };
         Ok(Self { name: name.to_owned(), account, signer, service, state: Mutex::new(state) })
     }
 
@@ -129,6 +137,12 @@ impl Person {
         self.signer.token(self.service.did().as_str(), nsid, self.service.clock().now(), None)
     }
 
+    /// The same, bound to a body: what goes beside a service token through a PDS.
+    pub fn proof(&self, nsid: &str, body: &[u8]) -> String {
+        let (aud, now) = (self.service.did().as_str(), self.service.clock().now());
+        self.signer.token(aud, nsid, now, Some(&body_hash(body)))
+    }
+
     /// A fresh service token of the account for one call.
     pub fn service_token(&self, nsid: &str) -> String {
         self.account.service_token(self.service.did().as_str(), nsid, self.service.clock().now())
@@ -146,14 +160,19 @@ impl Person {
 
     /// Makes the device known. The answer says whether it is certified.
     pub async fn register(&self) -> Result<register_device::Output, PersonError> {
+        self.register_by(None).await
+    }
+
+    async fn register_by(&self, certificate: Option<Bytes>) -> Result<register_device::Output, PersonError> {
         let nsid = RegisterDevice::NSID;
         let input = register_device::Input {
             public_key: Bytes(self.signer.key().public().raw()),
             kind: "app".to_owned(),
             name: None,
             platform: Some("demo".to_owned()),
-            certificate: None,
+            certificate,
             mls_keys: None,
+            invite: None,
             device_token: self.token(nsid),
         };
         let token = || Some(self.service_token(nsid));

@@ -40,6 +40,8 @@ impl Diary {
 #[derive(Clone)]
 pub struct Player {
     pub person: Arc<Person>,
+    /// Whose device it is: the name of the account's first.
+    pub account: String,
     diary: Arc<Mutex<Diary>>,
     connections: Arc<AtomicU32>,
 }
@@ -65,9 +67,15 @@ pub struct Cast {
 impl Cast {
     /// From now on the person listens, beginning with the oldest event.
     pub fn enter(&mut self, person: Person) -> Player {
-        let person = Arc::new(person);
+        let account = person.name().to_owned();
+        self.enter_as(&account, person)
+    }
+
+    /// The same for a further device of somebody's account.
+    pub fn enter_as(&mut self, account: &str, person: Person) -> Player {
+        let (person, account) = (Arc::new(person), account.to_owned());
         let feed = Feed::new(Arc::clone(&person), Some(Cursor(0)));
-        let player = Player { person, diary: Arc::default(), connections: feed.connections() };
+        let player = Player { person, account, diary: Arc::default(), connections: feed.connections() };
         self.players.insert(player.person.name().to_owned(), player.clone());
         self.listening.push(tokio::spawn(listen(player.clone(), feed)).abort_handle());
         player
@@ -75,6 +83,12 @@ impl Cast {
 
     pub fn get(&self, name: &str) -> anyhow::Result<&Player> {
         self.players.get(name).with_context(|| format!("nobody is called {name}"))
+    }
+
+    /// Who comes and goes with this one: the devices of its account, or itself, if it is a further device.
+    pub fn devices_of(&self, name: &str) -> Vec<String> {
+        let of = |player: &&Player| player.account == name || player.person.name() == name;
+        self.all().filter(of).map(|player| player.person.name().to_owned()).collect()
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Player> {

@@ -2,6 +2,7 @@
 
 mod cast;
 mod ledger;
+mod pairing;
 mod refusals;
 mod storm;
 mod verdict;
@@ -78,6 +79,7 @@ pub(super) async fn tell(
     let second = stage.people(directory).await?;
     stage.conversations().await?;
     stage.refusals(&second).await?;
+    stage.pairing(second).await?;
     stage.race().await?;
     stage.storm(process, messages).await?;
     stage.farewell().await?;
@@ -227,7 +229,7 @@ impl Stage<'_> {
     }
 
     fn record(&mut self, convo: usize, committed: &Committed, adds: &[&str], removes: &[&str]) {
-        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let names = |names: &[&str]| names.iter().flat_map(|name| self.cast.devices_of(name)).collect();
         let change = Change { seq: committed.seq, epoch: committed.epoch, adds: names(adds), removes: names(removes) };
         self.convos[convo].changes.push(change);
     }
@@ -256,7 +258,7 @@ impl Stage<'_> {
             let head = self.player(&convo.founder)?.person.convo(&convo.stream).await?.head.seq;
             for player in self.cast.all() {
                 let name = player.person.name();
-                let Some(&last) = convo.entries_for(name, head).last() else { continue };
+                let Some(&last) = convo.entries_for(&player.account, head).last() else { continue };
                 let what = format!("{name} hears entry {last} of the {}", convo.title);
                 self.transcript.step(&what);
                 self.cast.until(&what, |_| player.diary().last_seq(&convo.stream) >= last).await?;

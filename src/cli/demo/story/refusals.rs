@@ -135,7 +135,7 @@ impl Stage<'_> {
     }
 
     /// Counts a refusal if it is the right one.
-    fn refuses<T>(
+    pub(super) fn refuses<T>(
         &mut self,
         what: &str,
         outcome: Result<T, impl Into<PersonError>>,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, ensure};
 
 use super::Stage;
-use super::cast::Diary;
+use super::cast::{Diary, Player};
 use super::ledger::{Convo, Difference};
 use crate::lexicon::event::defs::Entry;
 
@@ -22,7 +22,7 @@ impl Stage<'_> {
             let mut texts = 0;
             for player in self.cast.all() {
                 let (name, diary) = (player.person.name(), player.diary());
-                let (entries, read) = judge_diary(convo, &log, name, &diary)?;
+                let (entries, read) = judge_diary(convo, &log, player, &diary)?;
                 ensure!(entries.is_none(), "{}: {name} received other entries than due: {entries:?}", convo.title);
                 ensure!(read.is_none(), "{}: {name} decrypted other messages than due: {read:?}", convo.title);
                 texts += diary.texts.get(&convo.stream).map_or(0, Vec::len);
@@ -77,13 +77,20 @@ fn judge_log(convo: &Convo, log: &[Entry]) -> anyhow::Result<()> {
 }
 
 /// What somebody's socket brought, and what somebody decrypted, beside what was due.
-fn judge_diary(convo: &Convo, log: &[Entry], name: &str, diary: &Diary) -> anyhow::Result<(Difference, Difference)> {
+fn judge_diary(
+    convo: &Convo,
+    log: &[Entry],
+    player: &Player,
+    diary: &Diary,
+) -> anyhow::Result<(Difference, Difference)> {
+    let name = player.person.name();
     let hashes: BTreeMap<u64, &[u8]> = log.iter().map(|entry| (entry.seq, entry.hash.as_slice())).collect();
     let none = Vec::new();
     let received = diary.entries.get(&convo.stream).unwrap_or(&none);
     let same = received.iter().all(|(seq, hash)| hashes.get(seq) == Some(&hash.as_slice()));
     ensure!(same, "{}: {name} has other hashes than the log", convo.title);
-    let due = convo.entries_for(name, log.len() as u64);
+    // Entries are for the account's seat, contents for the device's leaf.
+    let due = convo.entries_for(&player.account, log.len() as u64);
     let entries = Difference::of(&due, received.iter().map(|(seq, _)| *seq));
 
     let due: BTreeSet<(u64, &str)> = convo.texts_for(name).into_iter().collect();

@@ -8,6 +8,9 @@ use crate::lexicon::schema::Example;
 use crate::lexicon::schema::tree::{MethodSchema, Object, Schema};
 use crate::lexicon::schema::violation::{Path, Violation};
 
+/// An answer in parts, which no schema describes as a whole.
+const EVENT_STREAM: &str = "text/event-stream";
+
 impl Loader<'_> {
     pub(super) fn method(&mut self, kind: &str, def: &Value, path: &Path) -> Result<MethodSchema, Violation> {
         let (kind, answer) = match kind {
@@ -20,6 +23,7 @@ impl Loader<'_> {
             params: self.params(def, path)?,
             input: self.body(def, "input", path)?,
             output: self.body(def, answer, path)?,
+            streams: def["output"]["encoding"] == EVENT_STREAM,
             errors: errors(def, path)?,
             examples: examples(def, path)?,
         })
@@ -50,7 +54,9 @@ impl Loader<'_> {
     /// The schema of a body; none where there is no body, or one without schema.
     fn body(&mut self, def: &Value, name: &str, path: &Path) -> Result<Option<Schema>, Violation> {
         let path = path.field(name);
+        let streams = def[name]["encoding"] == EVENT_STREAM;
         match def.get(name).and_then(|body| body.get("schema")) {
+            Some(_) if streams => Err(path.violation("a stream of events has no schema")),
             None => Ok(None),
             Some(schema) => match schema["type"].as_str() {
                 Some("object" | "ref" | "union") => self.schema(schema, &path.field("schema")).map(Some),

@@ -1,0 +1,34 @@
+//! `blue.catbird.account.createPairing`: a place where a new device waits for an account.
+//!
+//! Nothing is said about the key, registered or not: whoever approves finds out.
+
+use super::store::{self, NewPairing};
+use super::{LIFETIME, OPEN_PAIRINGS};
+use crate::identity::{Curve, PublicKey};
+use crate::lexicon::account::create_pairing::{CreatePairing, Error, Output};
+use crate::types::{Bytes, Malformed, UnixMillis};
+use crate::xrpc::{Anyone, Call, Failure, Fault, Services};
+
+pub async fn create_pairing(cx: &Services, _: Anyone, call: Call<CreatePairing>) -> Result<Output, Failure<Error>> {
+    let input = &call.input;
+    let unknown = Malformed::new("input/alg", "expected ES256, ES256K or EdDSA");
+    let curve = Curve::from_alg(input.alg.as_deref().unwrap_or(Curve::Ed25519.alg())).ok_or(unknown)?;
+    let key = PublicKey::from_raw(curve, input.public_key.as_slice())?;
+
+    let now = cx.clock.now().to_datetime();
+    let new = NewPairing {
+        public_id: &hex::encode(rand::random::<[u8; 16]>()),
+        key: &key,
+        kind: &input.kind,
+        name: input.name.as_ref().map(Bytes::as_slice),
+        platform: input.platform.as_deref(),
+        now,
+        expires_at: now + LIFETIME,
+    };
+    store::forget_expired(cx.storage.pool(), now).await?;
+    if !store::insert(cx.storage.pool(), &new, OPEN_PAIRINGS).await? {
+        return Err(Fault::Unavailable.into());
+    }
+    let expires_at = UnixMillis::from(new.expires_at).to_rfc3339();
+    Ok(Output { pairing: new.public_id.to_owned(), expires_at })
+}

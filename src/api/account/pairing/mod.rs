@@ -1,0 +1,33 @@
+//! Pairing: a new device shows a code that holds its key; a certified one vouches for that key and leaves a payload.
+//!
+//! Invariants: what a pairing holds is given to whoever proves its key, under one name of the call, while it lives, and
+//! to nobody else; one approval wins. To whoever lacks the key, a pairing that exists and one that does not are the same.
+
+mod approve_pairing;
+mod claim_pairing;
+mod create_pairing;
+mod store;
+
+use chrono::TimeDelta;
+
+use crate::lexicon::account::{
+    approve_pairing::ApprovePairing, claim_pairing::ClaimPairing, create_pairing::CreatePairing,
+};
+use crate::types::Refusal;
+use crate::xrpc::Api;
+
+/// How long a pairing lives.
+const LIFETIME: TimeDelta = TimeDelta::minutes(5);
+/// Pairings that may be open on this server at once.
+const OPEN_PAIRINGS: i64 = 10_000;
+
+pub(super) fn api() -> Api {
+    Api::new()
+        .method::<CreatePairing, _, _>(create_pairing::create_pairing)
+        .method::<ApprovePairing, _, _>(approve_pairing::approve_pairing)
+        .method::<ClaimPairing, _, _>(claim_pairing::claim_pairing)
+}
+
+fn not_found() -> Refusal {
+    Refusal::new("PairingNotFound", "there is no such pairing, it is over, or this is not its key: create another")
+}

@@ -1,0 +1,52 @@
+//! What the admin methods and the command line share.
+//!
+//! Invariant: an account's state and the entry of its stream that says so are queued in one transaction, so wherever the
+//! account has a socket open, the tail there sees the entry and closes it.
+
+use super::store;
+use crate::lexicon::admin::defs::Account;
+use crate::log::body::{AccountBody, Body};
+use crate::log::{self, EntryKind, Outgoing, queue};
+use crate::storage::{self, Storage};
+use crate::types::{Did, UnixMillis};
+
+/// What an operator may write about a suspension, in bytes.
+pub const REASON_BYTES: usize = 512;
+
+/// A page of accounts, oldest first, after the one with that number.
+pub struct Page {
+    pub accounts: Vec<Account>,
+    /// If there are more.
+    pub cursor: Option<i64>,
+}
+
+pub async fn list(storage: &Storage, after: i64, limit: i64) -> Result<Page, storage::Error> {
+    let mut rows = store::list_accounts(storage.pool(), after, limit + 1).await?;
+    let more = i64::try_from(rows.len()).is_ok_and(|found| found > limit);
+    if more {
+        rows.pop();
+    }
+    let cursor = rows.last().filter(|_| more).map(|last| last.id);
+    let accounts = rows.into_iter().map(store::AccountRow::into_account).collect::<Result<_, _>>()?;
+    Ok(Page { accounts, cursor })
+}
+
+/// Suspends an account, or lets it call again; None if it is not here. A repeat changes nothing: the first reason stays.
+pub async fn set_suspended(
+    storage: &Storage,
+    account: &Did,
+    suspended: bool,
+    reason: Option<&str>,
+    now: UnixMillis,
+) -> Result<Option<Account>, log::Error> {
+    let mut tx = storage.begin().await?;
+    let since = suspended.then(|| now.to_datetime());
+    if let Some(account_id) = store::set_suspended(tx.conn(), account, since, reason.filter(|_| suspended)).await? {
+        let state = if suspended { "suspended" } else { "active" };
+        let body = AccountBody { state: state.to_owned() }.encode()?;
+        queue(tx.conn(), &[Outgoing { account_id, kind: EntryKind::Account, body }], now).await?;
+    }
+    let found = store::find_account(tx.conn(), account).await?;
+    tx.commit().await?;
+    Ok(found.map(store::AccountRow::into_account).transpose()?)
+}

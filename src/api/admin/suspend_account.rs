@@ -1,0 +1,17 @@
+//! `blue.catbird.admin.suspendAccount`: takes an account's calls no longer, or again.
+//!
+//! Invariant: after the answer its tokens are refused and its key packages are handed to nobody, on every replica; its
+//! sockets close once the entry that says so has passed. Its seats and devices stay as they are.
+
+use super::accounts;
+use crate::lexicon::admin::suspend_account::{Error, Output, SuspendAccount};
+use crate::xrpc::{Call, Failure, Operator, Services};
+
+pub async fn suspend_account(cx: &Services, _: Operator, call: Call<SuspendAccount>) -> Result<Output, Failure<Error>> {
+    let input = call.input;
+    let (account, reason) = (&input.account, input.reason.as_deref());
+    let found = accounts::set_suspended(&cx.storage, account, input.suspended, reason, cx.clock.now()).await?;
+    cx.log.wake_courier();
+    let account = found.ok_or_else(|| Error::AccountNotFound("this account has registered no device here".into()))?;
+    Ok(Output { account })
+}

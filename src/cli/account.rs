@@ -1,0 +1,122 @@
+//! `rookery account`: who may use this server, said on its own machine. What the admin methods do, and what they do not:
+//! letting accounts in.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+
+use super::prepare;
+use crate::api::account::admission;
+use crate::api::admin::accounts;
+use crate::lexicon::admin::defs::Account;
+use crate::server::{Database, open_database_beside};
+use crate::storage::Storage;
+use crate::types::{Clock, Did, UnixMillis};
+
+/// Accounts read at once.
+const PAGE: i64 = 500;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Every account with its state, devices and times.
+    List,
+    /// Take no more calls of an account, close its sockets, hand out none of its key packages.
+    Suspend {
+        did: String,
+        /// For operators alone.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Let a suspended account call again.
+    Resume { did: String },
+    /// Let an account register where ACCOUNTS is `allowlist`.
+    Allow { did: String },
+    /// Make a code for new accounts where ACCOUNTS is `invite`. It is shown once.
+    Invite {
+        /// How many accounts may come by it.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        uses: u16,
+        /// How long it is good.
+        #[arg(long, default_value_t = 14, value_parser = clap::value_parser!(u16).range(1..=365))]
+        days: u16,
+    },
+}
+
+pub(super) async fn run(file: Option<&Path>, command: Command) -> anyhow::Result<ExitCode> {
+    let config = prepare(file)?;
+    let Database { storage, cluster } = open_database_beside(&config).await?;
+    let outcome = obey(&storage, command, Clock::System.now()).await;
+    storage.close().await;
+    if let Some(cluster) = cluster {
+        cluster.stop().await?;
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+async fn obey(storage: &Storage, command: Command, now: UnixMillis) -> anyhow::Result<()> {
+    match command {
+        Command::List => list(storage).await?,
+        Command::Suspend { did, reason } => suspend(storage, &did, true, reason.as_deref(), now).await?,
+        Command::Resume { did } => suspend(storage, &did, false, None, now).await?,
+        Command::Allow { did } => {
+            admission::allow(storage.pool(), &parse(&did)?, now).await?;
+            println!("{did} may register");
+        }
+        Command::Invite { uses, days } => {
+            let expires_at = UnixMillis(now.0 + i64::from(days) * DAY_MS);
+            let code = admission::invite(storage.pool(), uses, expires_at, now).await?;
+            println!("{code}  (accounts: {uses}, until {})", expires_at.to_rfc3339());
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+async fn list(storage: &Storage) -> anyhow::Result<()> {
+    let mut after = 0;
+    loop {
+        let page = accounts::list(storage, after, PAGE).await?;
+        for account in &page.accounts {
+            println!("{}", line(account));
+        }
+        match page.cursor {
+            Some(cursor) => after = cursor,
+            None => return Ok(()),
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+async fn suspend(
+    storage: &Storage,
+    did: &str,
+    suspended: bool,
+    reason: Option<&str>,
+    now: UnixMillis,
+) -> anyhow::Result<()> {
+    if reason.is_some_and(|reason| reason.len() > accounts::REASON_BYTES) {
+        bail!("the reason is too long. Fix: at most {} bytes", accounts::REASON_BYTES);
+    }
+    match accounts::set_suspended(storage, &parse(did)?, suspended, reason, now).await? {
+        Some(account) => println!("{}", line(&account)),
+        None => bail!("no account {did} is here; `rookery account list` shows those that are"),
+    }
+    Ok(())
+}
+
+fn line(account: &Account) -> String {
+    let Account { account: did, state, devices, created_at, suspended_at, reason, server } = account;
+    let mut parts = vec![format!("{did}  {state}  since {created_at}"), format!("devices: {devices}")];
+    parts.extend(suspended_at.as_ref().map(|at| format!("suspended {at}")));
+    parts.extend(reason.as_ref().map(|reason| format!("because: {reason}")));
+    parts.extend(server.as_ref().map(|server| format!("its home is {server}")));
+    parts.join(", ")
+}
+
+fn parse(did: &str) -> anyhow::Result<Did> {
+    Did::parse(did).with_context(|| format!("`{did}` is not a DID. Fix: write it in full, such as did:plc:…"))
+}

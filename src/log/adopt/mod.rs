@@ -1,0 +1,205 @@
+//! The second door: an order that was made elsewhere is verified and stored, for followers and for recovery.
+//!
+//! Invariants: what is stored is what the home made, byte for byte, in the home's order, all of a span or nothing of it;
+//! what two servers hold at one number is the same or is shown as evidence, and is never replaced. Which door is legal
+//! is the word of the stream's row, read under its lock: a stream of ours is adopted only while it recovers.
+//!
+//! Who may show a span, and under which signature, is judged before it comes here.
+
+mod verify;
+
+use super::append::{DRAFTS_PER_TRANSACTION, Won};
+use super::body::{Body, CommitBody};
+use super::chain::Head;
+use super::retention::Keep;
+use super::seats::{Roster, SeatChange};
+use super::store::{self, StreamRow};
+use super::{EntryKind, Error, Log, StreamState};
+use crate::storage;
+use crate::types::{Detail, Did, Refusal, Seq, UnixMillis};
+
+pub(super) use verify::Entry;
+pub use verify::Held;
+use verify::{Verified, malformed};
+
+/// Consecutive entries of one stream, as its home made them.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The stream's home, by the lineage that the caller has verified.
+    pub home: Did,
+    pub genesis: Vec<u8>,
+    /// What stands before the first entry, by a checkpoint of the home: where a follower begins that may not see what
+    /// was before. None: it begins with the stream's first entry, or goes on from what is held.
+    pub anchor: Option<Head>,
+    pub entries: Vec<Held>,
+}
+
+/// What became of a span.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Adopted {
+    /// All of it is held; `fresh` entries were not before.
+    Stored { head: Head, fresh: u64 },
+    /// Entries are missing between this head and the span.
+    Gap { head: Head },
+    /// The home said two different things: nothing was stored.
+    Conflict(Box<Conflict>),
+}
+
+/// Two headers for one number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    pub seq: Seq,
+    /// As it is stored here.
+    pub held: Vec<u8>,
+    /// As it was shown.
+    pub shown: Vec<u8>,
+}
+
+impl Log {
+    /// Stores what of the span is not held yet, with the seats that follow from it.
+    pub async fn adopt(&self, span: &Span) -> Result<Adopted, Error> {
+        if span.entries.len() > DRAFTS_PER_TRANSACTION {
+            return Err(Error::TooManyEntries);
+        }
+        let verified = verify::verify(span, self.inner.clock.now())?;
+        storage::retrying(Error::is_collision, || self.adopt_once(span, &verified)).await
+    }
+
+    /// Stops ordering one of our own streams, so that entries that were lost can be put back.
+    pub async fn begin_recovery(&self, stream_id: i64) -> Result<(), Error> {
+        self.set_state(stream_id, StreamState::Recovering).await
+    }
+
+    /// Orders it again: the next entry opens a new term.
+    pub async fn end_recovery(&self, stream_id: i64) -> Result<(), Error> {
+        self.set_state(stream_id, StreamState::Active).await
+    }
+
+    async fn set_state(&self, stream_id: i64, state: StreamState) -> Result<(), Error> {
+        let mut won = self.win(stream_id).await?;
+        store::set_state(won.tx.conn(), stream_id, state).await?;
+        Ok(won.tx.commit().await?)
+    }
+
+    async fn adopt_once(&self, span: &Span, verified: &Verified<'_>) -> Result<Adopted, Error> {
+        let Won { mut tx, mut row, first_pos } = self.win_or_found(span, verified).await?;
+        let ours = row.home == self.inner.home.as_str();
+        if ours && row.state != StreamState::Recovering {
+            return Err(Refusal::new("NotHome", "this server orders the stream itself").into());
+        }
+        let overlap = verified.entries.iter().take_while(|entry| entry.header.seq <= row.head_seq).count();
+        let (held, fresh) = verified.entries.split_at(overlap);
+        if let Some(conflict) = conflict(&mut tx, &row, held).await? {
+            return Ok(Adopted::Conflict(Box::new(conflict)));
+        }
+        let mut head = row.head();
+        let Some(first) = fresh.first() else { return Ok(Adopted::Stored { head, fresh: 0 }) };
+        if first.header.seq != head.seq.next() {
+            return Ok(Adopted::Gap { head });
+        }
+        verify::follows(first, &head)?;
+        row.home = home_after(&row.home, fresh, &span.home)?;
+
+        let mut roster = store::roster(tx.conn(), row.id).await?;
+        let Replayed { changes, ageing } = replay(&mut roster, &mut row, fresh)?;
+        store::adopt_entries(tx.conn(), row.id, first_pos, fresh).await?;
+        store::know_members(tx.conn(), &changes, self.inner.clock.now()).await?;
+        for changes in &changes {
+            store::write_seats(tx.conn(), row.id, changes).await?;
+        }
+        for (seq, time) in ageing {
+            store::insert_ageing(tx.conn(), row.id, seq, time).await?;
+        }
+        let head_pos = first_pos + i64::try_from(fresh.len()).unwrap_or(i64::MAX) - 1;
+        if let Some(last) = fresh.last() {
+            head = last.head();
+        }
+        store::update_head(tx.conn(), &row, &head, head_pos, true).await?;
+        tx.commit().await?;
+        self.inner.streams.invalidate(row.public_id.as_str());
+        self.inner.hub.wake(head_pos);
+        Ok(Adopted::Stored { head, fresh: fresh.len() as u64 })
+    }
+
+    /// The stream's row, locked; made now if this is the first that is heard of it.
+    async fn win_or_found(&self, span: &Span, verified: &Verified<'_>) -> Result<Won, Error> {
+        if let Some(stream_id) = store::find_stream_id(self.inner.storage.pool(), &verified.stream).await? {
+            return self.win(stream_id).await;
+        }
+        let mut tx = self.inner.storage.begin().await?;
+        // With an anchor the homes before are in the lineage, which the caller has verified.
+        let home = if span.anchor.is_some() { span.home.as_str() } else { &verified.genesis.home };
+        let head = span.anchor.clone().unwrap_or_else(|| verified.start());
+        let incarnation = self.inner.incarnation;
+        let row = store::insert_stream(tx.conn(), &head, verified.kind, home, incarnation, &span.genesis).await;
+        let row = row.map_err(|error| match error {
+            // Somebody else heard of it at the same moment.
+            Error::Storage(storage::Error::Constraint { source, .. }) => storage::Error::Collision(source).into(),
+            error => error,
+        })?;
+        let first_pos = self.first_position(&mut tx).await?;
+        Ok(Won { tx, row, first_pos })
+    }
+}
+
+/// The first of these entries that is another one than the entry that is held at its number.
+async fn conflict(tx: &mut storage::Tx, row: &StreamRow, shown: &[Entry<'_>]) -> Result<Option<Conflict>, Error> {
+    let (Some(first), Some(last)) = (shown.first(), shown.last()) else { return Ok(None) };
+    let held = store::headers(tx.conn(), row.id, first.header.seq, last.header.seq).await?;
+    let differs = |entry: &&Entry<'_>| held.get(&entry.header.seq).is_some_and(|header| header != entry.bytes);
+    Ok(shown.iter().find(differs).map(|entry| Conflict {
+        seq: entry.header.seq,
+        held: held[&entry.header.seq].clone(),
+        shown: entry.bytes.to_vec(),
+    }))
+}
+
+/// Who is the home after these entries. It must be the one that the caller verified.
+fn home_after(before: &str, entries: &[Entry<'_>], verified: &Did) -> Result<String, Refusal> {
+    // Between two moves nobody but the second says who it was.
+    let mut home = Some(before.to_owned());
+    for from in entries.iter().filter_map(|entry| entry.moved_from.as_ref()) {
+        if home.is_some_and(|home| home != from.as_str()) {
+            return Err(Refusal::new("ChainBroken", "a move names another home than the one before it"));
+        }
+        home = None;
+    }
+    match home {
+        Some(home) if home != verified.as_str() => {
+            let detail = Detail::new("another server is the home of this stream").with("home", home);
+            Err(Refusal::new("NotHome", detail))
+        }
+        _ => Ok(verified.to_string()),
+    }
+}
+
+struct Replayed {
+    /// Of each entry that changed any.
+    changes: Vec<Vec<SeatChange>>,
+    /// Handshakes that changed no seat.
+    ageing: Vec<(Seq, UnixMillis)>,
+}
+
+/// Seats, leaves and epoch as they follow from the entries: what the home did when it ordered them.
+fn replay(roster: &mut Roster, row: &mut StreamRow, entries: &[Entry<'_>]) -> Result<Replayed, Refusal> {
+    let mut replayed = Replayed { changes: Vec::new(), ageing: Vec::new() };
+    for entry in entries {
+        let Some(content) = &entry.content else { continue };
+        let applied = roster.apply(entry.kind, entry.header.seq, content);
+        let changes = applied.map_err(malformed)?;
+        if let (EntryKind::Commit, Some(left)) = (entry.kind, entry.header.epoch) {
+            row.epoch = left.next();
+            // Nothing from before a removal is accepted after it.
+            let body = CommitBody::decode(&content.body).map_err(malformed)?;
+            if !body.removes.is_empty() {
+                row.epoch_floor = row.epoch;
+            }
+        }
+        if !changes.is_empty() {
+            replayed.changes.push(changes);
+        } else if entry.kind.keep() == Keep::Handshakes {
+            replayed.ageing.push((entry.header.seq, entry.header.time));
+        }
+    }
+    Ok(replayed)
+}

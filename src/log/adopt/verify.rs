@@ -1,0 +1,173 @@
+//! What can be said of a span without looking at what is held.
+
+use crate::log::body::{Body, HomeOpenedBody, HomeRestoredBody};
+use crate::log::chain::{CONTENT_LABEL, Content, Genesis, HEADER_BYTES, Head, Header, NotCanonical, entry_hash};
+use crate::log::{EntryKind, Error, StreamKind};
+use crate::types::{Did, Hash, Refusal, Seq, StreamId, UnixMillis};
+
+use super::Span;
+
+/// How far a home's clock may be ahead of ours.
+const AHEAD_MS: i64 = 5 * 60 * 1000;
+
+/// An entry as made. Its content may be withheld, aged out or erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub header: Vec<u8>,
+    pub content: Option<Vec<u8>>,
+}
+
+/// An entry that links to the one before it.
+pub(in crate::log) struct Entry<'a> {
+    pub bytes: &'a [u8],
+    pub header: Header,
+    pub kind: EntryKind,
+    pub hash: Hash,
+    pub stored: Option<&'a [u8]>,
+    pub content: Option<Content>,
+    /// For `#homeOpened`: who was the home before.
+    pub moved_from: Option<Did>,
+    opens: Option<Base>,
+}
+
+/// From where a term goes on.
+struct Base {
+    seq: Seq,
+    hash: Vec<u8>,
+}
+
+impl Entry<'_> {
+    /// The stream's head when this is its last entry.
+    pub fn head(&self) -> Head {
+        let Header { stream, term, seq, time, .. } = &self.header;
+        Head { stream: stream.clone(), term: *term, seq: *seq, hash: self.hash, time: *time }
+    }
+}
+
+/// A span that holds together.
+pub(super) struct Verified<'a> {
+    pub stream: StreamId,
+    pub genesis: Genesis,
+    pub kind: StreamKind,
+    pub entries: Vec<Entry<'a>>,
+}
+
+impl Verified<'_> {
+    /// Before the first entry.
+    pub fn start(&self) -> Head {
+        Head {
+            stream: self.stream.clone(),
+            term: self.genesis.term(),
+            seq: Seq(0),
+            hash: Hash::ZERO,
+            time: self.genesis.time,
+        }
+    }
+}
+
+/// Checks each entry by itself and against the one before it in the span.
+pub(super) fn verify(span: &Span, now: UnixMillis) -> Result<Verified<'_>, Error> {
+    let genesis = Genesis::decode_exact(&span.genesis).map_err(malformed)?;
+    let kind = StreamKind::from_name(&genesis.kind).ok_or_else(|| unknown("kind of stream"))?;
+    let stream = StreamId::of_genesis(&span.genesis);
+    if span.anchor.as_ref().is_some_and(|anchor| anchor.stream != stream) {
+        return Err(broken("the anchor is of another stream").into());
+    }
+    let mut verified = Verified { stream, genesis, kind, entries: Vec::with_capacity(span.entries.len()) };
+    for held in &span.entries {
+        let entry = read(held)?;
+        if entry.header.stream != verified.stream {
+            return Err(broken("an entry is of another stream than the genesis founds").into());
+        }
+        if entry.header.time.0 > now.0.saturating_add(AHEAD_MS) {
+            return Err(Refusal::new("ClockSkew", "an entry is from more than five minutes ahead").into());
+        }
+        if let Some(before) = verified.entries.last() {
+            follows(&entry, &before.head())?;
+        }
+        if entry.header.seq == Seq(1) {
+            follows(&entry, &verified.start())?;
+            let founds = entry.content.as_ref().is_some_and(|content| content.body == span.genesis);
+            if entry.kind != EntryKind::Opened || !founds {
+                return Err(broken("the first entry is not the genesis").into());
+            }
+        }
+        verified.entries.push(entry);
+    }
+    Ok(verified)
+}
+
+/// Whether the entry is the one after `head`.
+pub(super) fn follows(entry: &Entry<'_>, head: &Head) -> Result<(), Refusal> {
+    let header = &entry.header;
+    if header.seq != head.seq.next() {
+        return Err(broken("the numbers are not consecutive"));
+    }
+    if header.prev() != head.hash {
+        return Err(broken("an entry does not name the hash before it"));
+    }
+    if header.time < head.time {
+        return Err(broken("time falls"));
+    }
+    let opens = entry.opens.as_ref();
+    match opens {
+        Some(base) if header.term <= head.term => {
+            Err(Refusal::new("StaleTerm", format!("the term after entry {} is not a later one", base.seq)))
+        }
+        Some(base) if base.seq != head.seq || base.hash != head.hash.as_slice() => {
+            Err(broken("a term goes on from another entry than the one before it"))
+        }
+        None if header.term != head.term => {
+            Err(Refusal::new("StaleTerm", "the term changes without an entry that opens it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One entry by itself: canonical, of a kind that is known, with the content that its header names.
+fn read(held: &Held) -> Result<Entry<'_>, Refusal> {
+    if held.header.len() > HEADER_BYTES {
+        return Err(Refusal::new("Malformed", "a header is too long"));
+    }
+    let header = Header::decode_exact(&held.header).map_err(malformed)?;
+    let kind = EntryKind::from_name(&header.kind).ok_or_else(|| unknown("kind of entry"))?;
+    let content = match &held.content {
+        Some(bytes) if Hash::labelled(CONTENT_LABEL, bytes) != header.content() => {
+            return Err(Refusal::new("ContentMismatch", "a content is not the one that its header names"));
+        }
+        Some(bytes) => Some(Content::decode_exact(bytes).map_err(malformed)?),
+        None => None,
+    };
+    let body = content.as_ref().map(|content| content.body.as_slice());
+    let (mut opens, mut moved_from) = (None, None);
+    match (kind, body) {
+        (EntryKind::HomeOpened, Some(body)) => {
+            let HomeOpenedBody { from, base, base_hash } = HomeOpenedBody::decode(body).map_err(malformed)?;
+            (opens, moved_from) = (Some(Base { seq: base, hash: base_hash.0 }), Some(from));
+        }
+        (EntryKind::HomeRestored, Some(body)) => {
+            let HomeRestoredBody { base, base_hash, .. } = HomeRestoredBody::decode(body).map_err(malformed)?;
+            opens = Some(Base { seq: base, hash: base_hash.0 });
+        }
+        (kind, None) if kind.opens_term() => {
+            return Err(Refusal::new("ContentMismatch", "what opens a term is never withheld"));
+        }
+        _ => {}
+    }
+    let hash = entry_hash(&held.header);
+    let stored = held.content.as_deref();
+    Ok(Entry { bytes: &held.header, header, kind, hash, stored, content, moved_from, opens })
+}
+
+pub(super) fn malformed(why: NotCanonical) -> Refusal {
+    Refusal::new("Malformed", why.to_string())
+}
+
+/// A newer server's word. It cannot be passed over: what it changes would be missing here.
+fn unknown(what: &str) -> Refusal {
+    Refusal::new("Malformed", format!("a {what} that this server does not know"))
+}
+
+fn broken(why: &'static str) -> Refusal {
+    Refusal::new("ChainBroken", why)
+}

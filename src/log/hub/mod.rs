@@ -1,0 +1,242 @@
+//! Who is listening on this replica, and handing out.
+//!
+//! Invariants: handing out never waits for a reader (a full buffer ends that subscription, it resumes by cursor); every
+//! listener receives each entry that its seats cover once, in cursor order, beginning right after `position`.
+
+mod state;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use self::state::{Live, State};
+use super::relay::{Carried, Leaving};
+use super::store::{self, SpanRow};
+use super::{EntryKind, Error, Frame, Log, Signal};
+use crate::types::{Cursor, StreamId};
+
+/// What a subscriber receives.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    Stored(Arc<Frame>),
+    Ephemeral(Arc<Signal>),
+}
+
+/// Why a subscription came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its buffer was full: it resumes by cursor.
+    TooSlow,
+    /// Its device or account lost its right, or a newer listener of the same device took its place.
+    Closed,
+}
+
+/// What a subscriber wants of all that it may see. Empty means everything.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub streams: HashSet<String>,
+    pub kinds: HashSet<String>,
+}
+
+impl Filter {
+    pub fn wants(&self, frame: &Frame) -> bool {
+        self.wants_stream(frame.stream.as_str()) && self.wants_kind(frame.kind.name())
+    }
+
+    fn wants_kind(&self, kind: &str) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(kind)
+    }
+
+    fn wants_stream(&self, stream: &str) -> bool {
+        self.streams.is_empty() || self.streams.contains(stream)
+    }
+}
+
+/// A device that listens: counted, and ended with its right, from its first page of the past on. Dropping it ends it.
+pub struct Listener {
+    id: u64,
+    hub: Arc<Hub>,
+    account_id: i64,
+    ended: CancellationToken,
+}
+
+impl Listener {
+    /// Cancelled when the device lost its right, or a newer listener of the same device took its place.
+    pub fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        lock(&self.hub.state).end(self.id);
+        metrics::gauge!(crate::telemetry::metric_name::SUBSCRIPTIONS_OPEN).decrement(1);
+    }
+}
+
+/// What a listener receives once it is live; over with its [`Listener`].
+pub struct Subscription {
+    receiver: mpsc::Receiver<Delivery>,
+    ended: Arc<Mutex<Option<Ended>>>,
+    /// Everything after this position comes through [`Self::next`].
+    pub position: Cursor,
+}
+
+impl Subscription {
+    /// The next delivery, or why there is none any more.
+    pub async fn next(&mut self) -> Result<Delivery, Ended> {
+        match self.receiver.recv().await {
+            Some(delivery) => Ok(delivery),
+            None => Err(lock(&self.ended).unwrap_or(Ended::Closed)),
+        }
+    }
+}
+
+/// The hub of this replica.
+pub struct Hub {
+    state: Mutex<State>,
+    next_id: AtomicU64,
+    /// The greatest position that somebody said to look for.
+    woken: AtomicI64,
+    wake: Notify,
+    /// For the other replicas.
+    leaving: Leaving,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while holding it cannot leave the maps half-changed in a way that matters more than stopping delivery.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Log {
+    /// Lets a device listen, unless it was revoked.
+    pub async fn listen(&self, account_id: i64, device_row: i64) -> Result<Option<Listener>, Error> {
+        let hub = Arc::clone(&self.inner.hub);
+        let id = hub.next_id.fetch_add(1, Ordering::Relaxed);
+        let ended = CancellationToken::new();
+        lock(&hub.state).begin(id, account_id, device_row, ended.clone());
+        metrics::gauge!(crate::telemetry::metric_name::SUBSCRIPTIONS_OPEN).increment(1);
+        let listener = Listener { id, hub, account_id, ended };
+        // After it is known to the hub: a revocation is seen here, or its entry passes the tail.
+        let revoked = store::silenced(self.inner.storage.pool(), &[device_row]).await?;
+        Ok(revoked.is_empty().then_some(listener))
+    }
+
+    /// Goes live: what the listener's account may see, from the position of the returned subscription on.
+    pub async fn subscribe(&self, listener: &Listener, filter: Filter, buffer: usize) -> Result<Subscription, Error> {
+        // The tail keeps this account's spans up to date since it listens; what it missed, this query sees.
+        let spans = store::spans_of_account(self.inner.storage.pool(), listener.account_id).await?;
+        let (sender, receiver) = mpsc::channel(buffer.max(1));
+        let ended = Arc::default();
+        let mut state = lock(&listener.hub.state);
+        state.merge(&spans);
+        state.go_live(listener.id, Live { filter, sender, ended: Arc::clone(&ended) });
+        Ok(Subscription { receiver, ended, position: state.position })
+    }
+}
+
+impl Hub {
+    pub(super) fn new(position: Cursor) -> Self {
+        Self {
+            state: Mutex::new(State::at(position)),
+            next_id: AtomicU64::new(1),
+            woken: AtomicI64::new(position.to_db()),
+            wake: Notify::new(),
+            leaving: Leaving::default(),
+        }
+    }
+
+    /// Tells the tail, and the other replicas, to look for entries up to `pos`. Called after a commit, never before.
+    pub(super) fn wake(&self, pos: i64) {
+        self.wake_from_afar(pos);
+        self.leaving.committed();
+    }
+
+    /// Another replica committed up to `pos`.
+    pub(super) fn wake_from_afar(&self, pos: i64) {
+        self.woken.fetch_max(pos, Ordering::SeqCst);
+        self.look();
+    }
+
+    /// Tells the tail to look for whatever there is.
+    pub(super) fn look(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(super) fn leaving(&self) -> &Leaving {
+        &self.leaving
+    }
+
+    pub(super) fn woken(&self) -> Cursor {
+        Cursor::from_db(self.woken.load(Ordering::SeqCst))
+    }
+
+    pub(super) async fn woken_up(&self) {
+        self.wake.notified().await;
+    }
+
+    pub(super) fn position(&self) -> Cursor {
+        lock(&self.state).position
+    }
+
+    /// Moves on without reading, while nobody listens. A listener that came meanwhile stays where it joined.
+    pub(super) fn skip_to(&self, position: Cursor) {
+        let mut state = lock(&self.state);
+        if state.nobody_listens() {
+            state.position = state.position.max(position);
+        }
+    }
+
+    /// The accounts whose spans must be kept up to date.
+    pub(super) fn tracked_accounts(&self) -> Vec<i64> {
+        lock(&self.state).accounts()
+    }
+
+    /// Takes in the spans that a batch's seat-changing entries made, read after them. Before its first frame is handed out.
+    pub(super) fn merge(&self, spans: &[SpanRow]) {
+        lock(&self.state).merge(spans);
+    }
+
+    /// Hands out frames in order.
+    pub(super) fn hand_out(&self, frames: &[Arc<Frame>]) {
+        let mut state = lock(&self.state);
+        for frame in frames {
+            state.hand_out(frame);
+        }
+    }
+
+    /// Sends an ephemeral event about a stream to the account's live listeners on every replica, except those of `except`.
+    /// Lost when a buffer is full.
+    pub fn signal(&self, account_id: i64, except: Option<i64>, stream: &StreamId, signal: Signal) {
+        let carried = Carried { account_id, except, stream: stream.to_string(), signal: Arc::new(signal) };
+        self.signal_here(&carried);
+        self.leaving.signal(carried);
+    }
+
+    /// The same on this replica alone.
+    pub(super) fn signal_here(&self, carried: &Carried) {
+        let Carried { account_id, except, stream, signal } = carried;
+        let wants = |device_row: i64, filter: &Filter| {
+            Some(device_row) != *except && filter.wants_stream(stream) && filter.wants_kind(&signal.kind)
+        };
+        lock(&self.state).signal(*account_id, wants, &Delivery::Ephemeral(Arc::clone(signal)));
+    }
+
+    /// The devices that listen on this replica.
+    pub(super) fn devices(&self) -> Vec<i64> {
+        lock(&self.state).devices()
+    }
+
+    /// Ends the listeners of a device that lost its right.
+    pub fn close_device(&self, device_row: i64) {
+        lock(&self.state).end_device(device_row);
+    }
+}
+
+/// Whether a batch of entries asks for fresh spans.
+pub(super) fn changes_spans(kinds: impl IntoIterator<Item = EntryKind>) -> bool {
+    kinds.into_iter().any(EntryKind::changes_seats)
+}

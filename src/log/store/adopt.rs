@@ -1,0 +1,125 @@
+//! SQL of entries that were ordered elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use crate::log::adopt::Entry;
+use crate::log::seats::SeatChange;
+use crate::log::{Error, StreamState};
+use crate::types::{Epoch, Seq, StreamId, UnixMillis};
+
+pub(in crate::log) async fn find_stream_id(pool: &PgPool, stream: &StreamId) -> Result<Option<i64>, Error> {
+    let id = sqlx::query_scalar!("select id from stream where public_id = $1", stream.as_str());
+    Ok(id.fetch_optional(pool).await?)
+}
+
+pub(in crate::log) async fn set_state(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    state: StreamState,
+) -> Result<(), Error> {
+    sqlx::query!("update stream set state = $2, rules = rules + 1 where id = $1", stream_id, state.to_db())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The headers that are held from one number to another, both included.
+pub(in crate::log) async fn headers(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    from: Seq,
+    until: Seq,
+) -> Result<BTreeMap<Seq, Vec<u8>>, Error> {
+    let rows = sqlx::query!(
+        "select seq, header from entry where stream_id = $1 and seq between $2 and $3",
+        stream_id,
+        from.to_db(),
+        until.to_db()
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (Seq::from_db(row.seq), row.header)).collect())
+}
+
+/// Inserts entries as they were made, at positions of this database from `first_pos` on.
+pub(in crate::log) async fn adopt_entries(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    first_pos: i64,
+    entries: &[Entry<'_>],
+) -> Result<(), Error> {
+    let seqs: Vec<i64> = entries.iter().map(|entry| entry.header.seq.to_db()).collect();
+    let epochs: Vec<Option<i64>> = entries.iter().map(|entry| entry.header.epoch.map(Epoch::to_db)).collect();
+    let times: Vec<DateTime<Utc>> = entries.iter().map(|entry| entry.header.time.to_datetime()).collect();
+    let kinds: Vec<i16> = entries.iter().map(|entry| entry.kind.to_db()).collect();
+    let headers: Vec<Vec<u8>> = entries.iter().map(|entry| entry.bytes.to_vec()).collect();
+    let contents: Vec<Option<Vec<u8>>> = entries.iter().map(|entry| entry.stored.map(<[u8]>::to_vec)).collect();
+    let hashes: Vec<Vec<u8>> = entries.iter().map(|entry| entry.hash.to_vec()).collect();
+    sqlx::query!(
+        "insert into entry (stream_id, pos, seq, epoch, created_at, kind, header, content, hash)
+         select $1, $2 + n.index - 1, n.seq, n.epoch, n.created_at, n.kind, n.header, n.content, n.hash
+         from unnest($3::bigint[], $4::bigint[], $5::timestamptz[], $6::smallint[], $7::bytea[], $8::bytea[],
+                     $9::bytea[]) with ordinality
+             n (seq, epoch, created_at, kind, header, content, hash, index)",
+        stream_id,
+        first_pos,
+        &seqs,
+        &epochs as &[Option<i64>],
+        &times,
+        &kinds,
+        &headers,
+        &contents as &[Option<Vec<u8>>],
+        &hashes
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Makes rows for accounts and devices that seats are about to name and that nobody registered here.
+pub(in crate::log) async fn know_members(
+    conn: &mut PgConnection,
+    changes: &[Vec<SeatChange>],
+    now: UnixMillis,
+) -> Result<(), Error> {
+    // In order, so that two who make the same rows never wait for each other in a circle.
+    let (mut accounts, mut devices) = (BTreeSet::new(), BTreeSet::new());
+    for change in changes.iter().flatten() {
+        match change {
+            SeatChange::Opened { account, .. } => drop(accounts.insert(account.to_string())),
+            SeatChange::LeafAdded { account, device, .. } => {
+                accounts.insert(account.to_string());
+                devices.insert((account.to_string(), device.to_string()));
+            }
+            SeatChange::Role { .. } | SeatChange::Closed { .. } | SeatChange::LeafRemoved { .. } => {}
+        }
+    }
+    let accounts: Vec<String> = accounts.into_iter().collect();
+    let (owners, devices): (Vec<String>, Vec<String>) = devices.into_iter().unzip();
+    sqlx::query!(
+        "insert into account (did, created_at)
+         select n.did, $2 from unnest($1::text[]) n (did)
+         where not exists (select 1 from account a where a.did = n.did)
+         on conflict do nothing",
+        &accounts,
+        now.to_datetime()
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "insert into device (account_id, public_id, public_key, alg, kind, state, created_at)
+         select a.id, n.device, '', 'EdDSA', 'app', 'foreign', $3
+         from unnest($1::text[], $2::text[]) n (did, device) join account a on a.did = n.did
+         where not exists (select 1 from device d where d.account_id = a.id and d.public_id = n.device)
+         on conflict do nothing",
+        &owners,
+        &devices,
+        now.to_datetime()
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! A device: by a token that it signed itself, or through its account's PDS.
+//!
+//! Invariant: through a PDS the account is proven first, and the device is one of that account. What writes is signed by
+//! the device, over the very bytes of the body; to read, its name is enough.
+
+use super::{Asked, Caller, standing};
+use crate::identity::{Claims, Credentials, Curve, PublicKey, Shown, TokenKind, TokenRefused};
+use crate::lexicon::Kind;
+use crate::log::Author;
+use crate::types::{DeviceId, Did};
+use crate::xrpc::store::{self, DeviceRow};
+use crate::xrpc::{Fault, Services};
+
+/// A device of an account.
+#[derive(Debug, Clone)]
+pub struct Device {
+    pub author: Author,
+    pub public_key: Vec<u8>,
+    /// Signed by another certified device, or the account's first.
+    pub certified: bool,
+    /// The device's token, if it is bound to the body.
+    pub(in crate::xrpc) bound: Option<Claims>,
+}
+
+impl Caller for Device {
+    const RULE: &'static str = "Device";
+
+    async fn prove(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
+        let credentials = Credentials::read(&asked.parts.headers)?;
+        match credentials.kind {
+            TokenKind::Device => {
+                let (row, claims) = by_key(cx, asked.nsid, &credentials, credentials.token, None).await?;
+                // Whoever says what the body is, is held to it.
+                let bound = claims.body_hash.is_some();
+                Self::standing(cx, asked.nsid, row, &claims.iss.clone(), bound.then_some(claims), false).await
+            }
+            TokenKind::Service => {
+                let account = cx.verifier.service(credentials.token, asked.nsid).await?.iss;
+                let writes = asked.kind == Kind::Procedure;
+                match credentials.shown(writes, cx.config.identity.device_proof_required)? {
+                    Shown::Proven(proof) => {
+                        let (row, claims) = by_key(cx, asked.nsid, &credentials, proof, Some(&account)).await?;
+                        let bound = writes || claims.body_hash.is_some();
+                        Self::standing(cx, asked.nsid, row, &account, bound.then_some(claims), true).await
+                    }
+                    Shown::Named(device) => {
+                        let row = find(cx, device, &account).await?;
+                        Self::standing(cx, asked.nsid, row, &account, None, true).await
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_body(&self, body: &[u8]) -> Result<(), TokenRefused> {
+        self.bound.as_ref().map_or(Ok(()), |claims| claims.check_body(body))
+    }
+
+    fn did(&self) -> Option<&Did> {
+        Some(&self.author.did)
+    }
+}
+
+impl Device {
+    /// The device, if nothing became of it or its account.
+    async fn standing(
+        cx: &Services,
+        nsid: &str,
+        row: DeviceRow,
+        did: &Did,
+        bound: Option<Claims>,
+        with_account: bool,
+    ) -> Result<Self, Fault> {
+        standing::device(cx, nsid, did, &row, with_account).await?;
+        let device = DeviceId::parse(&row.public_id).map_err(Fault::internal)?;
+        Ok(Self {
+            author: Author { account_id: row.account_id, device_row: row.id, did: did.clone(), device },
+            public_key: row.public_key,
+            certified: row.state == "certified",
+            bound,
+        })
+    }
+}
+
+/// The device that signed a token; of that account, where one is proven already.
+async fn by_key(
+    cx: &Services,
+    nsid: &str,
+    credentials: &Credentials<'_>,
+    token: &str,
+    account: Option<&Did>,
+) -> Result<(DeviceRow, Claims), Fault> {
+    let token = cx.verifier.read_device(token, nsid)?;
+    credentials.agrees(token.device())?;
+    if account.is_some_and(|account| account != token.did()) {
+        return Err(TokenRefused::DeviceUnknown.into());
+    }
+    let row = find(cx, token.device(), token.did()).await?;
+    let curve = Curve::from_alg(&row.alg).ok_or_else(|| Fault::internal("device.alg is not an algorithm"))?;
+    let key = PublicKey::from_raw(curve, &row.public_key).map_err(Fault::internal)?;
+    let claims = cx.verifier.device(token, &key).await?;
+    Ok((row, claims))
+}
+
+async fn find(cx: &Services, device: &DeviceId, account: &Did) -> Result<DeviceRow, Fault> {
+    let found = store::find_device(cx.storage.pool(), device.as_str()).await?;
+    found.filter(|row| row.did == account.as_str()).ok_or_else(|| TokenRefused::DeviceUnknown.into())
+}

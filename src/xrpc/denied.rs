@@ -1,0 +1,25 @@
+//! What a proven caller may not do, whatever the method. Invariant: it is told after the proof, never before.
+
+use crate::types::Did;
+
+/// Why a caller that is who it says is refused: 403. The texts are safe to show.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    #[error("this account is suspended on this server; ask its operator")]
+    AccountSuspended,
+    #[error("the account's DID document names the server {0}; call that one, or change the document")]
+    AccountHomeElsewhere(Did),
+    #[error("operators of this server alone may call this")]
+    NotOperator,
+}
+
+impl Denied {
+    /// The error name on the wire.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::AccountSuspended => "AccountSuspended",
+            Self::AccountHomeElsewhere(_) => "AccountHomeElsewhere",
+            Self::NotOperator => "NotOperator",
+        }
+    }
+}

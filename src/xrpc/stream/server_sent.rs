@@ -1,0 +1,190 @@
+//! Server-sent events (WHATWG HTML, section 9.2).
+//!
+//! Invariants: what fails before the first byte is an ordinary answer, what fails later an event `#error`; an answer
+//! ends itself before it is too large or too old for a PDS between us and the client, and says where to go on from;
+//! nothing is read for a client that takes nothing.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use futures_util::Stream;
+use http::{HeaderValue, header};
+use serde_json::json;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::source::{Opening, Over, Source, begin, count_end};
+use crate::lexicon::Method;
+use crate::log::{Delivery, server_sent};
+use crate::types::Cursor;
+use crate::xrpc::observe::Known;
+use crate::xrpc::{Api, Caller, Failure, Services, method};
+
+/// The first byte comes at once, so that whoever waits for it (a PDS) sees that the stream stands.
+const FIRST: Bytes = Bytes::from_static(b": events follow\n\n");
+const SIGN_OF_LIFE: Bytes = Bytes::from_static(b":\n\n");
+/// Bytes kept back for the last event.
+const LAST_BYTES: usize = 256;
+
+impl Api {
+    /// Mounts a query that answers with server-sent events.
+    pub fn server_sent<M, C, F>(self, opening: F) -> Self
+    where
+        M: Method,
+        C: Caller + 'static,
+        F: for<'a> Opening<'a, M, C> + Clone + 'static,
+    {
+        let route = move |State(cx): State<Services>, request: Request| {
+            let opening = opening.clone();
+            async move { answer::<M, C, F>(cx, opening, request).await }
+        };
+        self.route::<M>(C::RULE, get(route))
+    }
+}
+
+async fn answer<M, C, F>(cx: Services, opening: F, request: Request) -> Response
+where
+    M: Method,
+    C: Caller,
+    F: for<'a> Opening<'a, M, C>,
+{
+    let (parts, _) = request.into_parts();
+    let begun = async {
+        method::refuse_body(&parts.headers)?;
+        Ok::<_, Failure<M::Error>>(begin::<M, C, F>(&cx, &opening, &parts).await?)
+    };
+    let (source, did) = match begun.await {
+        Ok(begun) => begun,
+        Err(failure) => return failure.into_response(),
+    };
+    let mut response = Response::new(Body::from_stream(Sending::new(&cx, source).events()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    // Otherwise a PDS compresses it, and holds back what it has not filled a block with.
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(did) = did {
+        response.extensions_mut().insert(Known(cx.redactor.did(&did)));
+    }
+    response
+}
+
+struct Sending<S> {
+    source: S,
+    ended: CancellationToken,
+    stopping: CancellationToken,
+    signs: Interval,
+    until: Instant,
+    most_bytes: usize,
+    sent_bytes: usize,
+    sent_events: usize,
+    phase: Phase,
+}
+
+enum Phase {
+    First,
+    Events,
+    Done,
+}
+
+/// What comes next.
+enum Next {
+    Event(Bytes),
+    SignOfLife,
+    End,
+    Over(Over),
+}
+
+impl<S: Source> Sending<S> {
+    fn new(cx: &Services, source: S) -> Self {
+        let limits = &cx.config.streams;
+        let every: Duration = limits.heartbeat;
+        let mut signs = interval_at(Instant::now() + every, every);
+        signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            ended: source.ended(),
+            source,
+            stopping: cx.stopping.clone(),
+            signs,
+            until: Instant::now() + limits.answer_life,
+            most_bytes: limits.answer_bytes,
+            sent_bytes: 0,
+            sent_events: 0,
+            phase: Phase::First,
+        }
+    }
+
+    /// Polled only while the connection has room: nothing piles up here.
+    fn events(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
+        futures_util::stream::unfold(self, async |mut sending| {
+            let bytes = sending.next().await?;
+            sending.sent_bytes += bytes.len();
+            Some((Ok(bytes), sending))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        match self.phase {
+            Phase::First => {
+                self.phase = Phase::Events;
+                return Some(FIRST);
+            }
+            Phase::Events => {}
+            Phase::Done => return None,
+        }
+        let before = self.source.cursor();
+        let next = tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => Next::End,
+            () = self.ended.cancelled() => Next::Over(Over::CLOSED),
+            () = sleep_until(self.until) => Next::End,
+            next = self.source.next() => match next.map(|delivery| text(&delivery)) {
+                Ok(Some(text)) => Next::Event(text),
+                Ok(None) => Next::Over(Over::UNAVAILABLE),
+                Err(over) => Next::Over(over),
+            },
+            _ = self.signs.tick() => Next::SignOfLife,
+        };
+        Some(match next {
+            // One event that is larger than an answer may be goes alone: otherwise nobody could get past it.
+            Next::Event(text) if self.is_full(text.len()) && self.sent_events > 0 => self.end(before),
+            Next::SignOfLife if self.is_full(SIGN_OF_LIFE.len()) => self.end(self.source.cursor()),
+            Next::Event(text) => {
+                self.sent_events += 1;
+                self.signs.reset();
+                text
+            }
+            Next::SignOfLife => SIGN_OF_LIFE,
+            Next::End => self.end(self.source.cursor()),
+            Next::Over(over) => {
+                count_end(over.name);
+                self.last(before, "#error", &json!({ "error": over.name, "message": over.message }))
+            }
+        })
+    }
+
+    fn is_full(&self, more_bytes: usize) -> bool {
+        self.sent_bytes + more_bytes + LAST_BYTES > self.most_bytes
+    }
+
+    fn end(&mut self, cursor: Cursor) -> Bytes {
+        self.last(cursor, "#end", &json!({ "cursor": cursor.to_string() }))
+    }
+
+    fn last(&mut self, cursor: Cursor, kind: &str, data: &serde_json::Value) -> Bytes {
+        self.phase = Phase::Done;
+        server_sent(Some(cursor), kind, data).unwrap_or_default()
+    }
+}
+
+fn text(delivery: &Delivery) -> Option<Bytes> {
+    match delivery {
+        Delivery::Stored(frame) => frame.text().ok(),
+        Delivery::Ephemeral(signal) => Some(signal.text.clone()),
+    }
+}

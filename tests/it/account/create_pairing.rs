@@ -1,0 +1,72 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rookery::cli::demo::person::CallError;
+use rookery::identity::{Curve, SigningKey};
+use rookery::lexicon::account::create_pairing::{CreatePairing, Input, Output};
+use rookery::types::{Bytes, Clock};
+
+use crate::support::{TestServer, refused};
+
+fn waiting(curve: Curve) -> Input {
+    let key = SigningKey::generate(curve).public();
+    let (public_key, alg) = (Bytes(key.raw()), Some(key.alg().to_owned()));
+    Input { public_key, alg, kind: "app".to_owned(), name: None, platform: None }
+}
+
+async fn create(server: &TestServer, input: &Input) -> Result<Output, CallError> {
+    server.service().procedure::<CreatePairing>(input, || None).await
+}
+
+#[tokio::test]
+async fn anybody_opens_a_pairing_for_a_key_of_any_curve_and_no_two_have_one_name() {
+    let server = TestServer::start().await;
+    let mut names = BTreeSet::new();
+    for curve in [Curve::Ed25519, Curve::P256, Curve::K256] {
+        let input = waiting(curve);
+        for _ in 0..3 {
+            let answer = create(&server, &input).await.unwrap();
+            assert_eq!(answer.pairing.len(), 32, "128 bits");
+            names.insert(answer.pairing);
+        }
+    }
+    assert_eq!(names.len(), 9);
+    let without_alg = Input { alg: None, ..waiting(Curve::Ed25519) };
+    create(&server, &without_alg).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_an_invalid_request() {
+    let server = TestServer::start().await;
+    for (what, input) in [
+        ("33 bytes without their algorithm", Input { alg: None, ..waiting(Curve::P256) }),
+        ("of small order", Input { public_key: Bytes(vec![0; 32]), ..waiting(Curve::Ed25519) }),
+        ("no point", Input { public_key: Bytes(vec![9; 33]), ..waiting(Curve::K256) }),
+        ("32 bytes as P-256", Input { alg: Some("ES256".to_owned()), ..waiting(Curve::Ed25519) }),
+        ("another algorithm", Input { alg: Some("RS256".to_owned()), ..waiting(Curve::Ed25519) }),
+        ("another kind", Input { kind: "phone".to_owned(), ..waiting(Curve::Ed25519) }),
+    ] {
+        println!("{what}");
+        refused(create(&server, &input).await, 400, "InvalidRequest");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_pairings_wait_at_once_and_those_that_are_over_make_room() {
+    let clock = Clock::manual(Clock::System.now());
+    let server = TestServer::start_at(clock.clone(), &[]).await;
+    create(&server, &waiting(Curve::Ed25519)).await.unwrap();
+    let others = "insert into pairing (public_id, public_key, alg, kind, expires_at)
+                  select 'other ' || n, public_key, alg, kind, expires_at from pairing, generate_series(1, 9999) n";
+    let mut database = server.database.connect().await;
+    sqlx::query(others).execute(&mut database).await.unwrap();
+
+    refused(create(&server, &waiting(Curve::Ed25519)).await, 503, "Unavailable");
+    clock.advance_ms(i64::try_from(Duration::from_mins(5).as_millis()).unwrap());
+    create(&server, &waiting(Curve::Ed25519)).await.unwrap();
+    let rows = sqlx::query_scalar::<_, i64>("select count(*) from pairing").fetch_one(&mut database).await.unwrap();
+    assert!(rows < 10_000, "what is over is forgotten: {rows}");
+    server.stop().await;
+}

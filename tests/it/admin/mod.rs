@@ -1,0 +1,4 @@
+//! `blue.catbird.admin.*`.
+
+mod list_accounts;
+mod suspend_account;

@@ -1,0 +1,128 @@
+//! Everybody who may come, each with an account of their own, around one conversation.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rookery::cli::demo::Person;
+use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
+use rookery::lexicon::admin::suspend_account::{self, SuspendAccount};
+use rookery::lexicon::mls::get_welcomes::{self, GetWelcomes};
+use rookery::types::Did;
+
+use crate::support::{TestServer, certify};
+
+/// The columns of the table, in its order.
+pub const ACTORS: [&str; 19] = [
+    "anonymous",
+    "bad-token",
+    "session",
+    "proof",
+    "uncertified",
+    "stranger",
+    "invited",
+    "member",
+    "admin",
+    "leafless",
+    "former",
+    "revoked",
+    "blocked",
+    "suspended",
+    "operator",
+    "unknown-peer",
+    "blocked-peer",
+    "foreign-peer",
+    "former-home",
+];
+
+/// By what somebody is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Nothing,
+    /// A token in the person's name that another key signed.
+    Forgery,
+    /// A service token, and the device's name: what a PDS can make alone.
+    Session,
+    /// A service token, and a device token bound to the body.
+    Proof,
+    /// A device token; for methods of accounts, a service token.
+    Device,
+    /// The signature of another server, on behalf of the person.
+    Peer,
+}
+
+pub struct Actor {
+    pub name: &'static str,
+    pub by: By,
+    pub person: Arc<Person>,
+}
+
+pub struct World {
+    pub server: TestServer,
+    pub stream: String,
+    pub actors: Vec<Actor>,
+    pub member: Arc<Person>,
+    /// An application message of the conversation. The server cannot tell who wrote it.
+    pub ciphertext: Vec<u8>,
+    /// The invited account's Welcome.
+    pub welcome: String,
+    /// By device.
+    pub public_keys: HashMap<String, Vec<u8>>,
+}
+
+impl World {
+    pub async fn begin() -> Self {
+        let (server, operator) = TestServer::start_with_operator().await;
+        let admin = server.person("admin").await;
+        let (stranger, blocked) = (server.newcomer("stranger", 0).await, server.newcomer("blocked", 0).await);
+        let mut seated = HashMap::new();
+        for name in
+            ["session", "proof", "uncertified", "invited", "member", "leafless", "former", "revoked", "suspended"]
+        {
+            seated.insert(name, server.newcomer(name, 1).await);
+        }
+        let stream = admin.create_convo().await.unwrap();
+        let dids: Vec<Did> = seated.values().map(|person| person.did().clone()).collect();
+        admin.add_members(&stream, &dids).await.unwrap();
+
+        admin.remove_members(&stream, &[seated["former"].did().clone()]).await.unwrap();
+        let uncertified = server.second_device(&seated["uncertified"]).await;
+        let leafless = server.second_device(&seated["leafless"]).await;
+        certify(&seated["leafless"], &leafless).await;
+        let device = seated["revoked"].device().to_string();
+        seated["revoked"].procedure::<RevokeDevice>(&revoke_device::Input { device, revocation: None }).await.unwrap();
+        let account = seated["suspended"].did().clone();
+        let suspension = suspend_account::Input { account, suspended: true, reason: None };
+        operator.procedure::<SuspendAccount>(&suspension).await.unwrap();
+        let waiting = seated["invited"].query::<GetWelcomes>(&get_welcomes::Params { limit: 1, cursor: None });
+        let welcome = waiting.await.unwrap().welcomes.remove(0).id;
+        let (ciphertext, _) = admin.encrypt(&stream, b"whoever says it").await.unwrap();
+
+        let mut connection = server.database.connect().await;
+        let keys = sqlx::query_as::<_, (String, Vec<u8>)>("select public_id, public_key from device");
+        let public_keys = keys.fetch_all(&mut connection).await.unwrap().into_iter().collect();
+
+        let member = Arc::clone(&seated["member"]);
+        let actors = ACTORS.map(|name| {
+            let (by, person) = match name {
+                "anonymous" => (By::Nothing, &member),
+                "bad-token" => (By::Forgery, &member),
+                "session" => (By::Session, &seated[name]),
+                "proof" => (By::Proof, &seated[name]),
+                "uncertified" => (By::Device, &uncertified),
+                "leafless" => (By::Device, &leafless),
+                "stranger" => (By::Device, &stranger),
+                "blocked" => (By::Device, &blocked),
+                "operator" => (By::Device, &operator),
+                "admin" => (By::Device, &admin),
+                "unknown-peer" | "blocked-peer" | "foreign-peer" | "former-home" => (By::Peer, &member),
+                _ => (By::Device, &seated[name]),
+            };
+            Actor { name, by, person: Arc::clone(person) }
+        });
+        Self { server, stream, actors: actors.into(), member, ciphertext, welcome, public_keys }
+    }
+
+    pub async fn end(self) {
+        self.server.stop().await;
+    }
+}

@@ -1,0 +1,132 @@
+//! One call of one method by one actor: as the lexicon's first example shows it, but in the conversation at hand, so that
+//! what is answered is who may and not what is wrong.
+
+use http::{HeaderName, header};
+use rookery::identity::{Curve, DEVICE_HEADER, DEVICE_TOKEN_HEADER, SigningKey, body_hash, service_token};
+use rookery::lexicon::{Kind, schema};
+use rookery::types::Bytes;
+use rookery::xrpc::Rule;
+use serde_json::{Value, json};
+
+use super::actors::{Actor, By, World};
+use crate::server::examples::query;
+use crate::support::{Said, Socket, TestServer, idem};
+
+/// `200`, or status and error name; of a subscription, which has no status, `200` or the name.
+pub async fn outcome(world: &World, rule: Rule, actor: &Actor) -> String {
+    let query = query(params(world, rule).as_ref());
+    let body = input(world, rule, actor).map(|input| serde_json::to_vec(&input).unwrap());
+    let headers = headers(rule, actor, body.as_deref());
+    if rule.kind == Kind::Subscription {
+        return match Socket::with(&world.server, rule.nsid, &query, &headers).await.next().await {
+            Said::Event { .. } => "200".to_owned(),
+            Said::Error(name) => name,
+            Said::Gone => panic!("{} by {}: the connection ended", rule.nsid, actor.name),
+            Said::Closed { code, reason } => panic!("{} by {}: closed by {code} {reason}", rule.nsid, actor.name),
+        };
+    }
+    let mut request = world.server.raw(rule.nsid, &query);
+    for (name, value) in &headers {
+        request = request.header(name.clone(), value);
+    }
+    if let Some(body) = body {
+        request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+    }
+    let answer = request.send().await;
+    let (status, name) = answer.outcome();
+    assert!(status < 500, "{} by {}: {}", rule.nsid, actor.name, answer.body);
+    assert_ne!(name, "InvalidRequest", "{} by {}: {}", rule.nsid, actor.name, answer.body);
+    format!("{status} {name}").trim().to_owned()
+}
+
+/// The first example's parameters, from the beginning of the conversation at hand.
+fn params(world: &World, rule: Rule) -> Option<Value> {
+    let mut params = schema::examples(rule.nsid).remove(0).params?;
+    let fields = params.as_object_mut().unwrap();
+    for name in ["cursor", "streams", "kinds"] {
+        fields.remove(name);
+    }
+    if rule.kind == Kind::Subscription {
+        fields.insert("cursor".to_owned(), json!("0"));
+    }
+    here(world, fields);
+    Some(params)
+}
+
+/// The first example's input, as this actor would send it.
+fn input(world: &World, rule: Rule, actor: &Actor) -> Option<Value> {
+    let mut input = schema::examples(rule.nsid).remove(0).input?;
+    let fields = input.as_object_mut().unwrap();
+    here(world, fields);
+    let member = &world.member;
+    let method = rule.nsid.trim_start_matches("blue.catbird.");
+    let own: &[(&str, Value)] = &match method {
+        "account.registerDevice" => vec![
+            ("publicKey", json!(Bytes(world.public_keys[actor.person.device().as_str()].clone()))),
+            ("deviceToken", json!(actor.person.token(rule.nsid))),
+        ],
+        "admin.suspendAccount" => vec![("account", json!(member.did())), ("suspended", json!(false))],
+        "mls.ackWelcome" => vec![("id", json!(world.welcome))],
+        "mls.claimKeyPackages" => vec![("targets", json!([member.did()])), ("home", Value::Null)],
+        "mls.leaveConvo" => vec![("newAdmin", Value::Null)],
+        "mls.removeMembers" => {
+            let removal = json!({ "account": member.did(), "device": member.device().as_str() });
+            vec![("removes", json!([removal])), ("adds", Value::Null), ("welcome", Value::Null)]
+        }
+        "mls.sendMessage" => vec![("ciphertext", json!(Bytes(world.ciphertext.clone())))],
+        _ => vec![],
+    };
+    for (name, value) in own {
+        fields.insert((*name).to_owned(), value.clone());
+    }
+    fields.retain(|_, value| !value.is_null());
+    Some(input)
+}
+
+/// Whatever names a stream names the one at hand; a call has a name of its own.
+fn here(world: &World, fields: &mut serde_json::Map<String, Value>) {
+    for (name, value) in fields.iter_mut() {
+        match name.as_str() {
+            "stream" => *value = json!(world.stream),
+            "idem" | "claimId" => *value = json!(idem()),
+            "accounts" => *value = json!([world.member.did()]),
+            _ => {}
+        }
+    }
+}
+
+fn headers(rule: Rule, actor: &Actor, body: Option<&[u8]>) -> Vec<(HeaderName, String)> {
+    let (nsid, person) = (rule.nsid, &actor.person);
+    let bearer = |token: String| (header::AUTHORIZATION, format!("Bearer {token}"));
+    match actor.by {
+        By::Nothing => vec![],
+        By::Forgery => {
+            let (key, now) = (SigningKey::generate(Curve::K256), person.service().clock().now());
+            vec![bearer(service_token(&key, person.did(), TestServer::did().as_str(), nsid, now))]
+        }
+        By::Session => {
+            vec![bearer(person.service_token(nsid)), (DEVICE_HEADER, person.device().to_string())]
+        }
+        By::Proof => {
+            let proof = body.map_or_else(|| person.token(nsid), |body| person.proof(nsid, body));
+            vec![bearer(person.service_token(nsid)), (DEVICE_TOKEN_HEADER, proof)]
+        }
+        By::Device if rule.caller == "Account" => vec![bearer(person.service_token(nsid))],
+        By::Device => vec![bearer(person.token(nsid))],
+        By::Peer => signature(actor, body.unwrap_or_default()),
+    }
+}
+
+/// As another server would sign (RFC 9421), on behalf of an account.
+fn signature(actor: &Actor, body: &[u8]) -> Vec<(HeaderName, String)> {
+    let name = |name: &'static str| HeaderName::from_static(name);
+    let keyid = format!("did:web:{}.example#peer-aaaaaaaa", actor.name);
+    let covered = r#"("@method" "@target-uri" "content-digest" "x-rookery-audience" "x-rookery-actor")"#;
+    vec![
+        (name("content-digest"), format!("sha-256=:{}:", body_hash(body))),
+        (name("x-rookery-audience"), TestServer::did().to_string()),
+        (name("x-rookery-actor"), actor.person.did().to_string()),
+        (name("signature-input"), format!(r#"peer={covered};keyid="{keyid}";tag="rookery-peer-v1""#)),
+        (name("signature"), format!("peer=:{}:", "A".repeat(86) + "==")),
+    ]
+}
