@@ -181,6 +181,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("hyper", "src/server/listen/"),
     ("hyper_util", "src/server/listen/"),
     ("metrics_exporter_prometheus", "src/telemetry/"),
+    ("redis", "src/log/relay/"),
 ];
 
 fn one_owner_per_dependency(files: &[File]) -> Vec<String> {

@@ -24,7 +24,7 @@ pub use database::Database;
 pub use error::ConfigError;
 pub use http::{Bodies, Http};
 pub use identity::{Admission, Identity};
-pub use log::Log;
+pub use log::{Log, Retention};
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
 pub use streams::Streams;
 pub use telemetry::{LogFormat, Telemetry};

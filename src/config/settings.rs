@@ -75,6 +75,15 @@ pub const SETTINGS: &[Setting] = &[
     row("WRITER_QUEUE", Is("4096"), "Entries that may wait for the log writer before a caller is told to come back, 1 to 1000000."),
     row("ROLLBACK_GUARD", Unset("none"), "Path of a file on another disk than the database's, where this server keeps how far its log got: after a restore of older files it notices by itself."),
 
+    secret("REDIS_URL", Unset("signals go by Postgres"), "`redis://` or `rediss://` of a Redis that carries signals between replicas. While it is away, Postgres carries them."),
+    row("CANARY_SECONDS", Is("10"), "Seconds between the entries that each replica sends through the log to see whether it flows, 0 to 300; 0 turns it off. Three without one, and the replica is not ready."),
+
+    row("RETENTION_MESSAGES_DAYS", Is("30"), "Days that the contents of application messages are kept, 1 to 3650. Headers stay."),
+    row("RETENTION_COMMITS_DAYS", Is("90"), "The same for commits and proposals that change no seat; longer while a device that may still need them has not been seen since."),
+    row("RETENTION_ACCOUNTS_DAYS", Is("120"), "The same for notices in account streams."),
+    row("RETENTION_WELCOMES_DAYS", Is("90"), "Days that Welcomes, and key packages that expired, are kept, 1 to 3650."),
+    row("DEVICE_LAPSE_DAYS", Is("90"), "Days after which a device that was not seen must register again, 1 to 3650. Until then commits that it may need are kept."),
+
     row("RUST_LOG", Is("info"), "What is logged, in the syntax of tracing's EnvFilter."),
     row("LOG_FORMAT", From("`json`; in development `text`"), "`json` (one object a line) or `text`."),
     secret("LOG_HASH_KEY", Unset("random per start"), "At least 16 characters. Accounts appear in logs as a hash under this key; set it to follow one across restarts and replicas."),
@@ -86,7 +95,6 @@ pub const SETTINGS: &[Setting] = &[
 /// reason: silence would let them believe that it took effect. `false`, `off` and `0` ask for nothing and pass.
 #[rustfmt::skip]
 pub(super) const NOT_YET: &[(&str, &str, &str)] = &[
-    ("REDIS_URL", "Redis is not supported yet", "unset it: one replica needs no Redis, Postgres alone is enough"),
     ("JWT_SECRET", "HS256 tokens are not supported yet", "unset it and use service tokens signed by the account's own key"),
     ("ENABLE_DIRECT_XRPC_PROXY", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),
     ("UPSTREAM_XRPC_BASE", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),

@@ -182,13 +182,25 @@ fn an_unknown_name_is_an_error_that_guesses_what_was_meant() {
 
 #[test]
 fn a_setting_of_another_system_is_refused_until_it_works_here() {
-    for name in ["REDIS_URL", "JWT_SECRET", "ENABLE_DIRECT_XRPC_PROXY"] {
-        assert!(refusal(&[PRODUCTION, (name, "redis://secret")]).contains("not supported yet"));
-        assert!(!refusal(&[PRODUCTION, (name, "redis://secret")]).contains("redis://secret"));
+    for name in ["UPSTREAM_XRPC_BASE", "JWT_SECRET", "ENABLE_DIRECT_XRPC_PROXY"] {
+        assert!(refusal(&[PRODUCTION, (name, "a-secret")]).contains("not supported yet"));
+        assert!(!refusal(&[PRODUCTION, (name, "a-secret")]).contains("a-secret"));
         load(&[PRODUCTION, (name, "")]).unwrap();
     }
     load(&[PRODUCTION, ("ENABLE_DIRECT_XRPC_PROXY", "false")]).unwrap();
-    assert!(load_file("redis_url = \"redis://x\"\n", &[PRODUCTION]).is_err());
+    assert!(load_file("jwt_secret = \"x\"\n", &[PRODUCTION]).is_err());
+}
+
+#[test]
+fn a_redis_is_named_by_its_url_which_is_never_shown() {
+    let url = "rediss://somebody:a-password@redis.example.com:6380/1";
+    let config = load(&[PRODUCTION, ("REDIS_URL", url)]).unwrap();
+    assert!(config.log.redis_url.is_some());
+    assert!(!format!("{config:?}").contains("a-password"));
+    for wrong in ["redis.example.com", "http://redis.example.com", "redis://", "redis:a-password"] {
+        let message = refusal(&[PRODUCTION, ("REDIS_URL", wrong)]);
+        assert!(message.starts_with("REDIS_URL is") && !message.contains("a-password"), "{wrong}: {message}");
+    }
 }
 
 #[test]

@@ -75,6 +75,11 @@ pub enum TokenRefused {
     DeviceUnknown,
     #[error("the device was revoked")]
     DeviceRevoked,
+    #[error(
+        "the device was not seen for so long that it lapsed: call registerDevice with the same key and a service token, \
+         then join its conversations again"
+    )]
+    DeviceLapsed,
     #[error("a service token alone does not say which device calls; send its id as x-atproto-device")]
     DeviceRequired,
     #[error("a write through a PDS takes a device token with bodyHash as x-atproto-device-token")]
@@ -114,6 +119,7 @@ impl TokenRefused {
             Self::DidUnresolvable => "DidUnresolvable",
             Self::DeviceUnknown => "DeviceUnknown",
             Self::DeviceRevoked => "DeviceRevoked",
+            Self::DeviceLapsed => "DeviceLapsed",
             Self::DeviceRequired => "DeviceRequired",
             Self::DeviceProofRequired => "DeviceProofRequired",
             Self::AmbiguousCredentials => "AmbiguousCredentials",

@@ -6,9 +6,10 @@
 use super::body::{Body, HomeRestoredBody};
 use super::chain::{Content, Genesis, Head, Sealed};
 use super::identity::{Author, CallIdentity};
+use super::retention::Keep;
 use super::seats::{Roster, SeatChange};
 use super::store::{self, StreamRow};
-use super::{EntryKind, Error, Log, StreamKind, StreamState};
+use super::{Application, EntryKind, Error, Log, StreamKind, StreamState};
 use crate::storage::Tx;
 use crate::telemetry::metric_name;
 use crate::types::{Bytes, Detail, Epoch, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
@@ -70,7 +71,17 @@ pub struct StreamTx {
 impl Log {
     /// Begins a transaction that may append to this stream: this server is its home, and the stream takes entries.
     pub async fn lock(&self, stream_id: i64) -> Result<StreamTx, Error> {
-        let Won { tx, row, first_pos } = self.win(stream_id).await?;
+        let won = self.win(stream_id).await?;
+        self.open(won)
+    }
+
+    /// The same for a courier; nothing if another one is at this stream.
+    pub(super) async fn lock_as_courier(&self, stream_id: i64) -> Result<Option<StreamTx>, Error> {
+        let won = self.win_as(stream_id, true).await?;
+        won.map(|won| self.open(won)).transpose()
+    }
+
+    fn open(&self, Won { tx, row, first_pos }: Won) -> Result<StreamTx, Error> {
         if row.home != self.inner.home.as_str() {
             let detail = Detail::new("another server orders this stream").with("home", row.home);
             return Err(Refusal::new("NotHome", detail).into());
@@ -104,13 +115,20 @@ impl Log {
 
     /// Locks a stream in a transaction that is younger than the one that wrote to it last. What either door begins with.
     pub(super) async fn win(&self, stream_id: i64) -> Result<Won, Error> {
+        self.win_as(stream_id, false).await?.ok_or(Error::Busy)
+    }
+
+    async fn win_as(&self, stream_id: i64, courier: bool) -> Result<Option<Won>, Error> {
         for _ in 0..GUARD_RETRIES {
             let mut tx = self.inner.storage.begin().await?;
+            if courier && !store::try_lock_queue(tx.conn(), stream_id).await? {
+                return Ok(None);
+            }
             store::lock_stream_advisory(tx.conn(), stream_id).await?;
             let row = store::stream_for_update(tx.conn(), stream_id).await?;
             let first_pos = self.first_position(&mut tx).await?;
             if row.head_pos < first_pos {
-                return Ok(Won { tx, row, first_pos });
+                return Ok(Some(Won { tx, row, first_pos }));
             }
             // Our id is older than the one that appended last: only a later transaction may append.
             tx.rollback().await?;
@@ -239,17 +257,10 @@ impl StreamTx {
         self.insert(author, &content, draft.kind, draft.epoch, draft.identity).await
     }
 
-    /// An application message that the writer has judged. Its content names no author: the home knows the sender, other
-    /// servers need not.
-    pub(super) async fn append_message(
-        &mut self,
-        author: &Author,
-        epoch: Epoch,
-        body: Vec<u8>,
-        identity: CallIdentity,
-    ) -> Result<Sealed, Error> {
-        let content = Content::new(body, None);
-        self.insert(Some(author), &content, EntryKind::Message, Some(epoch), Some(identity)).await
+    /// What the writer has judged. Its content names no author: the home knows the sender, other servers need not.
+    pub(super) async fn append_judged(&mut self, item: &Application) -> Result<Sealed, Error> {
+        let content = Content::new(item.body.clone(), None);
+        self.insert(item.author.as_ref(), &content, item.kind(), item.entry_epoch(), Some(item.identity)).await
     }
 
     async fn insert(
@@ -304,6 +315,9 @@ impl StreamTx {
                 Some(roster) => roster.apply(kind, sealed.seq, content)?,
                 None => Vec::new(),
             };
+            if kind.keep() == Keep::Handshakes && changes.is_empty() {
+                store::insert_ageing(self.tx.conn(), self.row.id, sealed.seq, sealed.time).await?;
+            }
             self.write_seats(&changes).await?;
         }
         Ok(sealed)

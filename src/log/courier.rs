@@ -1,14 +1,16 @@
 //! Effects on other streams: outbox rows of the transaction that caused them, appended here, each exactly once.
 //!
-//! Invariant: a row is deleted in the transaction that appends it. Whoever crashes between leaves the row for the next.
+//! Invariants: a row is deleted in the transaction that appends it, so whoever crashes between leaves it for the next;
+//! the rows of an account are appended in their order, by one courier at a time; a row that cannot be appended holds back
+//! its own account alone, and not for ever.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rand::RngExt;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
-use super::store::{self, OutboxRow};
+use super::store::{self, Queue};
 use super::{Draft, EntryKind, Error, Log, StreamTx};
 use crate::storage;
 use crate::telemetry::metric_name;
@@ -17,8 +19,14 @@ use crate::types::UnixMillis;
 /// Without a wake-up (another replica wrote) the outbox is looked at this often.
 const POLL: Duration = Duration::from_millis(500);
 const TROUBLE: Duration = Duration::from_millis(500);
-/// Rows taken at once.
+/// Queues looked at in one pass, and rows appended in one transaction.
+const QUEUES: i64 = 64;
 const BATCH: i64 = 256;
+/// Attempts at one row before it is set aside for a person to look at: about half a minute.
+const ATTEMPTS: i16 = 8;
+/// Bounds of the pause after the first failed attempt and after all later ones; doubled in between, and up to half of it
+/// left to chance.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
 /// An entry for somebody's account stream.
 #[derive(Debug)]
@@ -53,8 +61,8 @@ impl Log {
 pub(super) async fn run(log: Log, stop: CancellationToken) {
     loop {
         let pause = match deliver(&log).await {
-            Ok(true) => continue,
-            Ok(false) => POLL,
+            Ok(delivered) if delivered > 0 => continue,
+            Ok(_) => POLL,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the courier could not deliver");
                 TROUBLE
@@ -68,31 +76,74 @@ pub(super) async fn run(log: Log, stop: CancellationToken) {
     }
 }
 
-/// Delivers one batch; whether there may be more.
-async fn deliver(log: &Log) -> Result<bool, Error> {
-    let rows = store::list_outbox(log.inner.storage.pool(), BATCH).await?;
-    let full = rows.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
-    let mut by_stream: BTreeMap<i64, Vec<OutboxRow>> = BTreeMap::new();
-    for row in rows {
-        by_stream.entry(row.stream_id).or_default().push(row);
+/// One pass over the queues that are due; how many rows it delivered.
+async fn deliver(log: &Log) -> Result<usize, Error> {
+    let mut delivered = 0;
+    for queue in store::due_queues(log.inner.storage.pool(), QUEUES).await? {
+        match deliver_queue(log, &queue).await {
+            Ok(rows) => {
+                delivered += rows;
+                metrics::counter!(metric_name::OUTBOX_DELIVERED).increment(rows as u64);
+            }
+            Err(error) if is_its_own(&error) => put_off(log, &queue, &error).await?,
+            Err(error) => return Err(error),
+        }
     }
-    for (stream_id, rows) in by_stream {
-        let count = rows.len() as u64;
-        append(log, stream_id, rows).await?;
-        metrics::counter!(metric_name::OUTBOX_DELIVERED).increment(count);
-    }
-    Ok(full)
+    Ok(delivered)
 }
 
-async fn append(log: &Log, stream_id: i64, rows: Vec<OutboxRow>) -> Result<(), Error> {
-    let mut tx = log.lock(stream_id).await?;
-    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-    // Another replica's courier may have been quicker: what it deleted, it appended.
-    let mine = store::delete_outbox(tx.conn(), &ids).await?;
+/// Appends the next rows of one queue; none if another courier is at it.
+async fn deliver_queue(log: &Log, queue: &Queue) -> Result<usize, Error> {
+    let Some(mut tx) = log.lock_as_courier(queue.stream_id).await? else { return Ok(0) };
+    // What failed before is tried alone, so that it takes no other with it.
+    let limit = if queue.attempts > 0 { 1 } else { BATCH };
+    let rows = store::queued(tx.conn(), queue.account_id, limit).await?;
     let server = tx.server()?;
-    for row in rows.into_iter().filter(|row| mine.contains(&row.id)) {
+    let mut ids = Vec::with_capacity(rows.len());
+    for row in rows.into_iter().take_while(|row| row.is_due) {
         let kind = EntryKind::from_db(row.kind).ok_or(storage::Error::Corrupt("outbox.kind"))?;
         tx.append(&server, Draft { kind, epoch: None, body: row.body, identity: None }).await?;
+        ids.push(row.id);
     }
-    tx.commit().await
+    store::delete_outbox(tx.conn(), &ids).await?;
+    tx.commit().await?;
+    Ok(ids.len())
+}
+
+/// Whether it is about what was to be appended; all else passes, or concerns every row.
+fn is_its_own(error: &Error) -> bool {
+    !matches!(error, Error::Busy | Error::Storage(storage::Error::Unavailable(_) | storage::Error::Collision(_)))
+}
+
+async fn put_off(log: &Log, queue: &Queue, error: &Error) -> Result<(), Error> {
+    let due_in = pause(queue.attempts).mul_f64(rand::rng().random_range(0.5..1.0));
+    let parked = store::put_off(log.inner.storage.pool(), queue.account_id, due_in, ATTEMPTS).await?;
+    metrics::counter!(metric_name::OUTBOX_PUT_OFF).increment(1);
+    let error = error as &dyn std::error::Error;
+    if let Some(outbox_id) = parked {
+        metrics::counter!(metric_name::OUTBOX_PARKED).increment(1);
+        tracing::error!(error, outbox_id, "an effect cannot be delivered and was set aside");
+    } else {
+        tracing::warn!(error, "an effect could not be delivered and was put off");
+    }
+    Ok(())
+}
+
+fn pause(attempts: i16) -> Duration {
+    let doublings = u32::try_from(attempts).unwrap_or_default().min(16);
+    (PAUSES.0 * 2_u32.pow(doublings)).min(PAUSES.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        assert_eq!(pause(0), PAUSES.0);
+        assert_eq!(pause(3), PAUSES.0 * 8);
+        assert_eq!(pause(i16::MAX), PAUSES.1);
+        let all: Duration = (0..ATTEMPTS).map(pause).sum();
+        assert!(all > Duration::from_secs(20) && all < Duration::from_mins(2), "{all:?}");
+    }
 }

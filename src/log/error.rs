@@ -15,6 +15,10 @@ pub enum Error {
     Storage(#[from] storage::Error),
     #[error(transparent)]
     Bytes(#[from] NotCanonical),
+    #[error(
+        "REDIS_URL cannot be used. Fix: set it to redis://user:password@host:port, or rediss:// for TLS, or unset it"
+    )]
+    RedisUrl,
     #[error(transparent)]
     Watermark(#[from] super::watermark::WatermarkError),
     /// A transaction may append 1,024 entries at most: positions within it would run out.

@@ -1,5 +1,6 @@
 //! What readers receive: an entry as an event, encoded once for every subscriber.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use bytes::Bytes as Shared;
@@ -183,7 +184,7 @@ pub fn server_sent(id: Option<Cursor>, event: &str, data: &impl Serialize) -> Re
 /// An ephemeral event: never stored, without a cursor.
 #[derive(Clone, Debug)]
 pub struct Signal {
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     pub bytes: Shared,
     /// As a server-sent event. Signals are small: both forms are made at once.
     pub text: Shared,
@@ -193,7 +194,7 @@ impl Signal {
     /// `body` must be a map.
     pub fn new(kind: &'static str, body: &impl Serialize) -> Result<Self, NotCanonical> {
         let bytes = [message_header(kind)?, encode(body, "frame body")?].concat().into();
-        Ok(Self { kind, bytes, text: server_sent(None, kind, body)? })
+        Ok(Self { kind: kind.into(), bytes, text: server_sent(None, kind, body)? })
     }
 }
 

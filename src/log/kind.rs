@@ -5,6 +5,8 @@
 pub enum StreamKind {
     Convo,
     Account,
+    /// One replica's, by which it sees whether the log flows. Nobody has a seat in it.
+    Canary,
 }
 
 impl StreamKind {
@@ -12,6 +14,7 @@ impl StreamKind {
         match self {
             Self::Convo => "convo",
             Self::Account => "account",
+            Self::Canary => "canary",
         }
     }
 
@@ -23,6 +26,7 @@ impl StreamKind {
         match self {
             Self::Convo => 1,
             Self::Account => 2,
+            Self::Canary => 9,
         }
     }
 
@@ -30,6 +34,7 @@ impl StreamKind {
         match value {
             1 => Some(Self::Convo),
             2 => Some(Self::Account),
+            9 => Some(Self::Canary),
             _ => None,
         }
     }
@@ -111,6 +116,8 @@ entry_kinds! {
     DeviceChainReset = 12, "#deviceChainReset";
     /// The account was suspended, or may call again.
     Account = 13, "#account";
+    /// A replica asks whether the log flows.
+    Canary = 90, "#canary";
 }
 
 impl EntryKind {

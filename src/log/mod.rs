@@ -13,6 +13,7 @@
 mod adopt;
 mod append;
 pub mod body;
+mod canary;
 pub mod chain;
 mod courier;
 mod cursor;
@@ -25,6 +26,7 @@ mod origin;
 mod read;
 mod recover;
 mod relay;
+mod retention;
 mod seats;
 mod store;
 mod tail;
@@ -33,6 +35,7 @@ mod writer;
 
 pub use adopt::{Adopted, Conflict, Held, Span};
 pub use append::{Draft, Seat, StreamTx, device_not_in_group, stream_not_found};
+pub use canary::Flow;
 pub use chain::{Content, Head, Sealed};
 pub use courier::{Outgoing, queue};
 pub use cursor::Standing;
@@ -44,19 +47,20 @@ pub use kind::{EntryKind, StreamKind, StreamState};
 pub use origin::Raised;
 pub use read::{Direction, Page, Window};
 pub use recover::recover;
+pub use retention::{Job, Keep, Swept};
 pub use seats::{Roster, Seat as RosterSeat, SeatChange};
 pub use store::{Accepted, StreamInfo, StreamRow};
 pub use watermark::WatermarkError;
 pub use writer::{Application, Settings as WriterSettings};
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config;
 use crate::storage::Storage;
-use crate::types::{Clock, Did};
+use crate::types::{Clock, Did, Hash};
 
 /// How many immutable facts about streams are kept in memory.
 const STREAM_CACHE_ENTRIES: u64 = 100_000;
@@ -78,6 +82,8 @@ struct Inner {
     writer: writer::Handle,
     streams: moka::sync::Cache<String, Arc<StreamInfo>>,
     courier_wake: Arc<tokio::sync::Notify>,
+    retention: config::Retention,
+    canary: canary::Canary,
     /// This replica's name among those on the same database: its own signals are not for itself.
     replica: String,
 }
@@ -89,15 +95,19 @@ impl Log {
         home: Did,
         clock: Clock,
         settings: WriterSettings,
-        rollback_guard: Option<PathBuf>,
+        config: &config::Log,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Self, Error> {
-        let watermark = rollback_guard.map(watermark::Watermark::new);
+        let watermark = config.rollback_guard.clone().map(watermark::Watermark::new);
         let incarnation = origin::establish(&storage, &clock, watermark.as_ref()).await?;
         let position = store::newest_readable(storage.pool()).await?;
         let hub = Arc::new(Hub::new(position));
         let (writer, queue) = writer::Handle::new(settings);
+        let link = match &config.redis_url {
+            Some(url) => Some(Arc::new(relay::Link::new(url, &relay_channel(&storage).await?)?)),
+            None => None,
+        };
         let inner = Inner {
             storage,
             home,
@@ -107,17 +117,25 @@ impl Log {
             writer,
             streams: moka::sync::Cache::new(STREAM_CACHE_ENTRIES),
             courier_wake: Arc::default(),
+            retention: config.retention,
+            canary: canary::Canary::new(config.canary_every),
             replica: hex::encode(rand::random::<[u8; 8]>()),
         };
         let log = Self { inner: Arc::new(inner) };
         tasks.spawn(writer::run(log.clone(), queue, tasks.clone(), stop.clone()));
         tasks.spawn(tail::run(log.clone(), stop.clone()));
         tasks.spawn(courier::run(log.clone(), stop.clone()));
-        tasks.spawn(relay::send(log.clone(), stop.clone()));
+        tasks.spawn(retention::run(log.clone(), stop.clone()));
+        tasks.spawn(canary::run(log.clone(), stop.clone()));
+        tasks.spawn(relay::send(log.clone(), link.clone(), stop.clone()));
         if let Some(watermark) = watermark {
             tasks.spawn(watermark::run(log.clone(), watermark, stop.clone()));
         }
         tasks.spawn(relay::hear(log.clone(), stop.clone()));
+        if let Some(link) = link {
+            let (log, stop) = (log.clone(), stop.clone());
+            tasks.spawn(async move { link.run(log, stop).await });
+        }
         Ok(log)
     }
 
@@ -166,4 +184,10 @@ impl Log {
         }
         Ok(found)
     }
+}
+
+/// One name for all replicas on this database, which tells others nothing about it.
+async fn relay_channel(storage: &Storage) -> Result<String, Error> {
+    let (system_id, name) = store::database(storage.pool()).await?;
+    Ok(hex::encode(&Hash::of(format!("{system_id} {name}").as_bytes()).0[..16]))
 }

@@ -91,8 +91,7 @@ pub(super) async fn services(
 
     let keys = server_keys(&config)?;
     let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS };
-    let guard = config.log.rollback_guard.clone();
-    let log = Log::start(storage.clone(), did, clock.clone(), settings, guard, workers, end_workers).await?;
+    let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers, end_workers).await?;
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
     Ok(Services {
         config: Arc::new(config),

@@ -7,6 +7,7 @@ use axum::{Json, Router};
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::log::Flow;
 use crate::xrpc::Services;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -25,19 +26,38 @@ struct Report {
     version: &'static str,
     database: &'static str,
     migrations: &'static str,
+    /// Whether what is appended reaches those who read: `ok`, `stale`, or `off` where nobody asks.
+    canary: &'static str,
     accepting: bool,
+    /// Why it should get no requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 async fn report(cx: &Services) -> Report {
     let database = cx.storage.ping().await.is_ok();
     let migrated = database && cx.storage.is_migrated().await.unwrap_or(false);
     let accepting = !cx.stopping.is_cancelled();
+    let flow = cx.log.flow();
+    let reason = match (accepting, database, migrated, flow) {
+        (false, ..) => Some("Stopping"),
+        (_, false, ..) => Some("DatabaseUnreachable"),
+        (_, _, false, _) => Some("MigrationsBehind"),
+        (.., Flow::Stalled) => Some("CanaryStale"),
+        _ => None,
+    };
     Report {
-        status: if migrated && accepting { "ok" } else { "unavailable" },
+        status: if reason.is_none() { "ok" } else { "unavailable" },
         version: VERSION,
         database: if database { "ok" } else { "unreachable" },
         migrations: if migrated { "ok" } else { "behind or unknown" },
+        canary: match flow {
+            Flow::Unwatched => "off",
+            Flow::Flows => "ok",
+            Flow::Stalled => "stale",
+        },
         accepting,
+        reason,
     }
 }
 
@@ -51,7 +71,7 @@ async fn live() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "status": "ok" }))
 }
 
-/// Database, migrations, not draining. Nothing else decides it.
+/// Database, migrations, the log flows, not draining. Nothing else decides it; Redis never does.
 async fn ready(State(cx): State<Services>) -> Response {
     answer(report(&cx).await)
 }

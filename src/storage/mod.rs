@@ -38,6 +38,29 @@ const STATEMENT_TIMEOUT_MS: u32 = 10_000;
 const LOCK_TIMEOUT_MS: u32 = 8_000;
 const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 10_000;
 
+/// A writer that is open for longer is named at each look.
+const FENCE_ALARM_S: f64 = 5.0;
+
+/// A backend with an open writing transaction. What it runs is nobody's business.
+struct OpenWriter {
+    pid: i32,
+    application_name: String,
+    database: String,
+    age_s: f64,
+}
+
+impl OpenWriter {
+    fn name(&self) {
+        tracing::warn!(
+            pid = self.pid,
+            application_name = self.application_name,
+            database = self.database,
+            age_s = self.age_s,
+            "this open transaction holds back every reader of the log"
+        );
+    }
+}
+
 /// The database of this server.
 #[derive(Clone, Debug)]
 pub struct Storage {
@@ -138,13 +161,33 @@ impl Storage {
         let (size, idle) = (self.pool.size(), u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX));
         metrics::gauge!(metric_name::POOL_CONNECTIONS, "state" => "idle").set(idle);
         metrics::gauge!(metric_name::POOL_CONNECTIONS, "state" => "used").set(size.saturating_sub(idle));
-        let oldest = sqlx::query_scalar!(
-            r#"select coalesce(extract(epoch from clock_timestamp() - min(xact_start)), 0)::float8 as "age_s!"
-               from pg_stat_activity where backend_xid is not null"#
-        );
-        if let Ok(age_s) = oldest.fetch_one(&self.pool).await {
+        if let Ok(oldest) = self.oldest_writer().await {
+            let age_s = oldest.as_ref().map_or(0.0, |writer| writer.age_s);
             metrics::gauge!(metric_name::LOG_FENCE_LAG_SECONDS).set(age_s);
+            if let Some(writer) = oldest.filter(|writer| writer.age_s > FENCE_ALARM_S) {
+                writer.name();
+            }
         }
+    }
+
+    /// Says in the log which backend holds back all readers, if one does.
+    pub async fn name_oldest_writer(&self) {
+        if let Ok(Some(writer)) = self.oldest_writer().await {
+            writer.name();
+        }
+    }
+
+    /// The open writer of the whole cluster whose transaction id is the oldest.
+    async fn oldest_writer(&self) -> Result<Option<OpenWriter>, Error> {
+        Ok(sqlx::query_as!(
+            OpenWriter,
+            r#"select pid as "pid!", coalesce(application_name, '') as "application_name!",
+                      coalesce(datname::text, '') as "database!",
+                      coalesce(extract(epoch from clock_timestamp() - xact_start), 0)::float8 as "age_s!"
+               from pg_stat_activity where backend_xid is not null order by age(backend_xid) desc limit 1"#
+        )
+        .fetch_optional(&self.pool)
+        .await?)
     }
 
     pub async fn begin(&self) -> Result<Tx, Error> {

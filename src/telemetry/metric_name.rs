@@ -24,6 +24,16 @@ pub const LOG_LOCKED_ITEMS: &str = "rookery_log_locked_items_total";
 pub const LOG_TAIL_DELAY_SECONDS: &str = "rookery_log_tail_delay_seconds";
 /// Counter, entries: effects on other streams that the courier appended.
 pub const OUTBOX_DELIVERED: &str = "rookery_outbox_delivered_total";
+/// Counter, rows: what aged out, by `job`.
+pub const RETENTION_ROWS: &str = "rookery_retention_rows_total";
+/// Counter: attempts of the courier that failed and were put off.
+pub const OUTBOX_PUT_OFF: &str = "rookery_outbox_put_off_total";
+/// Counter, entries: effects that the courier set aside because they cannot be appended. Somebody should look.
+pub const OUTBOX_PARKED: &str = "rookery_outbox_parked_total";
+/// Gauge, seconds: since the newest canary that arrived was sent.
+pub const CANARY_AGE_SECONDS: &str = "rookery_canary_age_seconds";
+/// Gauge: 1 while signals between replicas go by Redis, 0 while they go by Postgres although there should be a Redis.
+pub const RELAY_BY_REDIS: &str = "rookery_relay_by_redis";
 /// Gauge: open subscriptions.
 pub const SUBSCRIPTIONS_OPEN: &str = "rookery_subscriptions_open";
 /// Counter: subscriptions that this server ended, by `reason`.
@@ -44,6 +54,11 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (LOG_LOCKED_ITEMS, Kind::Counter, "Entries appended under their stream's lock."),
     (LOG_TAIL_DELAY_SECONDS, Kind::Histogram, "Seconds from the making of an entry until it is handed out."),
     (OUTBOX_DELIVERED, Kind::Counter, "Entries that the courier appended."),
+    (RETENTION_ROWS, Kind::Counter, "Rows that aged out, by job."),
+    (OUTBOX_PUT_OFF, Kind::Counter, "Attempts of the courier that failed."),
+    (OUTBOX_PARKED, Kind::Counter, "Entries that the courier set aside."),
+    (CANARY_AGE_SECONDS, Kind::Gauge, "Seconds since the newest canary that arrived was sent."),
+    (RELAY_BY_REDIS, Kind::Gauge, "1 while signals between replicas go by Redis."),
     (SUBSCRIPTIONS_OPEN, Kind::Gauge, "Open subscriptions."),
     (SUBSCRIPTIONS_ENDED, Kind::Counter, "Subscriptions ended by this server, by reason."),
     (POOL_CONNECTIONS, Kind::Gauge, "Connections of the pool, by state."),

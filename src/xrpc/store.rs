@@ -15,6 +15,8 @@ pub(super) struct DeviceRow {
     pub alg: String,
     pub state: String,
     pub last_seen_at: Option<DateTime<Utc>>,
+    /// When it was last seen, or else registered.
+    pub known_at: DateTime<Utc>,
     pub account_proven_at: DateTime<Utc>,
     pub suspended: bool,
     pub server: Option<String>,
@@ -24,6 +26,7 @@ pub(super) async fn find_device(pool: &PgPool, device: &str) -> Result<Option<De
     Ok(sqlx::query_as!(
         DeviceRow,
         r#"select d.id, d.public_id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at,
+                  coalesce(d.last_seen_at, d.created_at) as "known_at!",
                   coalesce(d.account_proven_at, d.created_at) as "account_proven_at!",
                   a.suspended_at is not null as "suspended!", a.server
            from device d join account a on a.id = d.account_id where d.public_id = $1 and d.state <> 'foreign'"#,

@@ -16,6 +16,17 @@ use crate::xrpc::{Device, Failure, Fault, Services, parse};
 /// Events read from the log at once.
 const BACKFILL_EVENTS: u32 = 200;
 
+/// What whoever goes on after such a cursor should know.
+fn outdated(standing: Standing) -> Option<&'static str> {
+    match standing {
+        Standing::Current => None,
+        Standing::Lost => {
+            Some("a restore took away something that was read before this cursor; nothing after it is missing")
+        }
+        Standing::Aged => Some("contents of events after this cursor are no longer kept; their headers still come"),
+    }
+}
+
 pub struct Feed {
     log: Log,
     listener: Listener,
@@ -67,9 +78,7 @@ impl Feed {
         match after {
             Some(after) => {
                 feed.position = after;
-                if cx.log.judge(after).await? == Standing::Outdated {
-                    let why =
-                        "a restore took away something that was read before this cursor; nothing after it is missing";
+                if let Some(why) = outdated(cx.log.judge(after).await?) {
                     feed.told = Some(Arc::new(info("OutdatedCursor", why).map_err(log::Error::from)?));
                 }
             }

@@ -13,7 +13,7 @@ pub async fn list_events(cx: &Services, caller: Device, call: Call<ListEvents>) 
         Some(cursor) => parse(Cursor::parse, cursor)?,
         None => Cursor(0),
     };
-    let outdated = (cx.log.judge(after).await? == Standing::Outdated).then_some(true);
+    let outdated = (cx.log.judge(after).await? != Standing::Current).then_some(true);
 
     let limit = u32::try_from(call.params.limit).unwrap_or(u32::MAX);
     let page = cx.log.events(caller.author.account_id, after, None, limit).await?;

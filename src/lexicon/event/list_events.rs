@@ -44,7 +44,8 @@ pub struct Output {
     pub cursor: String,
     /// Whether further events were waiting when this was answered.
     pub more: bool,
-    /// True when events between the given cursor and the first one here are no longer kept.
+    /// True when contents of events after the given cursor are no longer kept: their headers still come, without a
+    /// body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outdated: Option<bool>,
 }

@@ -11,11 +11,12 @@ mod verify;
 use super::append::{DRAFTS_PER_TRANSACTION, Won};
 use super::body::{Body, CommitBody};
 use super::chain::Head;
+use super::retention::Keep;
 use super::seats::{Roster, SeatChange};
 use super::store::{self, StreamRow};
 use super::{EntryKind, Error, Log, StreamState};
 use crate::storage;
-use crate::types::{Detail, Did, Refusal, Seq};
+use crate::types::{Detail, Did, Refusal, Seq, UnixMillis};
 
 pub(super) use verify::Entry;
 pub use verify::Held;
@@ -100,11 +101,14 @@ impl Log {
         row.home = home_after(&row.home, fresh, &span.home)?;
 
         let mut roster = store::roster(tx.conn(), row.id).await?;
-        let changes = replay(&mut roster, &mut row, fresh)?;
+        let Replayed { changes, ageing } = replay(&mut roster, &mut row, fresh)?;
         store::adopt_entries(tx.conn(), row.id, first_pos, fresh).await?;
         store::know_members(tx.conn(), &changes, self.inner.clock.now()).await?;
         for changes in &changes {
             store::write_seats(tx.conn(), row.id, changes).await?;
+        }
+        for (seq, time) in ageing {
+            store::insert_ageing(tx.conn(), row.id, seq, time).await?;
         }
         let head_pos = first_pos + i64::try_from(fresh.len()).unwrap_or(i64::MAX) - 1;
         if let Some(last) = fresh.last() {
@@ -169,9 +173,16 @@ fn home_after(before: &str, entries: &[Entry<'_>], verified: &Did) -> Result<Str
     }
 }
 
+struct Replayed {
+    /// Of each entry that changed any.
+    changes: Vec<Vec<SeatChange>>,
+    /// Handshakes that changed no seat.
+    ageing: Vec<(Seq, UnixMillis)>,
+}
+
 /// Seats, leaves and epoch as they follow from the entries: what the home did when it ordered them.
-fn replay(roster: &mut Roster, row: &mut StreamRow, entries: &[Entry<'_>]) -> Result<Vec<Vec<SeatChange>>, Refusal> {
-    let mut all = Vec::new();
+fn replay(roster: &mut Roster, row: &mut StreamRow, entries: &[Entry<'_>]) -> Result<Replayed, Refusal> {
+    let mut replayed = Replayed { changes: Vec::new(), ageing: Vec::new() };
     for entry in entries {
         let Some(content) = &entry.content else { continue };
         let applied = roster.apply(entry.kind, entry.header.seq, content);
@@ -185,8 +196,10 @@ fn replay(roster: &mut Roster, row: &mut StreamRow, entries: &[Entry<'_>]) -> Re
             }
         }
         if !changes.is_empty() {
-            all.push(changes);
+            replayed.changes.push(changes);
+        } else if entry.kind.keep() == Keep::Handshakes {
+            replayed.ageing.push((entry.header.seq, entry.header.time));
         }
     }
-    Ok(all)
+    Ok(replayed)
 }

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::state::{Live, State};
+use super::relay::{Carried, Leaving};
 use super::store::{self, SpanRow};
 use super::{EntryKind, Error, Frame, Log, Signal};
 use crate::types::{Cursor, StreamId};
@@ -101,8 +102,8 @@ pub struct Hub {
     /// The greatest position that somebody said to look for.
     woken: AtomicI64,
     wake: Notify,
-    /// Something was committed by this replica: its relay tells the others.
-    committed: Notify,
+    /// For the other replicas.
+    leaving: Leaving,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -144,14 +145,14 @@ impl Hub {
             next_id: AtomicU64::new(1),
             woken: AtomicI64::new(position.to_db()),
             wake: Notify::new(),
-            committed: Notify::new(),
+            leaving: Leaving::default(),
         }
     }
 
     /// Tells the tail, and the other replicas, to look for entries up to `pos`. Called after a commit, never before.
     pub(super) fn wake(&self, pos: i64) {
         self.wake_from_afar(pos);
-        self.committed.notify_one();
+        self.leaving.committed();
     }
 
     /// Another replica committed up to `pos`.
@@ -165,10 +166,8 @@ impl Hub {
         self.wake.notify_one();
     }
 
-    /// Waits until this replica has committed something; the greatest position known.
-    pub(super) async fn committed_here(&self) -> i64 {
-        self.committed.notified().await;
-        self.woken.load(Ordering::SeqCst)
+    pub(super) fn leaving(&self) -> &Leaving {
+        &self.leaving
     }
 
     pub(super) fn woken(&self) -> Cursor {
@@ -209,14 +208,21 @@ impl Hub {
         }
     }
 
-    /// Sends an ephemeral event about a stream to the account's live listeners, except those of `except`. Lost when a
-    /// buffer is full.
+    /// Sends an ephemeral event about a stream to the account's live listeners on every replica, except those of `except`.
+    /// Lost when a buffer is full.
     pub fn signal(&self, account_id: i64, except: Option<i64>, stream: &StreamId, signal: Signal) {
-        let kind = signal.kind;
+        let carried = Carried { account_id, except, stream: stream.to_string(), signal: Arc::new(signal) };
+        self.signal_here(&carried);
+        self.leaving.signal(carried);
+    }
+
+    /// The same on this replica alone.
+    pub(super) fn signal_here(&self, carried: &Carried) {
+        let Carried { account_id, except, stream, signal } = carried;
         let wants = |device_row: i64, filter: &Filter| {
-            Some(device_row) != except && filter.wants_stream(stream.as_str()) && filter.wants_kind(kind)
+            Some(device_row) != *except && filter.wants_stream(stream) && filter.wants_kind(&signal.kind)
         };
-        lock(&self.state).signal(account_id, wants, &Delivery::Ephemeral(Arc::new(signal)));
+        lock(&self.state).signal(*account_id, wants, &Delivery::Ephemeral(Arc::clone(signal)));
     }
 
     /// The devices that listen on this replica.

@@ -107,3 +107,9 @@ pub(in crate::log) async fn find_head(
     let Some(row) = row else { return Ok(None) };
     Ok(Some((Header::decode(&row.header)?, hash(&row.hash)?)))
 }
+
+/// Where an entry stands in the order of all streams.
+pub(in crate::log) async fn position(pool: &sqlx::PgPool, stream_id: i64, seq: Seq) -> Result<i64, Error> {
+    let pos = sqlx::query_scalar!("select pos from entry where stream_id = $1 and seq = $2", stream_id, seq.to_db());
+    Ok(pos.fetch_one(pool).await?)
+}

@@ -194,6 +194,8 @@ pub(in crate::log) async fn tail(pool: &PgPool, after: Cursor, limit: i64) -> Re
 pub(in crate::log) struct StandingRow {
     /// The greatest position stored, readable yet or not.
     pub newest: Cursor,
+    /// The greatest position whose content aged out.
+    pub aged: Cursor,
     /// A restore took the entry away.
     pub lost: bool,
 }
@@ -201,10 +203,11 @@ pub(in crate::log) struct StandingRow {
 pub(in crate::log) async fn standing(pool: &PgPool, cursor: Cursor) -> Result<StandingRow, Error> {
     let row = sqlx::query!(
         r#"select coalesce((select max(pos) from entry), 0) as "newest!",
+                  coalesce((select max(aged_pos) from log_sweep), 0) as "aged!",
                   exists (select 1 from log_restore where restored_pos < $1 and $1 <= base) as "lost!""#,
         cursor.to_db()
     )
     .fetch_one(pool)
     .await?;
-    Ok(StandingRow { newest: Cursor::from_db(row.newest), lost: row.lost })
+    Ok(StandingRow { newest: Cursor::from_db(row.newest), aged: Cursor::from_db(row.aged), lost: row.lost })
 }

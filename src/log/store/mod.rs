@@ -5,22 +5,27 @@ mod entries;
 mod events;
 mod origin;
 mod outbox;
+mod retention;
 mod seats;
 mod signals;
 mod streams;
 
 pub(super) use adopt::{adopt_entries, find_stream_id, headers, know_members, set_state};
 pub use entries::Accepted;
-pub(super) use entries::{find_accepted, find_head, insert_entry};
-pub(super) use events::{entries_after, entries_before, events, newest_readable, standing, tail};
+pub(super) use entries::{find_accepted, find_head, insert_entry, position};
+pub(super) use events::{StandingRow, entries_after, entries_before, events, newest_readable, standing, tail};
 pub(super) use origin::{
     find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,
 };
-pub(super) use outbox::{OutboxRow, delete_outbox, insert_outbox, list_outbox};
+pub(super) use outbox::{Queue, delete_outbox, due_queues, insert_outbox, put_off, queued, try_lock_queue};
+pub(super) use retention::{
+    advance, age_out, age_out_handshakes, delete_answers, delete_entries, delete_key_packages, delete_stream,
+    delete_welcomes, find_silent_canary, forget_identities, insert_ageing, old_page, try_lock_sweeper,
+};
 pub(super) use seats::{
     SpanRow, roster, silenced, spans_of_account, spans_of_streams, was_seated, windows, write_seats,
 };
-pub(super) use signals::notify;
+pub(super) use signals::{database, notify};
 pub use streams::{StreamInfo, StreamRow};
 pub(super) use streams::{
     find_stream, first_position, insert_stream, lock_stream_advisory, stream_for_update, stream_row, streams,

@@ -1,16 +1,26 @@
-//! SQL on the outbox.
+//! SQL on the outbox. When a row is due is judged by the database's clock, which all couriers share.
+
+use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
 use crate::log::{Error, Outgoing};
 use crate::types::UnixMillis;
 
+/// The entries that wait for one account stream.
+pub(in crate::log) struct Queue {
+    pub account_id: i64,
+    pub stream_id: i64,
+    /// At its head, so far.
+    pub attempts: i16,
+}
+
 /// An entry waiting for its account stream.
 pub(in crate::log) struct OutboxRow {
     pub id: i64,
-    pub stream_id: i64,
     pub kind: i16,
     pub body: Vec<u8>,
+    pub is_due: bool,
 }
 
 pub(in crate::log) async fn insert_outbox(
@@ -34,11 +44,15 @@ pub(in crate::log) async fn insert_outbox(
     Ok(())
 }
 
-pub(in crate::log) async fn list_outbox(pool: &PgPool, limit: i64) -> Result<Vec<OutboxRow>, Error> {
+/// Queues whose head is due, those that wait longest first.
+pub(in crate::log) async fn due_queues(pool: &PgPool, limit: i64) -> Result<Vec<Queue>, Error> {
     Ok(sqlx::query_as!(
-        OutboxRow,
-        r#"select o.id, a.stream_id as "stream_id!", o.kind, o.body
+        Queue,
+        r#"select o.account_id, a.stream_id as "stream_id!", o.attempts
            from outbox o join account a on a.id = o.account_id and a.stream_id is not null
+           where o.parked_at is null and o.due_at <= clock_timestamp() and not exists (
+               select 1 from outbox p where p.account_id = o.account_id and p.parked_at is null and p.id < o.id
+           )
            order by o.id limit $1"#,
         limit
     )
@@ -46,7 +60,59 @@ pub(in crate::log) async fn list_outbox(pool: &PgPool, limit: i64) -> Result<Vec
     .await?)
 }
 
-/// Takes these rows out of the outbox, and says which were still there.
-pub(in crate::log) async fn delete_outbox(conn: &mut PgConnection, ids: &[i64]) -> Result<Vec<i64>, Error> {
-    Ok(sqlx::query_scalar!("delete from outbox where id = any($1) returning id", ids).fetch_all(conn).await?)
+/// Whether this transaction may deliver to the stream; until its end nobody else may. It ends with its courier, however
+/// that ends, and takes no transaction id, so whoever holds it holds no reader back.
+pub(in crate::log) async fn try_lock_queue(conn: &mut PgConnection, stream_id: i64) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtextextended('courier of ' || $1::bigint, 0)) as "locked!""#,
+        stream_id
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
+/// The head of a queue and what follows it.
+pub(in crate::log) async fn queued(
+    conn: &mut PgConnection,
+    account_id: i64,
+    limit: i64,
+) -> Result<Vec<OutboxRow>, Error> {
+    Ok(sqlx::query_as!(
+        OutboxRow,
+        r#"select id, kind, body, due_at <= clock_timestamp() as "is_due!" from outbox
+           where account_id = $1 and parked_at is null order by id limit $2"#,
+        account_id,
+        limit
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+pub(in crate::log) async fn delete_outbox(conn: &mut PgConnection, ids: &[i64]) -> Result<(), Error> {
+    sqlx::query!("delete from outbox where id = any($1)", ids).execute(conn).await?;
+    Ok(())
+}
+
+/// The head of this queue failed: it is due again later, or after so many `attempts` set aside, and then its id is
+/// answered.
+pub(in crate::log) async fn put_off(
+    pool: &PgPool,
+    account_id: i64,
+    due_in: Duration,
+    attempts: i16,
+) -> Result<Option<i64>, Error> {
+    let row = sqlx::query!(
+        r#"update outbox set
+               attempts = attempts + 1,
+               due_at = clock_timestamp() + make_interval(secs => $2),
+               parked_at = case when attempts + 1 >= $3::smallint then clock_timestamp() end
+           where id = (select min(id) from outbox where account_id = $1 and parked_at is null)
+           returning id, parked_at is not null as "parked!""#,
+        account_id,
+        due_in.as_secs_f64(),
+        attempts
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.filter(|row| row.parked).map(|row| row.id))
 }

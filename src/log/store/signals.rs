@@ -1,6 +1,6 @@
 //! SQL of the relay.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use crate::log::Error;
 
@@ -8,4 +8,12 @@ use crate::log::Error;
 pub(in crate::log) async fn notify(conn: &mut PgConnection, channel: &str, payload: &str) -> Result<(), Error> {
     sqlx::query!("select pg_notify($1, $2)", channel, payload).execute(conn).await?;
     Ok(())
+}
+
+/// What all replicas on one database have in common, and no others: its cluster and its name.
+pub(in crate::log) async fn database(pool: &PgPool) -> Result<(i64, String), Error> {
+    let row = sqlx::query!(r#"select system_id, current_database()::text as "name!" from log_origin"#)
+        .fetch_one(pool)
+        .await?;
+    Ok((row.system_id, row.name))
 }

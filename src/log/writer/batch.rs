@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::store::{self, EntryColumns, HeadColumns};
 use super::{Answer, Application, BATCH_BYTES, BATCH_ITEMS, Job, Right, Rights, judge_epoch, locked};
+use crate::log::retention::identities_forgotten_before;
 use crate::log::store::{Accepted, StreamRow, streams};
 use crate::log::{Content, EntryKind, Error, Log};
 use crate::storage;
@@ -70,9 +71,10 @@ impl Batcher {
     fn merge_repeats(&self, batch: Vec<Job>) -> Vec<Waiting> {
         let mut waiting: Vec<Waiting> = Vec::with_capacity(batch.len());
         let mut by_identity: HashMap<(i64, uuid::Uuid), usize> = HashMap::new();
+        let forgotten = identities_forgotten_before(self.log.clock().now());
         for Job { item, reply } in batch {
             let key = (item.stream.id, item.identity.idem);
-            if let Some(accepted) = self.recent.get(&key) {
+            if let Some(accepted) = self.recent.get(&key).filter(|accepted| accepted.time >= forgotten) {
                 answer(reply, Accepted::clone(&accepted).answer_to(&item.identity).map_err(Error::from));
                 continue;
             }
@@ -146,21 +148,21 @@ impl Batcher {
             let mut head = known.row.head();
             let mut accepted = Vec::with_capacity(items.len());
             for one in items {
-                let right = known.rights.get(&one.item.author.device_row).copied().unwrap_or(Right::NONE);
+                let right = one.item.right(|device_row| known.rights.get(&device_row).copied());
                 let judged = right
                     .judge()
                     .and_then(|()| judge_epoch(one.item.epoch, known.row.epoch, known.row.epoch_floor, past_epochs));
                 // A refusal is told only after looking, under the lock, for a first answer to the same call. Sealing moves
                 // the head, so only what will be written is sealed: a number without its entry would be a hole.
                 let content = Content::new(one.item.body.clone(), None);
-                let sealed =
-                    judged.ok().and_then(|()| head.seal(EntryKind::Message, Some(one.item.epoch), &content, now).ok());
+                let (kind, epoch) = (one.item.kind(), one.item.entry_epoch());
+                let sealed = judged.ok().and_then(|()| head.seal(kind, epoch, &content, now).ok());
                 let Some(sealed) = sealed else {
                     behind.push(one);
                     continue;
                 };
                 entries.push(stream_id, &one.item, &sealed);
-                accepted.push((Accepted::of(&sealed, Some(one.item.epoch), Some(one.item.identity)), one));
+                accepted.push((Accepted::of(&sealed, epoch, Some(one.item.identity)), one));
             }
             if accepted.is_empty() {
                 continue;
@@ -226,12 +228,10 @@ impl Batcher {
         }
         let mut pairs: Vec<(i64, i64)> = waiting
             .iter()
-            .filter(|one| {
-                self.known
-                    .get(&one.item.stream.id)
-                    .is_some_and(|known| !known.rights.contains_key(&one.item.author.device_row))
+            .filter_map(|one| Some((one.item.stream.id, one.item.author.as_ref()?.device_row)))
+            .filter(|(stream_id, device_row)| {
+                self.known.get(stream_id).is_some_and(|known| !known.rights.contains_key(device_row))
             })
-            .map(|one| (one.item.stream.id, one.item.author.device_row))
             .collect();
         pairs.sort_unstable();
         pairs.dedup();
@@ -253,7 +253,8 @@ impl Batcher {
             (known.row.head_seq, known.row.head_hash) = (last.seq, last.hash);
             known.row.head_time = last.time;
         }
-        metrics::counter!(metric_name::LOG_ENTRIES, "kind" => EntryKind::Message.name()).increment(items.len() as u64);
+        let kind = items.first().map_or(EntryKind::Message, |(one, _)| one.item.kind());
+        metrics::counter!(metric_name::LOG_ENTRIES, "kind" => kind.name()).increment(items.len() as u64);
         for (one, accepted) in items {
             remember(&self.recent, &one.item, &accepted);
             for reply in one.replies {

@@ -1,6 +1,6 @@
 //! The careful path: one stream, its lock held, everything read afresh.
 
-use super::{Application, Right, judge_epoch, store};
+use super::{Application, judge_epoch, store};
 use crate::log::append::DRAFTS_PER_TRANSACTION;
 use crate::log::store::Accepted;
 use crate::log::{Error, Log};
@@ -26,7 +26,8 @@ async fn append_chunk(
     items: &[&Application],
 ) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
     let mut tx = log.lock(stream_id).await?;
-    let pairs: Vec<(i64, i64)> = items.iter().map(|item| (stream_id, item.author.device_row)).collect();
+    let pairs: Vec<(i64, i64)> =
+        items.iter().filter_map(|item| Some((stream_id, item.author.as_ref()?.device_row))).collect();
     let rights = store::rights(tx.conn(), &pairs).await?;
     let (epoch, floor) = (tx.row().epoch, tx.row().epoch_floor);
     let mut answers = Vec::with_capacity(items.len());
@@ -35,14 +36,14 @@ async fn append_chunk(
             answers.push(accepted.answer_to(&item.identity));
             continue;
         }
-        let right = rights.get(&(stream_id, item.author.device_row)).copied().unwrap_or(Right::NONE);
+        let right = item.right(|device_row| rights.get(&(stream_id, device_row)).copied());
         let judged = right.judge().and_then(|()| judge_epoch(item.epoch, epoch, floor, log.past_epochs()));
         if let Err(refusal) = judged {
             answers.push(Err(refusal));
             continue;
         }
-        let sealed = tx.append_message(&item.author, item.epoch, item.body.clone(), item.identity).await?;
-        answers.push(Ok(Accepted::of(&sealed, Some(item.epoch), Some(item.identity))));
+        let sealed = tx.append_judged(item).await?;
+        answers.push(Ok(Accepted::of(&sealed, item.entry_epoch(), Some(item.identity))));
     }
     tx.commit().await?;
     Ok(answers)

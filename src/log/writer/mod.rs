@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::store::Accepted;
-use super::{Author, CallIdentity, Error, Log, StreamInfo};
+use super::{Author, CallIdentity, EntryKind, Error, Log, StreamInfo, StreamKind};
 use crate::types::{Epoch, Refusal};
 
 /// Limits of the writer.
@@ -32,15 +32,36 @@ pub struct Settings {
 const BATCH_ITEMS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
 
-/// An MLS application message, parsed, to be appended as `#message`.
+/// An MLS application message, parsed, to be appended as `#message`; or a canary.
 #[derive(Clone, Debug)]
 pub struct Application {
     pub stream: Arc<StreamInfo>,
-    pub author: Author,
+    /// Nobody sends canaries.
+    pub author: Option<Author>,
     pub identity: CallIdentity,
     /// From the message's own header.
     pub epoch: Epoch,
     pub body: Vec<u8>,
+}
+
+impl Application {
+    pub(super) fn kind(&self) -> EntryKind {
+        if self.author.is_some() { EntryKind::Message } else { EntryKind::Canary }
+    }
+
+    /// As the entry's header names it.
+    pub(super) fn entry_epoch(&self) -> Option<Epoch> {
+        self.author.is_some().then_some(self.epoch)
+    }
+
+    /// Its author's right, by device row; without one, that of canaries in their own streams.
+    fn right(&self, of_device: impl FnOnce(i64) -> Option<Right>) -> Right {
+        match &self.author {
+            Some(author) => of_device(author.device_row).unwrap_or(Right::NONE),
+            None if self.stream.kind == StreamKind::Canary => Right::ALL,
+            None => Right::NONE,
+        }
+    }
 }
 
 type Answer = Result<Accepted, Error>;
@@ -124,6 +145,7 @@ struct Right {
 
 impl Right {
     const NONE: Self = Self { was_seated: false, has_seat: false, has_leaf: false };
+    const ALL: Self = Self { was_seated: true, has_seat: true, has_leaf: true };
 
     fn judge(self) -> Result<(), Refusal> {
         match self {

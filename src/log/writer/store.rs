@@ -7,10 +7,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Application, Right, Rights};
+use crate::log::Error;
 use crate::log::chain::{Head, Sealed};
 use crate::log::store::StreamRow;
-use crate::log::{EntryKind, Error};
 use crate::storage;
+use crate::types::Epoch;
 
 /// Entries to insert, column by column; `index` is the place within the transaction.
 #[derive(Default)]
@@ -18,10 +19,11 @@ pub(super) struct EntryColumns {
     stream_id: Vec<i64>,
     seq: Vec<i64>,
     index: Vec<i64>,
-    epoch: Vec<i64>,
+    epoch: Vec<Option<i64>>,
     created_at: Vec<DateTime<Utc>>,
-    author: Vec<i64>,
-    device: Vec<i64>,
+    author: Vec<Option<i64>>,
+    device: Vec<Option<i64>>,
+    kind: Vec<i16>,
     idem: Vec<Uuid>,
     request_hash: Vec<Vec<u8>>,
     header: Vec<Vec<u8>>,
@@ -34,10 +36,11 @@ impl EntryColumns {
         self.index.push(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
         self.stream_id.push(stream_id);
         self.seq.push(sealed.seq.to_db());
-        self.epoch.push(item.epoch.to_db());
+        self.epoch.push(item.entry_epoch().map(Epoch::to_db));
+        self.kind.push(item.kind().to_db());
         self.created_at.push(sealed.time.to_datetime());
-        self.author.push(item.author.account_id);
-        self.device.push(item.author.device_row);
+        self.author.push(item.author.as_ref().map(|author| author.account_id));
+        self.device.push(item.author.as_ref().map(|author| author.device_row));
         self.idem.push(item.identity.idem);
         self.request_hash.push(item.identity.request_hash.to_vec());
         self.header.push(sealed.header.clone());
@@ -107,11 +110,12 @@ pub(super) async fn write_batch(
                insert into entry (stream_id, seq, pos, epoch, created_at, author, device, idem, request_hash, kind,
                                   header, content, hash)
                select n.stream_id, n.seq, o.first_pos + n.index, n.epoch, n.created_at, n.author, n.device, n.idem,
-                      n.request_hash, $8, n.header, n.content, n.hash
-               from origin o, unnest($9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::timestamptz[],
+                      n.request_hash, n.kind, n.header, n.content, n.hash
+               from origin o, unnest($8::smallint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::timestamptz[],
                                      $14::bigint[], $15::bigint[], $16::uuid[], $17::bytea[], $18::bytea[],
                                      $19::bytea[], $20::bytea[])
-                   n (stream_id, seq, index, epoch, created_at, author, device, idem, request_hash, header, content, hash)
+                   n (kind, stream_id, seq, index, epoch, created_at, author, device, idem, request_hash, header,
+                      content, hash)
                join head h on h.id = n.stream_id
            )
            select id as "id!", head_pos as "head_pos!" from head"#,
@@ -122,14 +126,14 @@ pub(super) async fn write_batch(
         &heads.index,
         &heads.time,
         &heads.hash,
-        EntryKind::Message.to_db(),
+        &entries.kind,
         &entries.stream_id,
         &entries.seq,
         &entries.index,
-        &entries.epoch,
+        &entries.epoch as &[Option<i64>],
         &entries.created_at,
-        &entries.author,
-        &entries.device,
+        &entries.author as &[Option<i64>],
+        &entries.device as &[Option<i64>],
         &entries.idem,
         &entries.request_hash,
         &entries.header,

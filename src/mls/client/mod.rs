@@ -199,6 +199,11 @@ impl Client {
         }
     }
 
+    /// Leaves and key packages made from now on live so long.
+    pub fn live_for(&mut self, seconds: u64) {
+        self.lifetime = Some(Lifetime::new(seconds));
+    }
+
     fn leaf_lifetime(&self) -> Lifetime {
         self.lifetime.unwrap_or_else(|| Lifetime::new(LEAF_LIFETIME_SECONDS))
     }

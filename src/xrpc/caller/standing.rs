@@ -4,7 +4,7 @@
 //! what is known: a directory that does not answer refuses nobody.
 
 use crate::identity::TokenRefused;
-use crate::types::Did;
+use crate::types::{Did, UnixMillis};
 use crate::xrpc::store::{self, AccountRow, DeviceRow};
 use crate::xrpc::{Denied, Fault, Services};
 
@@ -45,6 +45,9 @@ pub(super) async fn device(
     }
     if row.suspended {
         return Err(Denied::AccountSuspended.into());
+    }
+    if UnixMillis::from(row.known_at) < cx.log.lapsed_before() {
+        return Err(TokenRefused::DeviceLapsed.into());
     }
     let now = cx.clock.now();
     let since_proof_ms = now.0 - row.account_proven_at.timestamp_millis();

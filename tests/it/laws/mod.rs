@@ -32,15 +32,19 @@
 //! | Postgres alone is enough, and one connection of the pool | `one_connection_in_the_pool_suffices_for_everything` |
 
 mod adopt;
+mod canary;
+mod courier;
 mod crash;
 mod epochs;
 mod idempotency;
 mod order;
 mod paging;
+mod relay;
 mod repeats;
 mod replay;
 mod replicas;
 mod restore;
+mod retention;
 mod seats;
 
 /// A table that names what is not there would only look like proof.

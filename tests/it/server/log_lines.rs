@@ -1,41 +1,15 @@
-use std::sync::{Arc, Mutex};
-
 use rookery::lexicon::Method;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::event::get_ticket::{self, GetTicket};
 use rookery::lexicon::event::stream_events::StreamEvents;
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
 
-use crate::support::{Events, Socket, TestServer, conversation, refused};
-
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Written {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
+use crate::support::{Events, Socket, TestServer, Written, conversation, refused};
 
 /// On one thread, so that all that the server does is heard here.
 #[tokio::test]
 async fn the_log_has_a_line_for_each_request_and_names_nobody() {
     let written = Written::default();
-    let subscriber = tracing_subscriber::fmt().json().with_max_level(LevelFilter::DEBUG);
-    let _listening = tracing::subscriber::set_default(subscriber.with_writer(written.clone()).finish());
+    let _listening = written.listen();
 
     let server = TestServer::start().await;
     let (stream, people) = conversation(&server, 2).await;
@@ -52,7 +26,7 @@ async fn the_log_has_a_line_for_each_request_and_names_nobody() {
     refused(people[1].convo(&stream).await, 401, "DeviceRevoked");
     server.stop().await;
 
-    let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let log = written.text();
     let answered: Vec<&str> = log.lines().filter(|line| line.contains("\"answered\"")).collect();
     for expected in ["mls.sendMessage", "StreamNotFound", "DeviceRevoked", "duration_us", "request.id"] {
         assert!(answered.iter().any(|line| line.contains(expected)), "no line of a request says {expected}");

@@ -15,6 +15,7 @@ mod redis;
 mod server;
 mod socket;
 mod volume;
+mod written;
 
 pub use at_once::at_once;
 pub use chance::chance;
@@ -30,6 +31,7 @@ pub use redis::Redis;
 pub use server::TestServer;
 pub use socket::{Said, Socket};
 pub use volume::Volume;
+pub use written::Written;
 
 /// A temporary folder that a private Postgres can get at: started as root, it runs as somebody else.
 pub fn open_folder() -> tempfile::TempDir {

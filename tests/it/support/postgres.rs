@@ -44,6 +44,12 @@ impl TestDatabase {
         Self::on(own.cluster.url("postgres"), Some(own)).await
     }
 
+    /// On a cluster that no other test has anything to do with, not even one of this process.
+    pub async fn secluded() -> Self {
+        let own = start_cluster().await;
+        Self::on(own.cluster.url("postgres"), Some(own)).await
+    }
+
     /// One that is there, and stays.
     pub fn at(url: &str) -> Self {
         Self { url: url.to_owned(), name: String::new(), admin: String::new(), _own: None }
@@ -127,10 +133,14 @@ async fn own_cluster() -> Arc<OwnCluster> {
     if let Some(running) = own.upgrade() {
         return running;
     }
+    let started = start_cluster().await;
+    *own = Arc::downgrade(&started);
+    started
+}
+
+async fn start_cluster() -> Arc<OwnCluster> {
     let folder = super::open_folder();
     let options =
         Options { data_dir: folder.path().to_owned(), pg_bin: None, max_connections: CONNECTIONS, durable: false };
-    let started = Arc::new(OwnCluster { cluster: Cluster::start(options).await.unwrap(), _folder: folder });
-    *own = Arc::downgrade(&started);
-    started
+    Arc::new(OwnCluster { cluster: Cluster::start(options).await.unwrap(), _folder: folder })
 }

@@ -55,7 +55,16 @@ impl TestServer {
 
     /// On a Postgres of its own, for what measures time.
     pub async fn start_alone() -> Self {
-        Self::start_on(TestDatabase::own().await, Clock::System, &[]).await
+        Self::start_alone_with(&[]).await
+    }
+
+    pub async fn start_alone_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_on(TestDatabase::own().await, Clock::System, settings).await
+    }
+
+    /// On a Postgres that this test has to itself, for what holds everybody's fence.
+    pub async fn start_secluded(settings: &[(&str, &str)]) -> Self {
+        Self::start_on(TestDatabase::secluded().await, Clock::System, settings).await
     }
 
     /// With a clock that the test may move on.
@@ -149,6 +158,13 @@ impl TestServer {
         }
     }
 
+    /// What a load balancer is told.
+    pub async fn ready(&self) -> (u16, serde_json::Value) {
+        let answer = self.http.get(format!("{}/health/ready", self.url())).send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
+    }
+
     /// A second replica on the same database.
     pub async fn replica(&self) -> Server {
         self.replica_with(&[]).await
@@ -157,6 +173,14 @@ impl TestServer {
     pub async fn replica_with(&self, settings: &[(&str, &str)]) -> Server {
         let config = config(&self.database.url, &self.directory.url(), self.folder.path(), settings);
         Server::start(config, self.clock.clone()).await.unwrap()
+    }
+
+    /// A replica that can be killed: it has threads of its own.
+    pub async fn doomed_replica(&self) -> Doomed {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let config = config(&self.database.url, &self.directory.url(), self.folder.path(), &[]);
+        let server = runtime.spawn(Server::start(config, self.clock.clone())).await.unwrap().unwrap();
+        Doomed { runtime, _server: server }
     }
 
     /// Another command on the server's own machine: what it said, and whether it went well.
@@ -184,6 +208,18 @@ impl TestServer {
     }
 }
 
+pub struct Doomed {
+    runtime: tokio::runtime::Runtime,
+    _server: Server,
+}
+
+impl Doomed {
+    /// Whatever it does ends where it stands, and its connections break.
+    pub fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
 fn config(database: &str, directory: &str, folder: &std::path::Path, settings: &[(&str, &str)]) -> Config {
     let data_dir = folder.to_string_lossy().into_owned();
     let mut env: BTreeMap<String, String> = [
@@ -198,6 +234,8 @@ fn config(database: &str, directory: &str, folder: &std::path::Path, settings: &
         ("PLC_URL", directory),
         ("DATA_DIR", &data_dir),
         ("SHUTDOWN_GRACE_MS", "2000"),
+        // Tests count what is written.
+        ("CANARY_SECONDS", "0"),
     ]
     .iter()
     .chain(settings)

@@ -59,7 +59,7 @@ pub(super) async fn use_invite(conn: &mut PgConnection, code: Hash, now: DateTim
 
 pub(super) async fn set_account_proven(pool: &PgPool, device: &str, now: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query!(
-        "update device set account_proven_at = $2
+        "update device set account_proven_at = $2, last_seen_at = $2
          where public_id = $1 and coalesce(account_proven_at, created_at) < $3",
         device,
         now,

@@ -34,14 +34,14 @@ async fn claim(cx: &Services, caller: &Device, call: &Call<ClaimKeyPackages>) ->
         Err(repeat) => repeat,
     };
     let stream_id = access::seated(cx, &caller.author, &call.input.stream).await?.stream.id;
-    let now = cx.clock.now().to_datetime();
+    let (now, seen_since) = (cx.clock.now().to_datetime(), cx.log.lapsed_before().to_datetime());
     let suites: Vec<i32> = call.input.cipher_suites.iter().filter_map(|&suite| i32::try_from(suite).ok()).collect();
 
     let mut tx = cx.storage.begin().await?;
     store::lock_claimer(tx.conn(), caller.author.account_id).await?;
     let targets = store::targets(tx.conn(), &call.input.targets, caller.author.account_id, now).await?;
     let one_time = |target: &Target| target.taken_today < ONE_TIME_A_DAY;
-    let claimed = store::claim(tx.conn(), &targets, one_time, &suites, now).await?;
+    let claimed = store::claim(tx.conn(), &targets, one_time, &suites, seen_since, now).await?;
     store::insert_claims(tx.conn(), &claimed, caller.author.account_id, stream_id, now).await?;
     let answer = answer(&call.input.targets, &targets, claimed);
     keep_answer::<ClaimKeyPackages>(tx.conn(), cx, &caller.author, &repeat, &answer).await?;

@@ -9,7 +9,8 @@ use crate::xrpc::{Call, Device, Failure, Services};
 
 pub async fn get_key_packages(cx: &Services, _: Device, call: Call<GetKeyPackages>) -> Result<Output, Failure<Error>> {
     let asked = call.params.accounts;
-    let found = store::list_available(cx.storage.pool(), &asked, cx.clock.now().to_datetime()).await?;
+    let (now, seen_since) = (cx.clock.now().to_datetime(), cx.log.lapsed_before().to_datetime());
+    let found = store::list_available(cx.storage.pool(), &asked, seen_since, now).await?;
 
     let offered = |account: Did| {
         let found = found.iter().find(|offered| offered.account == account).cloned();

@@ -129,13 +129,14 @@ pub(super) struct Claimed {
     pub last_resort: bool,
 }
 
-/// One package for each certified device of the targets, of the first suite that has one: a one-time package, which
+/// One package for each certified device of the targets that was seen since `seen_since`, of the first suite that has one: a one-time package, which
 /// nobody else can take at the same moment, otherwise the last-resort one.
 pub(super) async fn claim(
     conn: &mut PgConnection,
     targets: &[Target],
     one_time: impl Fn(&Target) -> bool,
     suites: &[i32],
+    seen_since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Claimed>, Error> {
     let all: Vec<i64> = targets.iter().map(|target| target.account_id).collect();
@@ -152,11 +153,13 @@ pub(super) async fn claim(
                limit 1 for update skip locked
            ) free
            where d.account_id = any($1) and d.state = 'certified' and k.id = free.id
+             and coalesce(d.last_seen_at, d.created_at) >= $4
            returning k.id, k.account_id, d.public_id as device, k.cipher_suite, k.ref as reference, k.bytes,
                      k.last_resort"#,
         &generous,
         suites,
-        now
+        now,
+        seen_since
     )
     .fetch_all(&mut *conn)
     .await?;
@@ -175,11 +178,13 @@ pub(super) async fn claim(
                order by array_position($2, p.cipher_suite), p.id desc
                limit 1
            ) p
-           where d.account_id = any($1) and d.state = 'certified' and d.public_id <> all($3)"#,
+           where d.account_id = any($1) and d.state = 'certified' and d.public_id <> all($3)
+             and coalesce(d.last_seen_at, d.created_at) >= $5"#,
         &all,
         suites,
         &served,
-        now
+        now,
+        seen_since
     )
     .fetch_all(conn)
     .await?;
@@ -215,10 +220,11 @@ pub(super) async fn insert_claims(
     Ok(())
 }
 
-/// What could be claimed, by account, certified device and suite. Accounts that nobody registered here are left out.
+/// What could be claimed, by account, certified device that has not lapsed, and suite. Accounts that nobody registered here are left out.
 pub(super) async fn list_available(
     pool: &PgPool,
     accounts: &[Did],
+    seen_since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Vec<get_key_packages::Account>, Error> {
     let dids: Vec<String> = accounts.iter().map(Did::to_string).collect();
@@ -227,6 +233,7 @@ pub(super) async fn list_available(
                   coalesce(k.last_resort, false) as "last_resort!"
            from account a
            join device d on d.account_id = a.id and d.state = 'certified'
+               and coalesce(d.last_seen_at, d.created_at) >= $3
            left join lateral (
                select p.cipher_suite, count(*) filter (where not p.last_resort) as available,
                       bool_or(p.last_resort) as last_resort
@@ -237,7 +244,8 @@ pub(super) async fn list_available(
            where a.did = any($1) and a.suspended_at is null
            order by a.did, d.public_id, k.cipher_suite"#,
         &dids,
-        now
+        now,
+        seen_since
     )
     .fetch_all(pool)
     .await?;

@@ -26,6 +26,8 @@ pub enum Heard {
     Own { stream: String, seq: u64 },
     /// A message that was encrypted before this device came, and cannot be decrypted.
     BeforeMe { stream: String, seq: u64, epoch: u64 },
+    /// A message whose content is no longer kept.
+    Gone { stream: String, seq: u64 },
     /// The group is in this epoch now; nothing more is heard of it if `removed_me`.
     Epoch { stream: String, seq: u64, epoch: u64, removed_me: bool },
 }
@@ -38,6 +40,7 @@ impl std::fmt::Debug for Heard {
             Self::Message { stream, seq, .. } => ("Message", stream, seq),
             Self::Own { stream, seq } => ("Own", stream, seq),
             Self::BeforeMe { stream, seq, .. } => ("BeforeMe", stream, seq),
+            Self::Gone { stream, seq } => ("Gone", stream, seq),
             Self::Epoch { stream, seq, .. } => ("Epoch", stream, seq),
         };
         write!(f, "{kind}({stream} {seq})")
@@ -112,6 +115,7 @@ impl State {
         let body = entry.body.as_ref().ok_or_else(|| unreadable("its content is withheld".to_owned()));
         let (stream, seq, epoch) = (entry.stream.clone(), entry.seq, entry.epoch.unwrap_or_default());
         let heard = match EntryKind::from_name(&entry.kind) {
+            Some(EntryKind::Message) if entry.body.is_none() => Some(Heard::Gone { stream, seq }),
             Some(EntryKind::Message) => match self.mls.receive(&group.id, body?.as_slice()) {
                 Ok(Received::Application { sender, plaintext }) => {
                     Some(Heard::Message { stream, seq, epoch, sender, plaintext })

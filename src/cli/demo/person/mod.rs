@@ -209,6 +209,11 @@ impl Person {
         Ok(())
     }
 
+    /// Its key packages live so long from now on, instead of twelve weeks.
+    pub async fn live_for(&self, seconds: u64) {
+        self.state.lock().await.mls.live_for(seconds);
+    }
+
     /// One conversation as the server shows it to this account.
     pub async fn convo(&self, stream: &str) -> Result<mls::defs::Convo, CallError> {
         let params = mls::get_convo::Params { stream: stream.to_owned() };

@@ -157,7 +157,7 @@ async fn hear(player: &Player, feed: &mut Feed) -> Result<(), Trouble> {
                 diary.texts.entry(stream).or_default().push((seq, text));
             }
             Heard::BeforeMe { .. } => diary.before_me += 1,
-            Heard::Joined { .. } | Heard::Own { .. } | Heard::Epoch { .. } => {}
+            Heard::Joined { .. } | Heard::Own { .. } | Heard::Epoch { .. } | Heard::Gone { .. } => {}
         }
     }
     Ok(())

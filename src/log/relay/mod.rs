@@ -1,0 +1,108 @@
+//! Telling the other replicas to look, and what is worth nothing later.
+//!
+//! Invariants: a signal says a position and nothing else, the log is the truth, and whoever hears nothing looks by itself
+//! before long; an ephemeral signal is heard at most once or lost. One signal stands for everything committed since the
+//! last one, on a connection of its own: a NOTIFY inside message transactions would make all of them wait for each other.
+//!
+//! Signals go by Redis where there is one and it carries, otherwise by NOTIFY. Every replica hears both ways at any time,
+//! so that nobody has to agree on the way. Losing Redis costs nothing but its speed.
+
+mod leaving;
+mod link;
+mod words;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+
+pub(super) use leaving::Leaving;
+pub(super) use link::Link;
+pub(super) use words::Carried;
+use words::Word;
+
+use super::{Error, Log, store};
+
+const CHANNEL: &str = "rookery_log";
+/// Commits within this time share a signal.
+const COALESCE: Duration = Duration::from_millis(2);
+/// Pause after the database did not answer; the slow poll of every tail bridges it.
+const TROUBLE: Duration = Duration::from_secs(1);
+
+/// Sends this replica's signals until `stop`.
+pub(super) async fn send(log: Log, link: Option<Arc<Link>>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            outcome = send_what_leaves(&log, link.as_deref()) => if let Err(error) = outcome {
+                tracing::warn!(error = &error as &dyn std::error::Error, "other replicas cannot be woken");
+            },
+        }
+        // What was to be said then is said now, in one word.
+        log.inner.hub.leaving().committed();
+        tokio::time::sleep(TROUBLE).await;
+    }
+}
+
+async fn send_what_leaves(log: &Log, link: Option<&Link>) -> Result<(), Error> {
+    let hub = &log.inner.hub;
+    let mut postgres = None;
+    loop {
+        let (committed, signals) = hub.leaving().next().await;
+        let look = committed.then(|| Word::Look(hub.woken().to_db()));
+        for word in look.into_iter().chain(signals.into_iter().map(Word::Signal)) {
+            let text = word.write(&log.inner.replica);
+            let carried = match link {
+                Some(link) => link.publish(&text).await,
+                None => false,
+            };
+            if !carried {
+                notify(log, &mut postgres, &text).await?;
+            }
+        }
+        tokio::time::sleep(COALESCE).await;
+    }
+}
+
+async fn notify(log: &Log, connection: &mut Option<PgConnection>, text: &str) -> Result<(), Error> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(log.inner.storage.dedicated().await?),
+    };
+    store::notify(connection, CHANNEL, text).await
+}
+
+/// Hears what the other replicas say by NOTIFY, until `stop`.
+pub(super) async fn hear(log: Log, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            outcome = hear_on_one_connection(&log) => if let Err(error) = outcome {
+                tracing::warn!(error = &error as &dyn std::error::Error, "other replicas cannot be heard");
+            },
+        }
+        tokio::time::sleep(TROUBLE).await;
+    }
+}
+
+async fn hear_on_one_connection(log: &Log) -> Result<(), Error> {
+    let mut listener = log.inner.storage.listener().await?;
+    listener.listen(CHANNEL).await?;
+    // What was committed before this moment was not heard.
+    log.inner.hub.look();
+    loop {
+        let heard = listener.recv().await?;
+        take(log, heard.payload());
+    }
+}
+
+/// Does what a word asks for; one's own are for the others.
+fn take(log: &Log, text: &str) {
+    match Word::read(text) {
+        Some((replica, _)) if replica == log.inner.replica => {}
+        Some((_, Word::Look(pos))) => log.inner.hub.wake_from_afar(pos),
+        Some((_, Word::Signal(carried))) => log.inner.hub.signal_here(&carried),
+        Some((_, Word::Hello)) | None => {}
+    }
+}

@@ -1,0 +1,144 @@
+//! What is due, job by job.
+
+use sqlx::PgConnection;
+
+use super::{IDENTITY_DAYS, Keep, ago};
+use crate::config::Retention;
+use crate::log::{EntryKind, Error, store};
+use crate::types::UnixMillis;
+
+/// An expired key package may still be in a Welcome that is on its way: a claim is good for a day.
+const EXPIRED_DAYS: i64 = 1;
+/// A stream of a canary that was silent for so long is nobody's any more.
+pub(in crate::log) const CANARY_DAYS: i64 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Names of calls on entries.
+    Identities,
+    Messages,
+    Notices,
+    Handshakes,
+    /// First answers that no entry can rebuild.
+    Answers,
+    KeyPackages,
+    Welcomes,
+    Canaries,
+}
+
+/// What one transaction did.
+pub(super) struct Step {
+    pub rows: u64,
+    pub more: bool,
+}
+
+impl Step {
+    fn of(rows: u64, batch: i64) -> Self {
+        Self { rows, more: i64::try_from(rows).is_ok_and(|rows| rows >= batch) }
+    }
+}
+
+impl Job {
+    pub const ALL: &'static [Self] = &[
+        Self::Identities,
+        Self::Messages,
+        Self::Notices,
+        Self::Handshakes,
+        Self::Answers,
+        Self::KeyPackages,
+        Self::Welcomes,
+        Self::Canaries,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Identities => "identities",
+            Self::Messages => "messages",
+            Self::Notices => "notices",
+            Self::Handshakes => "handshakes",
+            Self::Answers => "answers",
+            Self::KeyPackages => "key_packages",
+            Self::Welcomes => "welcomes",
+            Self::Canaries => "canaries",
+        }
+    }
+
+    /// Its row in `log_sweep`, for jobs that pass over entries.
+    const fn mark(self) -> i16 {
+        match self {
+            Self::Identities => 1,
+            Self::Messages => 2,
+            Self::Notices => 3,
+            Self::Handshakes => 4,
+            Self::Answers | Self::KeyPackages | Self::Welcomes | Self::Canaries => 0,
+        }
+    }
+
+    pub(super) async fn step(
+        self,
+        conn: &mut PgConnection,
+        terms: &Retention,
+        now: UnixMillis,
+        batch: i64,
+    ) -> Result<Step, Error> {
+        let before = |days| ago(now, days).to_datetime();
+        match self {
+            Self::Identities => {
+                let Some(page) = store::old_page(conn, self.mark(), before(IDENTITY_DAYS), batch).await? else {
+                    return Ok(Step { rows: 0, more: false });
+                };
+                let rows = store::forget_identities(conn, page.after, page.through).await?;
+                store::advance(conn, self.mark(), page.through, None).await?;
+                Ok(Step { rows, more: page.full })
+            }
+            Self::Messages => self.age_out(conn, before(terms.messages_days), Keep::Messages, batch).await,
+            Self::Notices => self.age_out(conn, before(terms.notices_days), Keep::Notices, batch).await,
+            Self::Handshakes => {
+                let lapsed = before(terms.lapse_days);
+                let aged = store::age_out_handshakes(conn, before(terms.commits_days), lapsed, batch).await?;
+                if let Some(pos) = aged.greatest {
+                    store::advance(conn, self.mark(), 0, Some(pos)).await?;
+                }
+                Ok(Step::of(aged.rows, batch))
+            }
+            Self::Answers => Ok(Step::of(store::delete_answers(conn, before(IDENTITY_DAYS), batch).await?, batch)),
+            Self::KeyPackages => {
+                let (expired, made) = (before(EXPIRED_DAYS), before(terms.welcomes_days));
+                Ok(Step::of(store::delete_key_packages(conn, expired, made, batch).await?, batch))
+            }
+            Self::Welcomes => {
+                Ok(Step::of(store::delete_welcomes(conn, before(terms.welcomes_days), batch).await?, batch))
+            }
+            Self::Canaries => {
+                let silent = before(CANARY_DAYS);
+                let Some(stream_id) = store::find_silent_canary(conn, silent).await? else {
+                    return Ok(Step { rows: 0, more: false });
+                };
+                // Nobody ever had a seat in it, so nobody misses its chain.
+                let rows = store::delete_entries(conn, stream_id, batch).await?;
+                if rows == 0 {
+                    store::delete_stream(conn, stream_id).await?;
+                }
+                Ok(Step { rows, more: true })
+            }
+        }
+    }
+
+    /// Takes the contents of kinds that are kept so out of the next old entries.
+    async fn age_out(
+        self,
+        conn: &mut PgConnection,
+        before: chrono::DateTime<chrono::Utc>,
+        keep: Keep,
+        batch: i64,
+    ) -> Result<Step, Error> {
+        let Some(page) = store::old_page(conn, self.mark(), before, batch).await? else {
+            return Ok(Step { rows: 0, more: false });
+        };
+        let kinds: Vec<i16> =
+            EntryKind::ALL.iter().filter(|kind| kind.keep() == keep).map(|kind| kind.to_db()).collect();
+        let aged = store::age_out(conn, page.after, page.through, &kinds).await?;
+        store::advance(conn, self.mark(), page.through, aged.greatest).await?;
+        Ok(Step { rows: aged.rows, more: page.full })
+    }
+}

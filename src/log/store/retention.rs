@@ -1,0 +1,264 @@
+//! SQL of what time does. Every statement is bounded; whoever runs one holds the sweeper's lock.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::log::Error;
+use crate::types::{Seq, UnixMillis};
+
+/// Whether this transaction may sweep. Held until its end; takes no transaction id, so it holds no reader back.
+pub(in crate::log) async fn try_lock_sweeper(conn: &mut PgConnection) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtextextended('sweeper of the log', 0)) as "locked!""#
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
+/// Positions of the next old entries.
+pub(in crate::log) struct OldPage {
+    pub after: i64,
+    pub through: i64,
+    pub full: bool,
+}
+
+/// The next entries, at most `limit`, that were made before `before`; the first that was not ends the page. Below the
+/// fence: behind it, an older one may still appear.
+pub(in crate::log) async fn old_page(
+    conn: &mut PgConnection,
+    job: i16,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Option<OldPage>, Error> {
+    let row = sqlx::query!(
+        r#"with mark as materialized (
+               select pos from log_sweep where job = $1
+           ), page as materialized (
+               select e.pos, e.created_at
+               from mark cross join lateral (
+                   select pos, created_at from entry
+                   where entry.pos > mark.pos and entry.pos < (
+                       select base + (pg_snapshot_xmin(pg_current_snapshot())::text::bigint << 10) from log_origin
+                   )
+                   order by entry.pos limit $3
+               ) e
+           ), young as (
+               select min(pos) as pos from page where created_at >= $2
+           )
+           select (select pos from mark) as "after!", max(page.pos) as "through", count(*) as "count!"
+           from page cross join young where page.pos < coalesce(young.pos, 9223372036854775807)"#,
+        job,
+        before,
+        limit
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(row.through.map(|through| OldPage { after: row.after, through, full: row.count >= limit }))
+}
+
+pub(in crate::log) async fn forget_identities(conn: &mut PgConnection, after: i64, through: i64) -> Result<u64, Error> {
+    let updated = sqlx::query!(
+        "update entry set idem = null, request_hash = null where pos > $1 and pos <= $2 and idem is not null",
+        after,
+        through
+    )
+    .execute(conn)
+    .await?;
+    Ok(updated.rows_affected())
+}
+
+/// Contents that went.
+pub(in crate::log) struct Aged {
+    pub rows: u64,
+    pub greatest: Option<i64>,
+}
+
+pub(in crate::log) async fn age_out(
+    conn: &mut PgConnection,
+    after: i64,
+    through: i64,
+    kinds: &[i16],
+) -> Result<Aged, Error> {
+    let row = sqlx::query!(
+        r#"with aged as (
+               update entry set content = null
+               where pos > $1 and pos <= $2 and kind = any($3) and content is not null returning pos
+           )
+           select count(*) as "count!", max(pos) as greatest from aged"#,
+        after,
+        through,
+        kinds
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Aged { rows: u64::try_from(row.count).unwrap_or_default(), greatest: row.greatest })
+}
+
+/// The job has done everything up to `through`, and contents up to `aged` went.
+pub(in crate::log) async fn advance(
+    conn: &mut PgConnection,
+    job: i16,
+    through: i64,
+    aged: Option<i64>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update log_sweep set pos = greatest(pos, $2), aged_pos = greatest(aged_pos, $3) where job = $1",
+        job,
+        through,
+        aged.unwrap_or_default()
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A handshake that changes no seat was appended.
+pub(in crate::log) async fn insert_ageing(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    seq: Seq,
+    made: UnixMillis,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into entry_ageing (stream_id, seq, created_at) values ($1, $2, $3)",
+        stream_id,
+        seq.to_db(),
+        made.to_datetime()
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes out contents of handshakes made before `before`, but of none that a device with a leaf there may still need:
+/// one that was seen since `lapsed`, and not since the handshake was made.
+pub(in crate::log) async fn age_out_handshakes(
+    conn: &mut PgConnection,
+    before: DateTime<Utc>,
+    lapsed: DateTime<Utc>,
+    limit: i64,
+) -> Result<Aged, Error> {
+    let row = sqlx::query!(
+        r#"with due as (
+               select a.stream_id, a.seq from entry_ageing a
+               where a.created_at < $1 and not exists (
+                   select 1 from seat_device l join device d on d.id = l.device_id
+                   where l.stream_id = a.stream_id and l.until_seq is null and d.state <> 'revoked'
+                     and coalesce(d.last_seen_at, d.created_at) >= $2
+                     and coalesce(d.last_seen_at, d.created_at) <= a.created_at
+               )
+               order by a.created_at limit $3
+           ), gone as (
+               delete from entry_ageing a using due where a.stream_id = due.stream_id and a.seq = due.seq
+               returning a.stream_id, a.seq
+           ), aged as (
+               update entry e set content = null from gone
+               where e.stream_id = gone.stream_id and e.seq = gone.seq returning e.pos
+           )
+           select count(*) as "count!", max(pos) as greatest from aged"#,
+        before,
+        lapsed,
+        limit
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Aged { rows: u64::try_from(row.count).unwrap_or_default(), greatest: row.greatest })
+}
+
+pub(in crate::log) async fn delete_answers(
+    conn: &mut PgConnection,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<u64, Error> {
+    let deleted = sqlx::query!(
+        "delete from answer where (account_id, device_id, method, idem) in (
+             select account_id, device_id, method, idem from answer where created_at < $1 order by created_at limit $2
+         )",
+        before,
+        limit
+    )
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Key packages that expired, and were made long ago; with whom they were handed out to.
+pub(in crate::log) async fn delete_key_packages(
+    conn: &mut PgConnection,
+    expired_before: DateTime<Utc>,
+    made_before: DateTime<Utc>,
+    limit: i64,
+) -> Result<u64, Error> {
+    let deleted = sqlx::query!(
+        "with old as materialized (
+             select id from key_package where expires_at < $1 and created_at < $2 order by expires_at limit $3
+         ), claims as (
+             delete from key_package_claim c using old where c.key_package_id = old.id
+         )
+         delete from key_package k using old where k.id = old.id",
+        expired_before,
+        made_before,
+        limit
+    )
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Welcomes with their pointers.
+pub(in crate::log) async fn delete_welcomes(
+    conn: &mut PgConnection,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<u64, Error> {
+    let deleted = sqlx::query!(
+        "with old as materialized (
+             select id from welcome where created_at < $1 order by created_at limit $2
+         ), pointers as (
+             delete from welcome_pointer p using old where p.welcome_id = old.id
+         )
+         delete from welcome w using old where w.id = old.id",
+        before,
+        limit
+    )
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// A stream of a canary in which nothing happened since `before`.
+pub(in crate::log) async fn find_silent_canary(
+    conn: &mut PgConnection,
+    before: DateTime<Utc>,
+) -> Result<Option<i64>, Error> {
+    // The number itself, so that the planner finds the index of such streams.
+    Ok(sqlx::query_scalar!("select id from stream where kind = 9 and head_time < $1 order by id limit 1", before)
+        .fetch_optional(conn)
+        .await?)
+}
+
+pub(in crate::log) async fn delete_entries(conn: &mut PgConnection, stream_id: i64, limit: i64) -> Result<u64, Error> {
+    let deleted = sqlx::query!(
+        "delete from entry where stream_id = $1 and seq in (
+             select seq from entry where stream_id = $1 order by seq limit $2
+         )",
+        stream_id,
+        limit
+    )
+    .execute(conn)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+pub(in crate::log) async fn delete_stream(conn: &mut PgConnection, stream_id: i64) -> Result<(), Error> {
+    sqlx::query!("delete from stream where id = $1", stream_id).execute(conn).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn streams_of_canaries_have_the_number_that_is_written_here() {
+        assert_eq!(crate::log::StreamKind::Canary.to_db(), 9);
+    }
+}
