@@ -29,7 +29,7 @@ pub type Params = Nothing;
 pub struct Input {
     /// The pairing, as createPairing named it, at most 64 bytes.
     pub pairing: String,
-    /// The client's name for this call, 16 to 64 bytes: A-Z a-z 0-9 - _ . ~
+    /// The client's name for this call, 16 to 64 bytes of A-Z, a-z, 0-9, -, _, . and ~.
     pub idem: String,
     /// 64 bytes, signed by the new key under `rookery pairing claim v1`: canonical DAG-CBOR {v: 1, pairing,
     /// audience, idem}, where audience is this server's DID.

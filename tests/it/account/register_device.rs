@@ -347,7 +347,7 @@ async fn a_chain_of_1000_links_certifies_nobody_more_and_still_revokes() {
         let device = "with visitor as (
                 insert into device (account_id, public_id, public_key, alg, kind, state, created_at)
                 select account_id, $1, $2, alg, kind, 'revoked', created_at from device where public_id = $6
-                on conflict (public_id) do update set state = 'revoked' returning id, account_id, created_at)
+                on conflict (public_id) where state <> 'foreign' do update set state = 'revoked' returning id, account_id, created_at)
             insert into device_link (account_id, generation, seq, device_id, revokes, bytes, hash, created_at)
             select account_id, 1, $3, id, $3 % 2 = 1, $4, $5, created_at from visitor";
         let row = sqlx::query(device).bind(keys.device().to_string()).bind(keys.key().raw());
