@@ -1,6 +1,7 @@
 use rookery::cli::demo::Person;
 use rookery::lexicon::Method;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
+use rookery::lexicon::admin::suspend_account::{self, SuspendAccount};
 use rookery::lexicon::event::get_ticket::{GetTicket, Input};
 use rookery::lexicon::event::stream_events::StreamEvents;
 use rookery::lexicon::event::subscribe::Subscribe;
@@ -89,6 +90,19 @@ async fn the_ticket_of_a_revoked_device_opens_nothing() {
         .unwrap();
     assert!(!opens(&server, &lost).await);
     assert!(opens(&server, &own).await);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_ticket_of_a_suspended_account_opens_nothing() {
+    let (server, operator) = TestServer::start_with_operator().await;
+    let alice = server.newcomer("alice", 0).await;
+    let (lost, kept) = (ticket(&alice, StreamEvents::NSID).await, ticket(&alice, StreamEvents::NSID).await);
+    for (suspended, ticket) in [(true, lost), (false, kept)] {
+        let input = suspend_account::Input { account: alice.did().clone(), suspended, reason: None };
+        operator.procedure::<SuspendAccount>(&input).await.unwrap();
+        assert_eq!(opens(&server, &ticket).await, !suspended);
+    }
     server.stop().await;
 }
 
