@@ -1,7 +1,7 @@
 //! What another server ordered is taken over as it was made, whole, or not at all.
 
 use rookery::log::body::{Body, HomeOpenedBody, HomeRestoredBody, MembershipBody, MembershipChange};
-use rookery::log::chain::{Content, Genesis, Head};
+use rookery::log::chain::{Content, Genesis, Head, Header, entry_hash};
 use rookery::log::{Adopted, EntryKind, Error, Held, Log, Span, StreamKind};
 use rookery::types::{Bytes, Clock, Did, Hash, Seq, StreamId, Term, UnixMillis};
 
@@ -28,6 +28,12 @@ impl Home {
         let mut home = Self { genesis: genesis.clone(), head, entries: Vec::new() };
         home.order(EntryKind::Opened, genesis);
         home
+    }
+
+    /// The head of a stream that ends with this entry.
+    fn after(entry: &Held) -> Head {
+        let Header { stream, term, seq, time, .. } = Header::decode(&entry.header).unwrap();
+        Head { stream, term, seq, hash: entry_hash(&entry.header), time }
     }
 
     fn order(&mut self, kind: EntryKind, body: Vec<u8>) {
@@ -97,6 +103,11 @@ async fn what_does_not_hold_together_is_refused_by_name_and_nothing_of_it_is_sto
     for (name, span) in bad {
         assert_eq!(refusal(&log, &span).await, name);
     }
+    // Two orders of one home, each unbroken, spliced.
+    let mut fork = Home { genesis: home.genesis.clone(), head: Home::after(&home.entries[0]), entries: Vec::new() };
+    fork.message();
+    let spliced = change(&|span| span.entries[1] = fork.entries[0].clone());
+    assert_eq!(refusal(&log, &spliced).await, "ChainBroken");
     let mut longer = good.clone();
     // The version as 0x18 0x01: the same number, not in its shortest form; its hash is no longer named, either.
     let at = longer.entries[4].header.iter().position(|&byte| byte == b'v').unwrap() + 1;
