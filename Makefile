@@ -16,7 +16,7 @@ test: postgres redis ## Run every test, on a throw-away Postgres (or the one tha
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; staging/with-postgres.sh cargo nextest run --locked --workspace; \
 	else set -x; staging/with-postgres.sh cargo test --locked --workspace; fi
 
-soak: postgres ## Kill replicas and Postgres at random under load, 200 times (ROOKERY_SOAK_ROUNDS, ROOKERY_SEED).
+soak: postgres redis ## Kill replicas, Postgres and Redis at random under load, 200 times (ROOKERY_SOAK_ROUNDS, ROOKERY_SEED).
 	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-200} staging/with-postgres.sh \
 		cargo test --locked --test it laws::crash::random -- --nocapture
 

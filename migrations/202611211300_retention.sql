@@ -1,16 +1,15 @@
 -- What time does to the log: how far it has come, and what it needs to find what is due.
 
--- Entries are passed once, in the order of their positions. What the jobs are is in src/log/retention/jobs.rs.
 create table log_sweep (
     job smallint constraint log_sweep_pkey primary key,
-    -- Entries up to here are done with.
     pos bigint not null default 0,
-    -- The greatest position whose content aged out by this job: an older cursor is told so.
     aged_pos bigint not null default 0
 );
+comment on table log_sweep is 'Entries are passed once, in the order of their positions. What the jobs are is in src/log/retention/jobs.rs.';
+comment on column log_sweep.pos is 'Entries up to here are done with.';
+comment on column log_sweep.aged_pos is 'The greatest position whose content aged out by this job: an older cursor is told so.';
 insert into log_sweep (job) values (1), (2), (3), (4);
 
--- Handshakes that change no seat. Each leaves with its content, which may be long after its term.
 create table entry_ageing (
     stream_id bigint not null,
     seq bigint not null,
@@ -18,6 +17,7 @@ create table entry_ageing (
     constraint entry_ageing_pkey primary key (stream_id, seq),
     constraint entry_ageing_stream_id_seq_fkey foreign key (stream_id, seq) references entry (stream_id, seq)
 );
+comment on table entry_ageing is 'Handshakes that change no seat. Each leaves with its content, which may be long after its term.';
 create index entry_ageing_created_at_idx on entry_ageing (created_at);
 
 create index answer_created_at_idx on answer (created_at);

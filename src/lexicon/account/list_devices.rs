@@ -32,6 +32,7 @@ pub type Input = Nothing;
 pub struct Output {
     /// The devices, at most 200; links of a longer history are in the account's own stream.
     pub devices: Vec<crate::lexicon::account::defs::Device>,
+    /// Where the account's device chain ends; absent before its first device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<crate::lexicon::account::defs::Chain>,
 }

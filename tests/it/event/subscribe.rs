@@ -60,7 +60,7 @@ async fn whoever_may_not_subscribe_is_told_after_the_upgrade_and_closed_by_1008(
     let good = || Some(alice.token(Subscribe::NSID));
     for (query, token, error) in [
         ("", None, "AuthenticationRequired"),
-        ("", Some(alice.service_token(Subscribe::NSID)), "BadJwtType"),
+        ("", Some(alice.service_token(Subscribe::NSID)), "DeviceRequired"),
         ("", Some(alice.token(ListEvents::NSID)), "BadJwtLexiconMethod"),
         ("?cursor=x", good(), "InvalidRequest"),
         ("?cursor=1&cursor=2", good(), "InvalidRequest"),

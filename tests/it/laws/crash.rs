@@ -18,7 +18,7 @@ use crate::support::{ChildServer, Fleet, chance, grow};
 
 const ROUNDS: usize = 3;
 const SENDERS: usize = 4;
-/// Rounds against two replicas and their Postgres, unless `ROOKERY_SOAK_ROUNDS` says otherwise.
+/// Rounds against two replicas, their Postgres and their Redis, unless `ROOKERY_SOAK_ROUNDS` says otherwise.
 const FLEET_ROUNDS: usize = 10;
 /// Between two kills the senders get answers within this time.
 const GOES_ON: Duration = Duration::from_secs(40);
@@ -66,6 +66,9 @@ async fn kill_9_during_load_loses_no_acknowledged_message_and_doubles_none() {
     server.stop().await;
 }
 
+/// The seq and the hash of each message that its sender was told.
+type Receipts = Vec<(u64, Vec<u8>)>;
+
 /// What all senders share.
 struct Load {
     /// Messages that each sender was answered.
@@ -95,7 +98,7 @@ impl Load {
 
     /// Each of these people sends one message after the other; each is repeated with its own name until it is
     /// acknowledged. Their receipts come when `end` is called.
-    fn begin(self: &Arc<Self>, people: &[Arc<Person>], stream: &str) -> Vec<JoinHandle<Vec<(u64, Vec<u8>)>>> {
+    fn begin(self: &Arc<Self>, people: &[Arc<Person>], stream: &str) -> Vec<JoinHandle<Receipts>> {
         let senders = people.iter().enumerate().map(|(number, person)| {
             let (load, person, stream) = (Arc::clone(self), Arc::clone(person), stream.to_owned());
             tokio::spawn(async move {
@@ -123,7 +126,7 @@ impl Load {
 /// Senders and subscribers on both replicas; the founder invites and removes a guest all the time, so that commits,
 /// seats, the outbox and the courier are part of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn random_kill_9_of_replicas_and_postgres_loses_nothing_and_doubles_nothing() {
+async fn random_kill_9_of_replicas_postgres_and_redis_loses_nothing_and_doubles_nothing() {
     let mut chance = chance();
     let rounds = std::env::var("ROOKERY_SOAK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
     let rounds: usize = rounds.unwrap_or(FLEET_ROUNDS);
@@ -156,7 +159,7 @@ async fn random_kill_9_of_replicas_and_postgres_loses_nothing_and_doubles_nothin
         }
         load.goes_on().await;
         tokio::time::sleep(Duration::from_millis(chance.random_range(0..400))).await;
-        match chance.random_range(0..5) {
+        match chance.random_range(0..6) {
             0 => {
                 fleet.crash_postgres().await;
                 fleet.ready().await;
@@ -165,9 +168,17 @@ async fn random_kill_9_of_replicas_and_postgres_loses_nothing_and_doubles_nothin
                 // Everything at once.
                 fleet.kill(0).await;
                 fleet.kill(1).await;
+                fleet.kill_redis().await;
                 fleet.crash_postgres().await;
                 fleet.restart(1).await;
+                fleet.restart_redis().await;
                 fleet.restart(0).await;
+            }
+            2 => {
+                fleet.kill_redis().await;
+                // The senders go on without it.
+                load.goes_on().await;
+                fleet.restart_redis().await;
             }
             victim => {
                 let victim = victim % 2;

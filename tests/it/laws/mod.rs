@@ -5,7 +5,7 @@
 //! | invariant | test |
 //! | --- | --- |
 //! | acknowledged means durable | `kill_9_during_load_loses_no_acknowledged_message_and_doubles_none` |
-//! | | `random_kill_9_of_replicas_and_postgres_loses_nothing_and_doubles_nothing` |
+//! | | `random_kill_9_of_replicas_postgres_and_redis_loses_nothing_and_doubles_nothing` |
 //! | | `production_does_not_start_on_a_postgres_that_does_not_flush` |
 //! | seq is dense and unique, the chain covers it | `seq_is_dense_and_unique_under_32_concurrent_senders` |
 //! | | `messages_that_are_refused_leave_no_hole_between_those_that_are_taken` |

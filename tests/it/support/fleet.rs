@@ -1,4 +1,4 @@
-//! Replicas as processes on one Postgres, all of which can be killed.
+//! Replicas as processes on one Postgres and one Redis, all of which can be killed.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use rookery::types::Did;
 use sqlx::{Connection, PgConnection};
 
 use super::child::{Process, kill_9, person};
+use super::redis::Redis;
 use super::volume::Volume;
 
 const SERVICE_DID: &str = "did:web:rookery.test";
@@ -17,21 +18,23 @@ pub struct Fleet {
     directory: Directory,
     folder: tempfile::TempDir,
     volume: Volume,
+    redis: Redis,
     replicas: Vec<Process>,
 }
 
 impl Fleet {
     pub async fn start(size: usize) -> Self {
-        let (directory, folder, volume) =
-            (Directory::start().await.unwrap(), super::open_folder(), Volume::start().await);
+        let (directory, folder) = (Directory::start().await.unwrap(), super::open_folder());
+        let (volume, redis) = (Volume::start().await, Redis::start().await);
         let database = volume.url(DATABASE);
         let replica = || {
             Process::new(folder.path(), &directory.url(), Some(&database))
                 .with("SERVICE_DID", SERVICE_DID)
+                .with("REDIS_URL", &redis.url())
                 .with("PUBLIC_URL", "https://rookery.test")
         };
         let replicas = (0..size).map(|_| replica()).collect();
-        let mut fleet = Self { directory, folder, volume, replicas };
+        let mut fleet = Self { directory, folder, volume, redis, replicas };
         // One after the other: the first makes the keys that all share.
         for replica in 0..size {
             fleet.restart(replica).await;
@@ -79,6 +82,14 @@ impl Fleet {
     pub async fn crash_postgres(&mut self) {
         kill_9(self.volume.pid().cast_signed());
         self.volume.restart().await;
+    }
+
+    pub async fn kill_redis(&mut self) {
+        self.redis.kill().await;
+    }
+
+    pub async fn restart_redis(&mut self) {
+        self.redis.restart().await;
     }
 
     /// Whether all replicas answer that they are ready.
