@@ -27,7 +27,7 @@ pub type Params = Nothing;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Input {
-    /// Whom.
+    /// The DID of the account.
     pub account: Did,
     /// false lets the account call again.
     pub suspended: bool,
@@ -40,6 +40,7 @@ pub struct Input {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Output {
+    /// The account as it is now.
     pub account: crate::lexicon::admin::defs::Account,
 }
 
