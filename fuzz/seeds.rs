@@ -1,4 +1,4 @@
-//! Writes seeds, real ones of their kind, into `corpus/`: `cargo run --bin seeds`. Run it when a format changed.
+//! Writes seeds, real ones of their kind, into `corpus/`: `SEEDS=write cargo nextest run corpus`. For when a format changed.
 
 use std::path::Path;
 
@@ -14,7 +14,8 @@ const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 const AUD: &str = "did:web:chat.example";
 const NSID: &str = "blue.catbird.mls.sendMessage";
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// Into `fuzz/corpus`.
+pub fn write() -> Result<(), Box<dyn std::error::Error>> {
     let alice = Did::parse("did:plc:ewvi7nxzyoun6zhxrhs64oiz")?;
     for (name, curve) in [("p256", Curve::P256), ("k256", Curve::K256), ("ed25519", Curve::Ed25519)] {
         let key = SigningKey::from_bytes(curve, &[7; 32])?;
@@ -30,7 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
         seed("did_document", name, document.to_string().as_bytes())?;
     }
-    for text in ["0", "9007199254740991", "scwfgagcsyqhmdj7pbehnj6jvili52f63", "dev_d5apzew2eqlji5ijphxgz5mc6l", AUD, "3q2+7w"]
+    for text in
+        ["0", "9007199254740991", "scwfgagcsyqhmdj7pbehnj6jvili52f63", "dev_d5apzew2eqlji5ijphxgz5mc6l", AUD, "3q2+7w"]
     {
         seed("text", text, text.as_bytes())?;
     }
@@ -93,7 +95,8 @@ fn mls(alice: &Did) -> Result<(), Box<dyn std::error::Error>> {
     read_by(4, "founding", &group_info)?;
     let staged = alice.stage_add(&group, &[bob.key_package(false)?])?;
     read_by(1, "commit", &staged.commit)?;
-    let lengths = [u16::try_from(staged.commit.len())?.to_be_bytes(), u16::try_from(staged.group_info.len())?.to_be_bytes()];
+    let lengths =
+        [u16::try_from(staged.commit.len())?.to_be_bytes(), u16::try_from(staged.group_info.len())?.to_be_bytes()];
     let welcome = staged.welcome.unwrap_or_default();
     read_by(5, "bundle", &[&lengths.concat()[..], &staged.commit, &staged.group_info, &welcome].concat())?;
     alice.confirm(&group)?;
@@ -101,7 +104,7 @@ fn mls(alice: &Did) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn seed(target: &str, name: &str, bytes: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     std::fs::create_dir_all(&folder)?;
     Ok(std::fs::write(folder.join(format!("seed-{}", name.replace(':', "-"))), bytes)?)
 }

@@ -2,11 +2,16 @@
 
 use std::path::Path;
 
+#[path = "../../../fuzz/seeds.rs"]
+mod seeds;
 #[path = "../../../fuzz/targets.rs"]
 mod targets;
 
 #[test]
 fn every_reader_survives_its_corpus() {
+    if std::env::var("SEEDS").is_ok_and(|wish| wish == "write") {
+        seeds::write().unwrap();
+    }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     for (name, target) in targets::TARGETS {
         let mut inputs: Vec<_> =
