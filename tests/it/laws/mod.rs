@@ -27,8 +27,13 @@
 //! | | `a_call_whose_client_went_away_at_any_moment_has_one_effect_and_one_answer` |
 //! | | `a_server_that_is_killed_between_commit_and_answer_gives_that_answer_afterwards` |
 //! | | `the_first_answer_comes_again_after_the_epoch_moved_and_after_the_seat_ended` |
+//! | | `the_same_call_gets_its_first_answer_for_35_days_and_is_a_new_call_after` |
+//! | an effect elsewhere happens once, in its order | `effects_happen_once_and_in_order_with_several_couriers_one_of_which_is_killed` |
+//! | what ages out is needed by nobody who may return | `devices_return_after_20_and_60_and_100_days` |
+//! | | `a_handshake_outlasts_its_term_until_every_device_returned_or_lapsed` |
 //! | nobody reads without a seat, nor before or after it | `to_a_stranger_a_conversation_does_not_exist` |
 //! | | `a_member_reads_from_its_first_entry_to_its_last_and_writes_only_between` |
+//! | Redis decides nothing | `redis_killed_in_the_middle_loses_nothing_and_is_used_again_when_it_returns` |
 //! | Postgres alone is enough, and one connection of the pool | `one_connection_in_the_pool_suffices_for_everything` |
 
 mod adopt;
