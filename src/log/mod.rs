@@ -8,7 +8,9 @@
 //! - a success is told only after its commit.
 //!
 //! Two ways to order: [`StreamTx`] for methods that change their own tables in the same transaction, and [`Log::submit`]
-//! for those that only append (group commit). One way to take over an order that was made elsewhere: [`Log::adopt`]. One way out: entries below the fence, by [`Log::events`] or the [`Hub`].
+//! for those that only append (group commit). One way to take over an order that was made elsewhere: [`Log::adopt`]. One
+//! way out: entries below the fence, by [`Log::events`], or by the [`Hub`] as they come, or from the one over to the other
+//! by [`Log::cut_over`].
 
 mod adopt;
 mod append;
@@ -17,6 +19,7 @@ mod canary;
 pub mod chain;
 mod courier;
 mod cursor;
+mod cut_over;
 mod error;
 mod frame;
 mod hub;
@@ -39,6 +42,7 @@ pub use canary::Flow;
 pub use chain::{Content, Head, Sealed};
 pub use courier::{Outgoing, queue};
 pub use cursor::Standing;
+pub use cut_over::CutOver;
 pub use error::Error;
 pub use frame::{Event, Frame, Signal, server_sent};
 pub use hub::{Delivery, Ended, Filter, Hub, Listener, Subscription};

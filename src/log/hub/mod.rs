@@ -59,7 +59,7 @@ impl Filter {
 pub struct Listener {
     id: u64,
     hub: Arc<Hub>,
-    account_id: i64,
+    pub(super) account_id: i64,
     ended: CancellationToken,
 }
 

@@ -1,0 +1,130 @@
+//! One listener's way from the past to the present.
+//!
+//! Invariant: the cut-over from the log to the live hub leaves no gap and repeats nothing: the hub hands out everything
+//! after the position at which it was joined, and the log is read up to that position.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{Delivery, Ended, Error, Filter, Frame, Listener, Log, Subscription};
+use crate::types::Cursor;
+
+/// Events read from the log at once.
+const BACKFILL_EVENTS: u32 = 200;
+
+/// Everything that a listener may see and wants, from a cursor on.
+pub struct CutOver {
+    log: Log,
+    listener: Listener,
+    buffer: usize,
+    filter: Filter,
+    /// Everything up to here was read or filtered out.
+    position: Cursor,
+    /// Read and not handed on yet.
+    ready: VecDeque<Arc<Frame>>,
+    /// Everything up to here was handed on or filtered out.
+    handed_on: Cursor,
+    phase: Phase,
+}
+
+enum Phase {
+    /// Far behind: reading the log, not yet live in the hub, so that nothing piles up there.
+    Behind,
+    /// In the hub: reading the log up to the position at which it was joined.
+    CatchingUp(Subscription),
+    Live(Subscription),
+}
+
+impl Log {
+    /// After this cursor; without one, from the present on. Live, it may lag behind by `buffer` events.
+    pub async fn cut_over(
+        &self,
+        listener: Listener,
+        after: Option<Cursor>,
+        filter: Filter,
+        buffer: usize,
+    ) -> Result<CutOver, Error> {
+        let (position, phase) = match after {
+            Some(after) => (after, Phase::Behind),
+            None => {
+                let live = self.subscribe(&listener, filter.clone(), buffer).await?;
+                (live.position, Phase::Live(live))
+            }
+        };
+        let log = self.clone();
+        Ok(CutOver { log, listener, buffer, filter, position, ready: VecDeque::new(), handed_on: position, phase })
+    }
+}
+
+impl CutOver {
+    /// The next event, or why there is none any more. May be dropped and asked again.
+    pub async fn next(&mut self) -> Result<Result<Delivery, Ended>, Error> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                self.handed_on = frame.cursor;
+                return Ok(Ok(Delivery::Stored(frame)));
+            }
+            self.handed_on = self.position;
+            if let Phase::Live(subscription) = &mut self.phase {
+                match subscription.next().await {
+                    Ok(Delivery::Stored(frame)) if frame.cursor <= self.position => continue,
+                    Ok(Delivery::Stored(frame)) => {
+                        self.position = frame.cursor;
+                        self.handed_on = frame.cursor;
+                        return Ok(Ok(Delivery::Stored(frame)));
+                    }
+                    signal_or_end => return Ok(signal_or_end),
+                }
+            }
+            self.step().await?;
+        }
+    }
+
+    /// Where to go on from: everything up to here came out of [`Self::next`], or was not wanted.
+    pub fn cursor(&self) -> Cursor {
+        self.handed_on
+    }
+
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    async fn join(&self) -> Result<Subscription, Error> {
+        self.log.subscribe(&self.listener, self.filter.clone(), self.buffer).await
+    }
+
+    /// Reads one page into `ready`; whether there is more up to `upto`.
+    async fn read(&mut self, upto: Option<Cursor>) -> Result<bool, Error> {
+        let page = self.log.events(self.listener.account_id, self.position, upto, BACKFILL_EVENTS).await?;
+        for event in page.events {
+            let frame = event.into_frame()?;
+            self.position = frame.cursor;
+            if self.filter.wants(&frame) {
+                self.ready.push_back(Arc::new(frame));
+            }
+        }
+        Ok(page.more)
+    }
+
+    /// Goes on towards the present.
+    async fn step(&mut self) -> Result<(), Error> {
+        match &self.phase {
+            Phase::Behind => {
+                if !self.read(None).await? {
+                    self.phase = Phase::CatchingUp(self.join().await?);
+                }
+            }
+            Phase::CatchingUp(subscription) => {
+                let upto = subscription.position;
+                if !self.read(Some(upto)).await? {
+                    self.position = self.position.max(upto);
+                    if let Phase::CatchingUp(subscription) = std::mem::replace(&mut self.phase, Phase::Behind) {
+                        self.phase = Phase::Live(subscription);
+                    }
+                }
+            }
+            Phase::Live(_) => {}
+        }
+        Ok(())
+    }
+}
