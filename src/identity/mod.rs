@@ -6,7 +6,7 @@ mod budget;
 pub mod certificate;
 pub mod credentials;
 pub mod device;
-mod dns;
+pub mod dns;
 pub mod document;
 pub mod guard;
 pub mod handle;
