@@ -21,6 +21,8 @@ const PAGE: usize = 7;
 #[derive(Default)]
 struct Held {
     records: BTreeMap<String, (u64, Value)>,
+    versions: u64,
+    /// By clients.
     writes: u64,
     open_sessions: i64,
     /// Somebody else writes this record as soon as all were read.
@@ -29,9 +31,9 @@ struct Held {
 
 impl Held {
     fn put(&mut self, key: &str, record: Value) -> String {
-        self.writes += 1;
-        self.records.insert(key.to_owned(), (self.writes, record));
-        version(self.writes)
+        self.versions += 1;
+        self.records.insert(key.to_owned(), (self.versions, record));
+        version(self.versions)
     }
 }
 
@@ -86,9 +88,7 @@ impl StandInPds {
 
     /// Not counted as a write.
     pub fn set(&self, key: &str, record: Value) {
-        let mut held = self.shared.0.lock().unwrap();
-        held.put(key, record);
-        held.writes -= 1;
+        self.shared.0.lock().unwrap().put(key, record);
     }
 
     pub fn meddle_with(&self, key: &str) {
@@ -150,6 +150,7 @@ async fn put_record(State(shared): State<Shared>, headers: HeaderMap, Json(body)
     if body["swapRecord"] != there {
         return refused(StatusCode::BAD_REQUEST, "InvalidSwap", "Record was at another version");
     }
+    held.writes += 1;
     let cid = held.put(&key, body["record"].clone());
     Json(json!({ "uri": format!("at://{DID}/com.atproto.lexicon.schema/{key}"), "cid": cid })).into_response()
 }
