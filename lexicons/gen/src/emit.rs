@@ -29,7 +29,7 @@ pub fn files(documents: &[Document]) -> Result<Files> {
             continue;
         }
         let group = document.group.as_deref().context("a document without group")?;
-        let path = format!("src/lexicon/{group}/{}.rs", snake(&document.name));
+        let path = format!("protocol/src/lexicon/{group}/{}.rs", snake(&document.name));
         let text = module::text(document).with_context(|| document.path.clone())?;
         files.insert(path.into(), format!("{MARK} from {}; do not edit\n{text}", document.path));
         groups.entry(group).or_default().push(document);
@@ -40,9 +40,9 @@ pub fn files(documents: &[Document]) -> Result<Files> {
         for document in members {
             writeln!(text, "pub mod {};", snake(&document.name))?;
         }
-        files.insert(PathBuf::from(format!("src/lexicon/{group}/mod.rs")), text);
+        files.insert(PathBuf::from(format!("protocol/src/lexicon/{group}/mod.rs")), text);
     }
-    files.insert("src/lexicon/documents.rs".into(), all(documents)?);
+    files.insert("protocol/src/lexicon/documents.rs".into(), all(documents)?);
     Ok(files)
 }
 
@@ -52,7 +52,7 @@ fn all(documents: &[Document]) -> Result<String> {
     text.push_str("//! Every lexicon document, compiled in.\n\n/// NSID and JSON text, sorted by NSID.\n");
     text.push_str("pub const DOCUMENTS: &[(&str, &str)] = &[\n");
     for document in documents {
-        writeln!(text, "(\"{}\", include_str!(\"../../{}\")),", document.nsid, document.path)?;
+        writeln!(text, "(\"{}\", include_str!(\"../../../{}\")),", document.nsid, document.path)?;
     }
     text.push_str("];\n");
     text.push_str(&every("method", "the marker type of every method", documents, Kind::Method)?);
