@@ -34,6 +34,8 @@ function subscribe({ rookery, blue }, options) {
 
 const bearer = async (person, lxm) => ({ authorization: `Bearer ${await person.device.token(lxm)}` })
 
+const bearerOfPds = async (person, lxm) => ({ authorization: `Bearer ${await person.serviceToken(lxm)}` })
+
 /** Takes what comes until `enough` says so of all of it. */
 async function take(subscription, enough) {
   const taken = []
@@ -52,24 +54,25 @@ const kindOf = (message) => message.$type.replace('blue.catbird.event.subscribe'
 async function refusals(lab) {
   const { rookery, blue, people: { bob }, saw } = lab
   const nsid = blue.catbird.event.subscribe.$lxm
+  const token = () => bearer(bob, nsid)
+  const nobody = () => ({})
   const cases = [
-    ['no token', 'AuthenticationRequired', {}],
-    ['a token for another method', 'BadJwtLexiconMethod', { headers: await bearer(bob, 'blue.catbird.event.listEvents') }],
-    ['a token of the PDS that names no device', 'DeviceRequired', {
-      headers: { authorization: `Bearer ${await bob.serviceToken(nsid)}` },
-    }],
-    ['a cursor of the future', 'FutureCursor', { headers: await bearer(bob, nsid), query: { cursor: '99999999999' } }],
-    ['a ticket that never was', 'BadTicket', { query: { ticket: 'q3M1nYc0sZtqk0mO6aVnJ0t4bXb7y1dYw2g5h8i9j0k' } }],
-    ['a parameter that is too long', 'InvalidRequest', { headers: await bearer(bob, nsid), query: { cursor: '1'.repeat(17) } }],
+    ['no token', 'AuthenticationRequired', nobody],
+    ['a token for another method', 'BadJwtLexiconMethod', () => bearer(bob, 'blue.catbird.event.listEvents')],
+    ['a token of the PDS that names no device', 'DeviceRequired', () => bearerOfPds(bob, nsid)],
+    ['a cursor of the future', 'FutureCursor', token, { cursor: '99999999999' }],
+    ['a ticket that never was', 'BadTicket', nobody, { ticket: 'q3M1nYc0sZtqk0mO6aVnJ0t4bXb7y1dYw2g5h8i9j0k' }],
+    ['a parameter that is too long', 'InvalidRequest', token, { cursor: '1'.repeat(17) }],
   ]
-  for (const [what, name, { headers, query }] of cases) {
-    const subscription = subscribe(lab, { headers, getParams: () => query })
+  for (const [what, name, headers, query = {}] of cases) {
+    const subscription = subscribe(lab, { headers: await headers(), getParams: () => query })
     await assert.rejects(take(subscription, () => true), (error) => {
       assert.equal(error.error, name, `${what}: ${error}`)
       return true
     })
-    // The same, and how the socket closes behind the frame. Nothing is bound to a token that was refused.
-    const closed = await closing(`${rookery.socketUrl}/xrpc/${nsid}?${new URLSearchParams(query)}`, { headers })
+    // The same, and how the socket closes behind the frame.
+    const url = `${rookery.socketUrl}/xrpc/${nsid}?${new URLSearchParams(query)}`
+    const closed = await closing(url, { headers: await headers() })
     assert.deepEqual(closed, { code: 1008, reason: name, wasClean: true })
     saw(`${what}: an error frame ${name}, then close 1008`)
   }
@@ -124,7 +127,7 @@ async function messages(lab) {
   saw('resumed by cursor: what was missed, once and in order')
 
   // A token of the PDS beside the name of the device.
-  const headers = { authorization: `Bearer ${await bob.serviceToken($lxm)}`, 'x-atproto-device': bob.device.id }
+  const headers = { ...(await bearerOfPds(bob, $lxm)), 'x-atproto-device': bob.device.id }
   const [first] = await take(subscribe(lab, { headers, getParams: () => ({ cursor: '0' }) }), () => true)
   assert.equal(first.cursor, past[0].cursor)
   saw('a token of the PDS beside x-atproto-device')
@@ -135,13 +138,19 @@ const isMessage = (message) => kindOf(message) === '#message'
 /** The client says good-bye, or something else. */
 async function ends(lab) {
   const { rookery, blue, people: { bob }, saw } = lab
-  const { $lxm } = blue.catbird.event.subscribe
+  const { getTicket, subscribe: { $lxm } } = blue.catbird.event
   const url = `${rookery.socketUrl}/xrpc/${$lxm}?cursor=0`
-  let detail
-  const frames = websocket(url, { headers: await bearer(bob, $lxm), onClose: (closed) => (detail = closed) })
-  for await (const _ of frames) break
-  assert.deepEqual([detail.code, detail.wasClean], [1000, true])
-  saw('the client ends it: answered in good order, 1000')
+
+  // The standard WebSocket, which tells how it ended when it ended it itself.
+  const { ticket } = await bob.direct.call(getTicket, { lxm: $lxm })
+  const standard = new WebSocket(`${url}&ticket=${ticket}`)
+  standard.binaryType = 'arraybuffer'
+  await within(PATIENCE_MS, new Promise((done) => standard.addEventListener('message', done)), 'an event')
+  const ended = new Promise((done) => standard.addEventListener('close', done))
+  standard.close(1000)
+  const { code, wasClean } = await within(PATIENCE_MS, ended, 'the answer to a good-bye')
+  assert.deepEqual([code, wasClean], [1000, true])
+  saw('a standard WebSocket with a ticket ends it, and is answered in good order: 1000')
 
   // A pong to each ping: with a heartbeat this short the client would call the connection dead.
   const beating = subscribe(lab, { headers: await bearer(bob, $lxm), heartbeatIntervalMs: 300 })
