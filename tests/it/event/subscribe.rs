@@ -11,7 +11,7 @@ use rookery::lexicon::mls::update_cursor::{self, UpdateCursor};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Said, Socket, TestServer, at_once, conversation};
+use crate::support::{AccountToken, Said, Socket, TestServer, at_once, conversation};
 
 async fn read_to(person: &Person, stream: &str, seq: u64) {
     let input = update_cursor::Input { stream: stream.to_owned(), seq };

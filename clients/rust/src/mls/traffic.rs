@@ -1,14 +1,14 @@
 //! What comes in and goes out: Welcomes, messages, other members' commits.
 
 use openmls::prelude::{
-    BasicCredential, ContentType, Credential, GroupId, MlsGroup, MlsMessageBodyIn, ProcessedMessageContent,
-    ProtocolMessage, StagedWelcome,
+    BasicCredential, ContentType, Credential, GroupId, MlsGroup, MlsMessageBodyIn, MlsMessageIn,
+    ProcessedMessageContent, ProtocolMessage, StagedWelcome,
 };
 
+use rookery_protocol::types::Epoch;
+use tls_codec::Deserialize;
+
 use super::{Client, Error, join_config};
-use crate::mls::limits::{COMMIT_BYTES, WELCOME_BYTES};
-use crate::mls::wire;
-use crate::types::Epoch;
 
 /// What a message was. A commit has been merged by then.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Client {
     ///
     /// A leaf of somebody silent may have outlived its key package; that is no reason to stay outside.
     pub fn join(&mut self, welcome: &[u8]) -> Result<Vec<u8>, Error> {
-        let message = wire::message(welcome, WELCOME_BYTES).map_err(|_| Error::Malformed("a Welcome"))?;
+        let message = read_message(welcome).ok_or(Error::Malformed("a Welcome"))?;
         let MlsMessageBodyIn::Welcome(welcome) = message.extract() else { return Err(Error::Malformed("a Welcome")) };
         let builder = StagedWelcome::build_from_welcome(&self.provider, &join_config(), welcome);
         let builder = builder.map_err(Error::mls("opening a Welcome"))?.skip_lifetime_validation();
@@ -59,7 +59,7 @@ impl Client {
     /// Processes a message of the group, in the order that the server gave. A commit is merged, and a change of this
     /// client's own that was staged is forgotten with it.
     pub fn receive(&mut self, group_id: &[u8], message: &[u8]) -> Result<Received, Error> {
-        let message = wire::message(message, COMMIT_BYTES).map_err(|_| Error::Malformed("a group message"))?;
+        let message = read_message(message).ok_or(Error::Malformed("a group message"))?;
         let message = message.try_into_protocol_message().map_err(|_| Error::Malformed("a group message"))?;
         let group = self.groups.get_mut(group_id).ok_or(Error::UnknownGroup)?;
         if *message.group_id() != GroupId::from_slice(group_id) {
@@ -97,58 +97,7 @@ pub(super) fn identity_of(credential: &Credential) -> String {
     basic.ok().and_then(|basic| String::from_utf8(basic.identity().to_vec()).ok()).unwrap_or_default()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::super::fixture::{Room, client, did, key_pair};
-    use super::super::super::identity;
-    use super::*;
-
-    #[test]
-    fn members_read_each_other_and_know_who_spoke() {
-        let mut room = Room::of(&["alice", "bob"]);
-        let group_id = room.group_id.clone();
-        let message = room.client("alice").encrypt(&group_id, b"hello").unwrap();
-        assert!(message.len() > 512, "padded");
-        let sender = identity(&did("alice"), &room.leaf("alice").device);
-        let received = room.client("bob").receive(&group_id, &message).unwrap();
-        assert!(received == Received::Application { sender, plaintext: b"hello".to_vec() });
-        assert!(room.client("alice").receive(&group_id, &message).unwrap() == Received::Own);
-        assert!(room.client("bob").receive(&group_id, &message).is_err(), "a replay");
-
-        let late = room.client("alice").encrypt(&group_id, b"late").unwrap();
-        let own = room.change("bob", &[], &[]);
-        assert!(room.client("bob").receive(&group_id, own.commit()).unwrap() == Received::Past);
-        let received = room.client("bob").receive(&group_id, &late).unwrap();
-        assert!(matches!(received, Received::Application { plaintext, .. } if plaintext == b"late"));
-    }
-
-    #[test]
-    fn who_is_removed_reads_and_writes_no_more() {
-        let mut room = Room::of(&["alice", "bob", "carol"]);
-        let group_id = room.group_id.clone();
-        room.change("alice", &[], &["carol"]);
-        assert!(room.client("carol").encrypt(&group_id, b"still here?").is_err());
-        let secret = room.client("bob").encrypt(&group_id, b"she is gone").unwrap();
-        assert!(room.client("carol").receive(&group_id, &secret).is_err());
-        assert!(room.client("alice").receive(&group_id, &secret).is_ok());
-    }
-
-    #[test]
-    fn a_last_resort_key_package_opens_more_than_one_welcome() {
-        let mut bob = client("bob");
-        let package = bob.key_package(true).unwrap();
-        for founder in ["alice", "carol"] {
-            let mut founder = client(founder);
-            let (group_id, _) = founder.create_group().unwrap();
-            let staged = founder.stage_add(&group_id, std::slice::from_ref(&package)).unwrap();
-            assert_eq!(bob.join(&staged.welcome.unwrap()).unwrap(), group_id);
-        }
-    }
-
-    #[test]
-    fn a_client_has_the_key_that_its_seed_makes() {
-        let ((seed, public), (_, other)) = (key_pair(), key_pair());
-        assert!(Client::new(did("alice"), seed, public).is_ok());
-        assert!(matches!(Client::new(did("alice"), seed, other), Err(Error::KeyMismatch)));
-    }
+/// Exactly one MLSMessage.
+fn read_message(bytes: &[u8]) -> Option<MlsMessageIn> {
+    MlsMessageIn::tls_deserialize_exact(bytes).ok()
 }

@@ -2,11 +2,10 @@
 
 use openmls::prelude::{KeyPackage, KeyPackageIn, LeafNodeIndex, ProtocolVersion};
 use openmls_traits::OpenMlsProvider;
+use rookery_protocol::types::DeviceId;
 use tls_codec::Deserialize;
 
-use super::{Client, Error};
-use crate::mls::key_package::unwrapped;
-use crate::types::DeviceId;
+use super::{Client, Error, KEY_PACKAGE_HEADER};
 
 /// What to send to the server for one change. All are MLSMessages.
 #[derive(Clone)]
@@ -79,7 +78,9 @@ impl Client {
     }
 
     fn read_key_package(&self, bytes: &[u8]) -> Result<KeyPackage, Error> {
-        let raw = unwrapped(bytes).map_err(|_| Error::Malformed("a KeyPackage"))?;
+        // Some clients publish the bare structure.
+        let wrapped = bytes.strip_prefix(&KEY_PACKAGE_HEADER).filter(|raw| raw.starts_with(&[0, 1]));
+        let raw = wrapped.unwrap_or(bytes);
         let package = KeyPackageIn::tls_deserialize_exact(raw).map_err(|_| Error::Malformed("a KeyPackage"))?;
         let verified = package.validate(self.provider.crypto(), ProtocolVersion::Mls10);
         verified.map_err(Error::mls("verifying a key package"))

@@ -3,18 +3,20 @@
 //! Invariant: a commit is staged, sent and confirmed under one lock, so nothing is received between the server's yes and
 //! the new epoch; a commit that lost its epoch is discarded, what happened is taken in, and it is made anew.
 
-use super::{Group, Heard, Person, PersonError, State};
-use crate::lexicon::event::defs::Entry;
-use crate::lexicon::mls::add_members::{self, AddMembers};
-use crate::lexicon::mls::claim_key_packages::{self, ClaimKeyPackages};
-use crate::lexicon::mls::create_convo::{self, CreateConvo};
-use crate::lexicon::mls::defs::{Addition, Removal};
-use crate::lexicon::mls::get_messages::{self, GetMessages};
-use crate::lexicon::mls::remove_members::{self, RemoveMembers};
-use crate::lexicon::mls::send_message::{self, SendMessage};
-use crate::mls::SUITES;
-use crate::mls::client::Staged;
-use crate::types::{Bytes, DeviceId, Did};
+use super::{Device, Group, Heard, State};
+use crate::account::Account;
+use crate::error::ClientError;
+use crate::idem;
+use crate::mls::{SUITE_NUMBER, Staged};
+use rookery_protocol::lexicon::event::defs::Entry;
+use rookery_protocol::lexicon::mls::add_members::{self, AddMembers};
+use rookery_protocol::lexicon::mls::claim_key_packages::{self, ClaimKeyPackages};
+use rookery_protocol::lexicon::mls::create_convo::{self, CreateConvo};
+use rookery_protocol::lexicon::mls::defs::{Addition, Removal};
+use rookery_protocol::lexicon::mls::get_messages::{self, GetMessages};
+use rookery_protocol::lexicon::mls::remove_members::{self, RemoveMembers};
+use rookery_protocol::lexicon::mls::send_message::{self, SendMessage};
+use rookery_protocol::types::{Bytes, DeviceId, Did};
 
 /// How often others may be quicker before a person gives up.
 const ATTEMPTS: u32 = 10;
@@ -54,14 +56,9 @@ pub struct Sent {
     pub ciphertext: Bytes,
 }
 
-/// A fresh name for a call: 32 characters.
-pub(super) fn idem() -> String {
-    hex::encode(rand::random::<[u8; 16]>())
-}
-
-impl Person {
+impl<A: Account> Device<A> {
     /// Founds a conversation with this device alone in it, and answers its stream.
-    pub async fn create_convo(&self) -> Result<String, PersonError> {
+    pub async fn create_convo(&self) -> Result<String, ClientError> {
         let mut state = self.state.lock().await;
         let (id, group_info) = state.mls.create_group()?;
         let input = create_convo::Input {
@@ -85,19 +82,19 @@ impl Person {
     }
 
     /// Claims one key package of each certified device of the accounts, for this stream.
-    pub async fn claim(&self, stream: &str, accounts: &[Did]) -> Result<Vec<Claimed>, PersonError> {
+    pub async fn claim(&self, stream: &str, accounts: &[Did]) -> Result<Vec<Claimed>, ClientError> {
         let input = claim_key_packages::Input {
             claim_id: idem(),
             stream: stream.to_owned(),
             home: None,
             targets: accounts.to_vec(),
-            cipher_suites: vec![u64::from(SUITES[0])],
+            cipher_suites: vec![u64::from(SUITE_NUMBER)],
         };
         let answer = self.procedure::<ClaimKeyPackages>(&input).await?;
         let mut claimed = Vec::new();
         for target in answer.targets {
             if let Some(problem) = target.problem {
-                return Err(PersonError::NotClaimable(problem));
+                return Err(ClientError::NotClaimable(problem));
             }
             claimed.extend(target.packages.unwrap_or_default().into_iter().map(|package| Claimed {
                 account: target.account.clone(),
@@ -111,20 +108,20 @@ impl Person {
     }
 
     /// Claims for the accounts and adds what was claimed.
-    pub async fn add_members(&self, stream: &str, accounts: &[Did]) -> Result<Committed, PersonError> {
+    pub async fn add_members(&self, stream: &str, accounts: &[Did]) -> Result<Committed, ClientError> {
         let claimed = self.claim(stream, accounts).await?;
         self.change(stream, &claimed, &[]).await
     }
 
     /// Removes every device of the accounts.
-    pub async fn remove_members(&self, stream: &str, accounts: &[Did]) -> Result<Committed, PersonError> {
+    pub async fn remove_members(&self, stream: &str, accounts: &[Did]) -> Result<Committed, ClientError> {
         self.change(stream, &[], accounts).await
     }
 
     /// One commit that adds what was claimed and removes every device of the accounts.
     ///
     /// On `StaleEpoch` it is made anew, on top of what happened, until it is taken.
-    pub async fn change(&self, stream: &str, adds: &[Claimed], removes: &[Did]) -> Result<Committed, PersonError> {
+    pub async fn change(&self, stream: &str, adds: &[Claimed], removes: &[Did]) -> Result<Committed, ClientError> {
         let mut state = self.state.lock().await;
         let packages: Vec<Vec<u8>> = adds.iter().map(|add| add.key_package.0.clone()).collect();
         for attempts in 1..=ATTEMPTS {
@@ -142,14 +139,14 @@ impl Person {
                     self.catch_up(&mut state, stream).await?;
                 }
                 // Whether it happened is not known: it stays staged, and its entry will confirm it if it did.
-                Err(PersonError::Call(error)) if error.refused().is_none() => return Err(error.into()),
+                Err(ClientError::Call(error)) if error.refused().is_none() => return Err(error.into()),
                 Err(error) => {
                     state.mls.discard(&id)?;
                     return Err(error);
                 }
             }
         }
-        Err(PersonError::Outrun(ATTEMPTS))
+        Err(ClientError::Outrun(ATTEMPTS))
     }
 
     /// Sends a commit by the method that its changes need.
@@ -159,7 +156,7 @@ impl Person {
         staged: Staged,
         adds: &[Claimed],
         removes: &[(Did, DeviceId)],
-    ) -> Result<Committed, PersonError> {
+    ) -> Result<Committed, ClientError> {
         let (stream, idem) = (stream.to_owned(), idem());
         let (commit, group_info) = (Bytes(staged.commit), Bytes(staged.group_info));
         let removes: Vec<Removal> = removes
@@ -192,7 +189,7 @@ impl Person {
     /// Encrypts and sends. If a removal made the message's epoch too old, it is encrypted anew.
     ///
     /// One message at a time in each conversation: receivers bear only little disorder within one sender's messages.
-    pub async fn send(&self, stream: &str, plaintext: &[u8]) -> Result<Sent, PersonError> {
+    pub async fn send(&self, stream: &str, plaintext: &[u8]) -> Result<Sent, ClientError> {
         for _ in 0..ATTEMPTS {
             let (ciphertext, epoch) = self.encrypt(stream, plaintext).await?;
             let ciphertext = Bytes(ciphertext);
@@ -209,11 +206,11 @@ impl Person {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(PersonError::Outrun(ATTEMPTS))
+        Err(ClientError::Outrun(ATTEMPTS))
     }
 
     /// An application message of this device's current epoch, and that epoch.
-    pub async fn encrypt(&self, stream: &str, plaintext: &[u8]) -> Result<(Vec<u8>, u64), PersonError> {
+    pub async fn encrypt(&self, stream: &str, plaintext: &[u8]) -> Result<(Vec<u8>, u64), ClientError> {
         let mut state = self.state.lock().await;
         let id = state.group_id(stream)?;
         let epoch = state.mls.epoch(&id)?.0;
@@ -222,22 +219,22 @@ impl Person {
 
     /// Tries to read a message that came some other way than from the log. It must not be one that the log brings too:
     /// each can be read once.
-    pub async fn try_read(&self, stream: &str, ciphertext: &[u8]) -> Result<crate::mls::client::Received, PersonError> {
+    pub async fn try_read(&self, stream: &str, ciphertext: &[u8]) -> Result<crate::mls::Received, ClientError> {
         let mut state = self.state.lock().await;
         let id = state.groups.get(stream).map(|group| group.id.clone());
-        let id = id.ok_or_else(|| PersonError::NoGroup(stream.to_owned()))?;
+        let id = id.ok_or_else(|| ClientError::NoGroup(stream.to_owned()))?;
         Ok(state.mls.receive(&id, ciphertext)?)
     }
 
     /// The epoch that this device is in, and its authenticator (RFC 9420 section 8.7).
-    pub async fn epoch(&self, stream: &str) -> Result<(u64, Vec<u8>), PersonError> {
+    pub async fn epoch(&self, stream: &str) -> Result<(u64, Vec<u8>), ClientError> {
         let state = self.state.lock().await;
         let id = state.group_id(stream)?;
         Ok((state.mls.epoch(&id)?.0, state.mls.epoch_authenticator(&id)?))
     }
 
     /// Everything of a conversation that the server shows to this account, oldest first, after entry `after`.
-    pub async fn entries(&self, stream: &str, after: u64) -> Result<Vec<Entry>, PersonError> {
+    pub async fn entries(&self, stream: &str, after: u64) -> Result<Vec<Entry>, ClientError> {
         let (mut entries, mut after) = (Vec::new(), after);
         loop {
             let params = get_messages::Params {
@@ -258,7 +255,7 @@ impl Person {
     }
 
     /// Takes in what happened in a conversation, without waiting for the socket to bring it.
-    pub(super) async fn catch_up(&self, state: &mut State, stream: &str) -> Result<(), PersonError> {
+    pub(super) async fn catch_up(&self, state: &mut State, stream: &str) -> Result<(), ClientError> {
         let taken = state.groups.get(stream).map_or(0, |group| group.taken);
         for entry in self.entries(stream, taken).await? {
             self.take(state, &entry).await?;
@@ -269,13 +266,13 @@ impl Person {
 
 impl State {
     /// Of a group that this device is in now.
-    pub(super) fn group_id(&self, stream: &str) -> Result<Vec<u8>, PersonError> {
+    pub(super) fn group_id(&self, stream: &str) -> Result<Vec<u8>, ClientError> {
         let group = self.groups.get(stream).filter(|group| !group.ended);
-        group.map(|group| group.id.clone()).ok_or_else(|| PersonError::NoGroup(stream.to_owned()))
+        group.map(|group| group.id.clone()).ok_or_else(|| ClientError::NoGroup(stream.to_owned()))
     }
 
     /// The leaves of these accounts, as the group's own tree has them.
-    pub(super) fn leaves_of(&self, id: &[u8], accounts: &[Did]) -> Result<Vec<(Did, DeviceId)>, PersonError> {
+    pub(super) fn leaves_of(&self, id: &[u8], accounts: &[Did]) -> Result<Vec<(Did, DeviceId)>, ClientError> {
         let members = self.mls.members(id)?;
         let leaves = accounts.iter().flat_map(|account| {
             let of = |identity: &str| identity.split('#').next() == Some(account.as_str());

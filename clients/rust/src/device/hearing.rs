@@ -3,14 +3,16 @@
 //! Invariant: an entry is taken once, after the one before it. Catching up and the socket may bring it both: the second
 //! time it is passed over.
 
-use super::{Group, Person, PersonError, State};
-use crate::lexicon::event::defs::{Entry, Event};
-use crate::lexicon::mls::ack_welcome::{self, AckWelcome};
-use crate::lexicon::mls::get_welcomes::{self, GetWelcomes};
-use crate::log::EntryKind;
-use crate::log::body::{Body, CommitBody};
-use crate::mls::client::Received;
-use crate::types::DeviceId;
+use super::{Device, Group, State};
+use crate::account::Account;
+use crate::error::ClientError;
+use crate::mls::Received;
+use rookery_protocol::lexicon::event::defs::{Entry, Event};
+use rookery_protocol::lexicon::mls::ack_welcome::{self, AckWelcome};
+use rookery_protocol::lexicon::mls::get_welcomes::{self, GetWelcomes};
+use rookery_protocol::log::EntryKind;
+use rookery_protocol::log::body::{Body, CommitBody};
+use rookery_protocol::types::DeviceId;
 
 /// Welcomes in one page.
 const PAGE: u64 = 20;
@@ -47,27 +49,27 @@ impl std::fmt::Debug for Heard {
     }
 }
 
-impl Person {
+impl<A: Account> Device<A> {
     /// Takes in an event, and answers what this device heard since the last time, catching up included.
-    pub async fn hear(&self, event: &Event) -> Result<Vec<Heard>, PersonError> {
+    pub async fn hear(&self, event: &Event) -> Result<Vec<Heard>, ClientError> {
         let mut state = self.state.lock().await;
         if event.kind == EntryKind::Welcome.name() {
             self.join(&mut state).await?;
-        } else if state.account_stream.as_ref() != Some(&event.stream) {
+        } else if self.account_stream().await.as_ref() != Some(&event.stream) {
             self.take(&mut state, &entry(event)).await?;
         }
         Ok(std::mem::take(&mut state.heard))
     }
 
     /// Takes in an entry of a conversation.
-    pub(super) async fn take(&self, state: &mut State, entry: &Entry) -> Result<(), PersonError> {
+    pub(super) async fn take(&self, state: &mut State, entry: &Entry) -> Result<(), ClientError> {
         let taken = state.groups.get(&entry.stream).filter(|group| !group.ended).map(|group| group.taken);
         if let Some(taken) = taken {
             if entry.seq <= taken {
                 return Ok(());
             }
             if entry.seq != taken + 1 {
-                return Err(PersonError::Missing { stream: entry.stream.clone(), after: taken, seq: entry.seq });
+                return Err(ClientError::Missing { stream: entry.stream.clone(), after: taken, seq: entry.seq });
             }
             state.apply(entry)?;
         }
@@ -80,7 +82,7 @@ impl Person {
 
     /// Joins by every Welcome that waits, but into no group that this device has not been removed from yet: the
     /// entries until then come first.
-    pub(super) async fn join(&self, state: &mut State) -> Result<(), PersonError> {
+    pub(super) async fn join(&self, state: &mut State) -> Result<(), ClientError> {
         let mut cursor = None;
         loop {
             let page = self.query::<GetWelcomes>(&get_welcomes::Params { limit: PAGE, cursor }).await?;
@@ -109,8 +111,8 @@ impl Person {
 
 impl State {
     /// The next entry of a group that this device is in.
-    fn apply(&mut self, entry: &Entry) -> Result<(), PersonError> {
-        let unreadable = |why: String| PersonError::Unreadable { stream: entry.stream.clone(), seq: entry.seq, why };
+    fn apply(&mut self, entry: &Entry) -> Result<(), ClientError> {
+        let unreadable = |why: String| ClientError::Unreadable { stream: entry.stream.clone(), seq: entry.seq, why };
         let Some(group) = self.groups.get_mut(&entry.stream) else { return Ok(()) };
         let body = entry.body.as_ref().ok_or_else(|| unreadable("its content is withheld".to_owned()));
         let (stream, seq, epoch) = (entry.stream.clone(), entry.seq, entry.epoch.unwrap_or_default());

@@ -7,13 +7,12 @@
 
 use std::collections::HashMap;
 
+use rookery_protocol::lexicon::event::defs::Event;
+use rookery_protocol::log::EntryKind;
+use rookery_protocol::log::body::{Body, CommitBody, HomeRestoredBody};
+use rookery_protocol::log::chain::{Content, entry_hash, links};
+use rookery_protocol::types::{Bytes, Cursor, DeviceId, Did, Hash};
 use serde::Deserialize;
-
-use crate::lexicon::event::defs::Event;
-use crate::log::EntryKind;
-use crate::log::body::{Body, CommitBody, HomeRestoredBody};
-use crate::log::chain::{Content, entry_hash, links};
-use crate::types::{Bytes, Cursor, DeviceId, Did, Hash};
 
 /// How an event breaks the order or the chain. Names no account.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,10 +146,11 @@ fn content(event: &Event) -> Result<Option<Vec<u8>>, ()> {
 
 #[cfg(test)]
 mod tests {
+    use rookery_protocol::log::Head;
+    use rookery_protocol::log::body::Addition;
+    use rookery_protocol::types::{Epoch, Seq, StreamId, Term, UnixMillis};
+
     use super::*;
-    use crate::log::body::Addition;
-    use crate::log::{Event as Stored, Head};
-    use crate::types::{Epoch, Seq, StreamId, Term, UnixMillis};
 
     fn account() -> Did {
         Did::parse("did:plc:ewvi7nxzyoun6zhxrhs64oiz").unwrap()
@@ -169,20 +169,21 @@ mod tests {
             let author = Some((account(), DeviceId::of_key(b"key")));
             let content = Content::new(body.to_vec(), author);
             let sealed = self.0.seal(kind, Some(Epoch(3)), &content, UnixMillis(2_000)).unwrap();
-            let stored = Stored {
-                cursor: Cursor(sealed.seq.0 * 10),
-                stream_id: 1,
-                stream: self.0.stream.clone(),
-                term: sealed.term,
-                seq: sealed.seq,
-                kind,
-                hash: sealed.hash,
-                time: sealed.time,
-                header: sealed.header,
-                content: Some(content),
-                epoch: Some(Epoch(3)),
-            };
-            stored.into_event()
+            Event {
+                cursor: (sealed.seq.0 * 10).to_string(),
+                stream: self.0.stream.to_string(),
+                term: sealed.term.0,
+                seq: sealed.seq.0,
+                kind: kind.name().to_owned(),
+                hash: Bytes(sealed.hash.to_vec()),
+                time: sealed.time.to_rfc3339(),
+                header: Bytes(sealed.header),
+                body: Some(Bytes(content.body)),
+                salt: Some(Bytes(content.salt)),
+                author: content.author,
+                device: content.device.map(|device| device.to_string()),
+                epoch: Some(3),
+            }
         }
 
         fn message(&mut self) -> Event {

@@ -23,10 +23,14 @@ use tls_codec::Serialize;
 pub use change::Staged;
 pub use traffic::Received;
 
-use super::{identity, wire};
-use crate::types::{DeviceId, Did, Epoch};
+use rookery_protocol::identity::leaf_identity;
+use rookery_protocol::types::{DeviceId, Did, Epoch};
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+/// [`SUITE`] in the registry of RFC 9420 section 17.1.
+pub const SUITE_NUMBER: u16 = 0x0001;
+/// How an MLSMessage begins that holds a KeyPackage (RFC 9420 section 6).
+const KEY_PACKAGE_HEADER: [u8; 4] = [0, 1, 0, 5];
 /// Application messages are padded to a multiple of this many bytes.
 const PADDING_BYTES: usize = 512;
 /// Messages of this many epochs back can still be read.
@@ -127,7 +131,7 @@ impl Client {
         let bundle = builder.build(SUITE, &self.provider, &self.signer, self.credential());
         let bundle = bundle.map_err(Error::mls("making a key package"))?;
         let raw = bundle.key_package().tls_serialize_detached().map_err(Error::mls("writing a key package"))?;
-        Ok([&wire::KEY_PACKAGE_HEADER, raw.as_slice()].concat())
+        Ok([&KEY_PACKAGE_HEADER, raw.as_slice()].concat())
     }
 
     /// A new group with a random id, and its GroupInfo at epoch 0.
@@ -192,7 +196,7 @@ impl Client {
     }
 
     fn credential(&self) -> CredentialWithKey {
-        let identity = identity(&self.did, &self.device).into_bytes();
+        let identity = leaf_identity(&self.did, &self.device).into_bytes();
         CredentialWithKey {
             credential: BasicCredential::new(identity).into(),
             signature_key: self.public_key.as_slice().into(),
@@ -224,15 +228,14 @@ fn join_config() -> MlsGroupJoinConfig {
         .build()
 }
 
-#[cfg(test)]
 impl Client {
     /// Leaves and key packages made from now on live so long.
-    pub(in crate::mls) fn set_leaf_lifetime(&mut self, lifetime: Lifetime) {
+    pub fn set_leaf_lifetime(&mut self, lifetime: Lifetime) {
         self.lifetime = Some(lifetime);
     }
 
-    /// For what an honest client never does.
-    pub(in crate::mls) fn parts(&mut self, group_id: &[u8]) -> (&mut MlsGroup, &OpenMlsRustCrypto, &SignatureKeyPair) {
-        (self.groups.get_mut(group_id).unwrap(), &self.provider, &self.signer)
+    /// The group itself, with what works on it: for what this client does not offer, or an honest one never does.
+    pub fn parts(&mut self, group_id: &[u8]) -> Option<(&mut MlsGroup, &OpenMlsRustCrypto, &SignatureKeyPair)> {
+        Some((self.groups.get_mut(group_id)?, &self.provider, &self.signer))
     }
 }
