@@ -1,10 +1,10 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check schema schema-check bench fuzz postgres redis
+.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: postgres ## Start a server with a private Postgres, let real MLS clients talk through it, and say what happened.
 	ROOKERY_ENV=development cargo run --locked --release -- demo
@@ -39,6 +39,9 @@ lexicons: ## Generate protocol/src/lexicon from lexicons/.
 
 lexicons-check: ## Compare protocol/src/lexicon with what lexicons/ generates.
 	cargo run --locked -p lexicon-gen -- --check
+
+lexicons-official: ## Judge lexicons/ with AT Protocol's own parsers and builder (Node and packages are installed once).
+	PATH=$$(staging/interop/setup.sh):$$PATH node staging/interop/lexicons.mjs
 
 sqlx: ## Renew .sqlx from the migrations, on a throw-away Postgres.
 	staging/sqlx.sh renew
