@@ -1,5 +1,5 @@
 /** The devices of an account: registering one, and believing a list of them only as far as its chain says the same. */
-import { type Agent, xrpc } from '@atproto/lex-client'
+import type { Client } from '@atproto/lex-client'
 import { equal } from './bytes.ts'
 import type { Server } from './agents.ts'
 import { type ChainHead, DeviceChain } from './device-chain.ts'
@@ -20,9 +20,9 @@ export interface Registration {
   invite?: string
 }
 
-/** Makes the device known. `agent` is the account's: `asAccount`, or `throughPds` without a device. */
+/** Makes the device known. `client` is the account's: `asAccount`, or `throughPds` without a device. */
 export async function registerDevice(
-  agent: Agent,
+  client: Client,
   server: Server,
   device: Device,
   registration: Registration,
@@ -30,7 +30,7 @@ export async function registerDevice(
   const lxm = methods.registerDevice.$lxm
   const proof = await deviceToken(device, { aud: server.did, lxm, lifetimeSeconds: PROOF_SECONDS })
   const body = { ...registration, publicKey: device.key.raw, deviceToken: proof }
-  const { body: answer } = await xrpc(agent, methods.registerDevice, { body })
+  const answer = await client.call(methods.registerDevice, body)
   if (answer.device !== device.key.id) throw new UntrueDevices('another device was registered')
   return answer
 }
@@ -57,8 +57,8 @@ export interface Devices {
  * The account's devices. Of those the chain names as standing, each is who it says; a device that is called certified
  * and does not stand in it, or a chain that is neither the one `seen` before nor a later generation, is `UntrueDevices`.
  */
-export async function listDevices(agent: Agent, account: string, seen?: ChainHead): Promise<Devices> {
-  const { body: listed } = await xrpc(agent, methods.listDevices)
+export async function listDevices(client: Client, account: string, seen?: ChainHead): Promise<Devices> {
+  const listed = await client.call(methods.listDevices)
   const untrue = (why: string) => new UntrueDevices(why, listed)
   if (!listed.chain) throw untrue('it has no chain')
   const links = listed.devices.flatMap(({ certificate, revocation }) => [certificate, revocation])
@@ -78,8 +78,8 @@ export async function listDevices(agent: Agent, account: string, seen?: ChainHea
   return { devices: listed.devices, chain }
 }
 
-/** Ends a device by a link of the chain. `agent` is a certified device's. */
-export async function revokeDevice(agent: Agent, by: Device, chain: DeviceChain, device: string): Promise<void> {
+/** Ends a device by a link of the chain. `client` is a certified device's. */
+export async function revokeDevice(client: Client, by: Device, chain: DeviceChain, device: string): Promise<void> {
   const revocation = await chain.revoke(by.key, device)
-  await xrpc(agent, methods.revokeDevice, { body: { device, revocation } })
+  await client.call(methods.revokeDevice, { device, revocation })
 }

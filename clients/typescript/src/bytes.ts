@@ -9,6 +9,8 @@ export { encode, sha256, ui8Concat as concat, ui8Equals as equal }
 const text = new TextEncoder()
 
 export const utf8 = (value: string): Uint8Array<ArrayBuffer> => text.encode(value)
+/** Equal bytes have equal names. `String` would not do: to a Buffer it means UTF-8. */
+export const nameOf = (bytes: Uint8Array): string => toBase64(bytes)
 export const base64url = (bytes: Uint8Array): string => toBase64(bytes, 'base64url')
 /** Lower case, without padding. */
 export const base32 = (bytes: Uint8Array): string => rfc4648.baseEncode(bytes)

@@ -8,7 +8,7 @@
 import type { LexValue } from '@atproto/lex-data'
 import { ed25519 } from '@noble/curves/ed25519.js'
 import { p256 } from '@noble/curves/nist.js'
-import { decodeMap, encode, equal, hash, labelled } from './bytes.ts'
+import { decodeMap, encode, equal, hash, labelled, nameOf } from './bytes.ts'
 import { type DeviceKey, type PublicKey, deviceId, isPublicKey, verify } from './keys.ts'
 
 const LINK_LABEL = 'rookery device v1'
@@ -109,15 +109,18 @@ export class DeviceChain {
     let chain: DeviceChain | undefined
     for (const bytes of links) {
       const link = readLink(bytes)
-      if (link.sig) next.set(String(Statement.of(link).bytes('prev')), bytes)
+      if (link.sig) next.set(nameOf(Statement.of(link).bytes('prev')), bytes)
       else {
         const begun = new DeviceChain(account, bytes)
         if (begun.generation === generation) chain = begun
       }
     }
     if (!chain) throw new BadLink('Malformed')
-    for (let link = next.get(String(chain.head.hash)); link; link = next.get(String(chain.head.hash))) chain.extend(link)
-    return chain
+    for (;;) {
+      const link = next.get(nameOf(chain.head.hash))
+      if (!link) return chain
+      chain.extend(link)
+    }
   }
 
   /** Checks a link, and moves on to it. */
@@ -139,7 +142,7 @@ export class DeviceChain {
     switch (says.text('change')) {
       case 'certify': {
         const keys = says.keys()
-        if (all(keys).some((key) => this.#used.has(String(key)))) throw new BadLink('KeyUsed', bytes)
+        if (all(keys).some((key) => this.#used.has(nameOf(key)))) throw new BadLink('KeyUsed', bytes)
         return { certify: keys }
       }
       case 'revoke': {
@@ -155,7 +158,7 @@ export class DeviceChain {
 
   #apply(link: Link, change: Change): void {
     if ('certify' in change) {
-      for (const key of all(change.certify)) this.#used.add(String(key))
+      for (const key of all(change.certify)) this.#used.add(nameOf(key))
       this.#standing.set(deviceId(change.certify.key.raw), change.certify)
     } else {
       this.#standing.delete(change.revoke)
@@ -280,7 +283,7 @@ const keyFields = ({ key, mlsKeys }: DeviceKeys): Record<string, LexValue> => ({
 })
 
 function areKeys(keys: DeviceKeys): boolean {
-  const distinct = new Set(all(keys).map(String)).size === 1 + keys.mlsKeys.length
+  const distinct = new Set(all(keys).map(nameOf)).size === 1 + keys.mlsKeys.length
   return distinct && keys.mlsKeys.length <= MLS_KEYS && keys.mlsKeys.every(isMlsKey)
 }
 

@@ -27,6 +27,7 @@ export {
   type Lost,
   type SavedChains,
   StreamChains,
+  bodyOf,
 } from './stream-chains.ts'
 export { BadFrame, type Received, type SubscribeOptions, SubscriptionRefused, subscribe } from './subscribe.ts'
 export { type Device, type TokenOptions, deviceToken } from './tokens.ts'

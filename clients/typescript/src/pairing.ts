@@ -5,7 +5,7 @@
  * that one, so neither the server nor a PDS can make one, or open it. A certified device reads the code from the screen
  * and vouches for the key in it. The new device claims by proof of its key.
  */
-import { type Agent, xrpc } from '@atproto/lex-client'
+import { Client } from '@atproto/lex-client'
 import { fromBase64 } from '@atproto/lex-data'
 import { Aes128Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from '@hpke/core'
 import { listDevices } from './account.ts'
@@ -73,7 +73,7 @@ export async function beginPairing(
   about: { kind: 'app' | 'machine'; name?: Uint8Array; platform?: string },
 ): Promise<Pairing> {
   const body = { ...about, publicKey: key.raw, alg: key.alg }
-  const { body: answer } = await xrpc(anyone(server), methods.createPairing, { body })
+  const answer = await new Client(anyone(server)).call(methods.createPairing, body)
   const { publicKey, privateKey } = await hpke.kem.generateKeyPair()
   const sealKey = new Uint8Array(await hpke.kem.serializePublicKey(publicKey))
   const code = { pairing: answer.pairing, server: server.did, key: { alg: key.alg, raw: key.raw }, sealKey }
@@ -82,7 +82,7 @@ export async function beginPairing(
 
 /** A certified device vouches for the device that shows the code, and leaves it `payload`, at most 4048 bytes. */
 export async function approvePairing(
-  agent: Agent,
+  client: Client,
   server: Server,
   by: Device,
   chain: DeviceChain,
@@ -91,15 +91,14 @@ export async function approvePairing(
 ): Promise<string> {
   if (code.server !== server.did) throw new PairingFailed('the code is for another server')
   const certificate = await chain.certify(by.key, { key: code.key, mlsKeys: [] })
-  const recipientPublicKey = await hpke.kem.deserializePublicKey(new Uint8Array(code.sealKey).buffer)
-  const sealed = await hpke.seal({ recipientPublicKey, info: info(code, by.account) }, new Uint8Array(payload).buffer)
+  const recipientPublicKey = await hpke.kem.deserializePublicKey(buffer(code.sealKey))
+  const sealed = await hpke.seal({ recipientPublicKey, info: info(code, by.account) }, buffer(payload))
   const body = {
     pairing: code.pairing,
     certificate,
     payload: concat([new Uint8Array(sealed.enc), new Uint8Array(sealed.ct)]),
   }
-  const { body: answer } = await xrpc(agent, methods.approvePairing, { body })
-  return answer.device
+  return (await client.call(methods.approvePairing, body)).device
 }
 
 export interface Paired {
@@ -130,7 +129,7 @@ export async function claimPairing(
     throw new PairingFailed('it was approved for another account')
 
   const device = { account: answer.account, key }
-  const { chain } = await listDevices(asDevice(server, device), device.account)
+  const { chain } = await listDevices(new Client(asDevice(server, device)), device.account)
   const standing = chain.device(key.id)
   if (!standing || !equal(standing.key.raw, key.raw)) throw new PairingFailed('the chain does not vouch for this device')
   const payload = await opened(answer.payload, opens, info(code, answer.account))
@@ -143,9 +142,10 @@ async function approved(
   expiresAt: Date,
   { everyMs = 2000, signal }: { everyMs?: number; signal?: AbortSignal },
 ): Promise<methods.claimPairing.$OutputBody> {
+  const client = new Client(anyone(server))
   for (;;) {
     try {
-      return (await xrpc(anyone(server), methods.claimPairing, { body, ...(signal && { signal }) })).body
+      return await client.call(methods.claimPairing, body, { signal })
     } catch (error) {
       if (!isRefused(error, methods.claimPairing, 'PairingPending') || Date.now() > expiresAt.getTime()) throw error
     }
@@ -154,10 +154,9 @@ async function approved(
 }
 
 async function opened(payload: Uint8Array, recipientKey: CryptoKey, info: ArrayBuffer): Promise<Uint8Array> {
-  const bytes = new Uint8Array(payload)
   try {
-    const enc = bytes.slice(0, SEAL_KEY_BYTES).buffer
-    return new Uint8Array(await hpke.open({ recipientKey, enc, info }, bytes.slice(SEAL_KEY_BYTES).buffer))
+    const enc = buffer(payload.subarray(0, SEAL_KEY_BYTES))
+    return new Uint8Array(await hpke.open({ recipientKey, enc, info }, buffer(payload.subarray(SEAL_KEY_BYTES))))
   } catch {
     throw new PairingFailed('the payload was not sealed by who saw the code')
   }
@@ -165,5 +164,8 @@ async function opened(payload: Uint8Array, recipientKey: CryptoKey, info: ArrayB
 
 /** Binds a payload to its pairing, server, device and account. */
 function info({ pairing, server, key }: PairingCode, account: string): ArrayBuffer {
-  return labelled(PAYLOAD_LABEL, encode({ v: 1, pairing, server, device: deviceId(key.raw), account })).buffer
+  return buffer(labelled(PAYLOAD_LABEL, encode({ v: 1, pairing, server, device: deviceId(key.raw), account })))
 }
+
+/** A buffer of these bytes alone: Node's are often part of a larger one. */
+const buffer = (bytes: Uint8Array): ArrayBuffer => new Uint8Array(bytes).buffer

@@ -13,6 +13,11 @@ import type { event } from './lexicons/blue/catbird.ts'
 /** An entry of a stream, with its position in the order of the server. */
 export type Entry = event.defs.Event
 
+/** The body as the map that it is, for all kinds but `#message`, which is opaque; none where it is withheld. */
+export function bodyOf({ kind, body }: Pick<Entry, 'kind' | 'body'>): Record<string, LexValue> | undefined {
+  return body && kind !== '#message' ? decodeMap(body) : undefined
+}
+
 /** The newest entry of a stream that was taken. */
 export interface Head {
   readonly term: number

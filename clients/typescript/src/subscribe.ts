@@ -5,7 +5,7 @@
  * entry, so nothing is missing and nothing comes twice, or it is `BrokenChain`. Connecting again, its back-off (1, 2, 4
  * … 64 s with jitter), pings and backpressure are @atproto/ws-client's.
  */
-import { type Agent, XrpcError, xrpc } from '@atproto/lex-client'
+import { Client, XrpcError } from '@atproto/lex-client'
 import { decodeAll } from '@atproto/lex-cbor'
 import type { LexValue } from '@atproto/lex-data'
 import { HEADERS_SUPPORTED_PLATFORM, websocket } from '@atproto/ws-client'
@@ -36,8 +36,8 @@ export interface SubscribeOptions {
   signal?: AbortSignal
   /** By a token in a header where the platform can send one; else, in browsers, by a ticket in the query. */
   proof?: 'header' | 'ticket'
-  /** Where tickets are asked for: the device's agent, directly if absent. */
-  agent?: Agent
+  /** Where tickets are asked for: by the device, directly, if absent. */
+  client?: Client
   /** Told of each connection that is lost, and of each refusal after which another is tried. */
   onReconnect?: (why: unknown) => void
   /** Told of each connection. */
@@ -90,6 +90,7 @@ export async function* subscribe(
 ): AsyncGenerator<Received, void, undefined> {
   const { chains, signal, onReconnect, onConnect, idleTimeoutMs } = options
   const dense = !options.kinds?.length
+  const client = options.client ?? new Client(asDevice(server, device))
   const proof = options.proof ?? (HEADERS_SUPPORTED_PLATFORM ? 'header' : 'ticket')
   // The library reads them at each connection, after the address.
   const headers: Record<string, string> = {}
@@ -100,7 +101,7 @@ export async function* subscribe(
     for (;;) {
       if (refusals > 1) await sleep(backOffMs(refusals - 2), signal)
       try {
-        const ticket = proof === 'ticket' ? await askForTicket(options.agent ?? asDevice(server, device)) : undefined
+        const ticket = proof === 'ticket' ? await askForTicket(client) : undefined
         if (!ticket) {
           const token = await deviceToken(device, { aud: server.did, lxm: event.subscribe.$lxm })
           headers['authorization'] = `Bearer ${token}`
@@ -138,9 +139,8 @@ export async function* subscribe(
   }
 }
 
-async function askForTicket(agent: Agent): Promise<string> {
-  const { body } = await xrpc(agent, event.getTicket, { body: { lxm: event.subscribe.$lxm } })
-  return body.ticket
+async function askForTicket(client: Client): Promise<string> {
+  return (await client.call(event.getTicket, { lxm: event.subscribe.$lxm })).ticket
 }
 
 function socketAddress(server: Server, { chains, streams, kinds }: SubscribeOptions, ticket?: string): URL {
