@@ -120,7 +120,9 @@ async function story(): Promise<void> {
   const cut = line.cut()
   for (let n = 1; n <= 5; n++) await speak(laptop, `while nobody listens, ${n}`)
   await everybodyHeard()
-  assert(people.every((person, i) => person.connections > (connections[i] ?? 0)), 'everybody came back')
+  await until('everybody came back', people, () =>
+    people.every((person, i) => person.connections > (connections[i] ?? 0)),
+  )
   say(`${cut} connections were cut: everybody resumed, nothing is missing, nothing came twice`)
 
   // A client that was off goes on from what it kept.

@@ -1,10 +1,10 @@
 /** Bytes as every implementation of the protocol must make them: canonical DAG-CBOR, labelled hashes, base32. */
-import { decode, encode } from '@atproto/lex-cbor'
+import { decode, encode as cbor } from '@atproto/lex-cbor'
 import { type LexValue, toBase64, ui8Concat, ui8Equals } from '@atproto/lex-data'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { base32 as rfc4648 } from 'multiformats/bases/base32'
 
-export { encode, sha256, ui8Concat as concat, ui8Equals as equal }
+export { sha256, ui8Concat as concat, ui8Equals as equal }
 
 const text = new TextEncoder()
 
@@ -22,12 +22,15 @@ export const labelled = (label: string, bytes: Uint8Array): Uint8Array<ArrayBuff
 /** `H(label, bytes)` of the protocol: SHA-256. */
 export const hash = (label: string, bytes: Uint8Array): Uint8Array => sha256(labelled(label, bytes))
 
+/** Canonical DAG-CBOR. A copy: what Node's encoder gives may be part of a larger buffer. */
+export const encode = (value: LexValue): Uint8Array<ArrayBuffer> => new Uint8Array(cbor(value))
+
 /** A map, if the bytes are its one canonical form; otherwise nothing. */
 export function decodeMap(bytes: Uint8Array): Record<string, LexValue> | undefined {
   try {
     const value = decode(bytes)
     const isMap = typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype
-    return isMap && ui8Equals(encode(value), bytes) ? (value as Record<string, LexValue>) : undefined
+    return isMap && ui8Equals(cbor(value), bytes) ? (value as Record<string, LexValue>) : undefined
   } catch {
     return undefined
   }

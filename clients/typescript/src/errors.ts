@@ -6,10 +6,10 @@ import { type InferMethodError, type Main, type Procedure, type Query, getMain }
  * Whether a call of `method` was refused by this name. The name is one of the method's lexicon, or it does not compile;
  * what the server says beside it is in `error.body`.
  */
-export function isRefused<M extends Procedure | Query>(
+export function isRefused<M extends Procedure | Query, const N extends InferMethodError<M>>(
   error: unknown,
   method: Main<M>,
-  name: InferMethodError<M>,
-): error is XrpcResponseError<M> {
+  name: N,
+): error is XrpcResponseError<M> & { error: N } {
   return error instanceof XrpcResponseError && error.error === name && error.method === getMain(method)
 }

@@ -52,8 +52,7 @@ export function pairingText({ pairing, server, key, sealKey }: PairingCode): str
 }
 
 export function readPairingText(text: string): PairingCode {
-  const bytes = text.startsWith(CODE_PREFIX) ? fromBase64(text.slice(CODE_PREFIX.length), 'base64url') : undefined
-  const { v, pairing, server, alg, key, seal } = (bytes && decodeMap(bytes)) ?? {}
+  const { v, pairing, server, alg, key, seal } = fieldsOf(text) ?? {}
   if (
     v !== 1 ||
     typeof pairing !== 'string' ||
@@ -64,6 +63,14 @@ export function readPairingText(text: string): PairingCode {
   )
     throw new PairingFailed('this is no pairing code that this client can read')
   return { pairing, server, key: { alg, raw: key }, sealKey: seal }
+}
+
+function fieldsOf(text: string) {
+  try {
+    return text.startsWith(CODE_PREFIX) ? decodeMap(fromBase64(text.slice(CODE_PREFIX.length), 'base64url')) : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** The new device opens a pairing. It belongs to no account yet. */

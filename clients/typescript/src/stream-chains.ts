@@ -23,12 +23,14 @@ export interface Head {
   readonly term: number
   readonly seq: number
   readonly hash: Uint8Array
+  /** Whether this account's seat may have ended with it. */
+  readonly ended?: true
 }
 
 /** What to keep between two runs. JSON can hold it. */
 export interface SavedChains {
   cursor?: string
-  heads: Record<string, { term: number; seq: number; hash: string }>
+  heads: Record<string, { term: number; seq: number; hash: string; ended?: true }>
 }
 
 export type BrokenReason =
@@ -122,8 +124,9 @@ export class StreamChains {
     if (head && !restored) {
       if (entry.seq <= head.seq) throw broken('Repeated')
       const next = entry.seq === head.seq + 1
-      // A seat that begins shows nothing of what was before it.
-      if (!next && dense && !this.#beginsASeat(entry)) throw broken('Missing')
+      // Whoever was removed and comes back is shown nothing of what was between.
+      const isBack = head.ended && this.#named(entry, 'adds')
+      if (!next && dense && !isBack) throw broken('Missing')
       if (next && !equal(prev, head.hash)) throw broken('Unchained')
       if (next && entry.term !== head.term && !(base && entry.term > head.term)) throw broken('Term')
       if (entry.term < head.term) throw broken('Term')
@@ -145,15 +148,21 @@ export class StreamChains {
       time === Date.parse(entry.time)
     if (!agrees) throw broken('Disagrees')
 
-    this.#heads.set(entry.stream, { term: entry.term, seq: entry.seq, hash: entry.hash })
+    const ended = this.#named(entry, 'removes') || this.#left(entry)
+    this.#heads.set(entry.stream, { term: entry.term, seq: entry.seq, hash: entry.hash, ...(ended && { ended }) })
     this.#cursor = entry.cursor
     return restored ? { after: entry.seq - 1, upTo: head.seq } : undefined
   }
 
-  /** Whether it is the commit by which this account comes (back). */
-  #beginsASeat(entry: Entry): boolean {
-    const adds = entry.kind === '#commit' && entry.body ? decodeMap(entry.body)?.['adds'] : undefined
-    return Array.isArray(adds) && adds.some((add: LexValue) => isMap(add) && add['account'] === this.account)
+  /** Whether it is a commit that adds, or removes, a device of this account. */
+  #named(entry: Entry, change: 'adds' | 'removes'): boolean {
+    const listed = entry.kind === '#commit' ? bodyOf(entry)?.[change] : undefined
+    return Array.isArray(listed) && listed.some((one: LexValue) => isMap(one) && one['account'] === this.account)
+  }
+
+  #left(entry: Entry): boolean {
+    const { account, change } = (entry.kind === '#membership' && bodyOf(entry)) || {}
+    return account === this.account && change === 'left'
   }
 }
 
