@@ -6,7 +6,7 @@
 
 mod budget;
 pub mod credentials;
-mod dns;
+pub mod dns;
 pub mod document;
 pub mod guard;
 pub mod handle;
