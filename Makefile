@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check schema schema-check bench fuzz postgres redis
+.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check schema schema-check bench fuzz client-typescript example-typescript postgres redis
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,15 @@ fuzz: ## Fuzz each reader of hostile bytes for FUZZ_SECONDS (needs a nightly com
 	@# Without a sanitizer: the code has no unsafe block.
 	for target in $$(ls fuzz/fuzz_targets | sed 's/\.rs$$//'); do \
 	  cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; done
+
+client-typescript: ## Check, build and test the TypeScript client; Node comes from staging/interop.
+	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
+	npm ci && npm run generate && npm run check && npm run build && npm test
+
+example-typescript: postgres ## Run the TypeScript client's example against a server of its own.
+	cargo build --locked
+	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
+	npm ci && npm run generate && node example/with-server.ts
 
 postgres: ## Make sure that Postgres 14 or newer is installed.
 	@staging/postgres.sh >/dev/null
