@@ -32,7 +32,10 @@ async function until(what: string, people: Person[], holds: () => boolean): Prom
   const last = Date.now() + SOON_MS
   while (!holds()) {
     for (const { failed } of people) if (failed) throw failed
-    assert(Date.now() < last, `waited too long until ${what}: ${JSON.stringify(people.map((p) => [p.name, p.connections, p.heard]))}`)
+    assert(
+      Date.now() < last,
+      `waited too long until ${what}: ${JSON.stringify(people.map((p) => [p.name, p.connections, p.heard]))}`,
+    )
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }
@@ -81,7 +84,7 @@ async function story(): Promise<void> {
   const people = [phone, tablet, laptop]
   for (const person of people) {
     await person.publish(3)
-    person.listen()
+    person.listen(person === laptop ? { proof: 'ticket' } : {})
   }
   const stream = await phone.found()
   const epoch = await phone.add(stream, [bob.did, alice.did])
@@ -128,7 +131,7 @@ async function story(): Promise<void> {
   // A client that was off goes on from what it kept.
   const saved = JSON.stringify(tablet.rest())
   await speak(phone, 'while the tablet is off')
-  tablet.listen(JSON.parse(saved))
+  tablet.listen({ saved: JSON.parse(saved) })
   await everybodyHeard()
   const { convo } = await phone.client.call(lexicons.mls.getConvo, { stream })
   for (const person of people) {

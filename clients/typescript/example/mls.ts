@@ -124,7 +124,14 @@ export class Mls {
     this.#packages.delete(hex(ref))
     const { publicPackage, privatePackage } = own
     return joinGroup(
-      message.welcome, publicPackage, privatePackage, emptyPskIndex, this.#suite, undefined, undefined, config,
+      message.welcome,
+      publicPackage,
+      privatePackage,
+      emptyPskIndex,
+      this.#suite,
+      undefined,
+      undefined,
+      config,
     )
   }
 
@@ -148,7 +155,12 @@ export class Mls {
   async #groupInfo(state: ClientState): Promise<Uint8Array> {
     const { groupContext, confirmationTag, ratchetTree } = state
     const groupInfo = await createGroupInfoWithRatchetTree(
-      groupContext, confirmationTag, state, ratchetTree, [], this.#suite,
+      groupContext,
+      confirmationTag,
+      state,
+      ratchetTree,
+      [],
+      this.#suite,
     )
     return encodeMlsMessage({ version: 'mls10', wireformat: 'mls_group_info', groupInfo })
   }

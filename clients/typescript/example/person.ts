@@ -8,6 +8,7 @@ import {
   type SavedChains,
   type Server,
   StreamChains,
+  type SubscribeOptions,
   asDevice,
   bodyOf,
   idem,
@@ -67,14 +68,14 @@ export class Person {
       if (error !== undefined && error !== 'DuplicateKeyPackage') throw new Error(`${error}: ${message}`)
   }
 
-  /** From now on it hears what happens, until `rest`. */
-  listen(saved?: SavedChains): void {
+  /** From now on it hears what happens, until `rest`. In browsers `proof` is a ticket, as no header can be sent. */
+  listen({ saved, proof }: { saved?: SavedChains; proof?: SubscribeOptions['proof'] } = {}): void {
     if (saved) this.chains = StreamChains.restore(this.device.account, saved)
     const { chains } = this
     this.#stop = new AbortController()
     const { signal } = this.#stop
     const follow = async () => {
-      const options = { chains, signal, onConnect: () => void this.connections++ }
+      const options = { chains, signal, proof, onConnect: () => void this.connections++ }
       for await (const received of subscribe(this.#server, this.device, options))
         if (received.type === 'entry') await this.#alone(() => this.#take(received.entry))
     }
@@ -112,12 +113,20 @@ export class Person {
       })
       const added = claimed.filter(({ device }) => device !== this.device.key.id)
       const group = this.#group(stream)
-      const staged = await this.#mls.add(group.state, added.map(({ keyPackage }) => keyPackage))
+      const staged = await this.#mls.add(
+        group.state,
+        added.map(({ keyPackage }) => keyPackage),
+      )
       this.#own.add(hex(staged.commit))
       const adds = added.map(({ account, device, ref }) => ({ account, device, ref }))
       const { commit, welcome, groupInfo } = staged
       const { epoch } = await this.client.call(mls.addMembers, {
-        stream, idem: idem(), commit, welcome, groupInfo, adds,
+        stream,
+        idem: idem(),
+        commit,
+        welcome,
+        groupInfo,
+        adds,
       })
       group.state = staged.state
       return epoch

@@ -22,7 +22,7 @@ async function freePort(): Promise<number> {
 }
 
 async function ready(url: string, server: ChildProcess): Promise<void> {
-  for (const last = Date.now() + READY_MS; Date.now() < last; ) {
+  for (const last = Date.now() + READY_MS; Date.now() < last;) {
     if (server.exitCode !== null) throw new Error(`the server ended by itself, with ${server.exitCode}`)
     const answer = await fetch(`${url}/health/ready`).catch(() => undefined)
     if (answer?.ok) return

@@ -47,14 +47,19 @@ export const asDevice = (server: Server, device: Device): Agent =>
  */
 export const throughPds = (server: Server, session: Agent, key?: Device['key']): Agent => {
   const proxied = { 'atproto-proxy': `${server.did}${SERVICE_ID}` }
-  return agent(session.did, server, (path, init) => session.fetchHandler(path, init), async (lxm, body) => {
-    if (!key) return proxied
-    const named = { ...proxied, 'x-atproto-device': key.id }
-    if (!body) return named
-    if (!session.did) throw new TypeError('the session is not signed in')
-    const token = await deviceToken({ account: session.did, key }, { aud: server.did, lxm, body })
-    return { ...named, 'x-atproto-device-token': token }
-  })
+  return agent(
+    session.did,
+    server,
+    (path, init) => session.fetchHandler(path, init),
+    async (lxm, body) => {
+      if (!key) return proxied
+      const named = { ...proxied, 'x-atproto-device': key.id }
+      if (!body) return named
+      if (!session.did) throw new TypeError('the session is not signed in')
+      const token = await deviceToken({ account: session.did, key }, { aud: server.did, lxm, body })
+      return { ...named, 'x-atproto-device-token': token }
+    },
+  )
 }
 
 const directly =

@@ -25,6 +25,7 @@ export {
   type Entry,
   type Head,
   type Lost,
+  type PlainEntry,
   type SavedChains,
   StreamChains,
   bodyOf,

@@ -138,7 +138,8 @@ export async function claimPairing(
   const device = { account: answer.account, key }
   const { chain } = await listDevices(new Client(asDevice(server, device)), device.account)
   const standing = chain.device(key.id)
-  if (!standing || !equal(standing.key.raw, key.raw)) throw new PairingFailed('the chain does not vouch for this device')
+  if (!standing || !equal(standing.key.raw, key.raw))
+    throw new PairingFailed('the chain does not vouch for this device')
   const payload = await opened(answer.payload, opens, info(code, answer.account))
   return { device, stream: answer.stream, payload, chain }
 }

@@ -62,19 +62,18 @@ async function passes(response: Response): Promise<boolean> {
   if (PASSING.has(response.status)) return true
   if (response.status !== 401) return false
   // A server that lost its memory takes no token from before; the next one is younger.
-  const told: unknown = await response.clone().json().catch(() => null)
+  const told: unknown = await response
+    .clone()
+    .json()
+    .catch(() => null)
   return (told as { error?: unknown } | null)?.error === 'JwtTooOld'
 }
 
 /** Retry-After (seconds, or a date), or RateLimit-Reset (a time in seconds). */
 function askedPauseMs(headers: Headers): number | undefined {
-  const after = headers.get('retry-after')?.trim()
-  const reset = headers.get('ratelimit-reset')?.trim()
-  const seconds = /^\d+$/
-  const until =
-    after === undefined
-      ? reset !== undefined && seconds.test(reset) ? Number(reset) * 1000 : NaN
-      : seconds.test(after) ? Date.now() + Number(after) * 1000 : Date.parse(after)
+  const [after, reset] = ['retry-after', 'ratelimit-reset'].map((name) => headers.get(name)?.trim())
+  if (after && /^\d+$/.test(after)) return Number(after) * 1000
+  const until = after ? Date.parse(after) : Number(reset || NaN) * 1000
   return Number.isNaN(until) ? undefined : Math.max(0, until - Date.now())
 }
 

@@ -10,11 +10,13 @@ import { type LexValue, fromBase64, toBase64 } from '@atproto/lex-data'
 import { base32, decodeMap, encode, equal, hash } from './bytes.ts'
 import type { event } from './lexicons/blue/catbird.ts'
 
-/** An entry of a stream, with its position in the order of the server. */
-export type Entry = event.defs.Event
+/** An entry of a stream, as getMessages shows it. */
+export type PlainEntry = Omit<event.defs.Entry, '$type'> & { cursor?: string }
+/** With its position in the order of the server. */
+export type Entry = PlainEntry & { cursor: string }
 
 /** The body as the map that it is, for all kinds but `#message`, which is opaque; none where it is withheld. */
-export function bodyOf({ kind, body }: Pick<Entry, 'kind' | 'body'>): Record<string, LexValue> | undefined {
+export function bodyOf({ kind, body }: Pick<PlainEntry, 'kind' | 'body'>): Record<string, LexValue> | undefined {
   return body && kind !== '#message' ? decodeMap(body) : undefined
 }
 
@@ -55,11 +57,11 @@ export class BrokenChain extends Error {
   override readonly name = 'BrokenChain'
   readonly reason: BrokenReason
   /** As it was delivered. */
-  readonly entry: Entry
+  readonly entry: PlainEntry
   /** What this client had taken of the stream before. */
   readonly head: Head | undefined
 
-  constructor(reason: BrokenReason, entry: Entry, head: Head | undefined) {
+  constructor(reason: BrokenReason, entry: PlainEntry, head: Head | undefined) {
     super(`entry ${entry.seq} of stream ${entry.stream} breaks the chain: ${reason}`)
     this.reason = reason
     this.entry = entry
@@ -108,16 +110,18 @@ export class StreamChains {
   }
 
   /**
-   * Checks an entry and moves on to it. `dense` is false where the caller asked for some kinds only: then numbers may
+   * Checks an entry and moves on to it. Pages of getMessages, which have no cursor, are checked by chains of their own:
+   * what was taken once is not taken again. `dense` is false where the caller asked for some kinds only: then numbers may
    * be left out, and an entry is linked to the one before it only where it directly follows.
    */
-  extend(entry: Entry, { dense = true } = {}): Lost | undefined {
+  extend(entry: PlainEntry, { dense = true } = {}): Lost | undefined {
     const head = this.#heads.get(entry.stream)
     const broken = (reason: BrokenReason) => new BrokenChain(reason, entry, head)
     const header = decodeMap(entry.header)
     const { prev, content: contentHash } = header ?? {}
     if (!header || !(prev instanceof Uint8Array) || !(contentHash instanceof Uint8Array)) throw broken('Malformed')
-    if (!/^[0-9]{1,16}$/.test(entry.cursor)) throw broken('Malformed')
+    const { cursor } = entry
+    if (cursor !== undefined && !/^[0-9]{1,16}$/.test(cursor)) throw broken('Malformed')
 
     const base = termBase(entry)
     const restored = head && base && entry.term > head.term && entry.seq <= head.seq
@@ -132,7 +136,8 @@ export class StreamChains {
       if (entry.term < head.term) throw broken('Term')
     }
     if (base && !(base.seq + 1 === entry.seq && equal(base.hash, prev))) throw broken('Term')
-    if (this.#cursor !== undefined && BigInt(entry.cursor) <= BigInt(this.#cursor)) throw broken('OutOfOrder')
+    const last = this.#cursor
+    if (cursor !== undefined && last !== undefined && BigInt(cursor) <= BigInt(last)) throw broken('OutOfOrder')
     if (!equal(hash('rookery entry v1', entry.header), entry.hash)) throw broken('Unchained')
     const content = contentOf(entry)
     if (content && !equal(hash('rookery content v1', content), contentHash)) throw broken('Unchained')
@@ -150,36 +155,36 @@ export class StreamChains {
 
     const ended = this.#named(entry, 'removes') || this.#left(entry)
     this.#heads.set(entry.stream, { term: entry.term, seq: entry.seq, hash: entry.hash, ...(ended && { ended }) })
-    this.#cursor = entry.cursor
+    this.#cursor = cursor ?? last
     return restored ? { after: entry.seq - 1, upTo: head.seq } : undefined
   }
 
   /** Whether it is a commit that adds, or removes, a device of this account. */
-  #named(entry: Entry, change: 'adds' | 'removes'): boolean {
+  #named(entry: PlainEntry, change: 'adds' | 'removes'): boolean {
     const listed = entry.kind === '#commit' ? bodyOf(entry)?.[change] : undefined
     return Array.isArray(listed) && listed.some((one: LexValue) => isMap(one) && one['account'] === this.account)
   }
 
-  #left(entry: Entry): boolean {
+  #left(entry: PlainEntry): boolean {
     const { account, change } = (entry.kind === '#membership' && bodyOf(entry)) || {}
     return account === this.account && change === 'left'
   }
 }
 
 /** The content as its author's server hashed it; none where it is withheld, aged out or erased. */
-function contentOf({ body, salt, author, device }: Entry): Uint8Array | undefined {
+function contentOf({ body, salt, author, device }: PlainEntry): Uint8Array | undefined {
   return body && salt && encode({ body, salt, ...(author && { author }), ...(device && { device }) })
 }
 
 /** From where a term goes on, if the entry opens one. */
-function termBase({ kind, body }: Entry): { seq: number; hash: Uint8Array } | undefined {
+function termBase({ kind, body }: PlainEntry): { seq: number; hash: Uint8Array } | undefined {
   if ((kind !== '#homeRestored' && kind !== '#homeOpened') || !body) return undefined
   const { base, baseHash } = decodeMap(body) ?? {}
   return typeof base === 'number' && baseHash instanceof Uint8Array ? { seq: base, hash: baseHash } : undefined
 }
 
 /** A stream's id is made of its genesis, so it names its founder. */
-function founds({ kind, stream, body }: Entry, prev: Uint8Array): boolean {
+function founds({ kind, stream, body }: PlainEntry, prev: Uint8Array): boolean {
   const named = body && `s${base32(hash('rookery stream v1', body).subarray(0, 20))}`
   return kind === '#opened' && equal(prev, ZERO) && (named === undefined || named === stream)
 }

@@ -164,7 +164,8 @@ export function readFrame(frame: Uint8Array): Received | { error: string; messag
     throw bad('it is not DAG-CBOR')
   }
   const [header, body] = parts as [Partial<Record<string, LexValue>>, Partial<Record<string, LexValue>>]
-  if (parts.length !== 2 || typeof header !== 'object' || typeof body !== 'object') throw bad('expected a header and a body')
+  if (parts.length !== 2 || typeof header !== 'object' || typeof body !== 'object')
+    throw bad('expected a header and a body')
   const { op, t: kind } = header
   if (op === -1) {
     const { error, message } = body
@@ -180,7 +181,11 @@ export function readFrame(frame: Uint8Array): Received | { error: string; messag
   return { type: 'unknown', kind }
 }
 
-function signal(kind: '#cursor' | '#info', body: Partial<Record<string, LexValue>>, bad: (why: string) => Error): Received {
+function signal(
+  kind: '#cursor' | '#info',
+  body: Partial<Record<string, LexValue>>,
+  bad: (why: string) => Error,
+): Received {
   if (kind === '#cursor') {
     const read = event.subscribe.cursor.safeParse(body)
     if (!read.success) throw bad(read.reason.message)

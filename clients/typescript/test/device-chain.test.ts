@@ -20,11 +20,14 @@ async function chainOf(...signers: DeviceKey[]): Promise<[DeviceChain, Uint8Arra
 }
 
 const refuses = (chain: DeviceChain, link: Uint8Array, reason: BadLinkReason, what?: string) =>
-  assert.throws(() => chain.extend(link), (error) => {
-    assert(error instanceof BadLink)
-    assert.equal(error.reason, reason, what)
-    return true
-  })
+  assert.throws(
+    () => chain.extend(link),
+    (error) => {
+      assert(error instanceof BadLink)
+      assert.equal(error.reason, reason, what)
+      return true
+    },
+  )
 
 /** The same link with its statement changed, signed anew by `by`. */
 async function changed(link: Uint8Array, by: DeviceKey, change: (statement: Record<string, any>) => void) {

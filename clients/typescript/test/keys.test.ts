@@ -73,14 +73,18 @@ test('what is no point, of small order, uncompressed or of another curve is no k
 })
 
 const fixtures = new URL('../../../../shared/vectors/atproto/crypto/signature-fixtures.json', import.meta.url)
-test('signatures are judged as in the fixtures of AT Protocol, K-256 among them', { skip: !existsSync(fixtures) }, () => {
-  const all = JSON.parse(readFileSync(fixtures, 'utf8')) as Record<string, string & boolean>[]
-  assert(all.length >= 6)
-  for (const one of all) {
-    // did:key: a Multikey, whose multicodec has two bytes.
-    const raw = base58btc.decode(String(one['publicKeyDid']).slice('did:key:'.length)).subarray(2)
-    const given: PublicKey = { alg: one['algorithm'] as unknown as PublicKey['alg'], raw }
-    const [message, signature] = ['messageBase64', 'signatureBase64'].map((name) => Buffer.from(one[name]!, 'base64'))
-    assert.equal(verify(given, message!, signature!), one['validSignature'], one['comment'])
-  }
-})
+test(
+  'signatures are judged as in the fixtures of AT Protocol, K-256 among them',
+  { skip: !existsSync(fixtures) },
+  () => {
+    const all = JSON.parse(readFileSync(fixtures, 'utf8')) as Record<string, string & boolean>[]
+    assert(all.length >= 6)
+    for (const one of all) {
+      // did:key: a Multikey, whose multicodec has two bytes.
+      const raw = base58btc.decode(String(one['publicKeyDid']).slice('did:key:'.length)).subarray(2)
+      const given: PublicKey = { alg: one['algorithm'] as unknown as PublicKey['alg'], raw }
+      const [message, signature] = ['messageBase64', 'signatureBase64'].map((name) => Buffer.from(one[name]!, 'base64'))
+      assert.equal(verify(given, message!, signature!), one['validSignature'], one['comment'])
+    }
+  },
+)

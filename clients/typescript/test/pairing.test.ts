@@ -49,7 +49,10 @@ class Fake {
   }
 
   answer(method: string, input: Told, tablet: DeviceKey, phone: DeviceKey): [number, unknown] {
-    const reply = (value: Parameters<typeof lexStringify>[0]): [number, unknown] => [200, JSON.parse(lexStringify(value))]
+    const reply = (value: Parameters<typeof lexStringify>[0]): [number, unknown] => [
+      200,
+      JSON.parse(lexStringify(value)),
+    ]
     switch (method) {
       case 'createPairing':
         this.waiting = bytes(input.publicKey)
@@ -62,7 +65,14 @@ class Fake {
         this.claims.push(input)
         if (this.pending-- > 0 || !this.certificate) return [409, { error: 'PairingPending', message: 'wait' }]
         const { certificate, payload = new Uint8Array() } = this
-        return reply({ account: this.account, device: tablet.id, stream: 's', state: 'certified', certificate, payload })
+        return reply({
+          account: this.account,
+          device: tablet.id,
+          stream: 's',
+          state: 'certified',
+          certificate,
+          payload,
+        })
       }
       default: {
         const certified = this.certified && this.certificate
@@ -70,7 +80,13 @@ class Fake {
         const devices = [[phone, this.links[0]!] as const, ...(certified ? [[tablet, this.certificate!] as const] : [])]
         return reply({
           devices: devices.map(([{ id, raw, alg }, certificate]) => ({
-            device: id, kind: 'app', state: 'certified', publicKey: raw, alg, certificate, createdAt: new Date().toISOString(),
+            device: id,
+            kind: 'app',
+            state: 'certified',
+            publicKey: raw,
+            alg,
+            certificate,
+            createdAt: new Date().toISOString(),
           })),
           chain: { ...this.chain.head },
         })

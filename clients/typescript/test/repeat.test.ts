@@ -62,6 +62,11 @@ test('a race is the caller’s: it is not repeated, and has its name and what th
   assert.equal(server.asked.length, 1)
 })
 
+test('a name that the lexicon does not declare does not compile', () => {
+  // @ts-expect-error
+  assert(!isRefused(new Error(), sendMessage, 'EpochTooCold'))
+})
+
 test('what a server asks for is waited for: Retry-After in seconds, RateLimit-Reset as a time', async (t) => {
   for (const [name, value] of [
     ['retry-after', () => '1'],
@@ -91,7 +96,10 @@ test('a pause that is longer than we would wait is the caller’s to make', asyn
 })
 
 test('a token that the server has lost its memory of is made anew; any other 401 is the caller’s', async (t) => {
-  for (const [error, attempts] of [['JwtTooOld', 2], ['DeviceRevoked', 1]] as const) {
+  for (const [error, attempts] of [
+    ['JwtTooOld', 2],
+    ['DeviceRevoked', 1],
+  ] as const) {
     const server = await fakeServer(t, (response, _, nth) =>
       nth === 1 ? json(response, 401, { error, message: 'no' }) : json(response, 200, RECEIPT),
     )
@@ -107,7 +115,9 @@ test('an attempt that hangs counts as lost', async (t) => {
 })
 
 test('a caller who gives up is obeyed at once', async (t) => {
-  const server = await fakeServer(t, (response) => json(response, 503, { error: 'Unavailable' }, { 'retry-after': '20' }))
+  const server = await fakeServer(t, (response) =>
+    json(response, 503, { error: 'Unavailable' }, { 'retry-after': '20' }),
+  )
   const began = Date.now()
   const signal = AbortSignal.timeout(100)
   await assert.rejects((await device(server)).call(sendMessage, message(), { signal }))

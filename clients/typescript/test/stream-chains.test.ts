@@ -5,13 +5,16 @@ import { BrokenChain, type BrokenReason, type Entry, StreamChains, bodyOf } from
 import { ACCOUNT, OTHER, Stream, hex, recorded, recordedEvents, unhex } from './support.ts'
 
 const refuses = (chains: StreamChains, entry: Entry, reason: BrokenReason, what?: string) =>
-  assert.throws(() => chains.extend(entry), (error) => {
-    assert(error instanceof BrokenChain)
-    assert.equal(error.reason, reason, what)
-    assert.equal(error.entry, entry, 'the evidence')
-    assert.deepEqual(error.head, chains.head(entry.stream))
-    return true
-  })
+  assert.throws(
+    () => chains.extend(entry),
+    (error) => {
+      assert(error instanceof BrokenChain)
+      assert.equal(error.reason, reason, what)
+      assert.equal(error.entry, entry, 'the evidence')
+      assert.deepEqual(error.head, chains.head(entry.stream))
+      return true
+    },
+  )
 
 /** Chains that took one entry, and the stream it was of. */
 function begun(): [StreamChains, Stream] {
@@ -21,24 +24,53 @@ function begun(): [StreamChains, Stream] {
 }
 
 test('the vectors of the protocol come out: genesis, header, content and hash', () => {
-  const genesis = unhex('a561760164686f6d65716469643a7765623a612e6578616d706c65646b696e6465636f6e766f6474696d651b000001a1ee565e00656e6f6e636550000102030405060708090a0b0c0d0e0f')
-  const header = unhex('a8617601637365710164' + '6b696e6467236f70656e6564647072657658200000000000000000000000000000000000000000000000000000000000000000647465726d1a6afd86c06474696d651b000001a1ee565e006673747265616d78217363776667616763737971686d646a37706265686e6a366a76696c69353266363367636f6e74656e745820dba86cb51c49e48a5c3ab8d5fcd2ddba3db4119d4cd0ade4aa5558db5b9e6487')
-  assert.equal(hex(hash('rookery entry v1', header)), 'fe7f01f802cc91472335452a45384cef65e8955ebf5508ad1bddf5a06d3ae68f')
+  const genesis = unhex(
+    'a561760164686f6d65716469643a7765623a612e6578616d706c65646b696e6465636f6e766f6474696d651b000001a1ee565e00656e6f6e636550000102030405060708090a0b0c0d0e0f',
+  )
+  const header = unhex(
+    'a8617601637365710164' +
+      '6b696e6467236f70656e6564647072657658200000000000000000000000000000000000000000000000000000000000000000647465726d1a6afd86c06474696d651b000001a1ee565e006673747265616d78217363776667616763737971686d646a37706265686e6a366a76696c69353266363367636f6e74656e745820dba86cb51c49e48a5c3ab8d5fcd2ddba3db4119d4cd0ade4aa5558db5b9e6487',
+  )
+  assert.equal(
+    hex(hash('rookery entry v1', header)),
+    'fe7f01f802cc91472335452a45384cef65e8955ebf5508ad1bddf5a06d3ae68f',
+  )
   const opened = {
-    stream: 'scwfgagcsyqhmdj7pbehnj6jvili52f63', term: 0x6afd86c0, seq: 1, kind: '#opened',
-    hash: hash('rookery entry v1', header), time: new Date(0x01a1_ee56_5e00).toISOString() as Entry['time'],
-    header, body: genesis, salt: new Uint8Array(16).fill(0x11), cursor: '1',
+    stream: 'scwfgagcsyqhmdj7pbehnj6jvili52f63',
+    term: 0x6afd86c0,
+    seq: 1,
+    kind: '#opened',
+    hash: hash('rookery entry v1', header),
+    time: new Date(0x01a1_ee56_5e00).toISOString() as Entry['time'],
+    header,
+    body: genesis,
+    salt: new Uint8Array(16).fill(0x11),
+    cursor: '1',
   }
   new StreamChains(ACCOUNT).extend(opened)
-  const message = unhex('a96176016373657102646b696e6468236d65737361676564707265765820fe7f01f802cc91472335452a45384cef65e8955ebf5508ad1bddf5a06d3ae68f647465726d1a6afd86c06474696d651b000001a1ee5671886565706f6368016673747265616d78217363776667616763737971686d646a37706265686e6a366a76696c69353266363367636f6e74656e745820f4f9aee5099b53beac482a1e9b971cd02cc3d31ae3ec6c3dfeecac72e51b9782')
+  const message = unhex(
+    'a96176016373657102646b696e6468236d65737361676564707265765820fe7f01f802cc91472335452a45384cef65e8955ebf5508ad1bddf5a06d3ae68f647465726d1a6afd86c06474696d651b000001a1ee5671886565706f6368016673747265616d78217363776667616763737971686d646a37706265686e6a366a76696c69353266363367636f6e74656e745820f4f9aee5099b53beac482a1e9b971cd02cc3d31ae3ec6c3dfeecac72e51b9782',
+  )
   const chains = new StreamChains(ACCOUNT)
   chains.extend(opened)
   chains.extend({
-    ...opened, seq: 2, kind: '#message', hash: hash('rookery entry v1', message), header: message, epoch: 1, cursor: '2',
-    time: new Date(0x01a1_ee56_7188).toISOString() as Entry['time'], body: utf8('opaque ciphertext'),
-    salt: new Uint8Array(16).fill(0x22), author: ACCOUNT, device: 'd1',
+    ...opened,
+    seq: 2,
+    kind: '#message',
+    hash: hash('rookery entry v1', message),
+    header: message,
+    epoch: 1,
+    cursor: '2',
+    time: new Date(0x01a1_ee56_7188).toISOString() as Entry['time'],
+    body: utf8('opaque ciphertext'),
+    salt: new Uint8Array(16).fill(0x22),
+    author: ACCOUNT,
+    device: 'd1',
   })
-  assert.equal(hex(chains.head(opened.stream)!.hash), '4418781baed697de6aee74874570a721d1fbc4528a7b040a1637d38ba60c09b0')
+  assert.equal(
+    hex(chains.head(opened.stream)!.hash),
+    '4418781baed697de6aee74874570a721d1fbc4528a7b040a1637d38ba60c09b0',
+  )
 })
 
 test('what a running server answered is one chain for each stream, from the genesis on', () => {
@@ -81,6 +113,16 @@ test('of what a running server answered, no entry can be left out, repeated or s
     assert.throws(() => read(events.toSpliced(at, 0, events[at]!)), BrokenChain, `${at} twice`)
     if (at > 0) assert.throws(() => read(events.toSpliced(at - 1, 2, events[at]!, events[at - 1]!)), BrokenChain)
   }
+})
+
+test('pages of getMessages, which have no cursor, are checked as well', () => {
+  const stream = Stream.midway()
+  const entries = Array.from({ length: 3 }, () => stream.message()).map(({ cursor: _, ...plain }) => plain)
+  const chains = new StreamChains(ACCOUNT)
+  chains.extend(entries[0]!)
+  assert.throws(() => chains.extend(entries[2]!), BrokenChain)
+  chains.extend(entries[1]!)
+  assert.deepEqual([chains.head(stream.id)?.seq, chains.cursor], [6, undefined])
 })
 
 test('an unbroken stream passes from wherever a seat begins', () => {

@@ -102,9 +102,14 @@ test('after a cut it resumes behind the last entry, with a fresh token, and noth
   const lost: unknown[] = []
   const received = await read(t, server, 6, { onReconnect: (why) => lost.push(why) })
   assert.deepEqual(seqs(received), [5, 6, 7, 8, 9, 10])
-  assert.deepEqual(server.opened.map(({ url }) => url.searchParams.get('cursor')), ['0', '60', '80'])
+  assert.deepEqual(
+    server.opened.map(({ url }) => url.searchParams.get('cursor')),
+    ['0', '60', '80'],
+  )
   assert.equal(lost.length, 2)
-  const tokens = server.opened.map(({ request }) => claims(String(request.headers.authorization).slice('Bearer '.length)))
+  const tokens = server.opened.map(({ request }) =>
+    claims(String(request.headers.authorization).slice('Bearer '.length)),
+  )
   assert.equal(new Set(tokens.map(({ payload }) => payload['jti'])).size, 3)
   assert(tokens.every(({ payload }) => payload['lxm'] === 'blue.catbird.event.subscribe'))
 })
@@ -128,7 +133,10 @@ test('whoever was too slow, and whoever the server could not serve for the momen
   const onReconnect = (why: unknown) => why instanceof SubscriptionRefused && told.push(why.error)
   assert.deepEqual(seqs(await read(t, server, 2, { onReconnect })), [5, 6])
   assert.deepEqual(told, ['ConsumerTooSlow', 'Unavailable'])
-  assert.deepEqual(server.opened.map(({ url }) => url.searchParams.get('cursor')), ['0', '50', '50'])
+  assert.deepEqual(
+    server.opened.map(({ url }) => url.searchParams.get('cursor')),
+    ['0', '50', '50'],
+  )
 })
 
 test('a refusal for good has its name', async (t) => {
@@ -185,7 +193,10 @@ test('where no header can be sent, each connection spends a ticket of its own', 
   })
   const streams = ['sfqpona3sefnrzydeijvvzw6u54sydlha']
   assert.deepEqual(seqs(await read(t, server, 2, { proof: 'ticket', streams, kinds: ['#message', '#commit'] })), [5, 6])
-  assert.deepEqual(server.opened.map(({ url }) => url.searchParams.get('ticket')), ['ticket-1', 'ticket-2'])
+  assert.deepEqual(
+    server.opened.map(({ url }) => url.searchParams.get('ticket')),
+    ['ticket-1', 'ticket-2'],
+  )
   assert.deepEqual(server.opened[0]?.url.searchParams.getAll('kinds'), ['#message', '#commit'])
   assert.deepEqual(server.opened[0]?.url.searchParams.getAll('streams'), streams)
   assert(server.opened.every(({ request }) => request.headers.authorization === undefined))

@@ -114,7 +114,12 @@ export async function fakeServer(
   return { url: `http://127.0.0.1:${(http.address() as AddressInfo).port}`, did: 'did:web:a.example', asked, http }
 }
 
-export function json(response: ServerResponse, status: number, body: unknown, headers: Record<string, string> = {}): void {
+export function json(
+  response: ServerResponse,
+  status: number,
+  body: unknown,
+  headers: Record<string, string> = {},
+): void {
   response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body))
 }
 
