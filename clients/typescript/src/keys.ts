@@ -8,7 +8,9 @@ import { fromBase64 } from '@atproto/lex-data'
 import { ed25519 } from '@noble/curves/ed25519.js'
 import { p256 } from '@noble/curves/nist.js'
 import { secp256k1 } from '@noble/curves/secp256k1.js'
-import { base32, base64url, labelled, sha256 } from './bytes.ts'
+import { sha512 } from '@noble/hashes/sha2.js'
+import { bytesToHex } from '@noble/hashes/utils.js'
+import { base32, base64url, concat, labelled, sha256 } from './bytes.ts'
 
 /** A key's algorithm by its JWS name. Devices of this client sign with the first two; others may have the third. */
 export type Alg = 'EdDSA' | 'ES256' | 'ES256K'
@@ -46,7 +48,7 @@ export function verify(key: PublicKey, message: Uint8Array, signature: Uint8Arra
     if (signature.length !== 64) return false
     switch (key.alg) {
       case 'EdDSA':
-        return ed25519.verify(signature, message, key.raw, { zip215: false })
+        return ed25519.verify(signature, message, key.raw, { zip215: false }) && isExact(key.raw, message, signature)
       case 'ES256':
         return p256.verify(signature, message, key.raw, { lowS: true, format: 'compact' })
       case 'ES256K':
@@ -55,6 +57,22 @@ export function verify(key: PublicKey, message: Uint8Array, signature: Uint8Arra
   } catch {
     return false
   }
+}
+
+/**
+ * RFC 8032's equation without the cofactor, and no R of small order: the library leaves both open, the server does not,
+ * and a signature that one takes and the other does not would make two chains of one.
+ */
+function isExact(key: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
+  const { Point } = ed25519
+  const r = signature.subarray(0, 32)
+  const [scalar, challenge] = [signature.subarray(32), sha512(concat([r, key, message]))].map((bytes) =>
+    BigInt('0x' + bytesToHex(bytes.toReversed())),
+  ) as [bigint, bigint]
+  const R = Point.fromBytes(r, false)
+  const expected = Point.BASE.multiplyUnsafe(scalar)
+  const found = R.add(Point.fromBytes(key, false).multiplyUnsafe(Point.Fn.create(challenge)))
+  return !R.isSmallOrder() && expected.equals(found)
 }
 
 const algorithms = {

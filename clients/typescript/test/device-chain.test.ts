@@ -37,6 +37,15 @@ async function changed(link: Uint8Array, by: DeviceKey, change: (statement: Reco
   return cbor({ statement, sig: await by.signStatement('rookery device v1', statement) })
 }
 
+/** A map of two or more fields with its first two changed places: the same values, and not canonical. */
+function reordered(map: Uint8Array): Uint8Array {
+  const fields = Object.entries(decodeMap(map)!)
+  fields.splice(0, 2, fields[1]!, fields[0]!)
+  // One field alone, without the head of its map.
+  const encoded = fields.map(([name, value]) => cbor({ [name]: value }).subarray(1))
+  return concat([map.subarray(0, 1), ...encoded])
+}
+
 test('the bytes of a chain are those of the server', async () => {
   const [a, b] = [await key('a'), await key('b')]
   const [chain, links] = await chainOf(a, b)
@@ -116,6 +125,8 @@ test('every way to tamper with a link is found, and leaves the chain as it was',
     ['a field of the link', cbor({ statement, sig, time: 1 }), 'Malformed'],
     ['a byte more', of(concat([statement, Uint8Array.of(0)])), 'Malformed'],
     ['a number in more bytes than it needs', of(wordy), 'Malformed'],
+    ['its fields in another order', of(reordered(statement)), 'Malformed'],
+    ['the link’s fields in another order', reordered(good!), 'Malformed'],
     ['a changed byte', of(statement.map((byte) => byte ^ 1)), 'Malformed'],
   ]
   for (const [what, link, reason] of cases) {

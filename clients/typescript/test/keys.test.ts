@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { ed25519 } from '@noble/curves/ed25519.js'
 import { p256 } from '@noble/curves/nist.js'
+import { sha512 } from '@noble/hashes/sha2.js'
 import { base58btc } from 'multiformats/bases/base58'
-import { utf8 } from '../src/bytes.ts'
+import { sha256, utf8 } from '../src/bytes.ts'
 import { DeviceKey, type PublicKey, deviceId, isPublicKey, verify } from '../src/index.ts'
 import { key } from './support.ts'
 
@@ -53,6 +55,25 @@ test('a signature with a high S, of another length or in DER is refused', async 
   assert(!verify(made, utf8('x'), high.toBytes('compact')))
   assert(!verify(made, utf8('x'), p256.Signature.fromBytes(signature, 'compact').toBytes('der')))
   assert(!verify(made, utf8('x'), signature.slice(1)))
+})
+
+test('an Ed25519 signature that holds only up to the cofactor is refused, as the server refuses it', async () => {
+  const { Point } = ed25519
+  const { scalar, pointBytes } = ed25519.utils.getExtendedPublicKey(sha256(utf8('a')))
+  // The point of order 2, (0, -1): adding it to R changes nothing that is multiplied by 8.
+  const torsion = Point.fromAffine({ x: 0n, y: Point.Fp.neg(1n) })
+  const nonce = 12345n
+  const sign = (R: typeof torsion) => {
+    const hashed = sha512(Buffer.concat([R.toBytes(), pointBytes, utf8('x')])).toReversed()
+    const challenge = Point.Fn.create(BigInt('0x' + Buffer.from(hashed).toString('hex')))
+    const s = Point.Fn.add(nonce, Point.Fn.mul(challenge, Point.Fn.create(scalar)))
+    return Uint8Array.of(...R.toBytes(), ...Point.Fn.toBytes(s))
+  }
+  const own = { alg: 'EdDSA', raw: pointBytes } as const
+  const honest = Point.BASE.multiply(nonce)
+  assert(verify(own, utf8('x'), sign(honest)))
+  assert(ed25519.verify(sign(honest.add(torsion)), utf8('x'), pointBytes, { zip215: false }), 'the library takes it')
+  assert(!verify(own, utf8('x'), sign(honest.add(torsion))))
 })
 
 test('what is no point, of small order, uncompressed or of another curve is no key', async () => {

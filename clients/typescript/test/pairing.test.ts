@@ -32,8 +32,8 @@ const bytes = ({ $bytes }: { $bytes: string }) => new Uint8Array(Buffer.from($by
 
 /** A server with one pairing, honest but for what a test bends. */
 class Fake {
-  readonly chain: DeviceChain
-  readonly links: Uint8Array[]
+  chain: DeviceChain
+  links: Uint8Array[]
   waiting: Uint8Array | undefined
   certificate: Uint8Array | undefined
   payload: Uint8Array | undefined
@@ -142,11 +142,15 @@ test('a server cannot make a payload, nor bend one', async (t) => {
 })
 
 test('an approval for another account than the one that was meant is refused, and so is a payload moved to one', async (t) => {
-  const { fake, approve, claim } = await stage(t)
+  const { fake, phone, tablet, approve, claim } = await stage(t)
   await approve()
   fake.account = OTHER
   await assert.rejects(claim(ACCOUNT), /another account/)
   await assert.rejects(claim(), /link of the device chain/, 'whose chain is not that account’s')
+  // Not even with a chain of that account, which vouches for the device.
+  const [chain, genesis] = DeviceChain.begin(OTHER, 1, keys(phone))
+  Object.assign(fake, { chain, links: [genesis], certificate: await chain.certify(phone, keys(tablet)) })
+  await assert.rejects(claim(), /not sealed/)
 })
 
 test('a device that the chain does not vouch for is not paired', async (t) => {
