@@ -19,6 +19,8 @@ export interface RepeatOptions {
 }
 
 const DEFAULTS = { attempts: 6, pauseMs: 500, longestPauseMs: 30_000, attemptMs: 30_000 }
+/** Tokens that another one would do for: the server lost its memory, or somebody below us sent one twice. */
+const TOKENS = ['JwtTooOld', 'ReplayedToken']
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504])
 
 /** Makes tries until one has an answer to go by. `attempt` must send the same bytes each time. */
@@ -61,12 +63,11 @@ async function whole(response: Response): Promise<Response> {
 async function passes(response: Response): Promise<boolean> {
   if (PASSING.has(response.status)) return true
   if (response.status !== 401) return false
-  // A server that lost its memory takes no token from before; the next one is younger.
   const told: unknown = await response
     .clone()
     .json()
     .catch(() => null)
-  return (told as { error?: unknown } | null)?.error === 'JwtTooOld'
+  return TOKENS.includes(String((told as { error?: unknown } | null)?.error))
 }
 
 /** Retry-After (seconds, or a date), or RateLimit-Reset (a time in seconds). */

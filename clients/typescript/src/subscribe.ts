@@ -78,6 +78,7 @@ const PASSING = new Set([
   'DidUnresolvable',
   'RateLimitExceeded',
   'JwtTooOld',
+  'ReplayedToken',
   'BadTicket',
 ])
 const LONGEST_PAUSE_S = 64

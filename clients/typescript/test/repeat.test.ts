@@ -95,9 +95,10 @@ test('a pause that is longer than we would wait is the caller’s to make', asyn
   assert.equal(server.asked.length, 1)
 })
 
-test('a token that the server has lost its memory of is made anew; any other 401 is the caller’s', async (t) => {
+test('a token that another one would do for is made anew; any other 401 is the caller’s', async (t) => {
   for (const [error, attempts] of [
     ['JwtTooOld', 2],
+    ['ReplayedToken', 2],
     ['DeviceRevoked', 1],
   ] as const) {
     const server = await fakeServer(t, (response, _, nth) =>
