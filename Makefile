@@ -1,10 +1,10 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check schema schema-check bench fuzz client-typescript example-typescript postgres redis
+.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check schema schema-check bench fuzz interop client-typescript example-typescript postgres redis
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: postgres ## Start a server with a private Postgres, let real MLS clients talk through it, and say what happened.
 	ROOKERY_ENV=development cargo run --locked --release -- demo
@@ -19,6 +19,19 @@ test: postgres redis ## Run every test, on a throw-away Postgres (or the one tha
 soak: postgres redis ## Kill replicas, Postgres and Redis at random under load, 200 times (ROOKERY_SOAK_ROUNDS, ROOKERY_SEED).
 	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-200} staging/with-postgres.sh \
 		cargo test --locked --test it laws::crash::random -- --nocapture
+
+interop: postgres ## Let a real PDS, official clients and another MLS implementation drive a server (the first time it installs them).
+	cargo build --locked --bin rookery
+	@node=$$(staging/interop/setup.sh) && set -x && PATH="$$node:$$PATH" node staging/interop/run.mjs
+
+client-typescript: ## Check, build and test the TypeScript client; Node comes from staging/interop.
+	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
+	npm ci && npm run generate && npm run check && npm run build && npm test
+
+example-typescript: postgres ## Run the TypeScript client's example against a server of its own.
+	cargo build --locked
+	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
+	npm ci && npm run generate && node example/with-server.ts
 
 check: format clippy lexicons-check sqlx-check schema-check tidy docs ## Everything that must hold before a merge, beside the tests.
 
@@ -60,15 +73,6 @@ fuzz: ## Fuzz each reader of hostile bytes for FUZZ_SECONDS (needs a nightly com
 	@# Without a sanitizer: the code has no unsafe block.
 	for target in $$(ls fuzz/fuzz_targets | sed 's/\.rs$$//'); do \
 	  cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; done
-
-client-typescript: ## Check, build and test the TypeScript client; Node comes from staging/interop.
-	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
-	npm ci && npm run generate && npm run check && npm run build && npm test
-
-example-typescript: postgres ## Run the TypeScript client's example against a server of its own.
-	cargo build --locked
-	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
-	npm ci && npm run generate && node example/with-server.ts
 
 postgres: ## Make sure that Postgres 14 or newer is installed.
 	@staging/postgres.sh >/dev/null

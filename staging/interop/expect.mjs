@@ -28,3 +28,14 @@ export async function within(ms, task, what) {
 }
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms))
+
+/** Runs what would print for people. */
+export async function quietly(task) {
+  const { log, debug } = console
+  console.log = console.debug = () => {}
+  try {
+    return await task()
+  } finally {
+    Object.assign(console, { log, debug })
+  }
+}

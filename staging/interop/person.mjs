@@ -32,7 +32,8 @@ export class Person {
     person.agent = new AtpAgent({ service: network.pds })
     await person.agent.login({ identifier, password })
 
-    // The session's own retries pass here too: each gets a device token of its own.
+    // The session repeats what is answered by 401 with the same headers, and passes here each time: a device token that
+    // was made before would be refused as used the second time, and hide why it was refused the first.
     const session = (headersFor) =>
       PasswordSession.login({
         service: network.pds,
@@ -50,16 +51,15 @@ export class Person {
         },
       })
     person.session = await session(() => ({}))
+    /** Through the PDS, with the headers that `headersFor` makes for each attempt. */
+    person.through = async (headersFor) => new Client(await session(headersFor), { service: rookery.service })
     /** Through the PDS, as the account alone. */
     person.accountThroughPds = new Client(person.session, { service: rookery.service })
     /** Through the PDS, with the device's name on reads, and its signature over the body of whatever writes. */
-    person.throughPds = new Client(
-      await session(async (nsid, { method, body }) =>
-        method === 'POST'
-          ? { 'x-atproto-device-token': await person.device.token(nsid, { body }) }
-          : { 'x-atproto-device': person.device.id },
-      ),
-      { service: rookery.service },
+    person.throughPds = await person.through(async (nsid, { method, body }) =>
+      method === 'POST'
+        ? { 'x-atproto-device-token': await person.device.token(nsid, { body }) }
+        : { 'x-atproto-device': person.device.id },
     )
     /** Straight to the server, by tokens that the device signed itself. */
     person.direct = directly(rookery, did, (nsid) => person.device.token(nsid), called)

@@ -80,12 +80,14 @@ async function main(last = CHECKS.at(-1)) {
 
 // However it ends, its Postgres and its folders go with it.
 let ending = false
-for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.on(signal, () => {
-    if (ending) process.exit(130)
-    ending = true
-    Rookery.stopAll().finally(() => process.exit(130))
-  })
+async function end(code, error) {
+  if (error) console.error(error)
+  if (ending) return
+  ending = true
+  await Rookery.stopAll().catch(() => {})
+  process.exit(code)
 }
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => end(130))
+for (const mistake of ['uncaughtException', 'unhandledRejection']) process.on(mistake, (error) => end(1, error))
 
 await main(process.argv[2])

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { P256Keypair, Secp256k1Keypair } from '@atproto/crypto'
-import { refused } from '../expect.mjs'
+import { quietly, refused } from '../expect.mjs'
 import { directly } from '../person.mjs'
 import { keyOf, serviceToken } from '../tokens.mjs'
 
@@ -58,15 +58,4 @@ async function ofOwn({ network, rookery, blue, saw }) {
   }
   await refused(call(first), 401, 'BadJwtSignature')
   saw('and those of the first key are not any more: 401 BadJwtSignature')
-}
-
-/** The command prints. */
-async function quietly(task) {
-  const { log } = console
-  console.log = () => {}
-  try {
-    await task()
-  } finally {
-    console.log = log
-  }
 }

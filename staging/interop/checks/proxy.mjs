@@ -85,9 +85,20 @@ async function errors({ blue, people: { alice }, saw }) {
   await refused(alice.accountThroughPds.xrpc(mls.publishKeyPackage, { body, headers: named }), 401, 'DeviceProofRequired')
   saw('a write with the name of the device alone: 401 DeviceProofRequired')
 
-  const other = { 'x-atproto-device-token': await alice.device.token(mls.publishKeyPackage.$lxm, { body: '{}' }) }
-  await refused(alice.accountThroughPds.xrpc(mls.publishKeyPackage, { body, headers: other }), 401, 'BadJwtBodyHash')
+  const tokenOf = async (nsid, bytes) => ({ 'x-atproto-device-token': await alice.device.token(nsid, { body: bytes }) })
+  const otherBytes = await alice.through((nsid) => tokenOf(nsid, '{}'))
+  await refused(otherBytes.xrpc(mls.publishKeyPackage, { body }), 401, 'BadJwtBodyHash')
   saw('a device token of other bytes: 401 BadJwtBodyHash')
+
+  const unbound = await alice.through((nsid) => tokenOf(nsid))
+  await refused(unbound.xrpc(mls.publishKeyPackage, { body }), 401, 'BadJwtBodyHash')
+  saw('a device token of no bytes: 401 BadJwtBodyHash')
+
+  const shown = await tokenOf(account.updateDevice.$lxm, JSON.stringify({ platform: 'again' }))
+  const repeating = await alice.through(() => shown)
+  await repeating.call(account.updateDevice, { platform: 'again' })
+  await refused(repeating.xrpc(account.updateDevice, { body: { platform: 'again' } }), 401, 'ReplayedToken')
+  saw('a device token shown again beside a fresh token of the PDS: 401 ReplayedToken')
 
   const missing = { params: { stream: 'sfqpona3sefnrzydeijvvzw6u54sydlha' } }
   await refused(alice.throughPds.xrpc(mls.getConvo, missing), 404, 'StreamNotFound')
