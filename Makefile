@@ -29,7 +29,7 @@ client-typescript: ## Check, build and test the TypeScript client; Node comes fr
 	npm ci && npm run generate && npm run check && npm run build && npm test
 
 example-typescript: postgres ## Run the TypeScript client's example against a server of its own.
-	cargo build --locked
+	cargo build --locked --bin rookery
 	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
 	npm ci && npm run generate && node example/with-server.ts
 
