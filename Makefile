@@ -1,10 +1,10 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop
+.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: postgres ## Start a server with a private Postgres, let real MLS clients talk through it, and say what happened.
 	ROOKERY_ENV=development cargo run --locked --release -- demo
@@ -23,6 +23,15 @@ soak: postgres redis ## Kill replicas, Postgres and Redis at random under load, 
 interop: postgres ## Let a real PDS, official clients and another MLS implementation drive a server (the first time it installs them).
 	cargo build --locked --bin rookery
 	@node=$$(staging/interop/setup.sh) && set -x && PATH="$$node:$$PATH" node staging/interop/run.mjs
+
+client-typescript: ## Check, build and test the TypeScript client; Node comes from staging/interop.
+	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
+	npm ci && npm run generate && npm run check && npm run build && npm test
+
+example-typescript: postgres ## Run the TypeScript client's example against a server of its own.
+	cargo build --locked --bin rookery
+	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
+	npm ci && npm run generate && node example/with-server.ts
 
 check: format clippy lexicons-check sqlx-check schema-check tidy docs ## Everything that must hold before a merge, beside the tests.
 
