@@ -1,0 +1,1 @@
+def unnoticed(root): return [], ''
