@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check schema schema-check bench fuzz postgres redis
+.PHONY: help demo run test soak check format clippy tidy docs manifests image-rehearsal lexicons lexicons-check sqlx sqlx-check schema schema-check bench fuzz postgres redis
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ soak: postgres redis ## Kill replicas, Postgres and Redis at random under load, 
 	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-200} staging/with-postgres.sh \
 		cargo test --locked --test it laws::crash::random -- --nocapture
 
-check: format clippy lexicons-check sqlx-check schema-check tidy docs ## Everything that must hold before a merge, beside the tests.
+check: format clippy lexicons-check sqlx-check schema-check tidy manifests docs ## Everything that must hold before a merge, beside the tests.
 
 format: ## Compare the formatting.
 	cargo fmt --all --check
@@ -30,6 +30,13 @@ clippy: ## Lint; a warning is an error.
 
 tidy: ## Check the house rules (tests/tidy.rs).
 	cargo test --locked --quiet --test tidy
+
+manifests: ## Hold k8s/, the compose files and the Dockerfile to their schemas and to the code; see that breaks are noticed.
+	staging/manifests.sh
+	staging/manifests.sh --self-test
+
+image-rehearsal: postgres ## Run the program as the image and the Deployment would: uid 1000, read-only root, mounted keys.
+	staging/image-rehearsal.sh
 
 docs: ## Build the reference; a broken link is an error.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps

@@ -100,11 +100,13 @@ def proxy(path, project, code):
 
     servers = {n: s for n, s in project["services"].items() if s["image"].startswith("rookery:") and "command" not in s}
     must(len(servers) >= 2, "one server needs no proxy to choose")
-    named = dict(re.findall(r"^\s*server ([\w-]+):(\d+)", text, re.M))
-    must(named.keys() == servers.keys(), f"it sends to {', '.join(named)}, the servers are {', '.join(servers)}")
+    # By address: a name that does not resolve keeps the proxy from starting.
+    named = dict(re.findall(r"^\s*server ([\d.]+):(\d+)", text, re.M))
+    address = {n: networks_of(s).get("world", {}).get("ipv4_address") for n, s in servers.items()}
+    must(named.keys() == set(address.values()), f"it sends to {', '.join(named)}, the servers are {address}")
     for name, server in servers.items():
         environment = server["environment"]
-        must(named.get(name) == environment.get("SERVER_PORT", code.settings["SERVER_PORT"]), f"{name} does not listen on {named.get(name)}")
+        must(named.get(address[name]) == environment.get("SERVER_PORT", code.settings["SERVER_PORT"]), f"{name} does not listen on {named.get(address[name])}")
         header_s = int(environment.get("HEADER_TIMEOUT_MS", code.settings["HEADER_TIMEOUT_MS"])) / 1000
         must(number(text, r"keepalive_timeout (\d+)s") < header_s, f"keeps idle connections to {name} for longer than HEADER_TIMEOUT_MS")
         body = int(environment.get("MAX_COMMIT_BYTES", code.settings["MAX_COMMIT_BYTES"])) * 4 / 3 / 1024 / 1024
@@ -114,6 +116,11 @@ def proxy(path, project, code):
     for what in ("proxy_read_timeout", "proxy_send_timeout"):
         must(number(text, rf"{what} (\d+)s") > code.ping_every_s, f"{what} is not above the {code.ping_every_s} s between pings")
     return problems
+
+
+def networks_of(service):
+    networks = service.get("networks", {})
+    return {n: o or {} for n, o in networks.items()} if isinstance(networks, dict) else {n: {} for n in networks}
 
 
 def number(text, pattern):

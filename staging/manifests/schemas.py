@@ -47,8 +47,13 @@ def _compose_validator():
 
 
 def compose(path, project):
-    errors = _compose_validator().iter_errors(project)
-    return [f"{path}: not a compose file: {'.'.join(map(str, e.absolute_path))}: {deepest(e)}" for e in errors]
+    return [f"{path}: not a compose file: {problem}" for problem in _compose(json.dumps(project))]
+
+
+@functools.cache
+def _compose(text):
+    errors = _compose_validator().iter_errors(json.loads(text))
+    return [f"{'.'.join(map(str, e.absolute_path))}: {deepest(e)}" for e in errors]
 
 
 def deepest(error):
@@ -62,6 +67,7 @@ def _yaml_rules():
     return YamlLintConfig((Path(__file__).parent / "yamllint.yaml").read_text())
 
 
+@functools.cache
 def yaml(path, text):
     return [f"{path}:{p.line}: {p.desc} ({p.rule})" for p in yamllint.linter.run(text, _yaml_rules(), str(path))]
 
