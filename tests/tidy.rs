@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read the tree fails")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
@@ -414,6 +415,43 @@ fn nothing_is_unfinished_or_skipped_and_no_path_is_of_one_machine() {
     for (one, two) in MACHINE {
         breaks(no_path_of_a_machine, "docs/ARCHITECTURE.md", &format!("see {one}{two}x"));
     }
+}
+
+// ---- what deployments set ----
+
+/// `NAME=value` lines, as kustomize reads them.
+fn variables(text: &str) -> impl Iterator<Item = (String, String)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
+/// The settings of every overlay, on top of the base, are ones that a server in production starts with. What a Secret
+/// brings stands in for it.
+fn settings_of_overlays_are_accepted(files: &[File]) -> Vec<String> {
+    let base = files.iter().find(|file| file.path == "k8s/base/settings.env").map(|file| file.text.as_str());
+    let overlays = files.iter().filter(|file| file.path.starts_with("k8s/overlays/") && file.name() == "settings.env");
+    let judged = overlays.filter_map(|file| {
+        let mut env: BTreeMap<_, _> = variables(base.unwrap_or_default()).chain(variables(&file.text)).collect();
+        env.insert("DATABASE_URL".to_owned(), "postgres://rookery@database/rookery".to_owned());
+        env.insert("LOG_HASH_KEY".to_owned(), "sixteen characters".to_owned());
+        match rookery::config::Config::load(&env, None) {
+            Ok(config) if config.is_production() => None,
+            Ok(_) => Some(format!("{}: not a production", file.path)),
+            Err(error) => Some(format!("{}: {error}", file.path)),
+        }
+    });
+    judged.collect()
+}
+
+#[test]
+fn the_settings_of_every_overlay_are_accepted() {
+    holds(settings_of_overlays_are_accepted);
+    let (overlay, rule) = ("k8s/overlays/x/settings.env", settings_of_overlays_are_accepted);
+    passes(rule, overlay, "# A name.\nSERVICE_DID=did:web:a.example\n");
+    breaks(rule, overlay, "SERVER_PORT=3000\n");
+    breaks(rule, overlay, "SERVICE_DID=did:web:a.example\nSERVER_PORT=70000\n");
+    breaks(rule, overlay, "SERVICE_DID=did:web:a.example\nROOKERY_ENV=development\n");
+    breaks(rule, overlay, "SERVICE_DID=did:web:a.example\nROOKERY_PORT=3000\n");
 }
 
 // ---- documents ----
