@@ -111,6 +111,7 @@ BREAKS = [
     (TWO, "cap_drop: [ALL]", "cap_drop: [NET_RAW]", "keeps capabilities"),
     (TWO, "internal: true", "internal: false", "reaches the world"),
     (DEV, "redis:7-bookworm", "redis:latest", "no version"),
+    (DEV, "memory: 1G", "cpus: 4", "without limits"),
     # The image.
     ("Dockerfile", "USER 1000:1000", "USER rookery", "does not end as"),
     ("Dockerfile", "rust:1.95-bookworm", "rust:1.70-bookworm", "it builds with"),

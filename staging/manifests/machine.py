@@ -46,7 +46,8 @@ def one_service(must, name, service, services):
     must(service.get("read_only") is True, "its root is not read-only")
     must(service.get("cap_drop") == ["ALL"], "keeps capabilities")
     must(service.get("security_opt") == ["no-new-privileges:true"], "may gain privileges")
-    must(service.get("deploy", {}).get("resources", {}).get("limits", {}).keys() >= {"cpus", "memory"}, "without limits")
+    # Not of processors: a machine with fewer of them would refuse to start it.
+    must(service.get("deploy", {}).get("resources", {}).get("limits", {}).keys() == {"memory", "pids"}, "without limits of memory and processes")
     must("healthcheck" in service or service["image"].startswith("rookery:"), "nobody asks how it is")
     for other in service.get("depends_on", {}):
         must(other in services, f"depends on {other}, which is not there")
