@@ -8,6 +8,7 @@ pub mod types;
 pub mod lexicon;
 
 pub mod config;
+pub mod limit;
 pub mod telemetry;
 
 pub mod storage;

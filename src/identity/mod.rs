@@ -2,7 +2,6 @@
 //!
 //! Invariant: a caller's name comes out of a verified signature and from nowhere else.
 
-mod budget;
 pub mod certificate;
 pub mod credentials;
 pub mod device;
@@ -17,6 +16,7 @@ pub mod pairing;
 pub mod replay;
 pub mod resolver;
 pub mod server_keys;
+mod shared_secret;
 pub mod signing;
 pub mod source;
 pub mod statement;
@@ -36,8 +36,9 @@ pub use pairing::PairingClaim;
 pub use replay::{Batcher, ReplayMemory, ReplayUnavailable, forget_tokens};
 pub use resolver::{ResolveError, Resolver};
 pub use server_keys::{KeysError, ServerKeys, server_document};
+pub use shared_secret::SharedSecret;
 pub use signing::SigningKey;
 pub use source::{Network, Source};
 pub use statement::{Signed, key_tag};
 pub use token::{Claims, Rules, TokenKind, TokenRefused, body_hash};
-pub use verifier::{UnverifiedDeviceToken, Verifier};
+pub use verifier::{UnverifiedDeviceToken, UnverifiedServiceToken, Verifier};
