@@ -34,10 +34,10 @@ tidy: ## Check the house rules (tests/tidy.rs).
 docs: ## Build the reference; a broken link is an error.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
-lexicons: ## Generate src/lexicon from lexicons/.
+lexicons: ## Generate protocol/src/lexicon from lexicons/.
 	cargo run --locked -p lexicon-gen
 
-lexicons-check: ## Compare src/lexicon with what lexicons/ generates.
+lexicons-check: ## Compare protocol/src/lexicon with what lexicons/ generates.
 	cargo run --locked -p lexicon-gen -- --check
 
 sqlx: ## Renew .sqlx from the migrations, on a throw-away Postgres.

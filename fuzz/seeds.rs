@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use rookery::identity::device::{DeviceSigner, service_token};
 use rookery::identity::{Curve, SigningKey};
+use rookery::identity::{DeviceSigner, service_token};
 use rookery::lexicon::{Kind, schema};
 use rookery::log::chain::{Content, Head};
 use rookery::log::{EntryKind, Event};

@@ -3,9 +3,7 @@
 //! It knows who is speaking (DIDs), in what order things happened, and who may read them; it holds no key to what was
 //! said. The modules stand in the order of their layers: each imports only from those above it in this list.
 
-pub mod types;
-
-pub mod lexicon;
+pub use rookery_protocol::{lexicon, types};
 
 pub mod config;
 pub mod limit;

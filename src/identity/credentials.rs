@@ -8,9 +8,9 @@ use super::token::{TokenKind, TokenRefused, parse};
 use crate::types::DeviceId;
 
 /// A token of the device, beside the account's. A PDS forwards `x-atproto-*`, and nothing else of ours.
-pub const DEVICE_TOKEN_HEADER: HeaderName = HeaderName::from_static("x-atproto-device-token");
+pub const DEVICE_TOKEN_HEADER: HeaderName = HeaderName::from_static(rookery_protocol::identity::DEVICE_TOKEN_HEADER);
 /// The device's id alone, which proves nothing: enough to read through a PDS.
-pub const DEVICE_HEADER: HeaderName = HeaderName::from_static("x-atproto-device");
+pub const DEVICE_HEADER: HeaderName = HeaderName::from_static(rookery_protocol::identity::DEVICE_HEADER);
 
 /// The tokens and names of one request.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::keys::{Curve, PublicKey};
 use super::signing::SigningKey;
-use super::statement::{is_server_curve, key_tag};
+use super::{is_server_curve, key_tag};
 use crate::types::Did;
 
 const PEER_FILE: &str = "peer.key";

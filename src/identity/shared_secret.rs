@@ -7,8 +7,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
-use super::jws::{Header, Jws};
-use super::keys::BadSignature;
+use rookery_protocol::identity::BadSignature;
+use rookery_protocol::identity::jws::{Header, Jws};
+
 use crate::types::Malformed;
 
 /// Keyed once, for all tokens.

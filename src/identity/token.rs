@@ -1,15 +1,15 @@
 //! What every token must say, whoever signed it. Invariant: `judge` looks at claims only; nothing in its result is
 //! proven before a signature is.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+
+use rookery_protocol::identity::{DEVICE_TYP, body_hash};
 
 use super::jws::{Header, Jws};
 use super::keys::Curve;
 use super::replay::{ReplayUnavailable, Sighting};
 use super::resolver::ResolveError;
-use crate::types::{DeviceId, Did, Hash};
+use crate::types::{DeviceId, Did};
 
 /// Seconds that two clocks may differ.
 pub const SKEW_S: i64 = 30;
@@ -17,9 +17,6 @@ pub const SKEW_S: i64 = 30;
 pub const MAX_LIFETIME_S: i64 = 3600;
 /// Characters of a `jti`.
 const MAX_JTI_CHARS: usize = 128;
-
-/// The `typ` of a token that a device signed itself.
-pub const DEVICE_TYP: &str = "rookery-device+jwt";
 
 /// Which of the two verifiers judges a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,11 +193,6 @@ impl std::fmt::Debug for Claims {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Claims({})", self.lxm)
     }
-}
-
-/// The claim `bodyHash`: base64url SHA-256 of the body bytes.
-pub fn body_hash(body: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(Hash::of(body).as_slice())
 }
 
 /// What the `alg` of a token names.

@@ -315,7 +315,7 @@ impl StreamTx {
                 Some(roster) => roster.apply(kind, sealed.seq, content)?,
                 None => Vec::new(),
             };
-            if kind.keep() == Keep::Handshakes && changes.is_empty() {
+            if Keep::of(kind) == Keep::Handshakes && changes.is_empty() {
                 store::insert_ageing(self.tx.conn(), self.row.id, sealed.seq, sealed.time).await?;
             }
             self.write_seats(&changes).await?;

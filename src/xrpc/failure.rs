@@ -118,12 +118,6 @@ pub enum Failure<E> {
     Fault(Fault),
 }
 
-impl<E: Named> From<E> for Failure<E> {
-    fn from(error: E) -> Self {
-        Self::Named(error)
-    }
-}
-
 impl<E> From<Fault> for Failure<E> {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)

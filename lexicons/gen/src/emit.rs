@@ -22,7 +22,7 @@ pub fn files(documents: &[Document]) -> Result<Files> {
     let mut files = Files::new();
     let mut groups: BTreeMap<&str, Vec<&Document>> = BTreeMap::new();
     for document in documents {
-        let path = format!("src/lexicon/{}/{}.rs", document.group, snake(&document.name));
+        let path = format!("protocol/src/lexicon/{}/{}.rs", document.group, snake(&document.name));
         let text = module::text(document).with_context(|| document.path.clone())?;
         files.insert(path.into(), format!("{MARK} from {}; do not edit\n{text}", document.path));
         groups.entry(&document.group).or_default().push(document);
@@ -33,9 +33,9 @@ pub fn files(documents: &[Document]) -> Result<Files> {
         for document in members {
             writeln!(text, "pub mod {};", snake(&document.name))?;
         }
-        files.insert(PathBuf::from(format!("src/lexicon/{group}/mod.rs")), text);
+        files.insert(PathBuf::from(format!("protocol/src/lexicon/{group}/mod.rs")), text);
     }
-    files.insert("src/lexicon/documents.rs".into(), all(documents)?);
+    files.insert("protocol/src/lexicon/documents.rs".into(), all(documents)?);
     Ok(files)
 }
 
@@ -45,7 +45,7 @@ fn all(documents: &[Document]) -> Result<String> {
     text.push_str("//! Every lexicon document, compiled in.\n\n/// NSID and JSON text, sorted by NSID.\n");
     text.push_str("pub const DOCUMENTS: &[(&str, &str)] = &[\n");
     for document in documents {
-        writeln!(text, "(\"{}\", include_str!(\"../../{}\")),", document.nsid, document.path)?;
+        writeln!(text, "(\"{}\", include_str!(\"../../../{}\")),", document.nsid, document.path)?;
     }
     text.push_str("];\n\n/// Calls `$each!(Marker)` with the marker type of every method.\n#[cfg(test)]\nmacro_rules! every_method {\n");
     text.push_str("    ($each:ident) => {\n");

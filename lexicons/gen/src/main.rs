@@ -1,4 +1,4 @@
-//! `cargo run -p lexicon-gen` writes `src/lexicon` from `lexicons/**/*.json`; with `--check` it writes nothing, names
+//! `cargo run -p lexicon-gen` writes `protocol/src/lexicon` from `lexicons/**/*.json`; with `--check` it writes nothing, names
 //! the files that differ and exits 1.
 //!
 //! Invariant: the same JSON gives the same bytes, already formatted, so that a difference is always somebody's change.

@@ -42,7 +42,7 @@ pub fn different(root: &Path, files: &Files) -> Result<Vec<PathBuf>> {
         .filter(|(path, text)| std::fs::read_to_string(root.join(path)).ok().as_ref() != Some(text))
         .map(|(path, _)| path.clone())
         .collect();
-    generated(root, Path::new("src/lexicon"), &mut |path| {
+    generated(root, Path::new("protocol/src/lexicon"), &mut |path| {
         if !files.contains_key(&path) {
             different.push(path);
         }

@@ -33,9 +33,9 @@ pub async fn revoke_device(
 /// A PDS's session may end anything, and so may a device that the account vouches for. Any other only itself.
 fn may_revoke(caller: &AccountOrDevice, device: &DeviceId) -> Result<(), Failure<Error>> {
     match caller {
-        AccountOrDevice::Device(caller) if !caller.certified && caller.author.device != *device => {
-            Err(Error::DeviceUncertified("a device that is not certified may revoke itself alone".into()).into())
-        }
+        AccountOrDevice::Device(caller) if !caller.certified && caller.author.device != *device => Err(Failure::Named(
+            Error::DeviceUncertified("a device that is not certified may revoke itself alone".into()),
+        )),
         _ => Ok(()),
     }
 }
@@ -73,5 +73,5 @@ async fn revoke(cx: &Services, target: &Target<'_>, input: &Input) -> Result<i64
 }
 
 fn not_found() -> Failure<Error> {
-    Error::DeviceNotFound("the account has no such device".into()).into()
+    Failure::Named(Error::DeviceNotFound("the account has no such device".into()))
 }

@@ -12,6 +12,7 @@ pub async fn suspend_account(cx: &Services, _: Operator, call: Call<SuspendAccou
     let (account, reason) = (&input.account, input.reason.as_deref());
     let found = accounts::set_suspended(&cx.storage, account, input.suspended, reason, cx.clock.now()).await?;
     cx.log.wake_courier();
-    let account = found.ok_or_else(|| Error::AccountNotFound("this account has registered no device here".into()))?;
+    let account = found
+        .ok_or_else(|| Failure::Named(Error::AccountNotFound("this account has registered no device here".into())))?;
     Ok(Output { account })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Verifier;
-use crate::identity::device::{DeviceSigner, service_token};
+use crate::identity::body_hash;
 use crate::identity::jws::{Header, sign};
 use crate::identity::keys::{Curve, PublicKey};
 use crate::identity::replay::ReplayMemory;
@@ -13,7 +13,8 @@ use crate::identity::resolver::tests::Directory;
 use crate::identity::resolver::{ResolveError, Resolver};
 use crate::identity::shared_secret::SharedSecret;
 use crate::identity::signing::SigningKey;
-use crate::identity::token::{Claims, Rules, TokenKind, TokenRefused, body_hash};
+use crate::identity::token::{Claims, Rules, TokenKind, TokenRefused};
+use crate::identity::{DeviceSigner, service_token};
 use crate::types::{Clock, Did, UnixMillis};
 
 const NSID: &str = "blue.catbird.mls.sendMessage";

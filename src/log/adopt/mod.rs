@@ -197,7 +197,7 @@ fn replay(roster: &mut Roster, row: &mut StreamRow, entries: &[Entry<'_>]) -> Re
         }
         if !changes.is_empty() {
             replayed.changes.push(changes);
-        } else if entry.kind.keep() == Keep::Handshakes {
+        } else if Keep::of(entry.kind) == Keep::Handshakes {
             replayed.ageing.push((entry.header.seq, entry.header.time));
         }
     }

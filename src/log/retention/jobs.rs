@@ -136,7 +136,7 @@ impl Job {
             return Ok(Step { rows: 0, more: false });
         };
         let kinds: Vec<i16> =
-            EntryKind::ALL.iter().filter(|kind| kind.keep() == keep).map(|kind| kind.to_db()).collect();
+            EntryKind::ALL.iter().filter(|&&kind| Keep::of(kind) == keep).map(|kind| kind.to_db()).collect();
         let aged = store::age_out(conn, page.after, page.through, &kinds).await?;
         store::advance(conn, self.mark(), page.through, aged.greatest).await?;
         Ok(Step { rows: aged.rows, more: page.full })

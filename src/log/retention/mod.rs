@@ -44,20 +44,20 @@ pub enum Keep {
     WithStream,
 }
 
-impl EntryKind {
-    pub const fn keep(self) -> Keep {
-        match self {
-            Self::Opened
-            | Self::Convo
-            | Self::Membership
-            | Self::Device
-            | Self::DeviceChainReset
-            | Self::HomeOpened
-            | Self::HomeRestored => Keep::Always,
-            Self::Message => Keep::Messages,
-            Self::Commit => Keep::Handshakes,
-            Self::Welcome | Self::KeyPackagesLow | Self::Account => Keep::Notices,
-            Self::Canary => Keep::WithStream,
+impl Keep {
+    pub const fn of(kind: EntryKind) -> Self {
+        match kind {
+            EntryKind::Opened
+            | EntryKind::Convo
+            | EntryKind::Membership
+            | EntryKind::Device
+            | EntryKind::DeviceChainReset
+            | EntryKind::HomeOpened
+            | EntryKind::HomeRestored => Self::Always,
+            EntryKind::Message => Self::Messages,
+            EntryKind::Commit => Self::Handshakes,
+            EntryKind::Welcome | EntryKind::KeyPackagesLow | EntryKind::Account => Self::Notices,
+            EntryKind::Canary => Self::WithStream,
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn admit(
             Error::InviteInvalid("this server takes a new account by an invite that is good: ask for another".into()),
         ),
     };
-    if admitted { Ok(()) } else { Err(refusal.into()) }
+    if admitted { Ok(()) } else { Err(Failure::Named(refusal)) }
 }
 
 /// The device was registered, for the first time or again, with a service token of its account.

@@ -18,7 +18,7 @@ pub async fn approve_pairing(
     call: Call<ApprovePairing>,
 ) -> Result<Output, Failure<Error>> {
     if !caller.certified {
-        return Err(Error::DeviceUncertified("only a certified device approves another".into()).into());
+        return Err(Failure::Named(Error::DeviceUncertified("only a certified device approves another".into())));
     }
     storage::retrying(Failure::is_collision, || approve(cx, &caller, &call)).await
 }
@@ -57,7 +57,9 @@ fn approved(waiting: &Waiting, owner: Owner<'_>, request_hash: Hash) -> Result<O
         {
             Ok(Some(Output { device: waiting.key.device_id().into() }))
         }
-        Some(_) => Err(Error::PairingApproved("the pairing was approved already, by another call".into()).into()),
+        Some(_) => {
+            Err(Failure::Named(Error::PairingApproved("the pairing was approved already, by another call".into())))
+        }
     }
 }
 

@@ -17,10 +17,10 @@ pub async fn claim_pairing(cx: &Services, _: Anyone, call: Call<ClaimPairing>) -
         .verify(&waiting.key, call.input.proof.as_slice())
         .map_err(|_| not_found())?;
     if waiting.approval.is_none() {
-        return Err(Error::PairingPending("no device has approved this pairing yet; ask again".into()).into());
+        return Err(Failure::Named(Error::PairingPending("no device has approved this pairing yet; ask again".into())));
     }
     if !store::claim(cx.storage.pool(), waiting.id, idem.as_str(), now).await? {
-        return Err(Error::PairingClaimed("this pairing was claimed already, by another call".into()).into());
+        return Err(Failure::Named(Error::PairingClaimed("this pairing was claimed already, by another call".into())));
     }
     let claimed = store::find_claimed(cx.storage.pool(), waiting.id).await?.ok_or_else(not_found)?;
     Ok(Output {

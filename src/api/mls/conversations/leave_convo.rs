@@ -59,11 +59,11 @@ fn successor_needed<'a>(
     let is_admin = roster.admins().any(|admin| admin == leaving);
     match successor {
         Some(named) if named == leaving || !roster.seats.contains_key(named) => {
-            Err(Error::MemberNotFound("newAdmin is not another member of this conversation".into()).into())
+            Err(Failure::Named(Error::MemberNotFound("newAdmin is not another member of this conversation".into())))
         }
         Some(named) => Ok(is_admin.then_some(named)),
         None if others_remain && !admin_remains => {
-            Err(Error::LastAdmin("the last admin leaves by naming another member in newAdmin".into()).into())
+            Err(Failure::Named(Error::LastAdmin("the last admin leaves by naming another member in newAdmin".into())))
         }
         None => Ok(None),
     }

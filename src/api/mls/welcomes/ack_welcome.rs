@@ -14,6 +14,6 @@ pub async fn ack_welcome(cx: &Services, caller: Device, call: Call<AckWelcome>) 
     if store::acknowledge(cx.storage.pool(), id, caller.author.device_row, state, reason, now).await? {
         Ok(Output {})
     } else {
-        Err(Error::WelcomeNotFound("this device has no such Welcome".into()).into())
+        Err(Failure::Named(Error::WelcomeNotFound("this device has no such Welcome".into())))
     }
 }

@@ -1,12 +1,20 @@
 //! Making tokens: what a device, and in tests and the demo a PDS, sends.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use super::jws::{Header, sign};
 use super::signing::SigningKey;
-use super::token::DEVICE_TYP;
-use crate::types::{DeviceId, Did, UnixMillis};
+use crate::types::{DeviceId, Did, Hash, UnixMillis};
 
+/// The `typ` of a token that a device signed itself.
+pub const DEVICE_TYP: &str = "rookery-device+jwt";
+
+/// Through a PDS: the device's token beside the account's, for a write.
+pub const DEVICE_TOKEN_HEADER: &str = "x-atproto-device-token";
+/// Through a PDS: the id of the device that reads.
+pub const DEVICE_HEADER: &str = "x-atproto-device";
 /// Seconds that our own tokens live, as a PDS's do by default.
 const LIFETIME_S: i64 = 60;
 
@@ -54,4 +62,9 @@ fn claims(iss: &Did, aud: &str, nsid: &str, now: UnixMillis) -> serde_json::Valu
     let now_s = now.0 / 1000;
     let jti = hex::encode(rand::random::<[u8; 16]>());
     json!({ "iat": now_s, "iss": iss, "aud": aud, "exp": now_s + LIFETIME_S, "lxm": nsid, "jti": jti })
+}
+
+/// The claim `bodyHash`: base64url SHA-256 of the body bytes.
+pub fn body_hash(body: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(Hash::of(body).as_slice())
 }

@@ -66,7 +66,7 @@ fn every_file_of_vectors_is_judged_or_has_a_reason_not_to_be() {
 }
 
 fn folder() -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors/atproto");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/atproto");
     assert!(folder.is_dir(), "these tests need the public vectors in {}", folder.display());
     folder
 }

@@ -8,13 +8,13 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{EntryKind, StreamKind};
-use crate::identity::{ServerKeys, Signed};
+use crate::identity::{Signed, SigningKey};
 use crate::types::{DeviceId, Did, Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
 const VERSION: u8 = 1;
 /// Longest header, in bytes.
 pub const HEADER_BYTES: usize = 512;
-pub(super) const CONTENT_LABEL: &str = "rookery content v1";
+pub const CONTENT_LABEL: &str = "rookery content v1";
 const ENTRY_LABEL: &str = "rookery entry v1";
 /// What a checkpoint, and so a receipt, is signed under.
 pub const CHECKPOINT_LABEL: &str = "rookery checkpoint v1";
@@ -222,16 +222,16 @@ impl Checkpoint {
 
     /// Signed, it is the checkpoint that peers are shown; for the entry of a caller, it is the caller's receipt. Sign
     /// only what was committed.
-    pub fn sign(&self, keys: &ServerKeys) -> Result<Signed, NotCanonical> {
-        Ok(Signed::sign(CHECKPOINT_LABEL, self.encode()?, &keys.checkpoint_id(), &keys.checkpoint))
+    pub fn sign(&self, key_id: &str, key: &SigningKey) -> Result<Signed, NotCanonical> {
+        Ok(Signed::sign(CHECKPOINT_LABEL, self.encode()?, key_id, key))
     }
 }
 
-pub(super) fn encode<T: Serialize>(value: &T, what: &'static str) -> Result<Vec<u8>, NotCanonical> {
+pub fn encode<T: Serialize>(value: &T, what: &'static str) -> Result<Vec<u8>, NotCanonical> {
     serde_ipld_dagcbor::to_vec(value).map_err(|_| NotCanonical(what))
 }
 
-pub(super) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, NotCanonical> {
+pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, NotCanonical> {
     serde_ipld_dagcbor::from_slice(bytes).map_err(|_| NotCanonical(what))
 }
 
@@ -250,7 +250,7 @@ mod tests {
     use ipld_core::ipld::Ipld;
 
     use super::*;
-    use crate::identity::{Curve, SigningKey};
+    use crate::identity::{Curve, key_tag};
 
     /// The vectors of the federation protocol: any other implementation must make the same bytes.
     const GENESIS: &str = "a561760164686f6d65716469643a7765623a612e6578616d706c65646b696e6465636f6e766f6474696d651b000001a1ee565e00656e6f6e636550000102030405060708090a0b0c0d0e0f";
@@ -312,14 +312,14 @@ mod tests {
 
         let end = Head { seq: Seq(2), hash: entry_hash(&header), time: UnixMillis(0x01a1_ee56_7189), ..head };
         let key = |text: &str| SigningKey::from_bytes(Curve::Ed25519, Hash::of(text.as_bytes()).as_slice()).unwrap();
-        let keys =
-            ServerKeys { peer: key("peer test key b.example"), checkpoint: key("checkpoint test key a.example") };
-        let receipt = Checkpoint::new("did:web:a.example", &end).sign(&keys).unwrap();
+        let (peer, checkpoint) = (key("peer test key b.example"), key("checkpoint test key a.example"));
+        let key_id = format!("#checkpoint-{}", key_tag(&checkpoint.public()));
+        let receipt = Checkpoint::new("did:web:a.example", &end).sign(&key_id, &checkpoint).unwrap();
         assert_eq!(hex::encode(&receipt.statement), CHECKPOINT);
         assert_eq!(receipt.key, "#checkpoint-ktr7tvtd");
         assert_eq!(hex::encode(&receipt.sig), RECEIPT_SIGNATURE);
-        assert!(receipt.verify(CHECKPOINT_LABEL, &keys.checkpoint.public()).is_ok());
-        assert!(receipt.verify(CHECKPOINT_LABEL, &keys.peer.public()).is_err());
+        assert!(receipt.verify(CHECKPOINT_LABEL, &checkpoint.public()).is_ok());
+        assert!(receipt.verify(CHECKPOINT_LABEL, &peer.public()).is_err());
     }
 
     #[derive(Debug, Deserialize)]
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn the_data_model_s_fixtures_are_canonical_and_have_their_names() {
         let path =
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/vectors/atproto/data-model/data-model-fixtures.json");
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors/atproto/data-model/data-model-fixtures.json");
         let fixtures: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         for fixture in fixtures.as_array().unwrap() {
             let name = fixture["cid"].as_str().unwrap();

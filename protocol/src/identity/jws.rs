@@ -62,7 +62,7 @@ impl Jws {
     }
 
     /// What is signed: the bytes as received, and the signature over them.
-    pub(super) fn signed(&self) -> (&[u8], &[u8]) {
+    pub fn signed(&self) -> (&[u8], &[u8]) {
         (&self.signing_input, &self.signature)
     }
 

@@ -212,7 +212,7 @@ mod tests {
     use crate::identity::signing::SigningKey;
 
     fn vectors(name: &str) -> serde_json::Value {
-        let path = format!("{}/../shared/vectors/atproto/crypto/{name}", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../../shared/vectors/atproto/crypto/{name}", env!("CARGO_MANIFEST_DIR"));
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 

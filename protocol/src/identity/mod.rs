@@ -1,0 +1,16 @@
+//! Keys, signatures, device tokens, and the signed chain of an account's devices.
+
+pub mod certificate;
+pub mod device;
+pub mod jws;
+pub mod keys;
+pub mod pairing;
+pub mod signing;
+pub mod statement;
+
+pub use certificate::{BadLink, ChainHead, Change, DeviceChain, DeviceKeys, DeviceLink, Extension};
+pub use device::{DEVICE_HEADER, DEVICE_TOKEN_HEADER, DEVICE_TYP, DeviceSigner, body_hash, service_token};
+pub use keys::{BadSignature, Curve, Malleability, PublicKey};
+pub use pairing::PairingClaim;
+pub use signing::SigningKey;
+pub use statement::{Signed, is_server_curve, key_tag};
