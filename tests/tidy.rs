@@ -100,6 +100,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("types", 0),
     ("lexicon", 1),
     ("config", 2),
+    ("limit", 3),
     ("telemetry", 3),
     ("storage", 4),
     ("identity", 5),
@@ -193,6 +194,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("hickory_resolver", "src/identity/"),
     ("hyper", "src/server/listen/"),
     ("hyper_util", "src/server/listen/"),
+    ("governor", "src/limit/"),
     ("metrics_exporter_prometheus", "src/telemetry/"),
     ("redis", "src/log/relay/"),
 ];

@@ -13,6 +13,7 @@ mod method;
 mod observe;
 mod services;
 mod store;
+mod upstream;
 pub mod stream;
 pub mod ticket;
 
@@ -21,6 +22,7 @@ pub use caller::{Account, AccountOrDevice, Anyone, Asked, Caller, Device, Operat
 pub use denied::Denied;
 pub use failure::{Failure, Fault};
 pub use idempotency::{Repeat, keep_answer, repeated_answer};
+pub use limits::{Class, Doors, Limits, around};
 pub use method::{Call, blocking, parse};
 pub use observe::observe;
 pub use services::{Group, Services};
