@@ -26,4 +26,7 @@ def main():
     return 1 if problems else 0
 
 
-sys.exit(main())
+try:
+    sys.exit(main())
+except ValueError as error:
+    sys.exit(str(error))

@@ -81,6 +81,9 @@ BREAKS = [
     (NGINX, "keepalive_timeout 20s", "keepalive_timeout 75s", "HEADER_TIMEOUT_MS"),
     (NGINX, "client_max_body_size 12m", "client_max_body_size 1m", "below MAX_COMMIT_BYTES"),
     (NGINX, "proxy_buffering off", "proxy_buffering on", "held back"),
+    (f"{PRODUCTION}/settings.env", "TRUSTED_PROXIES=10.0.0.0/8", "", "one budget"),
+    (COMPOSE, "TRUSTED_PROXIES: 172.30.254.1", "TRUSTED_PROXIES: 10.0.0.1", "no address of a proxy"),
+    (TWO, "TRUSTED_PROXIES: 172.30.255.10", "TRUSTED_PROXIES: 172.30.255.20", "no address of a proxy"),
     # Parts that belong together.
     (SERVICE, "app.kubernetes.io/component: server\n  ports:\n    - name: http", "app.kubernetes.io/component: api\n  ports:\n    - name: http", "does not match the pods"),
     (SERVICE, "targetPort: metrics", "targetPort: prometheus", "no port prometheus"),

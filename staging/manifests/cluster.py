@@ -169,6 +169,7 @@ def services(overlay, found):
 def ingresses(overlay):
     must = overlay.must
     must(overlay.of("Ingress"), "no Ingress")
+    must(overlay.setting("TRUSTED_PROXIES"), "without TRUSTED_PROXIES all clients of the Ingress are one address, with one budget")
     host = urlsplit(overlay.settings.get("PUBLIC_URL", "")).hostname
     for ingress in overlay.of("Ingress"):
         spec, notes = ingress["spec"], ingress["metadata"].get("annotations", {})

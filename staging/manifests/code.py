@@ -23,7 +23,7 @@ def read(root):
     code = Code(
         settings={name: default for _, name, default in rows},
         secrets=frozenset(name for kind, name, _ in rows if kind == "secret"),
-        routes=frozenset(re.findall(r'\.route\("([^"]+)"', (root / "src/server/health.rs").read_text())),
+        routes=frozenset(re.findall(r'"(/[^"]*)", get\(', (root / "src/server/health.rs").read_text())),
         workers_end_s=int(found(root / "src/server/mod.rs", r"WORKERS_END: Duration = Duration::from_secs\((\d+)\)")),
         ping_every_s=int(found(root / "src/xrpc/stream/websocket.rs", r"PING_EVERY: Duration = Duration::from_secs\((\d+)\)")),
         version=re.search(r'^version = "([^"]+)"', manifest, re.M)[1],
@@ -31,8 +31,10 @@ def read(root):
     )
     # Should the rows take another form, nothing must pass for want of rows: README's table is printed from them.
     table = re.findall(r"^\| `([A-Z_]+)` \|.*?( Secret\.)? \|$", (root / "README.md").read_text(), re.M)
-    if {name for name, _ in table} != code.settings.keys() or {name for name, secret in table if secret} != code.secrets:
-        raise ValueError("src/config/settings.rs: its rows, as they are read here, are not those of README's table")
+    here = {(name, name in code.secrets) for name in code.settings}
+    if differing := here ^ {(name, bool(secret)) for name, secret in table}:
+        names = ", ".join(sorted({name for name, _ in differing}))
+        raise ValueError(f"src/config/settings.rs: its rows, as they are read here, are not those of README's table: {names}")
     return code
 
 

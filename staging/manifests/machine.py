@@ -20,6 +20,7 @@ def compose(path, project, code, is_development):
         if not holds:
             problems.append(f"{path}: {problem}")
 
+    gateways = {c.get("gateway") for n in (project.get("networks") or {}).values() for c in (n or {}).get("ipam", {}).get("config", [])}
     services, networks, volumes = (project.get(part) or {} for part in ("services", "networks", "volumes"))
     for name, service in services.items():
         is_rookery = service.get("image", "").partition(":")[0] == "rookery"
@@ -30,6 +31,9 @@ def compose(path, project, code, is_development):
             source = volume.partition(":")[0]
             must(source.startswith("./") or source in volumes, f"{name}: the volume {source} is not there")
         if is_rookery:
+            proxies = {networks_of(s).get(n, {}).get("ipv4_address") for s in services.values() if s.get("ports") for n in networks_of(s)}
+            believed = service.get("environment", {}).get("TRUSTED_PROXIES")
+            must(believed in proxies | gateways - {None}, f"{name}: TRUSTED_PROXIES is {believed}, which is no address of a proxy")
             rookery(lambda holds, problem, name=name: must(holds, f"{name}: {problem}"), service, services, code)
     databases = [s for s in services.values() if s.get("image", "").startswith("postgres:")]
     must(len(databases) == 1, "not one Postgres")
