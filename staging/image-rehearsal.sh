@@ -37,8 +37,8 @@ root=$(mktemp -d "${TMPDIR:-/tmp}/rookery-root.XXXXXX")
 log=$(mktemp "${TMPDIR:-/tmp}/rookery-log.XXXXXX")
 server=""
 clean_up() {
-  [ -z "$server" ] || kill -KILL "$server" 2>/dev/null || true
-  umount -R "$root" 2>/dev/null || true
+  [ -z "$server" ] || { kill -KILL "$server" && wait "$server"; } 2>/dev/null || true
+  umount -R -l "$root" 2>/dev/null || true
   rmdir "$root" 2>/dev/null || true
   rm -f "$log"
 }
