@@ -68,7 +68,10 @@ impl Limits {
         let (accounts, addresses, all) = (&limits.accounts, &limits.addresses, limits.first_fetches);
         let part = |rate: config::Rate, of: u32| {
             // At least one: what is left of a very small budget.
-            config::Rate { quantity: (rate.quantity.get() / of).try_into().unwrap_or(std::num::NonZeroU32::MIN), ..rate }
+            config::Rate {
+                quantity: (rate.quantity.get() / of).try_into().unwrap_or(std::num::NonZeroU32::MIN),
+                ..rate
+            }
         };
         let remembered = Cache::builder().max_capacity(MAX_REMEMBERED).eviction_policy(EvictionPolicy::lru());
         Self {

@@ -33,7 +33,8 @@ struct Route {
 
 /// Every path that is served, with and without a slash at the end, and some that are not.
 fn walk(server: &TestServer) -> Vec<Route> {
-    let rules: BTreeMap<String, Rule> = rules().into_iter().map(|rule| (format!("/xrpc/{}", rule.nsid), rule)).collect();
+    let rules: BTreeMap<String, Rule> =
+        rules().into_iter().map(|rule| (format!("/xrpc/{}", rule.nsid), rule)).collect();
     let absent = ["/xrpc/com.example.unknown", "/xrpc/a b", "/xrpc", "/nothing", "/health/nothing"].map(str::to_owned);
     let paths: Vec<String> = server.server().paths().iter().cloned().chain(absent).collect();
     assert!(paths.len() > rules.len() + 5, "{paths:?}");
@@ -70,8 +71,7 @@ async fn every_route_writes_one_line_for_a_request_under_the_id_that_its_answer_
         assert_eq!(id.len(), 16, "{route:?} has no id");
         assert_eq!(text(answer.headers(), "x-protocol-version"), "1", "{route:?}");
         let log = written.text();
-        let lines: Vec<&str> =
-            log.lines().filter(|line| line.contains("\"answered\"") && line.contains(&id)).collect();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("\"answered\"") && line.contains(&id)).collect();
         assert_eq!(lines.len(), 1, "{route:?}: lines of request {id}");
         let status = format!("\"status\":{}", answer.status().as_u16());
         assert!(lines[0].contains(&status) && lines[0].contains("duration_us"), "{route:?}: {}", lines[0]);
@@ -146,14 +146,14 @@ async fn every_route_has_a_limit_of_number_for_those_who_prove_nothing() {
 
 /// Numbers that tell the classes apart.
 const RATES: [(Class, &str, &str); 8] = [
-    (Class::Read, "RATE_READ", "1001/60"),
-    (Class::Write, "RATE_WRITE", "1002/60"),
-    (Class::Message, "RATE_MESSAGE", "1003/60"),
-    (Class::KeyPackage, "RATE_KEY_PACKAGE", "1004/60"),
-    (Class::Account, "RATE_ACCOUNT", "1005/60"),
-    (Class::Subscribe, "RATE_SUBSCRIBE", "1006/60"),
-    (Class::Open, "RATE_OPEN", "1007/60"),
-    (Class::Failure, "RATE_FAILURE", "1008/60"),
+    (Class::Read, "RATE_READ", "1001/86400"),
+    (Class::Write, "RATE_WRITE", "1002/86400"),
+    (Class::Message, "RATE_MESSAGE", "1003/86400"),
+    (Class::KeyPackage, "RATE_KEY_PACKAGE", "1004/86400"),
+    (Class::Account, "RATE_ACCOUNT", "1005/86400"),
+    (Class::Subscribe, "RATE_SUBSCRIBE", "1006/86400"),
+    (Class::Open, "RATE_OPEN", "1007/86400"),
+    (Class::Failure, "RATE_FAILURE", "1008/86400"),
 ];
 
 #[tokio::test]

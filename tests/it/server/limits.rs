@@ -256,7 +256,8 @@ async fn what_anybody_may_call_is_counted_by_address_which_in_ipv6_is_a_network(
     let clock = clock();
     let server = start(&clock, &[("RATE_OPEN", "3/60")]).await;
     let input = json!({ "publicKey": { "$bytes": "AA" }, "kind": "app" });
-    let ask = async |from: &str| server.raw(CreatePairing::NSID, "").header(FORWARDED_FOR, from).json(&input).send().await;
+    let ask =
+        async |from: &str| server.raw(CreatePairing::NSID, "").header(FORWARDED_FOR, from).json(&input).send().await;
     for from in ["2001:db8:1:2::1", "2001:db8:1:2:ffff::2", "[2001:db8:1:2::3]:4711"] {
         assert_eq!(ask(from).await.outcome(), (400, "InvalidRequest"), "{from}");
     }
