@@ -100,6 +100,10 @@ async fn what_a_proven_account_does_wrong_is_counted_against_it_and_not_against_
     }
     let call = server.raw(nsid, "").token(&service()).header(FORWARDED_FOR, PDS);
     assert_eq!(call.send().await.outcome(), (429, "RateLimitExceeded"));
+    for _ in 0..10 {
+        let malformed = server.raw(nsid, "?limit=0").token(&service()).header(FORWARDED_FOR, PDS);
+        assert_eq!(malformed.send().await.outcome(), (400, "InvalidRequest"));
+    }
     assert_eq!(devices_of(&server, &clock, &server.account(), PDS).send().await.outcome(), (200, ""));
     server.stop().await;
 }
