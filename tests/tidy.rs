@@ -230,6 +230,37 @@ fn a_heavy_dependency_has_one_owner() {
     passes(one_owner_per_dependency, "src/log/mod.rs", "// env::var, p256::x\nuse crate::mls::p256_name;");
 }
 
+// ---- routes are mounted where the law of routes can see them ----
+
+/// Who mounts routes: the list of methods, the list of everything that is served, what listens elsewhere, and what plays
+/// another server.
+const MOUNT: &[(&str, &str)] = &[
+    ("src/xrpc/api.rs", "the list of methods"),
+    ("src/server/routes.rs", "everything that is served"),
+    ("src/server/mod.rs", "/metrics, on a port of its own"),
+];
+
+fn routes_are_mounted_in_the_open(files: &[File]) -> Vec<String> {
+    let words = ["Router::new(", ".route(", ".route_service(", ".nest(", ".nest_service(", ".fallback_service("];
+    let ours = files.iter().filter(|file| file.is_rust_of("src/") && !file.path.starts_with("src/cli/demo"));
+    let others = ours.filter(|file| !MOUNT.iter().any(|(path, _)| *path == file.path));
+    others
+        .filter(|file| {
+            let code = file.code();
+            let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+            words.iter().any(|word| code.contains(word))
+        })
+        .map(|file| format!("{}: mounts a route beside the lists that tests/it/laws/routes.rs walks", file.path))
+        .collect()
+}
+
+#[test]
+fn a_route_is_mounted_where_the_law_of_routes_sees_it() {
+    holds(routes_are_mounted_in_the_open);
+    breaks(routes_are_mounted_in_the_open, "src/server/health.rs", "Router::new().route(\"/health\", get(x))");
+    breaks(routes_are_mounted_in_the_open, "src/api/mls/mod.rs", "router.nest(\"/x\", y)");
+}
+
 // ---- SQL has its rooms ----
 
 const SQL: &[&str] = &[

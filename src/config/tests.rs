@@ -255,7 +255,10 @@ fn a_secret_that_is_short_is_none_and_an_upstream_takes_both_of_its_settings() {
     let on = ("ENABLE_DIRECT_XRPC_PROXY", "true");
     assert!(refusal(&[DEVELOPMENT, on]).starts_with("UPSTREAM_XRPC_BASE is not set"));
     for base in ["localhost:2583", "http://localhost:2583/path", "ftp://localhost", "http://a:b@localhost"] {
-        assert!(refusal(&[DEVELOPMENT, on, ("UPSTREAM_XRPC_BASE", base)]).starts_with("UPSTREAM_XRPC_BASE is"), "{base}");
+        assert!(
+            refusal(&[DEVELOPMENT, on, ("UPSTREAM_XRPC_BASE", base)]).starts_with("UPSTREAM_XRPC_BASE is"),
+            "{base}"
+        );
     }
     let base = ("UPSTREAM_XRPC_BASE", "http://localhost:2583");
     assert!(load(&[DEVELOPMENT, on, base]).unwrap().http.upstream.is_some());
@@ -265,7 +268,8 @@ fn a_secret_that_is_short_is_none_and_an_upstream_takes_both_of_its_settings() {
 
 #[test]
 fn a_rate_is_a_quantity_within_seconds_and_a_proxy_an_address_or_a_range() {
-    let config = load(&[PRODUCTION, ("RATE_READ", " 7 / 5 "), ("TRUSTED_PROXIES", "127.0.0.1, 10.1.2.3/8,::1")]).unwrap();
+    let config =
+        load(&[PRODUCTION, ("RATE_READ", " 7 / 5 "), ("TRUSTED_PROXIES", "127.0.0.1, 10.1.2.3/8,::1")]).unwrap();
     let read = config.limits.accounts.read;
     assert_eq!((read.quantity.get(), read.period.as_secs()), (7, 5));
     let proxies: Vec<String> = config.limits.trusted_proxies.iter().map(ToString::to_string).collect();

@@ -86,7 +86,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
     pub fn spent(&self, key: &K) -> Option<Standing> {
         let state = self.kept.0.get(key)?;
         let mut whole_at = Nanos::from(0_u64);
-        let read = state.measure_and_replace(&NotKeyed::NonKey, |at| Err::<((), Nanos), _>(at));
+        let read = state.measure_and_replace(&NotKeyed::NonKey, Err::<((), Nanos), _>);
         if let Err(Some(at)) = read {
             whole_at = at;
         }

@@ -10,7 +10,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::identity::http::Upstream;
-use crate::identity::{Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, SharedSecret, Verifier};
+use crate::identity::{
+    Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, SharedSecret, Verifier,
+};
 use crate::log::{Log, WriterSettings};
 use crate::storage::embedded::{Cluster, DATABASE, EmbeddedError, Options, running_url};
 use crate::storage::{Storage, refuse_unsafe};

@@ -1,8 +1,8 @@
 //! Whether the process lives, whether it should get requests, and why not.
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use axum::routing::{MethodRouter, get};
 use http::StatusCode;
 use serde::Serialize;

@@ -70,7 +70,9 @@ impl Server {
         let http = &services.config.http;
         let limits = listen::Limits { header: http.header_timeout, send: services.config.streams.send_timeout };
         let serve = listen::serve(listener, router, limits, stopping);
-        tracing::info!(%address, service = %services.config.identity.service_did, "listening");
+        let identity = &services.config.identity;
+        let public_url = identity.public_url.origin().ascii_serialization();
+        tracing::info!(%address, service = %identity.service_did, public_url, "listening");
         let listener = tokio::spawn(serve);
         Ok(Self { address, metrics_address, services, paths, listener, workers, end_workers, cluster })
     }

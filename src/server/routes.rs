@@ -66,10 +66,8 @@ pub(super) fn serve(services: &Services) -> Served {
     let rules = methods.rules();
     let probes = health::routes();
     let doors = Doors::new(services, &rules, &probes.each_ref().map(|(path, _)| *path));
-    let documents = [
-        ("/.well-known/did.json", get(move || async move { Json(document) })),
-        ("/", get(home_page::home_page)),
-    ];
+    let documents =
+        [("/.well-known/did.json", get(move || async move { Json(document) })), ("/", get(home_page::home_page))];
     let mut paths: Vec<String> = rules.iter().map(|rule| format!("/xrpc/{}", rule.nsid)).collect();
     let mut router = methods.router();
     for (path, routes) in documents.into_iter().chain(probes) {

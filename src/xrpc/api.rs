@@ -109,7 +109,9 @@ impl Api {
 async fn unknown(State(cx): State<Services>, request: Request) -> Response {
     let path = request.uri().path().trim_start_matches("/xrpc/").trim_end_matches('/').to_owned();
     match atrium_api::types::string::Nsid::new(path.clone()) {
-        Ok(_) => upstream::forward(&cx, &path, request).await.unwrap_or_else(|| Fault::MethodNotImplemented.into_response()),
+        Ok(_) => {
+            upstream::forward(&cx, &path, request).await.unwrap_or_else(|| Fault::MethodNotImplemented.into_response())
+        }
         Err(_) => Fault::InvalidRequest("invalid xrpc path".to_owned()).into_response(),
     }
 }

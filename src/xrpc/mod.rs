@@ -13,9 +13,9 @@ mod method;
 mod observe;
 mod services;
 mod store;
-mod upstream;
 pub mod stream;
 pub mod ticket;
+mod upstream;
 
 pub use api::{Api, Rule, fallback};
 pub use caller::{Account, AccountOrDevice, Anyone, Asked, Caller, Device, Operator};

@@ -5,10 +5,10 @@ use moka::sync::Cache;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Limits;
 use crate::config::Config;
 use crate::identity::http::Upstream;
 use crate::identity::{Resolver, ServerKeys, Verifier};
-use super::Limits;
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::telemetry::Redactor;

@@ -14,7 +14,7 @@ use url::Url;
 use super::{HttpError, TIMES, endless};
 
 /// Without a byte of the answer's body for so long, it ends.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// A body on its way from there.
 pub type UpstreamBody = reqwest::Body;

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 use http_body_util::Limited;
 
+use super::address::FORWARDED_FOR;
 use super::{Address, Class, Visit, body};
 use crate::xrpc::observe::Known;
 use crate::xrpc::{Fault, Rule, Services};
@@ -37,13 +38,16 @@ impl Doors {
     }
 }
 
-/// Counts what asks for no proof before it begins, and what should have proven somebody and did not when it ends. What
-/// proves somebody is counted by its proof.
+/// Counts what asks for no proof before it begins, and what was malformed when it ends. What proves somebody, or should
+/// have, is counted by its proof.
 pub async fn around(State(doors): State<Doors>, mut request: Request, next: Next) -> Response {
     let limits = &doors.cx.limits;
     // Without a connection there is nobody to tell apart.
     let peer = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
     let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    if limits.trusted.is_empty() && request.headers().contains_key(FORWARDED_FOR) {
+        limits.tell_of_a_proxy();
+    }
     let visit = Visit::new(Address::of_client(peer, request.headers(), &limits.trusted));
     request.extensions_mut().insert(visit.clone());
 
@@ -55,9 +59,11 @@ pub async fn around(State(doors): State<Doors>, mut request: Request, next: Next
         Ok(request) => next.run(request).await,
         Err(fault) => fault.into_response(),
     };
-    if !is_open
+    // Malformed, so that nobody was asked for a proof: anybody may do that through a PDS, and it must not cost its
+    // accounts the look at their tokens.
+    if !visit.is_counted()
         && response.status().is_client_error()
-        && let Err(fault) = limits.failed(&visit)
+        && let Err(fault) = limits.open(&visit, Class::Open)
     {
         response = fault.into_response();
     }

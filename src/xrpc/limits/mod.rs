@@ -10,6 +10,7 @@ mod class;
 mod layer;
 mod visit;
 
+use std::sync::Once;
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
@@ -28,7 +29,7 @@ pub use class::Class;
 pub use layer::{Doors, around};
 pub use visit::{From, Visit};
 
-/// For how long an account that was proven is known by name.
+/// For how long an account is known by name since it was last proven.
 const REMEMBERED: Duration = Duration::from_hours(24);
 /// Accounts that are.
 const MAX_REMEMBERED: u64 = 100_000;
@@ -51,6 +52,7 @@ pub struct Limits {
     kept_back: Budget,
     remembered: Cache<Did, ()>,
     trusted: Vec<ipnet::IpNet>,
+    told_of_a_proxy: Once,
     redactor: Redactor,
 }
 
@@ -68,7 +70,10 @@ impl Limits {
         let (accounts, addresses, all) = (&limits.accounts, &limits.addresses, limits.first_fetches);
         let part = |rate: config::Rate, of: u32| {
             // At least one: what is left of a very small budget.
-            config::Rate { quantity: (rate.quantity.get() / of).try_into().unwrap_or(std::num::NonZeroU32::MIN), ..rate }
+            config::Rate {
+                quantity: (rate.quantity.get() / of).try_into().unwrap_or(std::num::NonZeroU32::MIN),
+                ..rate
+            }
         };
         let remembered = Cache::builder().max_capacity(MAX_REMEMBERED).eviction_policy(EvictionPolicy::lru());
         Self {
@@ -88,8 +93,9 @@ impl Limits {
             little: Budgets::new(part(addresses.first_fetch, LITTLE), clock),
             fetches: Budget::new(part(all, KEPT_BACK), clock),
             kept_back: Budget::new(part(all, KEPT_BACK), clock),
-            remembered: remembered.time_to_live(REMEMBERED).build(),
+            remembered: remembered.time_to_idle(REMEMBERED).build(),
             trusted: limits.trusted_proxies.clone(),
+            told_of_a_proxy: Once::new(),
             redactor,
         }
     }
@@ -109,7 +115,7 @@ impl Limits {
 
     /// Counts a call of an account that has just been proven.
     pub(super) fn proven(&self, visit: &Visit, class: Class, did: &Did) -> Result<(), Fault> {
-        if !self.remembered.contains_key(did) {
+        if self.remembered.get(did).is_none() {
             self.remembered.insert(did.clone(), ());
         }
         let Some(budget) = self.of_account(class) else {
@@ -178,6 +184,15 @@ impl Limits {
         let standing = self.failure.take(&visit.address);
         visit.counted(standing, self.from(visit));
         within(Class::Failure.name(), standing)
+    }
+
+    /// Whoever forgot the setting counts all strangers as one. Anybody may send that header, so it is said once.
+    fn tell_of_a_proxy(&self) {
+        self.told_of_a_proxy.call_once(|| {
+            tracing::warn!(
+                "a request has X-Forwarded-For, which is ignored: if a proxy stands in front, name it in TRUSTED_PROXIES"
+            );
+        });
     }
 
     fn from(&self, visit: &Visit) -> From {

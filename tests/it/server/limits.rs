@@ -100,6 +100,10 @@ async fn what_a_proven_account_does_wrong_is_counted_against_it_and_not_against_
     }
     let call = server.raw(nsid, "").token(&service()).header(FORWARDED_FOR, PDS);
     assert_eq!(call.send().await.outcome(), (429, "RateLimitExceeded"));
+    for _ in 0..10 {
+        let malformed = server.raw(nsid, "?limit=0").token(&service()).header(FORWARDED_FOR, PDS);
+        assert_eq!(malformed.send().await.outcome(), (400, "InvalidRequest"));
+    }
     assert_eq!(devices_of(&server, &clock, &server.account(), PDS).send().await.outcome(), (200, ""));
     server.stop().await;
 }
@@ -256,7 +260,8 @@ async fn what_anybody_may_call_is_counted_by_address_which_in_ipv6_is_a_network(
     let clock = clock();
     let server = start(&clock, &[("RATE_OPEN", "3/60")]).await;
     let input = json!({ "publicKey": { "$bytes": "AA" }, "kind": "app" });
-    let ask = async |from: &str| server.raw(CreatePairing::NSID, "").header(FORWARDED_FOR, from).json(&input).send().await;
+    let ask =
+        async |from: &str| server.raw(CreatePairing::NSID, "").header(FORWARDED_FOR, from).json(&input).send().await;
     for from in ["2001:db8:1:2::1", "2001:db8:1:2:ffff::2", "[2001:db8:1:2::3]:4711"] {
         assert_eq!(ask(from).await.outcome(), (400, "InvalidRequest"), "{from}");
     }

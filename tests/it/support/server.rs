@@ -43,10 +43,7 @@ impl TestServer {
         Self::start_with_operator_on_with(database, &[]).await
     }
 
-    pub async fn start_with_operator_on_with(
-        database: TestDatabase,
-        settings: &[(&str, &str)],
-    ) -> (Self, Arc<Person>) {
+    pub async fn start_with_operator_on_with(database: TestDatabase, settings: &[(&str, &str)]) -> (Self, Arc<Person>) {
         let account = Arc::new(Identity::plc(Curve::K256, Form::Multikey).unwrap());
         let settings = [settings, &[("OPERATOR_DIDS", account.did.as_str())]].concat();
         let server = Self::start_on(database, Clock::System, &settings).await;
