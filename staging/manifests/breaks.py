@@ -81,6 +81,8 @@ BREAKS = [
     (NGINX, "keepalive_timeout 20s", "keepalive_timeout 75s", "HEADER_TIMEOUT_MS"),
     (NGINX, "client_max_body_size 12m", "client_max_body_size 1m", "below MAX_COMMIT_BYTES"),
     (NGINX, "proxy_buffering off", "proxy_buffering on", "held back"),
+    (NGINX, "proxy_request_buffering off", "proxy_request_buffering on", "look quick"),
+    (NGINX, "X-Forwarded-For $proxy_add_x_forwarded_for", "X-Forwarded-Host $host", "who asked"),
     (f"{PRODUCTION}/settings.env", "TRUSTED_PROXIES=10.0.0.0/8", "", "one budget"),
     (COMPOSE, "TRUSTED_PROXIES: 172.30.254.1", "TRUSTED_PROXIES: 10.0.0.1", "no address of a proxy"),
     (TWO, "TRUSTED_PROXIES: 172.30.255.10", "TRUSTED_PROXIES: 172.30.255.20", "no address of a proxy"),

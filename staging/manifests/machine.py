@@ -117,6 +117,7 @@ def proxy(path, project, code):
         body = int(environment.get("MAX_COMMIT_BYTES", code.settings["MAX_COMMIT_BYTES"])) * 4 / 3 / 1024 / 1024
         must(number(text, r"client_max_body_size (\d+)m") >= body, "client_max_body_size is below MAX_COMMIT_BYTES in base64")
     must("proxy_buffering off;" in text, "server-sent events would be held back")
+    must("proxy_request_buffering off;" in text, "a slow client would look quick to the server")
     must("proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;" in text, "nobody says who asked")
     for what in ("proxy_read_timeout", "proxy_send_timeout"):
         must(number(text, rf"{what} (\d+)s") > code.ping_every_s, f"{what} is not above the {code.ping_every_s} s between pings")
