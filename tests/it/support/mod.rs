@@ -14,6 +14,7 @@ mod raw;
 mod redis;
 mod server;
 mod socket;
+mod stalling;
 mod volume;
 mod written;
 
@@ -30,6 +31,7 @@ pub use raw::{Answer, Request};
 pub use redis::Redis;
 pub use server::TestServer;
 pub use socket::{Said, Socket};
+pub use stalling::Stalling;
 pub use volume::Volume;
 pub use written::Written;
 

@@ -23,3 +23,8 @@ pub fn body_bytes(nsid: &str, bodies: &Bodies) -> usize {
         bodies.ordinary_bytes
     }
 }
+
+/// The greatest body that any method takes: what announces more is not even looked at.
+pub fn greatest_bytes(bodies: &Bodies) -> usize {
+    as_json(bodies.commit_bytes).max(as_json(bodies.message_bytes)).max(bodies.ordinary_bytes)
+}
