@@ -19,8 +19,8 @@ const CHECKS = [
   'typed-client',
   'subscription',
   'server-sent-events',
-  'key-rotation',
   'refused-tokens',
+  'key-rotation',
   'lexicons',
 ]
 

@@ -22,7 +22,6 @@ use super::source::{Opening, Over, Source, begin, count_end};
 use crate::lexicon::Method;
 use crate::log::{Delivery, server_sent};
 use crate::types::Cursor;
-use crate::xrpc::observe::Known;
 use crate::xrpc::{Api, Caller, Services, method};
 
 /// The first byte comes at once, so that whoever waits for it (a PDS) sees that the stream stands.
@@ -58,7 +57,7 @@ where
         method::refuse_body(&parts.headers)?;
         begin::<M, C, F>(&cx, &opening, &parts).await
     };
-    let (source, did) = match begun.await {
+    let source = match begun.await {
         Ok(begun) => begun,
         Err(failure) => return failure.into_response(),
     };
@@ -68,9 +67,6 @@ where
     // Otherwise a PDS compresses it, and holds back what it has not filled a block with.
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(did) = did {
-        response.extensions_mut().insert(Known(cx.redactor.did(&did)));
-    }
     response
 }
 

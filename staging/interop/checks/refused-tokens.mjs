@@ -133,7 +133,7 @@ async function ofDevices({ rookery, blue, people: { alice, bob }, saw }) {
     ['expired', 'JwtExpired', { claims: { iat: now - 120, exp: now - 60 } }],
     ['no jti', 'BadJwtId', { claims: { jti: undefined } }],
     ['no device', 'BadJwtKeyId', { header: { kid: undefined } }],
-    ["another device's name", 'BadJwtKeyId', { header: { kid: alice.device.id }, claims: { iss: alice.did } }],
+    ["another device's name", 'BadJwtSignature', { header: { kid: alice.device.id }, claims: { iss: alice.did } }],
     ["another account's name", 'DeviceUnknown', { claims: { iss: alice.did } }],
     ['bound to another body', 'BadJwtBodyHash', { body: 'something' }],
   ]
