@@ -33,8 +33,8 @@ impl Pair {
     async fn start(redis: Option<&Redis>) -> Self {
         let url = redis.map(Redis::url);
         let settings: Vec<(&str, &str)> = url.iter().map(|url| ("REDIS_URL", url.as_str())).collect();
-        let server = TestServer::start_alone_with(&settings).await;
-        let replica = server.replica_with(&settings).await;
+        let server = Box::pin(TestServer::start_alone_with(&settings)).await;
+        let replica = Box::pin(server.replica_with(&settings)).await;
         let elsewhere = Service::new(&format!("http://{}", replica.address()), TestServer::did()).unwrap();
         let (stream, people) = conversation(&server, 2).await;
         let speaker = Arc::clone(&people[0]);
