@@ -55,7 +55,8 @@ export interface Devices {
 
 /**
  * The account's devices. Of those the chain names as standing, each is who it says; a device that is called certified
- * and does not stand in it, or a chain that is neither the one `seen` before nor a later generation, is `UntrueDevices`.
+ * and does not stand in it, or a chain that is neither the one `seen` before nor a later generation, is `UntrueDevices`. The server lists
+ * 200 devices: an account that had more has its other links in its own stream, for `DeviceChain.read`.
  */
 export async function listDevices(client: Client, account: string, seen?: ChainHead): Promise<Devices> {
   const listed = await client.call(methods.listDevices)
