@@ -64,7 +64,9 @@ pub fn token(data: &[u8]) {
     let _ = Verifier::kind(token);
     let _ = VERIFIER.read_device(token, NSID);
     // The directory knows nobody and answers at once.
-    if let Some(judged) = VERIFIER.service(token, NSID).now_or_never() {
+    if let Ok(read) = VERIFIER.read_service(token, NSID)
+        && let Some(judged) = VERIFIER.service(read).now_or_never()
+    {
         assert!(judged.is_err());
     }
 }
@@ -116,7 +118,7 @@ pub fn entry(data: &[u8]) {
 
 /// A frame of a subscription, as a client reads it.
 pub fn frame(data: &[u8]) {
-    let _ = rookery::cli::demo::person::read_frame(data);
+    let _ = rookery_client::read_frame(data);
 }
 
 /// What clients send as MLS bytes (RFC 9420): one byte chooses the reader.

@@ -6,6 +6,7 @@
 pub use rookery_protocol::{lexicon, types};
 
 pub mod config;
+pub mod limit;
 pub mod telemetry;
 
 pub mod storage;

@@ -18,6 +18,8 @@ pub struct Http {
     /// For open requests after SIGTERM.
     pub shutdown_grace: Duration,
     pub bodies: Bodies,
+    /// Development: where methods go that this server does not have.
+    pub upstream: Option<url::Url>,
 }
 
 /// Largest request bodies by class, in bytes of decoded content (JSON with base64 is about 4/3 of that).
@@ -58,8 +60,35 @@ impl Http {
                 message_bytes: values.number("MAX_MESSAGE_BYTES", BODY_BYTES)?,
                 commit_bytes: values.number("MAX_COMMIT_BYTES", BODY_BYTES)?,
             },
+            upstream: upstream(values)?,
         })
     }
+}
+
+/// The upstream, if both settings ask for it.
+fn upstream(values: &Values) -> Result<Option<url::Url>, ConfigError> {
+    if !values.flag("ENABLE_DIRECT_XRPC_PROXY")? {
+        return Ok(None);
+    }
+    if values.text("UPSTREAM_XRPC_BASE").is_none() {
+        return Err(ConfigError::Missing {
+            name: "UPSTREAM_XRPC_BASE",
+            why: "ENABLE_DIRECT_XRPC_PROXY is set, and does not say where to",
+            fix: "set UPSTREAM_XRPC_BASE to an origin such as http://localhost:2583",
+        });
+    }
+    let fix = "set UPSTREAM_XRPC_BASE to an origin such as http://localhost:2583, without a path";
+    let url: url::Url = values.parsed("UPSTREAM_XRPC_BASE", "not a URL", fix)?;
+    if !is_origin(&url) || !matches!(url.scheme(), "http" | "https") {
+        return Err(values.invalid("UPSTREAM_XRPC_BASE", "not an origin", fix));
+    }
+    Ok(Some(url))
+}
+
+/// Scheme, host and port alone.
+fn is_origin(url: &url::Url) -> bool {
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.host().is_some();
+    bare && url.username().is_empty() && url.password().is_none()
 }
 
 /// The public origin; `name` is the host in the configured SERVICE_DID.
@@ -75,12 +104,10 @@ pub(super) fn public_url(
     });
     let fix = "set PUBLIC_URL to an origin such as https://chat.example.com, without a path";
     let url: url::Url = values.parsed("PUBLIC_URL", "not a URL", fix)?;
-    let is_origin = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.host().is_some();
-    if !is_origin || !url.username().is_empty() || url.password().is_some() {
+    if !is_origin(&url) {
         return Err(values.invalid("PUBLIC_URL", "more than an origin", fix));
     }
-    let secure = url.scheme() == "https";
-    if !secure && (environment == Environment::Production || url.scheme() != "http") {
+    if !matches!(url.scheme(), "https" | "http") {
         return Err(values.invalid("PUBLIC_URL", "not https", fix));
     }
     Ok(url)

@@ -4,6 +4,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use secrecy::SecretString;
+
 use super::values::Values;
 use super::{ConfigError, Environment};
 use crate::types::Did;
@@ -26,10 +28,15 @@ pub struct Identity {
     pub jti_ttl: Duration,
     /// A write through a PDS takes a token of the device beside the account's.
     pub device_proof_required: bool,
+    /// Development: service tokens signed with it (HS256) stand for any account.
+    pub jwt_secret: Option<SecretString>,
     /// Who may call admin methods. With none, they are not mounted.
     pub operators: Vec<Did>,
     pub admission: Admission,
 }
+
+/// Of a secret that stands for a signature: as many as its hash has.
+const MIN_SECRET_BYTES: usize = 32;
 
 /// Which accounts may register their first device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +68,14 @@ impl Identity {
             service_did,
             public_url,
             keys_dir: keys_dir.into(),
-            plc_url: plc_url(values, production)?,
-            outbound_allow: outbound_allow(values, production)?,
+            plc_url: plc_url(values)?,
+            outbound_allow: outbound_allow(values)?,
             outbound_ca: values.text("OUTBOUND_CA").map(PathBuf::from),
-            enforce_lxm: enforced(values, production, "ENFORCE_LXM", "a token for one method would do for all")?,
-            enforce_jti: enforced(values, production, "ENFORCE_JTI", "stolen tokens could be used again")?,
+            enforce_lxm: values.flag("ENFORCE_LXM")?,
+            enforce_jti: values.flag("ENFORCE_JTI")?,
             jti_ttl: Duration::from_secs(values.number("JTI_TTL_SECONDS", 0..=86_400)?),
-            device_proof_required: device_proof_required(values, production)?,
+            device_proof_required: values.one_of("DEVICE_PROOF", &[("required", true), ("optional", false)])?,
+            jwt_secret: jwt_secret(values)?,
             operators: operators(values)?,
             admission: values.one_of(
                 "ACCOUNTS",
@@ -77,42 +85,24 @@ impl Identity {
     }
 }
 
-/// A rule of tokens that only development may switch off.
-fn enforced(values: &Values, production: bool, name: &'static str, danger: &str) -> Result<bool, ConfigError> {
-    let enforced = values.flag(name)?;
-    if production && !enforced {
-        let why = format!("production refuses it, since {danger}");
-        return Err(values.invalid(name, &why, "remove it; only ROOKERY_ENV=development may turn it off"));
+fn jwt_secret(values: &Values) -> Result<Option<SecretString>, ConfigError> {
+    let Some(secret) = values.text("JWT_SECRET") else { return Ok(None) };
+    if secret.len() < MIN_SECRET_BYTES {
+        let fix = format!("set JWT_SECRET to {MIN_SECRET_BYTES} characters or more, or unset it");
+        return Err(values.invalid("JWT_SECRET", "too short to keep anybody out", fix));
     }
-    Ok(enforced)
-}
-
-fn device_proof_required(values: &Values, production: bool) -> Result<bool, ConfigError> {
-    let required = values.one_of("DEVICE_PROOF", &[("required", true), ("optional", false)])?;
-    if production && !required {
-        let why = "production refuses it, since a PDS could write in the name of its accounts' devices";
-        return Err(values.invalid(
-            "DEVICE_PROOF",
-            why,
-            "remove it; only ROOKERY_ENV=development may make it optional",
-        ));
-    }
-    Ok(required)
+    Ok(Some(SecretString::from(secret)))
 }
 
 fn operators(values: &Values) -> Result<Vec<Did>, ConfigError> {
-    list(values, "OPERATOR_DIDS")
+    values
+        .list("OPERATOR_DIDS")
         .map(|did| {
             let why = format!("`{did}` is not a DID");
             let fix = "set it to DIDs such as did:plc:…, separated by commas";
             Did::parse(did).map_err(|_| values.invalid("OPERATOR_DIDS", why, fix))
         })
         .collect()
-}
-
-/// The parts of a value that is a list.
-fn list<'a>(values: &'a Values, name: &'static str) -> impl Iterator<Item = &'a str> {
-    values.text(name).unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// What stands after `did:web:` in the configured name: one host, without a path.
@@ -145,34 +135,30 @@ fn service_did(values: &mut Values, public_url: &Url, production: bool) -> Resul
     Did::parse(&did).map_err(|_| values.invalid("SERVICE_DID", "not a did:web of a host", DID_FIX))
 }
 
-fn plc_url(values: &Values, production: bool) -> Result<Url, ConfigError> {
+fn plc_url(values: &Values) -> Result<Url, ConfigError> {
     let fix = "set PLC_URL to an origin such as https://plc.directory";
     let url: Url = values.parsed("PLC_URL", "not a URL", fix)?;
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if !production => Ok(url),
-        _ => Err(values.invalid("PLC_URL", "not https", fix)),
-    }
+    if matches!(url.scheme(), "https" | "http") { Ok(url) } else { Err(values.invalid("PLC_URL", "not https", fix)) }
 }
 
-fn outbound_allow(values: &Values, production: bool) -> Result<Vec<IpNet>, ConfigError> {
-    let mut ranges = Vec::new();
-    for part in list(values, "OUTBOUND_ALLOW") {
-        let range: IpNet = part.parse().map_err(|_| {
-            let why = format!("`{part}` is not an address range");
-            values.invalid("OUTBOUND_ALLOW", why, "set it to ranges such as 10.0.0.0/8, separated by commas")
-        })?;
-        if production && OWN_MACHINE.iter().any(|own| own.parse().is_ok_and(|own: IpNet| overlap(&own, &range))) {
-            let why = format!("`{part}` reaches loopback or link-local, which production refuses");
-            let fix = "name only the private ranges of your other servers";
-            return Err(values.invalid("OUTBOUND_ALLOW", why, fix));
-        }
-        ranges.push(range);
-    }
-    Ok(ranges)
+fn outbound_allow(values: &Values) -> Result<Vec<IpNet>, ConfigError> {
+    values
+        .list("OUTBOUND_ALLOW")
+        .map(|part| {
+            part.parse().map_err(|_| {
+                let why = format!("`{part}` is not an address range");
+                values.invalid("OUTBOUND_ALLOW", why, "set it to ranges such as 10.0.0.0/8, separated by commas")
+            })
+        })
+        .collect()
 }
 
-/// This machine, and the link it hangs on (where clouds serve their credentials).
+/// Whether this range reaches this machine, or the link it hangs on (where clouds serve their credentials).
+pub(super) fn own_machine(range: &str) -> bool {
+    let Ok(range) = range.trim().parse::<IpNet>() else { return false };
+    OWN_MACHINE.iter().any(|own| own.parse().is_ok_and(|own: IpNet| own.contains(&range) || range.contains(&own)))
+}
+
 const OWN_MACHINE: [&str; 7] = [
     "127.0.0.0/8",
     "169.254.0.0/16",
@@ -182,7 +168,3 @@ const OWN_MACHINE: [&str; 7] = [
     "::ffff:127.0.0.0/104",
     "::ffff:169.254.0.0/112",
 ];
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
-}

@@ -5,9 +5,11 @@
 //! What is deliberately absent: reloading. Settings change by a restart.
 
 mod database;
+mod development;
 mod error;
 mod http;
 mod identity;
+mod limits;
 mod log;
 mod settings;
 mod streams;
@@ -21,9 +23,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use database::Database;
+pub use development::{REFUSED, Refused};
 pub use error::ConfigError;
 pub use http::{Bodies, Http};
 pub use identity::{Admission, Identity};
+pub use limits::{AccountRates, AddressRates, Limits, Rate};
 pub use log::{Log, Retention};
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
 pub use streams::Streams;
@@ -40,10 +44,13 @@ pub struct Config {
     pub http: Http,
     pub database: Database,
     pub identity: Identity,
+    pub limits: Limits,
     pub log: Log,
     pub streams: Streams,
     pub telemetry: Telemetry,
     shown: Vec<Shown>,
+    /// What only development may have, and has.
+    weakened: Vec<&'static Refused>,
 }
 
 /// Production unless somebody says otherwise: what development opens must be asked for.
@@ -72,11 +79,15 @@ impl Config {
             &[("production", Environment::Production), ("development", Environment::Development)],
         )?;
         values.one_of("FEDERATION", &[("off", ())])?;
+        if environment == Environment::Production {
+            development::refuse(&values)?;
+        }
+        let weakened = development::in_force(&values).collect();
 
         let identity = Identity::read(&mut values, environment)?;
         let telemetry = Telemetry::read(&mut values, environment)?;
         let (http, database, log) = (Http::read(&values)?, Database::read(&values)?, Log::read(&values)?);
-        let streams = Streams::read(&values)?;
+        let (streams, limits) = (Streams::read(&values)?, Limits::read(&values)?);
         let shown = SETTINGS
             .iter()
             .map(|setting| Shown {
@@ -85,7 +96,7 @@ impl Config {
                 origin: values.origin(setting.name),
             })
             .collect();
-        Ok(Self { environment, http, database, identity, log, streams, telemetry, shown })
+        Ok(Self { environment, http, database, identity, limits, log, streams, telemetry, shown, weakened })
     }
 
     /// Reads the environment of this process.
@@ -103,17 +114,10 @@ impl Config {
     }
 
     /// What an operator should hear at every start: settings that make the server weaker than its default.
-    pub fn warnings(&self) -> Vec<&'static str> {
-        let identity = &self.identity;
-        [
-            (!self.is_production(), "ROOKERY_ENV=development: loopback is open to outbound calls; not for real users"),
-            (!identity.enforce_lxm, "ENFORCE_LXM=false: a token for one method is accepted for any other"),
-            (!identity.enforce_jti, "ENFORCE_JTI=false: a stolen token can be used again until it expires"),
-            (!identity.device_proof_required, "DEVICE_PROOF=optional: a PDS can write as any device of its accounts"),
-        ]
-        .into_iter()
-        .filter_map(|(holds, warning)| holds.then_some(warning))
-        .collect()
+    pub fn warnings(&self) -> Vec<String> {
+        let development = "ROOKERY_ENV=development: loopback is open to outbound calls; not for real users";
+        let weakened = self.weakened.iter().map(|row| format!("{}: {}", row.name, row.why));
+        (!self.is_production()).then(|| development.to_owned()).into_iter().chain(weakened).collect()
     }
 }
 

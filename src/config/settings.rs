@@ -55,11 +55,27 @@ pub const SETTINGS: &[Setting] = &[
     row("MAX_MESSAGE_BYTES", Is("1048576"), "The same for messages and batches of key packages, in bytes of decoded content (base64 takes a third more)."),
     row("MAX_COMMIT_BYTES", Is("8388608"), "The same for commits with their Welcome and GroupInfo, in bytes of decoded content."),
 
+    row("TRUSTED_PROXIES", Is(""), "Addresses and ranges (CIDR, separated by commas) of the proxies in front. The client is the last hop of `X-Forwarded-For` that is none of them; without any, that header is ignored."),
+    row("RATE_READ", Is("1200/60"), "Queries of one account: so many within so many seconds, on each replica. All `RATE_*` are written so, 1 to 1000000000 within 1 to 86400 seconds."),
+    row("RATE_WRITE", Is("600/60"), "The same for procedures that no other row names."),
+    row("RATE_MESSAGE", Is("1200/60"), "The same for messages."),
+    row("RATE_KEY_PACKAGE", Is("600/60"), "The same for publishing, listing and claiming key packages."),
+    row("RATE_ACCOUNT", Is("300/60"), "The same for what concerns the account and its devices."),
+    row("RATE_SUBSCRIBE", Is("120/60"), "The same for subscriptions, server-sent events and tickets, each counted when it begins."),
+    row("RATE_OPEN", Is("600/60"), "Requests of one address (IPv6: of a /64) that ask for no proof: pairings, documents, pages, what is not there."),
+    row("RATE_PROBE", Is("1200/60"), "Requests of one address to `/health`, its parts, and `/xrpc/_health`."),
+    row("RATE_FAILURE", Is("600/60"), "Calls of one address that prove nobody. Beyond it, only tokens of accounts that were here in the last day are looked at."),
+    row("RATE_FIRST_FETCH", Is("1200/60"), "DID documents that are fetched for the first time in a day because one address named them."),
+    row("RATE_FIRST_FETCHES", Is("6000/60"), "The same for all addresses together. Half of it is kept for addresses that ask little."),
+
     row("SERVICE_DID", From("required; in development did:web of `PUBLIC_URL`"), "This server's name, `did:web:<host>`: the audience that tokens must name."),
     row("KEYS_DIR", From("`DATA_DIR/keys`"), "Folder of the service keys (files 0600; of another owner also 0440, as Kubernetes mounts a Secret with an fsGroup). `rookery keygen` fills it; development does so by itself."),
     row("PLC_URL", Is("https://plc.directory"), "Directory that resolves did:plc."),
     row("OUTBOUND_ALLOW", Is(""), "Address ranges (CIDR, separated by commas) that outbound calls may reach although they are private. Loopback and link-local are refused in production."),
     row("OUTBOUND_CA", Unset("publicly trusted authorities alone"), "PEM file of certificate authorities that outbound calls trust beside the public ones: those of a private federation."),
+    secret("JWT_SECRET", Unset("no such tokens"), "Development only: service tokens of any account may be signed with it (HS256), at least 32 characters. Production refuses it."),
+    row("ENABLE_DIRECT_XRPC_PROXY", Is("false"), "Development only: `true` hands methods that this server does not have on to `UPSTREAM_XRPC_BASE`. Production refuses it."),
+    row("UPSTREAM_XRPC_BASE", Unset("nowhere"), "Development only: origin of the server that gets them, such as `http://localhost:2583`. Production refuses it."),
     row("ENFORCE_LXM", Is("true"), "Tokens must name the method they are for (`lxm`). Production refuses `false`."),
     row("ENFORCE_JTI", Is("true"), "Tokens are good for one call (`jti`). Production refuses `false`."),
     row("JTI_TTL_SECONDS", Is("120"), "Seconds that a used token is remembered at least, 0 to 86400; never less than until it expires."),
@@ -97,9 +113,6 @@ pub const SETTINGS: &[Setting] = &[
 /// reason: silence would let them believe that it took effect. `false`, `off` and `0` ask for nothing and pass.
 #[rustfmt::skip]
 pub(super) const NOT_YET: &[(&str, &str, &str)] = &[
-    ("JWT_SECRET", "HS256 tokens are not supported yet", "unset it and use service tokens signed by the account's own key"),
-    ("ENABLE_DIRECT_XRPC_PROXY", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),
-    ("UPSTREAM_XRPC_BASE", "proxying unknown methods is not supported yet", "unset it and send other methods to their own server"),
     ("MASTER_KEY", "sealing secrets in Postgres is not supported yet", "unset it: keys are files in KEYS_DIR"),
 ];
 

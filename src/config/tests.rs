@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::{Admission, Config, ConfigError, LogFormat, Origin, SETTINGS};
+use super::{Admission, Config, ConfigError, LogFormat, Origin, REFUSED, SETTINGS};
 
 fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let env: BTreeMap<_, _> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -128,6 +128,19 @@ fn a_wrong_value_is_answered_with_its_name_its_value_and_the_fix() {
         ("SSE_HEARTBEAT_MS", "60001"),
         ("SSE_MAX_BYTES", "8MiB"),
         ("SSE_MAX_SECONDS", "0"),
+        ("RATE_READ", "600"),
+        ("RATE_WRITE", "0/60"),
+        ("RATE_MESSAGE", "10/0"),
+        ("RATE_KEY_PACKAGE", "10/86401"),
+        ("RATE_ACCOUNT", "10/minute"),
+        ("RATE_SUBSCRIBE", "-1/60"),
+        ("RATE_OPEN", "1/2/3"),
+        ("RATE_PROBE", "off"),
+        ("RATE_FAILURE", "1000000001/60"),
+        ("RATE_FIRST_FETCH", "1.5/60"),
+        ("RATE_FIRST_FETCHES", "/60"),
+        ("TRUSTED_PROXIES", "proxy.example.com"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
     ] {
         let message = refusal(&[PRODUCTION, (name, value)]);
         assert!(message.starts_with(&format!("{name} is `{value}`")), "{message}");
@@ -182,13 +195,12 @@ fn an_unknown_name_is_an_error_that_guesses_what_was_meant() {
 
 #[test]
 fn a_setting_of_another_system_is_refused_until_it_works_here() {
-    for name in ["UPSTREAM_XRPC_BASE", "JWT_SECRET", "ENABLE_DIRECT_XRPC_PROXY"] {
-        assert!(refusal(&[PRODUCTION, (name, "a-secret")]).contains("not supported yet"));
-        assert!(!refusal(&[PRODUCTION, (name, "a-secret")]).contains("a-secret"));
-        load(&[PRODUCTION, (name, "")]).unwrap();
+    for environment in [PRODUCTION, DEVELOPMENT] {
+        assert!(refusal(&[environment, ("MASTER_KEY", "a-secret")]).contains("not supported yet"));
+        assert!(!refusal(&[environment, ("MASTER_KEY", "a-secret")]).contains("a-secret"));
+        load(&[environment, ("MASTER_KEY", "")]).unwrap();
+        assert!(load_file("master_key = \"x\"\n", &[environment]).is_err());
     }
-    load(&[PRODUCTION, ("ENABLE_DIRECT_XRPC_PROXY", "false")]).unwrap();
-    assert!(load_file("jwt_secret = \"x\"\n", &[PRODUCTION]).is_err());
 }
 
 #[test]
@@ -201,6 +213,67 @@ fn a_redis_is_named_by_its_url_which_is_never_shown() {
         let message = refusal(&[PRODUCTION, ("REDIS_URL", wrong)]);
         assert!(message.starts_with("REDIS_URL is") && !message.contains("a-password"), "{wrong}: {message}");
     }
+}
+
+#[test]
+fn what_production_refuses_is_refused_by_name_with_the_fix_and_said_aloud_in_development() {
+    for row in REFUSED {
+        assert!(!row.examples.is_empty(), "{} shows nothing that is refused", row.name);
+        for value in row.examples {
+            let mut settings = vec![PRODUCTION];
+            settings.retain(|(name, _)| *name != row.name);
+            settings.push((row.name, value));
+            let message = refusal(&settings);
+            assert!(message.starts_with(&format!("{} is ", row.name)), "{message}");
+            assert!(message.contains("production refuses it, since") && message.contains("Fix: "), "{message}");
+
+            let other = ("UPSTREAM_XRPC_BASE", "http://localhost:2583");
+            let config = load(&[DEVELOPMENT, other, (row.name, value)]).unwrap();
+            let said = config.warnings().iter().any(|warning| warning.starts_with(&format!("{}: ", row.name)));
+            assert!(said, "{} = {value} goes unsaid", row.name);
+        }
+    }
+}
+
+/// What README says of production is what production does.
+#[test]
+fn every_setting_that_claims_to_be_refused_in_production_is_in_the_table_of_what_is() {
+    let refused = |name: &str| REFUSED.iter().any(|row| row.name == name);
+    for setting in SETTINGS {
+        let claims = ["roduction refuses", "refused in production", "Development only"];
+        assert!(!claims.iter().any(|claim| setting.help.contains(claim)) || refused(setting.name), "{}", setting.name);
+    }
+    for row in REFUSED {
+        assert!(SETTINGS.iter().any(|setting| setting.name == row.name), "{}", row.name);
+    }
+}
+
+#[test]
+fn a_secret_that_is_short_is_none_and_an_upstream_takes_both_of_its_settings() {
+    let message = refusal(&[DEVELOPMENT, ("JWT_SECRET", "a-short-secret")]);
+    assert!(message.contains("32 characters") && !message.contains("a-short-secret"), "{message}");
+    let on = ("ENABLE_DIRECT_XRPC_PROXY", "true");
+    assert!(refusal(&[DEVELOPMENT, on]).starts_with("UPSTREAM_XRPC_BASE is not set"));
+    for base in ["localhost:2583", "http://localhost:2583/path", "ftp://localhost", "http://a:b@localhost"] {
+        assert!(
+            refusal(&[DEVELOPMENT, on, ("UPSTREAM_XRPC_BASE", base)]).starts_with("UPSTREAM_XRPC_BASE is"),
+            "{base}"
+        );
+    }
+    let base = ("UPSTREAM_XRPC_BASE", "http://localhost:2583");
+    assert!(load(&[DEVELOPMENT, on, base]).unwrap().http.upstream.is_some());
+    assert!(load(&[DEVELOPMENT, base]).unwrap().http.upstream.is_none());
+    load(&[PRODUCTION, ("ENABLE_DIRECT_XRPC_PROXY", "false")]).unwrap();
+}
+
+#[test]
+fn a_rate_is_a_quantity_within_seconds_and_a_proxy_an_address_or_a_range() {
+    let config =
+        load(&[PRODUCTION, ("RATE_READ", " 7 / 5 "), ("TRUSTED_PROXIES", "127.0.0.1, 10.1.2.3/8,::1")]).unwrap();
+    let read = config.limits.accounts.read;
+    assert_eq!((read.quantity.get(), read.period.as_secs()), (7, 5));
+    let proxies: Vec<String> = config.limits.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["127.0.0.1/32", "10.0.0.0/8", "::1/128"]);
 }
 
 #[test]

@@ -92,6 +92,11 @@ impl Values {
         self.0.get(name).map(|(value, _)| value.as_str())
     }
 
+    /// The parts of a value that is a list.
+    pub fn list(&self, name: &'static str) -> impl Iterator<Item = &str> {
+        self.text(name).unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty())
+    }
+
     pub fn origin(&self, name: &'static str) -> Origin {
         self.0.get(name).map_or(Origin::Default, |(_, origin)| *origin)
     }

@@ -18,6 +18,13 @@ pub struct Credentials<'a> {
     /// From `Authorization`.
     pub token: &'a str,
     pub kind: TokenKind,
+    /// What is wrong with it is told once the account is proven: until then nobody is known who did it.
+    beside: Result<Beside<'a>, TokenRefused>,
+}
+
+/// What a request shows beside its token.
+#[derive(Debug)]
+pub struct Beside<'a> {
     /// From `x-atproto-device-token`; only beside a service token.
     pub proof: Option<&'a str>,
     /// From `x-atproto-device`.
@@ -37,17 +44,21 @@ impl<'a> Credentials<'a> {
     pub fn read(headers: &'a HeaderMap) -> Result<Self, TokenRefused> {
         let token = bearer(headers)?;
         let (kind, ..) = parse(token)?;
-        let proof = once(headers, &DEVICE_TOKEN_HEADER)?;
-        if kind == TokenKind::Device && proof.is_some() {
+        let beside = Beside::read(headers);
+        if kind == TokenKind::Device && beside.as_ref().map_err(|refused| *refused)?.proof.is_some() {
             return Err(TokenRefused::AmbiguousCredentials);
         }
-        let named = once(headers, &DEVICE_HEADER)?.map(DeviceId::parse).transpose();
-        Ok(Self { token, kind, proof, named: named.map_err(|_| TokenRefused::DeviceUnknown)? })
+        Ok(Self { token, kind, beside })
+    }
+
+    pub fn beside(&self) -> Result<&Beside<'a>, TokenRefused> {
+        self.beside.as_ref().map_err(|refused| *refused)
     }
 
     /// The device of a service token's request. What writes takes a proof, where proofs are required.
     pub fn shown(&self, writes: bool, proof_required: bool) -> Result<Shown<'_>, TokenRefused> {
-        match (self.proof, &self.named) {
+        let beside = self.beside()?;
+        match (beside.proof, &beside.named) {
             (Some(proof), _) => Ok(Shown::Proven(proof)),
             (None, _) if writes && proof_required => Err(TokenRefused::DeviceProofRequired),
             (None, Some(named)) => Ok(Shown::Named(named)),
@@ -57,10 +68,18 @@ impl<'a> Credentials<'a> {
 
     /// A device that is named beside its token is the one that signed it.
     pub fn agrees(&self, device: &DeviceId) -> Result<(), TokenRefused> {
-        match &self.named {
+        match &self.beside()?.named {
             Some(named) if named != device => Err(TokenRefused::AmbiguousCredentials),
             _ => Ok(()),
         }
+    }
+}
+
+impl<'a> Beside<'a> {
+    fn read(headers: &'a HeaderMap) -> Result<Self, TokenRefused> {
+        let proof = once(headers, &DEVICE_TOKEN_HEADER)?;
+        let named = once(headers, &DEVICE_HEADER)?.map(DeviceId::parse).transpose();
+        Ok(Self { proof, named: named.map_err(|_| TokenRefused::DeviceUnknown)? })
     }
 }
 
@@ -142,7 +161,7 @@ mod tests {
         ] {
             let headers = headers(&shown);
             let read = Credentials::read(&headers);
-            assert_eq!(read.map(|_| ()).map_err(TokenRefused::name), expected, "{what}");
+            assert_eq!(read.and_then(|read| read.beside().map(|_| ())).map_err(TokenRefused::name), expected, "{what}");
         }
     }
 

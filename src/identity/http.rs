@@ -110,16 +110,20 @@ pub async fn send_plain(
     read(client.execute(request).await.map_err(HttpError::from_reqwest)?, max_bytes).await
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that builds outbound clients")]
 fn builder(times: Times) -> reqwest::ClientBuilder {
+    endless(times.connect).timeout(times.in_all)
+}
+
+/// Without a time for the whole call.
+#[expect(clippy::disallowed_methods, reason = "the one place that builds outbound clients")]
+fn endless(connect: Duration) -> reqwest::ClientBuilder {
     install_crypto_provider();
     reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()
-        .connect_timeout(times.connect)
-        .timeout(times.in_all)
+        .connect_timeout(connect)
 }
 
 async fn read(mut response: reqwest::Response, max_bytes: usize) -> Result<http::Response<Bytes>, HttpError> {
@@ -240,6 +244,9 @@ impl Resolve for Checked {
         })
     }
 }
+
+mod upstream;
+pub use upstream::{Upstream, UpstreamBody};
 
 #[cfg(test)]
 mod bypasses;

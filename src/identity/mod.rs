@@ -4,7 +4,6 @@
 //!
 //! What clients must do byte for byte as servers do (keys, signatures, the device chain) is in `rookery_protocol`.
 
-mod budget;
 pub mod credentials;
 pub mod dns;
 pub mod document;
@@ -14,6 +13,7 @@ pub mod http;
 pub mod replay;
 pub mod resolver;
 pub mod server_keys;
+mod shared_secret;
 pub mod source;
 mod store;
 pub mod token;
@@ -33,6 +33,7 @@ pub use http::Guarded;
 pub use replay::{Batcher, ReplayMemory, ReplayUnavailable, forget_tokens};
 pub use resolver::{ResolveError, Resolver};
 pub use server_keys::{KeysError, ServerKeys, server_document};
+pub use shared_secret::SharedSecret;
 pub use source::{Network, Source};
 pub use token::{Claims, Rules, TokenKind, TokenRefused};
-pub use verifier::{UnverifiedDeviceToken, Verifier};
+pub use verifier::{UnverifiedDeviceToken, UnverifiedServiceToken, Verifier};

@@ -1,6 +1,7 @@
 //! DID documents, remembered. Invariants: a definite answer takes effect at once and no older document outlives it;
 //! a document that could not be renewed is used for a day at most; one DID is fetched once at a time.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use moka::future::Cache;
 use moka::ops::compute::{CompResult, Op};
 use tokio::sync::Semaphore;
 
-use super::budget::Budget;
 use super::document::DidDocument;
 use super::source::Source;
+use crate::config::Rate;
+use crate::limit::Budget;
 use crate::types::{Clock, Did};
 
 /// Milliseconds that a document is used without asking again.
@@ -22,7 +24,7 @@ const NEGATIVE_MS: i64 = 60 * 1000;
 /// Milliseconds between two forced fetches of one DID: bad signatures must not aim our traffic at a directory.
 const REFRESH_MS: i64 = 60 * 1000;
 /// Forced fetches of all DIDs in one second, and at once: a thousand bad signatures for a thousand accounts are no more.
-const REFRESHES_PER_SECOND: u32 = 20;
+const REFRESHES: Rate = Rate { quantity: NonZeroU32::new(20).unwrap(), period: Duration::from_secs(1) };
 /// DIDs that are remembered.
 const MAX_ENTRIES: u64 = 10_000;
 /// Documents that are renewed at one time while nobody waits for them.
@@ -109,7 +111,7 @@ impl Resolver {
             .time_to_live(Duration::from_millis(USABLE_MS.unsigned_abs()))
             .build();
         let renewals = Arc::new(Semaphore::new(RENEWALS_AT_ONCE));
-        let refreshes = Budget::new(REFRESHES_PER_SECOND, clock.clone());
+        let refreshes = Budget::new(REFRESHES, &clock);
         Self { source: Box::new(source), cache, refreshes, clock, renewals }
     }
 
@@ -120,6 +122,13 @@ impl Resolver {
             return answer;
         }
         self.fetch(did, false).await
+    }
+
+    /// Whether nothing is known of this DID, so that its first mention costs a call to somebody else.
+    pub async fn is_new(&self, did: &Did) -> bool {
+        let now_ms = self.clock.now().0;
+        let entry = self.cache.get(did).await.unwrap_or_default();
+        entry.answer(now_ms).is_none() && entry.best(now_ms).is_err()
     }
 
     /// What is known without asking anybody: at most a day old. What is not fresh is renewed meanwhile, for the next to
@@ -153,7 +162,7 @@ impl Resolver {
             let now_ms = self.clock.now().0;
             let answered = entry.answer(now_ms).is_some();
             let spent = entry.forced_ms.is_some_and(|at| within(at, REFRESH_MS, now_ms));
-            if answered && (!forced || spent || !self.refreshes.take()) {
+            if answered && (!forced || spent || self.refreshes.take().refused_for.is_some()) {
                 return Op::Nop;
             }
             if forced {
@@ -345,7 +354,7 @@ pub(super) mod tests {
             (0..1000).map(|number| Did::parse(&format!("did:web:a{number}.example")).unwrap()).collect();
         futures_util::future::join_all(dids.iter().map(|did| resolver.resolve(did))).await;
         assert_eq!(directory.asked(), 1000);
-        let budget = usize::try_from(super::REFRESHES_PER_SECOND).unwrap();
+        let budget = usize::try_from(super::REFRESHES.quantity.get()).unwrap();
         for second in 1..=2 {
             for answer in futures_util::future::join_all(dids.iter().map(|did| resolver.refresh(did))).await {
                 assert!(answer.is_ok(), "what is known is answered");

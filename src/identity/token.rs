@@ -38,6 +38,8 @@ pub enum TokenRefused {
     BadJwtType,
     #[error("the token's alg is not accepted, or is not its key's")]
     BadJwtAlgorithm,
+    #[error("HS256 is for development alone, where JWT_SECRET is set; sign with the account's own key")]
+    SharedSecretNotEnabled,
     #[error("the token has expired")]
     JwtExpired,
     #[error("the token is not valid yet")]
@@ -98,7 +100,7 @@ impl TokenRefused {
             Self::MissingJwt => "AuthenticationRequired",
             Self::BadJwt => "BadJwt",
             Self::BadJwtType => "BadJwtType",
-            Self::BadJwtAlgorithm => "BadJwtAlgorithm",
+            Self::BadJwtAlgorithm | Self::SharedSecretNotEnabled => "BadJwtAlgorithm",
             Self::JwtExpired => "JwtExpired",
             Self::JwtNotYetValid => "JwtNotYetValid",
             Self::JwtTooLong => "JwtTooLong",
@@ -193,19 +195,30 @@ impl std::fmt::Debug for Claims {
     }
 }
 
+/// What the `alg` of a token names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    Key(Curve),
+    /// A secret that both sides know: for service tokens, in development.
+    Hs256,
+}
+
 /// Parses a token and says who judges it, by `typ` and `alg` alone.
-pub(super) fn parse(token: &str) -> Result<(TokenKind, Curve, Jws), TokenRefused> {
+pub(super) fn parse(token: &str) -> Result<(TokenKind, Algorithm, Jws), TokenRefused> {
     if token.is_empty() {
         return Err(TokenRefused::MissingJwt);
     }
     let jws = Jws::parse(token).map_err(|_| TokenRefused::BadJwt)?;
     let kind = kind_of(&jws.header)?;
-    let curve = Curve::from_alg(&jws.header.alg).ok_or(TokenRefused::BadJwtAlgorithm)?;
+    let algorithm = match (kind, jws.header.alg.as_str()) {
+        (TokenKind::Service, "HS256") => Algorithm::Hs256,
+        (_, alg) => Algorithm::Key(Curve::from_alg(alg).ok_or(TokenRefused::BadJwtAlgorithm)?),
+    };
     // AT Protocol accounts have no Ed25519 keys.
-    if kind == TokenKind::Service && curve == Curve::Ed25519 {
+    if kind == TokenKind::Service && algorithm == Algorithm::Key(Curve::Ed25519) {
         return Err(TokenRefused::BadJwtAlgorithm);
     }
-    Ok((kind, curve, jws))
+    Ok((kind, algorithm, jws))
 }
 
 /// Media types are compared without regard to case (RFC 7515 section 4.1.9).

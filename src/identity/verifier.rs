@@ -7,7 +7,8 @@ use super::jws::Jws;
 use super::keys::{Curve, PublicKey};
 use super::replay::{ReplayMemory, Seen};
 use super::resolver::Resolver;
-use super::token::{Claims, Rules, TokenKind, TokenRefused, judge, parse};
+use super::shared_secret::SharedSecret;
+use super::token::{Algorithm, Claims, Rules, TokenKind, TokenRefused, judge, parse};
 use crate::types::{Clock, DeviceId, Did};
 
 /// Judges service and device tokens for one server.
@@ -17,6 +18,27 @@ pub struct Verifier {
     replay: ReplayMemory,
     clock: Clock,
     rules: Rules,
+    /// Development alone.
+    secret: Option<SharedSecret>,
+}
+
+/// A service token whose claims hold and whose signature nobody has looked at.
+pub struct UnverifiedServiceToken {
+    algorithm: Algorithm,
+    jws: Jws,
+    claims: Claims,
+}
+
+impl UnverifiedServiceToken {
+    /// Whose it claims to be.
+    pub fn did(&self) -> &Did {
+        &self.claims.iss
+    }
+
+    /// Whether the DID document of its account is asked for the key.
+    pub fn takes_document(&self) -> bool {
+        self.algorithm != Algorithm::Hs256
+    }
 }
 
 /// A device token whose claims hold and whose signature nobody has looked at.
@@ -64,7 +86,13 @@ impl Verifier {
         clock: Clock,
         rules: Rules,
     ) -> Self {
-        Self { audiences, resolver, replay, clock, rules }
+        Self { audiences, resolver, replay, clock, rules, secret: None }
+    }
+
+    /// Takes service tokens that are signed with this secret, from any issuer.
+    pub fn with_secret(mut self, secret: Option<SharedSecret>) -> Self {
+        self.secret = secret;
+        self
     }
 
     /// Who judges this token.
@@ -72,26 +100,45 @@ impl Verifier {
         parse(token).map(|(kind, ..)| kind)
     }
 
-    /// A service token for `nsid`, signed with the issuer's `#atproto` key.
-    pub async fn service(&self, token: &str, nsid: &str) -> Result<Claims, TokenRefused> {
-        let (TokenKind::Service, curve, jws) = parse(token)? else { return Err(TokenRefused::BadJwtType) };
+    /// First half of judging a service token for `nsid`: everything but the signature. Asks nobody.
+    pub fn read_service(&self, token: &str, nsid: &str) -> Result<UnverifiedServiceToken, TokenRefused> {
+        let (TokenKind::Service, algorithm, jws) = parse(token)? else { return Err(TokenRefused::BadJwtType) };
+        if algorithm == Algorithm::Hs256 && self.secret.is_none() {
+            return Err(TokenRefused::SharedSecretNotEnabled);
+        }
         let claims = judge(&jws.payload, &self.audiences, nsid, self.clock.now_seconds(), self.rules)?;
+        Ok(UnverifiedServiceToken { algorithm, jws, claims })
+    }
 
-        let known = self.resolver.resolve(&claims.iss).await?;
-        if let Err(refused) = holds(&jws, curve, known.atproto_key.as_ref()) {
-            // The account may have changed its key since. Once, and only if there is a new one.
-            let renewed = self.resolver.refresh(&claims.iss).await?;
-            if renewed.atproto_key == known.atproto_key {
-                return Err(refused);
+    /// Second half: signed with the issuer's `#atproto` key, or with the secret of development if its `alg` says so.
+    pub async fn service(&self, token: UnverifiedServiceToken) -> Result<Claims, TokenRefused> {
+        let UnverifiedServiceToken { algorithm, jws, claims } = token;
+        match algorithm {
+            Algorithm::Key(curve) => self.signed_by_issuer(&jws, curve, &claims.iss).await?,
+            Algorithm::Hs256 => {
+                let secret = self.secret.as_ref().ok_or(TokenRefused::SharedSecretNotEnabled)?;
+                secret.check(&jws).map_err(|_| TokenRefused::BadJwtSignature)?;
             }
-            holds(&jws, curve, renewed.atproto_key.as_ref())?;
         }
         self.once(claims).await
     }
 
+    async fn signed_by_issuer(&self, jws: &Jws, curve: Curve, issuer: &Did) -> Result<(), TokenRefused> {
+        let known = self.resolver.resolve(issuer).await?;
+        let Err(refused) = holds(jws, curve, known.atproto_key.as_ref()) else { return Ok(()) };
+        // The account may have changed its key since. Once, and only if there is a new one.
+        let renewed = self.resolver.refresh(issuer).await?;
+        if renewed.atproto_key == known.atproto_key {
+            return Err(refused);
+        }
+        holds(jws, curve, renewed.atproto_key.as_ref())
+    }
+
     /// First half of judging a device token: everything but the signature.
     pub fn read_device(&self, token: &str, nsid: &str) -> Result<UnverifiedDeviceToken, TokenRefused> {
-        let (TokenKind::Device, curve, jws) = parse(token)? else { return Err(TokenRefused::BadJwtType) };
+        let (TokenKind::Device, Algorithm::Key(curve), jws) = parse(token)? else {
+            return Err(TokenRefused::BadJwtType);
+        };
         let mut claims = judge(&jws.payload, &self.audiences, nsid, self.clock.now_seconds(), self.rules)?;
         let kid = jws.header.kid.as_deref().unwrap_or_default();
         let device = DeviceId::parse(kid).map_err(|_| TokenRefused::BadJwtKeyId)?;

@@ -9,13 +9,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::identity::{Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, Verifier};
+use crate::identity::http::Upstream;
+use crate::identity::{
+    Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, SharedSecret, Verifier,
+};
 use crate::log::{Log, WriterSettings};
 use crate::storage::embedded::{Cluster, DATABASE, EmbeddedError, Options, running_url};
 use crate::storage::{Storage, refuse_unsafe};
 use crate::telemetry::Redactor;
 use crate::types::Clock;
-use crate::xrpc::Services;
+use crate::xrpc::{Limits, Services};
 
 /// Epochs back from which an application message is accepted: what MLS clients keep keys for.
 const PAST_EPOCHS: u64 = 5;
@@ -87,12 +90,15 @@ pub(super) async fn services(
     let did = identity.service_did.clone();
     let audiences = vec![did.to_string(), format!("{did}#atproto_mls")];
     let rules = Rules { enforce_lxm: identity.enforce_lxm, enforce_jti: identity.enforce_jti };
-    let verifier = Verifier::new(audiences, Arc::clone(&resolver), replay, clock.clone(), rules);
+    let secret = identity.jwt_secret.as_ref().map(SharedSecret::new).transpose()?;
+    let verifier = Verifier::new(audiences, Arc::clone(&resolver), replay, clock.clone(), rules).with_secret(secret);
 
     let keys = server_keys(&config)?;
     let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS };
     let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers, end_workers).await?;
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
+    let upstream = config.http.upstream.clone().map(Upstream::new).transpose()?;
+    let limits = Limits::new(&config.limits, redactor.clone(), &clock);
     Ok(Services {
         config: Arc::new(config),
         storage,
@@ -101,6 +107,8 @@ pub(super) async fn services(
         verifier: Arc::new(verifier),
         keys: Arc::new(keys),
         redactor,
+        limits: Arc::new(limits),
+        upstream,
         clock,
         groups: Cache::new(GROUP_CACHE_ENTRIES),
         stopping: CancellationToken::new(),

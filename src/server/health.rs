@@ -1,9 +1,9 @@
 //! Whether the process lives, whether it should get requests, and why not.
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::routing::{MethodRouter, get};
 use http::StatusCode;
 use serde::Serialize;
 
@@ -12,12 +12,13 @@ use crate::xrpc::Services;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-pub(super) fn routes() -> Router<Services> {
-    Router::new()
-        .route("/health", get(detailed))
-        .route("/health/live", get(live))
-        .route("/health/ready", get(ready))
-        .route("/xrpc/_health", get(atproto))
+pub(super) fn routes() -> [(&'static str, MethodRouter<Services>); 4] {
+    [
+        ("/health", get(detailed)),
+        ("/health/live", get(live)),
+        ("/health/ready", get(ready)),
+        ("/xrpc/_health", get(atproto)),
+    ]
 }
 
 #[derive(Serialize)]

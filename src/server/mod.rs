@@ -35,6 +35,7 @@ pub struct Server {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     services: Services,
+    paths: Vec<String>,
     listener: JoinHandle<()>,
     workers: TaskTracker,
     /// Ends the workers, after the listeners.
@@ -55,7 +56,7 @@ impl Server {
 
         let Database { storage, cluster } = build::open_database(&config).await?;
         let services = build::services(config, clock, storage, &workers, &end_workers).await?;
-        let router = routes::router(&services);
+        let routes::Served { router, paths } = routes::serve(&services);
 
         let listener = TcpListener::bind(listen).await.with_context(|| {
             format!("cannot listen on {listen}. Fix: set SERVER_PORT (or SERVER_HOST) to a free one")
@@ -69,9 +70,11 @@ impl Server {
         let http = &services.config.http;
         let limits = listen::Limits { header: http.header_timeout, send: services.config.streams.send_timeout };
         let serve = listen::serve(listener, router, limits, stopping);
-        tracing::info!(%address, service = %services.config.identity.service_did, "listening");
+        let identity = &services.config.identity;
+        let public_url = identity.public_url.origin().ascii_serialization();
+        tracing::info!(%address, service = %identity.service_did, public_url, "listening");
         let listener = tokio::spawn(serve);
-        Ok(Self { address, metrics_address, services, listener, workers, end_workers, cluster })
+        Ok(Self { address, metrics_address, services, paths, listener, workers, end_workers, cluster })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -80,6 +83,12 @@ impl Server {
 
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
+    }
+
+    /// Every path that is served, each method by its own. What is not listed is answered by what is below `/xrpc/` and by
+    /// the page for what is not there.
+    pub fn paths(&self) -> &[String] {
+        &self.paths
     }
 
     pub fn services(&self) -> &Services {

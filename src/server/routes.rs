@@ -1,4 +1,7 @@
 //! Everything that is served, and the layers around all of it.
+//!
+//! Invariant: a route exists by a row here or a method of `api`; what is listed as served is what is mounted, and the law
+//! of routes (tests/it/laws/routes.rs) walks that list.
 
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use tower_http::cors::{Any, CorsLayer};
 use super::{health, home_page};
 use crate::api;
 use crate::identity::{DEVICE_HEADER, DEVICE_TOKEN_HEADER, server_document};
-use crate::xrpc::{Fault, Services, fallback, observe};
+use crate::xrpc::{Doors, Fault, Services, around, fallback, observe};
 
 /// How long a browser may remember that it may ask.
 const CORS_MAX_AGE: Duration = Duration::from_hours(24);
@@ -39,8 +42,14 @@ const EXPOSED: [HeaderName; 8] = [
     header::WWW_AUTHENTICATE,
 ];
 
-/// The whole server as one service. Layers sit on the router, so no route can be without them.
-pub(super) fn router(services: &Services) -> Router {
+/// The whole server as one service, and the paths that it serves.
+pub(super) struct Served {
+    pub router: Router,
+    pub paths: Vec<String>,
+}
+
+/// Layers sit on the router, so no route can be without them.
+pub(super) fn serve(services: &Services) -> Served {
     let origin = services.config.identity.public_url.origin().ascii_serialization();
     let document = server_document(services.log.home(), &origin, &services.keys);
     let cors = CorsLayer::new()
@@ -54,16 +63,25 @@ pub(super) fn router(services: &Services) -> Router {
     if !services.config.identity.operators.is_empty() {
         methods = methods.merge(api::admin::api());
     }
-    methods
-        .router()
-        .route("/.well-known/did.json", get(move || async move { Json(document) }))
-        .route("/", get(home_page::home_page))
-        .merge(health::routes())
+    let rules = methods.rules();
+    let probes = health::routes();
+    let doors = Doors::new(services, &rules, &probes.each_ref().map(|(path, _)| *path));
+    let documents =
+        [("/.well-known/did.json", get(move || async move { Json(document) })), ("/", get(home_page::home_page))];
+    let mut paths: Vec<String> = rules.iter().map(|rule| format!("/xrpc/{}", rule.nsid)).collect();
+    let mut router = methods.router();
+    for (path, routes) in documents.into_iter().chain(probes) {
+        paths.push(path.to_owned());
+        router = router.route(path, routes);
+    }
+    let router = router
         .fallback(fallback)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(doors, around))
         .layer(middleware::from_fn_with_state(services.clone(), observe))
         .layer(cors)
-        .with_state(services.clone())
+        .with_state(services.clone());
+    Served { router, paths }
 }
 
 /// A handler that panicked is our mistake; the panic's text goes to the log alone.

@@ -10,6 +10,8 @@ pub const HTTP_REQUEST_SECONDS: &str = "rookery_http_request_seconds";
 pub const HTTP_REQUESTS_OPEN: &str = "rookery_http_requests_open";
 /// Counter: callers refused, by `error` (the name in the answer).
 pub const AUTH_REFUSALS: &str = "rookery_auth_refusals_total";
+/// Counter: requests that a limit refused, by `limit` (its class, or `first_fetch`).
+pub const RATE_REFUSALS: &str = "rookery_rate_refusals_total";
 /// Counter: entries appended, by `kind`.
 pub const LOG_ENTRIES: &str = "rookery_log_entries_total";
 /// Histogram, items: how many entries one commit of the writer held.
@@ -47,6 +49,7 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (HTTP_REQUEST_SECONDS, Kind::Histogram, "Seconds from a request to its answer, by method."),
     (HTTP_REQUESTS_OPEN, Kind::Gauge, "Requests that are being answered."),
     (AUTH_REFUSALS, Kind::Counter, "Callers refused, by error."),
+    (RATE_REFUSALS, Kind::Counter, "Requests that a limit refused, by limit."),
     (LOG_ENTRIES, Kind::Counter, "Entries appended, by kind."),
     (LOG_BATCH_ITEMS, Kind::Histogram, "Entries in one commit of the writer."),
     (LOG_BATCH_SECONDS, Kind::Histogram, "Seconds of one commit of the writer."),

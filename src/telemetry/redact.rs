@@ -30,8 +30,17 @@ impl Redactor {
 
     /// The first 10 hexadecimal digits of HMAC-SHA-256 of the DID.
     pub fn did(&self, did: &Did) -> String {
+        self.name(did.as_str())
+    }
+
+    /// The same of a network address.
+    pub fn address(&self, address: &str) -> String {
+        self.name(address)
+    }
+
+    fn name(&self, text: &str) -> String {
         let mut mac = self.keyed.clone();
-        mac.update(did.as_str().as_bytes());
+        mac.update(text.as_bytes());
         let mut name = hex::encode(mac.finalize().into_bytes());
         name.truncate(NAME_DIGITS);
         name

@@ -5,8 +5,8 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 
-use super::observe::Known;
-use super::{Asked, Call, Caller, Failure, Fault, Services, limits, method};
+use super::limits::Class;
+use super::{Call, Caller, Failure, Fault, Services, caller, limits, method, upstream};
 use crate::lexicon::{Kind, Method};
 use crate::types::Hash;
 
@@ -17,6 +17,8 @@ pub struct Rule {
     pub kind: Kind,
     /// Who may call.
     pub caller: &'static str,
+    /// What it is counted with.
+    pub class: Class,
 }
 
 /// Methods to be mounted. Each group of `api` gives one; the server merges them.
@@ -75,7 +77,8 @@ impl Api {
             Kind::Query | Kind::Subscription => "Incorrect HTTP method, expected GET",
         };
         let routes = routes.fallback(move || async move { Fault::InvalidRequest(wrong_verb.to_owned()) });
-        self.routes.push((Rule { nsid: M::NSID, kind: M::KIND, caller }, routes));
+        let class = Class::of(M::NSID, M::KIND, caller);
+        self.routes.push((Rule { nsid: M::NSID, kind: M::KIND, caller, class }, routes));
         self
     }
 
@@ -102,12 +105,14 @@ impl Api {
     }
 }
 
-/// An NSID that is not mounted: 501. Anything else below `/xrpc/`: 400.
-async fn unknown(request: Request) -> Fault {
-    let path = request.uri().path().trim_start_matches("/xrpc/").trim_end_matches('/');
-    match atrium_api::types::string::Nsid::new(path.to_owned()) {
-        Ok(_) => Fault::MethodNotImplemented,
-        Err(_) => Fault::InvalidRequest("invalid xrpc path".to_owned()),
+/// An NSID that is not mounted: the upstream's answer, or 501. Anything else below `/xrpc/`: 400.
+async fn unknown(State(cx): State<Services>, request: Request) -> Response {
+    let path = request.uri().path().trim_start_matches("/xrpc/").trim_end_matches('/').to_owned();
+    match atrium_api::types::string::Nsid::new(path.clone()) {
+        Ok(_) => {
+            upstream::forward(&cx, &path, request).await.unwrap_or_else(|| Fault::MethodNotImplemented.into_response())
+        }
+        Err(_) => Fault::InvalidRequest("invalid xrpc path".to_owned()).into_response(),
     }
 }
 
@@ -132,14 +137,13 @@ where
         } else {
             method::refuse_body(&parts.headers)?;
         }
-        let caller = C::prove(cx, Asked { parts: &parts, nsid: M::NSID, kind: M::KIND }).await?;
+        let caller = caller::prove::<M, C>(cx, &parts).await?;
         Ok::<_, Fault>((params, caller))
     };
     let (params, caller) = match proven.await {
         Ok(proven) => proven,
         Err(fault) => return fault.into_response(),
     };
-    let known = caller.did().map(|did| Known(cx.redactor.did(did)));
 
     let outcome = async {
         let bytes = match M::KIND {
@@ -154,12 +158,8 @@ where
         };
         handler.answer(cx, caller, Call { params, input, request_hash }).await
     };
-    let mut response = match outcome.await {
+    match outcome.await {
         Ok(output) => axum::Json(output).into_response(),
         Err(failure) => failure.into_response(),
-    };
-    if let Some(known) = known {
-        response.extensions_mut().insert(known);
     }
-    response
 }

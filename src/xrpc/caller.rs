@@ -2,7 +2,7 @@
 //!
 //! Invariant: a caller exists only after each of its tokens was judged for this very method by the one verifier that the
 //! token's `typ` names. A device's key comes from its row; a revoked device, a suspended account and one that moved away
-//! are refused at once.
+//! are refused at once. Whom the first token proves is counted at once, whatever becomes of the rest.
 
 mod device;
 mod operator;
@@ -10,9 +10,10 @@ mod standing;
 
 use http::request::Parts;
 
+use super::limits::{Class, Visit};
 use super::{Fault, Services, store};
 use crate::identity::{Credentials, TokenKind, TokenRefused};
-use crate::lexicon::Kind;
+use crate::lexicon::{Kind, Method};
 use crate::types::Did;
 
 pub use device::Device;
@@ -25,6 +26,16 @@ pub struct Asked<'a> {
     pub parts: &'a Parts,
     pub nsid: &'static str,
     pub kind: Kind,
+    pub class: Class,
+    /// Counted against the address, until somebody is proven.
+    pub visit: &'a Visit,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn new<M: Method>(parts: &'a Parts, rule: &str) -> Result<Self, Fault> {
+        let visit = parts.extensions.get().ok_or_else(|| Fault::internal("a route stands outside of the limits"))?;
+        Ok(Self { parts, nsid: M::NSID, kind: M::KIND, class: Class::of(M::NSID, M::KIND, rule), visit })
+    }
 }
 
 /// A kind of caller.
@@ -41,6 +52,30 @@ pub trait Caller: Send + Sized {
 
     /// Whom the request's line in the log names, by a keyed hash.
     fn did(&self) -> Option<&Did>;
+}
+
+/// The caller of a method. Who proves nobody is counted.
+pub(super) async fn prove<M: Method, C: Caller>(cx: &Services, parts: &Parts) -> Result<C, Fault> {
+    let asked = Asked::new::<M>(parts, C::RULE)?;
+    let proven = C::prove(cx, asked).await;
+    if let Err(Fault::Unauthenticated(refused)) = &proven
+        && refused.status() == 401
+    {
+        cx.limits.failed(asked.visit)?;
+    }
+    proven
+}
+
+/// The account that a service token is of, counted.
+async fn account_of(cx: &Services, asked: Asked<'_>, token: &str) -> Result<Did, Fault> {
+    let token = cx.verifier.read_service(token, asked.nsid)?;
+    cx.limits.may_prove(asked.visit, Some(token.did()))?;
+    if token.takes_document() {
+        cx.limits.may_fetch(asked.visit, &cx.resolver, token.did()).await?;
+    }
+    let did = cx.verifier.service(token).await?.iss;
+    cx.limits.proven(asked.visit, asked.class, &did)?;
+    Ok(did)
 }
 
 /// No token is looked at.
@@ -79,7 +114,8 @@ impl Caller for Account {
 
     async fn prove(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
         let credentials = Credentials::read(&asked.parts.headers)?;
-        let did = cx.verifier.service(credentials.token, asked.nsid).await?.iss;
+        let did = account_of(cx, asked, credentials.token).await?;
+        credentials.beside()?;
         let row = store::find_account(cx.storage.pool(), did.as_str()).await?;
         standing::account(cx, asked.nsid, &did, row.as_ref()).await?;
         Ok(Self { did, id: row.map(|row| row.id) })
@@ -95,7 +131,8 @@ impl Caller for AccountOrDevice {
 
     async fn prove(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
         let credentials = Credentials::read(&asked.parts.headers)?;
-        if credentials.kind == TokenKind::Service && credentials.proof.is_none() {
+        let alone = credentials.beside().is_ok_and(|beside| beside.proof.is_none());
+        if credentials.kind == TokenKind::Service && alone {
             Account::prove(cx, asked).await.map(Self::Account)
         } else {
             Device::prove(cx, asked).await.map(Box::new).map(Self::Device)

@@ -24,10 +24,14 @@ pub enum Fault {
     Denied(Denied),
     /// 413: more bytes than this method takes.
     PayloadTooLarge { limit_bytes: usize },
+    /// 429: more calls than this account, or this address, may make now.
+    RateLimited { retry_after_s: u64 },
     /// 501: this server does not do that, by configuration or not yet.
     NotConfigured(&'static str),
     /// 501: no such method.
     MethodNotImplemented,
+    /// 502: the server that this method was handed on to gave no answer.
+    UpstreamFailed,
     /// 503: a queue is full, the database is away, or the server is stopping. Nothing was done, or it cannot be told:
     /// repeat with the same `idem`.
     Unavailable,
@@ -62,11 +66,19 @@ impl Fault {
                 "PayloadTooLarge",
                 format!("the body may hold {limit_bytes} bytes at most"),
             ),
+            Self::RateLimited { retry_after_s } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "RateLimitExceeded",
+                format!("too many calls; try again in {retry_after_s} s"),
+            ),
             Self::NotConfigured(what) => {
                 (StatusCode::NOT_IMPLEMENTED, "NotConfigured", format!("this server does not offer {what}"))
             }
             Self::MethodNotImplemented => {
                 (StatusCode::NOT_IMPLEMENTED, "MethodNotImplemented", "Method Not Implemented".to_owned())
+            }
+            Self::UpstreamFailed => {
+                (StatusCode::BAD_GATEWAY, "UpstreamFailure", "the upstream server gave no answer".to_owned())
             }
             Self::Unavailable | Self::Collided => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -58,9 +58,14 @@ pub(super) fn input<M: Method>(bytes: &[u8]) -> Result<M::Input, Fault> {
 pub(super) async fn read_body(body: Body, limit_bytes: usize) -> Result<bytes::Bytes, Fault> {
     match Limited::new(body, limit_bytes).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Fault::PayloadTooLarge { limit_bytes }),
+        Err(error) if is_too_long(error.as_ref()) => Err(Fault::PayloadTooLarge { limit_bytes }),
         Err(_) => Err(Fault::InvalidRequest("the body broke off".to_owned())),
     }
+}
+
+/// By this limit, or by the one around every body.
+fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<LengthLimitError>() || error.source().is_some_and(is_too_long)
 }
 
 /// A query has parameters and nothing else.

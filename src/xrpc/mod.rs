@@ -15,12 +15,14 @@ mod services;
 mod store;
 pub mod stream;
 pub mod ticket;
+mod upstream;
 
 pub use api::{Api, Rule, fallback};
 pub use caller::{Account, AccountOrDevice, Anyone, Asked, Caller, Device, Operator};
 pub use denied::Denied;
 pub use failure::{Failure, Fault};
 pub use idempotency::{Repeat, keep_answer, repeated_answer};
+pub use limits::{Class, Doors, Limits, around};
 pub use method::{Call, blocking, parse};
 pub use observe::observe;
 pub use services::{Group, Services};

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
 use tracing::Instrument;
 
+use super::limits::From;
 use super::{Fault, Services};
 use crate::telemetry::metric_name;
 
@@ -15,9 +16,9 @@ use crate::telemetry::metric_name;
 #[derive(Clone, Copy)]
 pub struct Told(pub &'static str);
 
-/// The caller as the log may know it: a keyed hash.
+/// Whom the request was counted against, as the log may know it: a keyed hash.
 #[derive(Clone)]
-pub struct Known(pub String);
+pub struct Known(pub From);
 
 /// The version of the protocol, on every answer.
 static PROTOCOL_VERSION: HeaderName = HeaderName::from_static("x-protocol-version");
@@ -49,9 +50,13 @@ pub async fn observe(State(cx): State<Services>, request: Request, next: Next) -
     let elapsed = started.elapsed();
     let status = response.status();
     let error = response.extensions().get::<Told>().map_or("", |told| told.0);
-    let caller = response.extensions().get::<Known>().map_or("", |known| known.0.as_str());
+    let (caller, address) = match response.extensions().get() {
+        Some(Known(From::Account(account))) => (account.as_str(), ""),
+        Some(Known(From::Address(address))) => ("", address.as_str()),
+        None => ("", ""),
+    };
     span.in_scope(|| {
-        tracing::info!(status = status.as_u16(), error, caller, duration_us = elapsed.as_micros(), "answered");
+        tracing::info!(status = status.as_u16(), error, caller, address, duration_us = elapsed.as_micros(), "answered");
     });
     metrics::gauge!(metric_name::HTTP_REQUESTS_OPEN).decrement(1);
     metrics::counter!(metric_name::HTTP_REQUESTS, "method" => route.clone(), "status" => status.as_str().to_owned())

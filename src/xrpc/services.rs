@@ -5,7 +5,9 @@ use moka::sync::Cache;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Limits;
 use crate::config::Config;
+use crate::identity::http::Upstream;
 use crate::identity::{Resolver, ServerKeys, Verifier};
 use crate::log::Log;
 use crate::storage::Storage;
@@ -31,6 +33,9 @@ pub struct Services {
     pub verifier: Arc<Verifier>,
     pub keys: Arc<ServerKeys>,
     pub redactor: Redactor,
+    pub limits: Arc<Limits>,
+    /// Where methods go that this server does not have; development alone.
+    pub upstream: Option<Upstream>,
     pub clock: Clock,
     /// What never changes about a conversation, by its stream's row. Bounded.
     pub groups: Cache<i64, Arc<Group>>,

@@ -3,6 +3,7 @@
 # folder of Node's programs. What it makes is kept in ${XDG_CACHE_HOME:-~/.cache}/rookery/interop, a folder for each
 # state of the pins; node_modules beside this file leads there.
 #   PATH=$(staging/interop/setup.sh):$PATH
+#   PATH=$(staging/interop/setup.sh node):$PATH     Node alone, which takes no compiler
 # Needs python3 (with venv and pip), make and a C++ compiler: missing, they come from the distribution as in
 # staging/postgres.sh.
 set -euo pipefail
@@ -88,7 +89,7 @@ install() {
     have_tools || { echo "Run this, then try again:  $(advice)" >&2; exit 2; }
   fi
   echo "Installing Node and the programs of others into $home, once." >&2
-  install_node >&2
+  [ -x "$home/bin/npx" ] || install_node >&2
   install_packages_of_others >&2
   touch "$home/done"
 }
@@ -97,6 +98,14 @@ install() {
 if command -v flock >/dev/null; then
   exec 9>"$home/lock"
   flock 9
+fi
+if [ "${1:-}" = node ]; then
+  if [ ! -x "$home/bin/npx" ]; then
+    python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "Run this, then try again:  $(advice)" >&2; exit 2; }
+    install_node >&2
+  fi
+  echo "$home/bin"
+  exit
 fi
 install
 [ "$(readlink node_modules 2>/dev/null)" = "$home/packages/node_modules" ] ||

@@ -61,6 +61,11 @@ impl Jws {
         Ok(Self { header, payload: decode(payload)?, signing_input, signature: decode(signature)? })
     }
 
+    /// What is signed: the bytes as received, and the signature over them.
+    pub fn signed(&self) -> (&[u8], &[u8]) {
+        (&self.signing_input, &self.signature)
+    }
+
     /// Over the raw bytes. High S is tolerated: replay memory is keyed on claims, never on the signature.
     pub fn verify(&self, key: &PublicKey) -> Result<(), BadSignature> {
         key.verify(&self.signing_input, &self.signature, Malleability::Tolerated)

@@ -19,7 +19,7 @@ use crate::identity::Guarded;
 use crate::identity::http::{HttpError, PlainClient, plain, send_plain};
 use crate::types::Did;
 
-/// Records in one answer, and bytes of it: the largest lexicon has some 60 KB.
+/// Records in one answer, and bytes of it: the largest lexicon has some 30 KB.
 const PAGE: u8 = 50;
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// Answers that are read before a repository counts as endless.

@@ -1,5 +1,7 @@
 //! One test per rule, each with the error's own name.
 
+mod shared_secret;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -68,7 +70,7 @@ impl World {
     }
 
     async fn service(&self, token: &str) -> Result<Claims, TokenRefused> {
-        self.verifier.service(token, NSID).await
+        self.verifier.service(self.verifier.read_service(token, NSID)?).await
     }
 
     async fn device(&self, token: &str, key: &PublicKey) -> Result<Claims, TokenRefused> {
@@ -166,7 +168,8 @@ async fn typ_and_alg_alone_choose_the_verifier() {
         (json!({ "typ": "atproto-space-delegation+jwt", "alg": "ES256K" }), &world.key, Err("BadJwtType")),
         (json!({ "typ": "", "alg": "ES256K" }), &world.key, Err("BadJwtType")),
         (json!({ "typ": "JWT", "alg": "none" }), &world.key, Err("BadJwtAlgorithm")),
-        (json!({ "typ": "JWT", "alg": "HS256" }), &world.key, Err("BadJwtAlgorithm")),
+        (json!({ "typ": "JWT", "alg": "HS256" }), &world.key, Ok(TokenKind::Service)),
+        (json!({ "typ": "JWT", "alg": "HS384" }), &world.key, Err("BadJwtAlgorithm")),
         (json!({ "typ": "JWT", "alg": "es256k" }), &world.key, Err("BadJwtAlgorithm")),
         (json!({ "typ": "JWT", "alg": "EdDSA" }), &ed25519, Err("BadJwtAlgorithm")),
         (json!({ "typ": "rookery-device+jwt", "alg": "EdDSA" }), &ed25519, Ok(TokenKind::Device)),
@@ -354,7 +357,7 @@ async fn without_replay_memory_nobody_comes_in() {
 fn verifying_can_be_awaited_on_any_thread() {
     fn is_send<T: Send>(_: &T) {}
     let world = world();
-    is_send(&world.verifier.service("x", NSID));
+    is_send(&world.service("x"));
     let unverified = world.verifier.read_device(&world.device_with(&json!({})), NSID).unwrap();
     is_send(&world.verifier.device(unverified, &world.device.key().public()));
 }

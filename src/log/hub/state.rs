@@ -13,6 +13,8 @@ use crate::types::{Cursor, Seq};
 
 /// At most this many of one device listen on this replica; the oldest is ended for a new one.
 const LISTENERS_PER_DEVICE: usize = 5;
+/// The same of one account, whose devices are many.
+const LISTENERS_PER_ACCOUNT: usize = 100;
 
 /// A device that listens, still in the past or live.
 struct Listening {
@@ -62,13 +64,18 @@ impl State {
 
     /// From here on this account's spans are kept up to date.
     pub fn begin(&mut self, id: u64, account_id: i64, device_row: i64, ended: CancellationToken) {
-        let own = self.of_device(device_row);
-        let surplus = (own.len() + 1).saturating_sub(LISTENERS_PER_DEVICE);
+        self.make_room(self.of_device(device_row), LISTENERS_PER_DEVICE);
+        self.make_room(self.accounts.get(&account_id).cloned().unwrap_or_default(), LISTENERS_PER_ACCOUNT);
+        self.listeners.insert(id, Listening { account_id, device_row, ended, live: None });
+        self.accounts.entry(account_id).or_default().push(id);
+    }
+
+    /// Ends the oldest of these, so that one more is not too many.
+    fn make_room(&mut self, own: Vec<u64>, most: usize) {
+        let surplus = (own.len() + 1).saturating_sub(most);
         for oldest in own.into_iter().take(surplus) {
             self.end(oldest);
         }
-        self.listeners.insert(id, Listening { account_id, device_row, ended, live: None });
-        self.accounts.entry(account_id).or_default().push(id);
     }
 
     /// Goes live; whoever was ended meanwhile does not, and its channel is closed.
@@ -158,4 +165,41 @@ fn live<'a>(
     ids: Option<&'a Vec<u64>>,
 ) -> impl Iterator<Item = (u64, &'a Live)> {
     ids.into_iter().flatten().filter_map(|id| Some((*id, listeners.get(id)?.live.as_ref()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::{LISTENERS_PER_ACCOUNT, LISTENERS_PER_DEVICE, State};
+    use crate::types::Cursor;
+
+    #[test]
+    fn the_oldest_listener_of_a_device_or_of_an_account_makes_room_and_no_other() {
+        let mut state = State::at(Cursor::default());
+        let mut listeners = Vec::new();
+        let mut begin = |state: &mut State, account_id: i64, device_row: i64| {
+            let ended = CancellationToken::new();
+            state.begin(listeners.len() as u64, account_id, device_row, ended.clone());
+            listeners.push(ended.clone());
+            ended
+        };
+        let other = begin(&mut state, 2, 999);
+        let devices = i64::try_from(LISTENERS_PER_ACCOUNT / LISTENERS_PER_DEVICE).unwrap();
+        let mut own = Vec::new();
+        for device in 0..devices {
+            for _ in 0..LISTENERS_PER_DEVICE {
+                own.push(begin(&mut state, 1, device));
+            }
+        }
+        assert!(own.iter().all(|ended| !ended.is_cancelled()));
+        // One more of the last device ends that device's oldest; one of a new device the account's.
+        begin(&mut state, 1, devices - 1);
+        let last_s_oldest = own.len() - LISTENERS_PER_DEVICE;
+        assert!(own[last_s_oldest].is_cancelled());
+        begin(&mut state, 1, devices);
+        assert!(own[0].is_cancelled());
+        assert_eq!(own.iter().filter(|ended| ended.is_cancelled()).count(), 2);
+        assert!(!other.is_cancelled());
+    }
 }

@@ -3,7 +3,7 @@
 //! Invariant: through a PDS the account is proven first, and the device is one of that account. What writes is signed by
 //! the device, over the very bytes of the body; to read, its name is enough.
 
-use super::{Asked, Caller, standing};
+use super::{Asked, Caller, account_of, standing};
 use crate::identity::{Claims, Credentials, Curve, PublicKey, Shown, TokenKind, TokenRefused};
 use crate::lexicon::Kind;
 use crate::log::Author;
@@ -29,17 +29,18 @@ impl Caller for Device {
         let credentials = Credentials::read(&asked.parts.headers)?;
         match credentials.kind {
             TokenKind::Device => {
-                let (row, claims) = by_key(cx, asked.nsid, &credentials, credentials.token, None).await?;
+                let (row, claims) = by_key(cx, asked, &credentials, credentials.token, None).await?;
+                cx.limits.proven(asked.visit, asked.class, &claims.iss)?;
                 // Whoever says what the body is, is held to it.
                 let bound = claims.body_hash.is_some();
                 Self::standing(cx, asked.nsid, row, &claims.iss.clone(), bound.then_some(claims), false).await
             }
             TokenKind::Service => {
-                let account = cx.verifier.service(credentials.token, asked.nsid).await?.iss;
+                let account = account_of(cx, asked, credentials.token).await?;
                 let writes = asked.kind == Kind::Procedure;
                 match credentials.shown(writes, cx.config.identity.device_proof_required)? {
                     Shown::Proven(proof) => {
-                        let (row, claims) = by_key(cx, asked.nsid, &credentials, proof, Some(&account)).await?;
+                        let (row, claims) = by_key(cx, asked, &credentials, proof, Some(&account)).await?;
                         let bound = writes || claims.body_hash.is_some();
                         Self::standing(cx, asked.nsid, row, &account, bound.then_some(claims), true).await
                     }
@@ -85,15 +86,18 @@ impl Device {
 /// The device that signed a token; of that account, where one is proven already.
 async fn by_key(
     cx: &Services,
-    nsid: &str,
+    asked: Asked<'_>,
     credentials: &Credentials<'_>,
     token: &str,
     account: Option<&Did>,
 ) -> Result<(DeviceRow, Claims), Fault> {
-    let token = cx.verifier.read_device(token, nsid)?;
+    let token = cx.verifier.read_device(token, asked.nsid)?;
     credentials.agrees(token.device())?;
     if account.is_some_and(|account| account != token.did()) {
         return Err(TokenRefused::DeviceUnknown.into());
+    }
+    if account.is_none() {
+        cx.limits.may_prove(asked.visit, Some(token.did()))?;
     }
     let row = find(cx, token.device(), token.did()).await?;
     let curve = Curve::from_alg(&row.alg).ok_or_else(|| Fault::internal("device.alg is not an algorithm"))?;

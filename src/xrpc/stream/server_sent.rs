@@ -24,7 +24,6 @@ use super::source::{Opening, Over, Source, begin, count_end};
 use crate::lexicon::Method;
 use crate::log::{Delivery, server_sent};
 use crate::types::Cursor;
-use crate::xrpc::observe::Known;
 use crate::xrpc::{Api, Caller, Services, method};
 
 /// The first byte comes at once, so that whoever waits for it (a PDS) sees that the stream stands.
@@ -60,7 +59,7 @@ where
         method::refuse_body(&parts.headers)?;
         begin::<M, C, F>(&cx, &opening, &parts).await
     };
-    let (source, did) = match begun.await {
+    let source = match begun.await {
         Ok(begun) => begun,
         Err(failure) => return failure.into_response(),
     };
@@ -72,9 +71,6 @@ where
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
     headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(did) = did {
-        response.extensions_mut().insert(Known(cx.redactor.did(&did)));
-    }
     response
 }
 

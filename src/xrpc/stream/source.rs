@@ -5,8 +5,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lexicon::Method;
 use crate::log::Delivery;
-use crate::types::{Cursor, Did};
-use crate::xrpc::{Asked, Caller, Failure, Fault, Services, method};
+use crate::types::Cursor;
+use crate::xrpc::{Caller, Failure, Fault, Services, caller, method};
 
 /// Where a stream's events come from.
 pub trait Source: Send + 'static {
@@ -58,22 +58,21 @@ where
     }
 }
 
-/// Parameters, then the caller, then the method; with whom it is for.
+/// Parameters, then the caller, then the method.
 pub(super) async fn begin<'a, M, C, F>(
     cx: &'a Services,
     opening: &F,
     parts: &Parts,
-) -> Result<(<F as Opening<'a, M, C>>::Source, Option<Did>), Failure<M::Error>>
+) -> Result<<F as Opening<'a, M, C>>::Source, Failure<M::Error>>
 where
     M: Method,
     C: Caller,
     F: Opening<'a, M, C>,
 {
     let params = method::params::<M>(parts.uri.query().unwrap_or_default())?;
-    let caller = C::prove(cx, Asked { parts, nsid: M::NSID, kind: M::KIND }).await?;
+    let caller = caller::prove::<M, C>(cx, parts).await?;
     caller.check_body(b"").map_err(Fault::from)?;
-    let did = caller.did().cloned();
-    Ok((opening.begin(cx, caller, params).await?, did))
+    opening.begin(cx, caller, params).await
 }
 
 /// Counts an end that came from our side.

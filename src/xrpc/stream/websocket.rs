@@ -86,7 +86,7 @@ where
 {
     let begun = timeout(PROOF, begin::<M, C, F>(cx, opening, parts)).await;
     let last = match begun.unwrap_or(Err(Fault::TimedOut.into())) {
-        Ok((source, _)) => pump(cx, source, &mut socket).await,
+        Ok(source) => pump(cx, source, &mut socket).await,
         Err(failure) => {
             if let Failure::Fault(Fault::Internal(error)) = &failure {
                 let error: &(dyn std::error::Error + 'static) = error.as_ref();

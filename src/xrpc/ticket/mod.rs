@@ -41,7 +41,12 @@ impl Caller for DeviceOrTicket {
             url::form_urlencoded::parse(query.as_bytes()).find(|(name, text)| name == PARAM && !text.is_empty());
         // A ticket is judged as a ticket, whatever the headers say.
         let device = match given {
-            Some((_, ticket)) => spend(cx, &ticket, asked.nsid).await?,
+            Some((_, ticket)) => {
+                cx.limits.may_prove(asked.visit, None)?;
+                let device = spend(cx, &ticket, asked.nsid).await?;
+                cx.limits.proven(asked.visit, asked.class, &device.author.did)?;
+                device
+            }
             None => Device::prove(cx, asked).await?,
         };
         Ok(Self(device))

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::support::{Said, Socket, TestServer, at_once, conversation};
+use crate::support::{AccountToken, Said, Socket, TestServer, at_once, conversation};
 
 async fn read_to(person: &Person, stream: &str, seq: u64) {
     let input = update_cursor::Input { stream: stream.to_owned(), seq };

@@ -50,6 +50,7 @@ mod replay;
 mod replicas;
 mod restore;
 mod retention;
+mod routes;
 mod seats;
 
 /// A table that names what is not there would only look like proof.

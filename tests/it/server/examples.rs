@@ -1,9 +1,10 @@
 //! The examples in the lexicons are calls that this server understands.
 
 use rookery::lexicon::{Kind, schema};
+use rookery::xrpc::Rule;
 use serde_json::Value;
 
-use crate::support::{Said, Socket, TestServer};
+use crate::support::{AccountToken, Said, Socket, TestServer};
 
 /// Parameters as a query string.
 pub fn query(params: Option<&Value>) -> String {
@@ -14,6 +15,12 @@ pub fn query(params: Option<&Value>) -> String {
         }
     }
     format!("?{}", pairs.finish())
+}
+
+/// Query and input of the first example.
+pub fn example_of(rule: Rule) -> (String, Option<Value>) {
+    let example = schema::examples(rule.nsid).remove(0);
+    (query(example.params.as_ref()), example.input)
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! What holds for every method, and what is not a method.
 
-mod callers;
+pub mod callers;
 mod corpora;
+mod development;
 mod did_document;
 mod errors;
-mod examples;
+pub mod examples;
 mod health;
 mod layers;
+mod limits;
 mod log_lines;
 mod matrix;
 mod requests;

@@ -14,6 +14,7 @@ mod raw;
 mod redis;
 mod server;
 mod socket;
+mod stalling;
 mod volume;
 mod written;
 
@@ -24,12 +25,13 @@ pub use events::{Events, Told};
 pub use fleet::Fleet;
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
-pub use people::{certify, conversation, grow, idem, paged, refused};
+pub use people::{AccountToken, certify, conversation, grow, idem, paged, refused};
 pub use postgres::TestDatabase;
 pub use raw::{Answer, Request};
 pub use redis::Redis;
 pub use server::TestServer;
 pub use socket::{Said, Socket};
+pub use stalling::Stalling;
 pub use volume::Volume;
 pub use written::Written;
 

@@ -17,6 +17,7 @@ const FAULTS: &[(&str, u16)] = &[
     ("AccountHomeElsewhere", 403),
     ("NotOperator", 403),
     ("PayloadTooLarge", 413),
+    ("RateLimitExceeded", 429),
     ("NotConfigured", 501),
     ("MethodNotImplemented", 501),
     ("Unavailable", 503),

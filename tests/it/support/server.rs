@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::{Directory, Form, Identity, Person, Service};
+use rookery::cli::demo::{Directory, Form, Identity, Person};
 use rookery::config::Config;
 use rookery::identity::Curve;
 use rookery::identity::http::{PlainClient, plain};
 use rookery::server::Server;
 use rookery::types::{Clock, Did};
+use rookery_client::Service;
 
 use super::postgres::TestDatabase;
 
@@ -40,8 +41,13 @@ impl TestServer {
     }
 
     pub async fn start_with_operator_on(database: TestDatabase) -> (Self, Arc<Person>) {
+        Self::start_with_operator_on_with(database, &[]).await
+    }
+
+    pub async fn start_with_operator_on_with(database: TestDatabase, settings: &[(&str, &str)]) -> (Self, Arc<Person>) {
         let account = Arc::new(Identity::plc(Curve::K256, Form::Multikey).unwrap());
-        let server = Self::start_on(database, Clock::System, &[("OPERATOR_DIDS", account.did.as_str())]).await;
+        let settings = [settings, &[("OPERATOR_DIDS", account.did.as_str())]].concat();
+        let server = Self::start_on(database, Clock::System, &settings).await;
         server.directory.add(&account);
         let operator = Person::new("operator", account, server.service()).unwrap();
         operator.register().await.unwrap();

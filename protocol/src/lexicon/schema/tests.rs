@@ -92,7 +92,7 @@ fn a_record_is_refused_with_its_place() {
         ("service", json!(""), "record/service: expected a string of at least 1 bytes"),
         ("service", json!("s".repeat(301)), "record/service: expected a string of at most 300 bytes"),
         ("allowInvites", json!(true), "record/allowInvites: expected a string"),
-        ("createdAt", json!("today"), "record/createdAt: expected a datetime of RFC 3339 with a time zone"),
+        ("createdAt", json!("today"), "record/createdAt: expected an RFC 3339 time with its zone"),
     ] {
         let mut body = good.clone();
         body[place] = value;
@@ -125,15 +125,22 @@ fn every_generated_error_is_a_declared_one_with_its_status() {
 }
 
 #[test]
-fn every_error_says_its_status_first_and_every_field_is_described() {
+fn every_method_says_its_caller_every_error_its_status_and_every_field_its_limit() {
     fn described(value: &Value, nsid: &str) {
         for (name, schema) in value["properties"].as_object().into_iter().flatten() {
-            assert!(schema["description"].as_str().is_some_and(|text| text.ends_with('.')), "{nsid}: {name}");
+            let text = schema["description"].as_str().unwrap_or_default();
+            assert!(text.ends_with('.'), "{nsid}: {name}");
+            let limited = schema.get("maxLength").is_some() || schema.get("maximum").is_some();
+            assert!(!limited || text.contains(|c: char| c.is_ascii_digit()), "{nsid}: {name} does not tell its limit");
         }
     }
     for (nsid, text) in DOCUMENTS {
         let document: Value = serde_json::from_str(text).unwrap();
         let main = &document["defs"]["main"];
+        if methods().any(|(method, ..)| method == *nsid) {
+            let text = main["description"].as_str().unwrap();
+            assert!(text.contains(". Caller: ") && text.ends_with('.'), "{nsid} does not say who may call it");
+        }
         for error in main["errors"].as_array().into_iter().flatten() {
             let (status, words) = error["description"].as_str().unwrap().split_once(": ").unwrap();
             assert!((400..500).contains(&status.parse::<u16>().unwrap()) && words.ends_with('.'), "{nsid}: {error}");

@@ -1,0 +1,107 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::ConfigError;
+use super::values::Values;
+
+/// So many at once, coming back evenly within the period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub quantity: NonZeroU32,
+    pub period: Duration,
+}
+
+/// How often anybody may do anything, on this replica.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub accounts: AccountRates,
+    pub addresses: AddressRates,
+    /// First fetches of DID documents for all addresses together.
+    pub first_fetches: Rate,
+    /// Proxies whose word about who connected to them is taken.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// For each proven account, by class of method.
+#[derive(Clone, Copy, Debug)]
+pub struct AccountRates {
+    pub read: Rate,
+    pub write: Rate,
+    pub message: Rate,
+    pub key_package: Rate,
+    pub account: Rate,
+    pub subscribe: Rate,
+}
+
+/// For each address, for what proves nobody.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressRates {
+    /// Methods for anybody, documents, pages, and what is not there.
+    pub open: Rate,
+    /// Questions whether the server is well.
+    pub probe: Rate,
+    /// Calls that wanted a proof and had none.
+    pub failure: Rate,
+    /// DID documents fetched for the first time.
+    pub first_fetch: Rate,
+}
+
+const MAX_QUANTITY: u32 = 1_000_000_000;
+const MAX_PERIOD_S: u64 = 86_400;
+
+impl Limits {
+    pub(super) fn read(values: &Values) -> Result<Self, ConfigError> {
+        Ok(Self {
+            accounts: AccountRates {
+                read: rate(values, "RATE_READ")?,
+                write: rate(values, "RATE_WRITE")?,
+                message: rate(values, "RATE_MESSAGE")?,
+                key_package: rate(values, "RATE_KEY_PACKAGE")?,
+                account: rate(values, "RATE_ACCOUNT")?,
+                subscribe: rate(values, "RATE_SUBSCRIBE")?,
+            },
+            addresses: AddressRates {
+                open: rate(values, "RATE_OPEN")?,
+                probe: rate(values, "RATE_PROBE")?,
+                failure: rate(values, "RATE_FAILURE")?,
+                first_fetch: rate(values, "RATE_FIRST_FETCH")?,
+            },
+            first_fetches: rate(values, "RATE_FIRST_FETCHES")?,
+            trusted_proxies: trusted_proxies(values)?,
+        })
+    }
+}
+
+fn rate(values: &Values, name: &'static str) -> Result<Rate, ConfigError> {
+    let text = values.text(name).unwrap_or_default();
+    let read = text.split_once('/').and_then(|(quantity, seconds)| {
+        let quantity: NonZeroU32 = quantity.trim().parse().ok()?;
+        let seconds: u64 = seconds.trim().parse().ok()?;
+        let bounded = quantity.get() <= MAX_QUANTITY && (1..=MAX_PERIOD_S).contains(&seconds);
+        bounded.then(|| Rate { quantity, period: Duration::from_secs(seconds) })
+    });
+    read.ok_or_else(|| {
+        let why = "not a quantity, a slash and a number of seconds";
+        let fix = format!(
+            "set {name} to such as 600/60: six hundred within sixty seconds; 1 to {MAX_QUANTITY} within 1 to \
+             {MAX_PERIOD_S} seconds"
+        );
+        values.invalid(name, why, fix)
+    })
+}
+
+fn trusted_proxies(values: &Values) -> Result<Vec<IpNet>, ConfigError> {
+    values
+        .list("TRUSTED_PROXIES")
+        .map(|part| {
+            let range = part.parse().or_else(|_| part.parse().map(|address: std::net::IpAddr| address.into()));
+            range.map(|range: IpNet| range.trunc()).map_err(|_| {
+                let why = format!("`{part}` is not an address or a range of them");
+                let fix = "set it to such as 10.0.0.0/8 or 127.0.0.1, separated by commas";
+                values.invalid("TRUSTED_PROXIES", why, fix)
+            })
+        })
+        .collect()
+}

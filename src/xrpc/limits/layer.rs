@@ -1,0 +1,85 @@
+//! The layer around everything that is served: who it is from, whether it may, and where its budget stands.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header;
+use http_body_util::Limited;
+
+use super::address::FORWARDED_FOR;
+use super::{Address, Class, Visit, body};
+use crate::xrpc::observe::Known;
+use crate::xrpc::{Fault, Rule, Services};
+
+/// What is behind each path, and how it is counted.
+#[derive(Clone)]
+pub struct Doors {
+    cx: Services,
+    classes: Arc<HashMap<String, Class>>,
+}
+
+impl Doors {
+    /// `probes`: the paths that say whether the server is well. A path that nobody named is open to anybody, within the
+    /// limits of addresses.
+    pub fn new(cx: &Services, methods: &[Rule], probes: &[&str]) -> Self {
+        let methods = methods.iter().map(|rule| (format!("/xrpc/{}", rule.nsid), rule.class));
+        let probes = probes.iter().map(|path| ((*path).to_owned(), Class::Probe));
+        Self { cx: cx.clone(), classes: Arc::new(methods.chain(probes).collect()) }
+    }
+
+    fn class(&self, request: &Request) -> Class {
+        let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        self.classes.get(path.trim_end_matches('/')).copied().unwrap_or(Class::Open)
+    }
+}
+
+/// Counts what asks for no proof before it begins, and what was malformed when it ends. What proves somebody, or should
+/// have, is counted by its proof.
+pub async fn around(State(doors): State<Doors>, mut request: Request, next: Next) -> Response {
+    let limits = &doors.cx.limits;
+    // Without a connection there is nobody to tell apart.
+    let peer = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
+    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    if limits.trusted.is_empty() && request.headers().contains_key(FORWARDED_FOR) {
+        limits.tell_of_a_proxy();
+    }
+    let visit = Visit::new(Address::of_client(peer, request.headers(), &limits.trusted));
+    request.extensions_mut().insert(visit.clone());
+
+    let class = doors.class(&request);
+    let is_open = matches!(class, Class::Open | Class::Probe);
+    let entered = if is_open { limits.open(&visit, class) } else { Ok(()) };
+    let entered = entered.and_then(|()| bounded(&doors.cx, request));
+    let mut response = match entered {
+        Ok(request) => next.run(request).await,
+        Err(fault) => fault.into_response(),
+    };
+    // Malformed, so that nobody was asked for a proof: anybody may do that through a PDS, and it must not cost its
+    // accounts the look at their tokens.
+    if !visit.is_counted()
+        && response.status().is_client_error()
+        && let Err(fault) = limits.open(&visit, Class::Open)
+    {
+        response = fault.into_response();
+    }
+    visit.tell(response.headers_mut(), &doors.cx.clock);
+    if let Some(from) = visit.from() {
+        response.extensions_mut().insert(Known(from.clone()));
+    }
+    response
+}
+
+/// The request with a body that ends at what any method takes, whoever reads it.
+fn bounded(cx: &Services, request: Request) -> Result<Request, Fault> {
+    let limit_bytes = body::greatest_bytes(&cx.config.http.bodies);
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    if announced.and_then(|length| length.parse::<u64>().ok()).is_some_and(|bytes| bytes > limit_bytes as u64) {
+        return Err(Fault::PayloadTooLarge { limit_bytes });
+    }
+    Ok(request.map(|body| Body::new(Limited::new(body, limit_bytes))))
+}

@@ -1,0 +1,80 @@
+//! What limits know of one request, on its way through the layers and back.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::Address;
+use crate::limit::Standing;
+use crate::types::{Clock, Did};
+
+pub(super) const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+pub(super) const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+pub(super) const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+pub(super) const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Whom a request was counted against, as the log may know it: a keyed hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    Account(String),
+    Address(String),
+}
+
+/// One request. Every layer and the proof of its caller share it.
+#[derive(Clone)]
+pub struct Visit {
+    pub(super) address: Address,
+    /// The first that was counted is all that is.
+    counted: Arc<OnceLock<(Standing, From)>>,
+    /// The account in whose name it comes, if that was here lately.
+    claimed: Arc<OnceLock<Did>>,
+}
+
+impl Visit {
+    pub(super) fn new(address: Address) -> Self {
+        Self { address, counted: Arc::default(), claimed: Arc::default() }
+    }
+
+    pub(super) fn counted(&self, standing: Standing, from: From) {
+        // Whoever counts asks before; of two at once the first holds.
+        let _ = self.counted.set((standing, from));
+    }
+
+    pub(super) fn is_counted(&self) -> bool {
+        self.counted.get().is_some()
+    }
+
+    pub(super) fn from(&self) -> Option<&From> {
+        self.counted.get().map(|(_, from)| from)
+    }
+
+    pub(super) fn claims(&self, did: &Did) {
+        let _ = self.claimed.set(did.clone());
+    }
+
+    pub(super) fn claimed(&self) -> Option<&Did> {
+        self.claimed.get()
+    }
+
+    /// Says on the answer where the budget stands.
+    pub(super) fn tell(&self, headers: &mut HeaderMap, clock: &Clock) {
+        let Some((standing, _)) = self.counted.get() else { return };
+        let (quantity, period_s) = (standing.rate.quantity.get(), standing.rate.period.as_secs());
+        let full_at_s = clock.now_seconds() + i64::try_from(whole_seconds(standing.full_in)).unwrap_or(0);
+        headers.insert(LIMIT, quantity.into());
+        headers.insert(REMAINING, standing.remaining.into());
+        headers.insert(RESET, full_at_s.into());
+        if let Ok(policy) = HeaderValue::from_str(&format!("{quantity};w={period_s}")) {
+            headers.insert(POLICY, policy);
+        }
+        if let Some(wait) = standing.refused_for {
+            headers.insert(header::RETRY_AFTER, whole_seconds(wait).into());
+        }
+    }
+}
+
+/// Rounded up: who comes back then finds something.
+pub(super) fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
