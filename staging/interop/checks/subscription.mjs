@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { Subscription } from '@atproto/xrpc-server'
 import { websocket } from '@atproto/ws-client'
-import { sleep, within } from '../expect.mjs'
+import { refused, sleep, within } from '../expect.mjs'
 import { mlsMessage, say } from './conversation.mjs'
 
 const PATIENCE_MS = 20_000
@@ -224,6 +224,8 @@ async function restarts(lab) {
   await within(PATIENCE_MS, until(() => heard.length === 1), 'the first message')
 
   assert.equal(await rookery.stop(), 0)
+  await refused(alice.throughPds.xrpc(blue.catbird.mls.getConvos), 502, 'UpstreamFailure')
+  saw('while the server is away the PDS says so: 502 UpstreamFailure')
   await rookery.start()
   assert.equal(closes[0], 1001, `closes: ${closes}`)
   sent.push((await say(lab, alice, bob, 'after a restart')).seq, (await say(lab, alice, bob, 'and another')).seq)
