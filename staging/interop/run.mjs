@@ -18,6 +18,8 @@ const CHECKS = [
   'conversation',
   'typed-client',
   'subscription',
+  'reconnects',
+  'slow-subscriber',
   'server-sent-events',
   'refused-tokens',
   'key-rotation',
@@ -25,7 +27,7 @@ const CHECKS = [
 ]
 
 /** Small, so that a check sees the end of an answer, and a slow subscriber, soon. */
-const SETTINGS = { SSE_HEARTBEAT_MS: '1000', SSE_MAX_SECONDS: '6', SSE_BUFFER_SIZE: '8' }
+const SETTINGS = { SSE_HEARTBEAT_MS: '1000', SSE_MAX_SECONDS: '10', SSE_BUFFER_SIZE: '8' }
 
 /** What to do at the end, last first. */
 const undo = []

@@ -18,7 +18,10 @@ export async function check(lab) {
   const { network, saw } = lab
   const documents = await documentsOf(LEXICONS)
 
-  const wrong = await publish(network, 'not-the-password').then(() => assert.fail('it was taken'), (error) => error)
+  const wrong = await publish(network, 'not-the-password').then(
+    () => assert.fail('it was taken'),
+    (error) => error,
+  )
   assert.notEqual(wrong.code, 0)
   assert.match(wrong.stderr, /AuthenticationRequired|password/i)
   assert.equal((await published(network)).size, 0)
@@ -31,7 +34,9 @@ export async function check(lab) {
     const { $type, ...document } = value
     assert.deepEqual([$type, document], [COLLECTION, documents.get(nsid)], nsid)
   }
-  saw(`rookery lexicons publish: ${records.size} records on the PDS, each equal to its file in lexicons/ but for the examples`)
+  saw(
+    `rookery lexicons publish: ${records.size} records on the PDS, each equal to its file in lexicons/ but for the examples`,
+  )
 
   await publish(network)
   const cids = (held) => [...held].map(([nsid, { cid }]) => [nsid, cid]).sort()
@@ -52,7 +57,13 @@ async function documentsOf(folder) {
 }
 
 function publish({ pds, plc, accounts: { lexicons } }, password = lexicons.password) {
-  const env = { ...process.env, ROOKERY_ENV: 'development', PLC_URL: plc, ROOKERY_PDS_PASSWORD: password, RUST_LOG: 'warn' }
+  const env = {
+    ...process.env,
+    ROOKERY_ENV: 'development',
+    PLC_URL: plc,
+    ROOKERY_PDS_PASSWORD: password,
+    RUST_LOG: 'warn',
+  }
   delete env.ROOKERY_BIN
   return run(binary(), ['lexicons', 'publish', '--pds', pds, '--identifier', lexicons.handle], { env })
 }
