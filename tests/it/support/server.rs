@@ -87,7 +87,7 @@ impl TestServer {
         let directory = Directory::start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let config = config(&database.url, &directory.url(), folder.path(), settings);
-        let server = Server::start(config, clock.clone()).await.unwrap();
+        let server = Box::pin(Server::start(config, clock.clone())).await.unwrap();
         Self { directory, database, clock, http: plain().unwrap(), server: Some(server), folder }
     }
 
