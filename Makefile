@@ -1,10 +1,10 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check sqlx sqlx-check schema schema-check bench fuzz postgres redis
+.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript manifests image-rehearsal
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: postgres ## Start a server with a private Postgres, let real MLS clients talk through it, and say what happened.
 	ROOKERY_ENV=development cargo run --locked --release -- demo
@@ -20,7 +20,20 @@ soak: postgres redis ## Kill replicas, Postgres and Redis at random under load, 
 	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-200} staging/with-postgres.sh \
 		cargo test --locked --test it laws::crash::random -- --nocapture
 
-check: format clippy lexicons-check sqlx-check schema-check tidy docs ## Everything that must hold before a merge, beside the tests.
+interop: postgres ## Let a real PDS, official clients and another MLS implementation drive a server (the first time it installs them).
+	cargo build --locked --bin rookery
+	@node=$$(staging/interop/setup.sh) && set -x && PATH="$$node:$$PATH" node staging/interop/run.mjs
+
+client-typescript: ## Check, build and test the TypeScript client; Node comes from staging/interop.
+	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
+	npm ci && npm run generate && npm run check && npm run build && npm test
+
+example-typescript: postgres ## Run the TypeScript client's example against a server of its own.
+	cargo build --locked --bin rookery
+	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
+	npm ci && npm run generate && node example/with-server.ts
+
+check: format clippy lexicons-check sqlx-check schema-check tidy manifests docs ## Everything that must hold before a merge, beside the tests.
 
 format: ## Compare the formatting.
 	cargo fmt --all --check
@@ -31,6 +44,13 @@ clippy: ## Lint; a warning is an error.
 tidy: ## Check the house rules (tests/tidy.rs).
 	cargo test --locked --quiet --test tidy
 
+manifests: ## Hold k8s/, the compose files and the Dockerfile to their schemas and to the code; see that breaks are noticed.
+	staging/manifests.sh
+	staging/manifests.sh --self-test
+
+image-rehearsal: postgres ## Run the program as the image and the Deployment would: uid 1000, read-only root, mounted keys.
+	staging/image-rehearsal.sh
+
 docs: ## Build the reference; a broken link is an error.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
@@ -39,6 +59,9 @@ lexicons: ## Generate protocol/src/lexicon from lexicons/.
 
 lexicons-check: ## Compare protocol/src/lexicon with what lexicons/ generates.
 	cargo run --locked -p lexicon-gen -- --check
+
+lexicons-official: ## Judge lexicons/ with AT Protocol's own parsers and builder (Node and packages are installed once).
+	PATH=$$(staging/interop/setup.sh):$$PATH node staging/interop/lexicons.mjs
 
 sqlx: ## Renew .sqlx from the migrations, on a throw-away Postgres.
 	staging/sqlx.sh renew

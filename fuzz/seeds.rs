@@ -7,8 +7,8 @@ use rookery::identity::{DeviceSigner, service_token};
 use rookery::lexicon::{Kind, schema};
 use rookery::log::chain::{Content, Head};
 use rookery::log::{EntryKind, Event};
-use rookery::mls::client::Client;
 use rookery::types::{Cursor, Did, Epoch, Hash, Seq, StreamId, Term, UnixMillis};
+use rookery_client::mls::Client;
 
 const NOW: UnixMillis = UnixMillis(1_795_000_000_000);
 const AUD: &str = "did:web:chat.example";

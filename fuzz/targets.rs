@@ -118,7 +118,7 @@ pub fn entry(data: &[u8]) {
 
 /// A frame of a subscription, as a client reads it.
 pub fn frame(data: &[u8]) {
-    let _ = rookery::cli::demo::person::read_frame(data);
+    let _ = rookery_client::read_frame(data);
 }
 
 /// What clients send as MLS bytes (RFC 9420): one byte chooses the reader.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read the tree fails")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
@@ -456,6 +457,74 @@ fn nothing_is_unfinished_or_skipped_and_no_path_is_of_one_machine() {
     for (one, two) in MACHINE {
         breaks(no_path_of_a_machine, "docs/ARCHITECTURE.md", &format!("see {one}{two}x"));
     }
+}
+
+// ---- what deployments set ----
+
+/// `NAME=value` lines, as kustomize reads them.
+fn variables(text: &str) -> impl Iterator<Item = (String, String)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
+/// `NAME: value` lines of a compose file that name a setting, with something in the place of what `${…}` refers to.
+fn variables_of_compose(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.lines().filter_map(|line| line.trim().split_once(": "));
+    let known = |name: &str| rookery::config::SETTINGS.iter().any(|setting| setting.name == name);
+    pairs
+        .filter(|(name, _)| known(name))
+        .map(|(name, value)| {
+            let mut value = value.trim_matches('"').to_owned();
+            while let Some((before, (reference, after))) =
+                value.split_once("${").and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+            {
+                let given = if reference.starts_with("SERVICE_DID") { "did:web:a.example" } else { "0123456789abcdef" };
+                let given = if reference.contains("URL") { "" } else { given };
+                value = format!("{before}{given}{after}");
+            }
+            (name.to_owned(), value)
+        })
+        .collect()
+}
+
+/// What the overlays (on top of the base) and the compose files set is what a server in production starts with. What a
+/// Secret or the environment brings stands in for it.
+fn settings_of_deployments_are_accepted(files: &[File]) -> Vec<String> {
+    let base = files.iter().find(|file| file.path == "k8s/base/settings.env").map(|file| file.text.as_str());
+    let judged = files.iter().filter_map(|file| {
+        let env = if file.path.starts_with("k8s/overlays/") && file.name() == "settings.env" {
+            let mut env: BTreeMap<_, _> = variables(base.unwrap_or_default()).chain(variables(&file.text)).collect();
+            env.insert("DATABASE_URL".to_owned(), "postgres://rookery@database/rookery".to_owned());
+            env.insert("LOG_HASH_KEY".to_owned(), "sixteen characters".to_owned());
+            env
+        } else if file.name().starts_with("docker-compose.") && !file.name().contains(".dev.") {
+            variables_of_compose(&file.text)
+        } else {
+            return None;
+        };
+        match rookery::config::Config::load(&env, None) {
+            Ok(config) if config.is_production() && config.database.url.is_some() => None,
+            Ok(_) => Some(format!("{}: not a production with a database", file.path)),
+            Err(error) => Some(format!("{}: {error}", file.path)),
+        }
+    });
+    judged.collect()
+}
+
+#[test]
+fn the_settings_of_overlays_and_compose_files_are_accepted() {
+    let rule = settings_of_deployments_are_accepted;
+    holds(rule);
+    let overlay = "k8s/overlays/x/settings.env";
+    passes(rule, overlay, "# A name.\nSERVICE_DID=did:web:a.example\n");
+    breaks(rule, overlay, "SERVER_PORT=3000\n");
+    breaks(rule, overlay, "SERVICE_DID=did:web:a.example\nSERVER_PORT=70000\n");
+    breaks(rule, overlay, "SERVICE_DID=did:web:a.example\nROOKERY_ENV=development\n");
+    breaks(rule, overlay, "SERVICE_DID=did:web:a.example\nROOKERY_PORT=3000\n");
+    let compose = "  SERVICE_DID: ${SERVICE_DID:?set it}\n  DATABASE_URL: postgres://a:${P}@b/c\n";
+    passes(rule, "docker-compose.yml", compose);
+    breaks(rule, "docker-compose.yml", &format!("{compose}  SHUTDOWN_GRACE_MS: \"20s\"\n"));
+    breaks(rule, "staging/docker-compose.staging.yml", "  SERVICE_DID: did:web:a.example\n");
 }
 
 // ---- documents ----

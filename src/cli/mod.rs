@@ -3,6 +3,7 @@
 mod account;
 pub mod demo;
 mod keygen;
+mod lexicons;
 mod migrate;
 mod recover;
 mod resolve;
@@ -50,6 +51,9 @@ enum Command {
     Account(account::Command),
     /// Show who stands behind a handle or a DID, as this server sees it: both ways, key and services.
     Resolve(resolve::Args),
+    /// Publish the method descriptions (lexicons) in an account's repository, or see what is published.
+    #[command(subcommand)]
+    Lexicons(lexicons::Command),
     /// Start a server and let real MLS clients talk through it, with a crash in the middle.
     Demo(demo::Args),
 }
@@ -65,6 +69,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Account(command) => with_runtime(account::run(file, command)),
         Command::Recover => with_runtime(recover::run(file)),
         Command::Resolve(args) => with_runtime(resolve::run(file, args)),
+        Command::Lexicons(command) => with_runtime(lexicons::run(file, command)),
         Command::Demo(args) => with_runtime(demo::run(args)),
     };
     outcome.unwrap_or_else(|error| {

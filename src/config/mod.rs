@@ -34,6 +34,7 @@ pub use streams::Streams;
 pub use telemetry::{LogFormat, Telemetry};
 pub use values::Origin;
 
+use secrecy::SecretString;
 use values::Values;
 
 /// Everything that an operator decides, parsed and judged.
@@ -72,8 +73,7 @@ impl Config {
     /// Reads and judges every setting. `file` is the operand of `--config`; without it, `ROOKERY_CONFIG` of `env`
     /// names the file, and without that there is none.
     pub fn load(env: &BTreeMap<String, String>, file: Option<&Path>) -> Result<Self, ConfigError> {
-        let named = env.get("ROOKERY_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let mut values = Values::gather(env, file.or(named.as_deref()))?;
+        let mut values = gather(env, file)?;
         let environment = values.one_of(
             "ROOKERY_ENV",
             &[("production", Environment::Production), ("development", Environment::Development)],
@@ -101,17 +101,7 @@ impl Config {
 
     /// Reads the environment of this process.
     pub fn from_process(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut env = BTreeMap::new();
-        for (name, value) in std::env::vars_os() {
-            // A name that is not text is no setting; a setting whose value is not text is a mistake.
-            let Ok(name) = name.into_string() else { continue };
-            match (value.into_string(), settings::find(&name)) {
-                (Ok(value), _) => drop(env.insert(name, value)),
-                (Err(_), Some(setting)) => return Err(ConfigError::NotText { name: setting.name }),
-                (Err(_), None) => {}
-            }
-        }
-        Self::load(&env, file)
+        Self::load(&process_environment()?, file)
     }
 
     /// Every setting with the value in force, in the order of the table.
@@ -129,6 +119,31 @@ impl Config {
         let weakened = self.weakened.iter().map(|row| format!("{}: {}", row.name, row.why));
         (!self.is_production()).then(|| development.to_owned()).into_iter().chain(weakened).collect()
     }
+}
+
+/// ROOKERY_PDS_PASSWORD alone: who publishes lexicons need not have the settings of a server. Whatever else is set is
+/// still refused if no setting has that name.
+pub fn pds_password(file: Option<&Path>) -> Result<Option<SecretString>, ConfigError> {
+    Ok(gather(&process_environment()?, file)?.text("ROOKERY_PDS_PASSWORD").map(SecretString::from))
+}
+
+fn gather(env: &BTreeMap<String, String>, file: Option<&Path>) -> Result<Values, ConfigError> {
+    let named = env.get("ROOKERY_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    Values::gather(env, file.or(named.as_deref()))
+}
+
+fn process_environment() -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut env = BTreeMap::new();
+    for (name, value) in std::env::vars_os() {
+        // A name that is not text is no setting; a setting whose value is not text is a mistake.
+        let Ok(name) = name.into_string() else { continue };
+        match (value.into_string(), settings::find(&name)) {
+            (Ok(value), _) => drop(env.insert(name, value)),
+            (Err(_), Some(setting)) => return Err(ConfigError::NotText { name: setting.name }),
+            (Err(_), None) => {}
+        }
+    }
+    Ok(env)
 }
 
 /// The folders of `PATH`, in its order: where programs are looked for.

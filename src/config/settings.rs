@@ -100,6 +100,8 @@ pub const SETTINGS: &[Setting] = &[
     row("RETENTION_WELCOMES_DAYS", Is("90"), "Days that Welcomes, and key packages that expired, are kept, 1 to 3650."),
     row("DEVICE_LAPSE_DAYS", Is("90"), "Days after which a device that was not seen must register again, 1 to 3650. Until then commits that it may need are kept."),
 
+    secret("ROOKERY_PDS_PASSWORD", Unset("read from standard input"), "App password of the account that `rookery lexicons publish` writes to. No other command uses it."),
+
     row("RUST_LOG", Is("info"), "What is logged, in the syntax of tracing's EnvFilter."),
     row("LOG_FORMAT", From("`json`; in development `text`"), "`json` (one object a line) or `text`."),
     secret("LOG_HASH_KEY", Unset("random per start"), "At least 16 characters. Accounts appear in logs as a hash under this key; set it to follow one across restarts and replicas."),

@@ -100,6 +100,16 @@ pub async fn get_plain(
     read(request.send().await.map_err(HttpError::from_reqwest)?, max_bytes).await
 }
 
+/// Any request through a plain client, with a bound on the answer's body.
+pub async fn send_plain(
+    client: &PlainClient,
+    request: http::Request<Bytes>,
+    max_bytes: usize,
+) -> Result<http::Response<Bytes>, HttpError> {
+    let request = reqwest::Request::try_from(request).map_err(|_| HttpError::BadUrl(BadUrl::Host))?;
+    read(client.execute(request).await.map_err(HttpError::from_reqwest)?, max_bytes).await
+}
+
 fn builder(times: Times) -> reqwest::ClientBuilder {
     endless(times.connect).timeout(times.in_all)
 }

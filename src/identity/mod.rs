@@ -5,7 +5,7 @@
 //! What clients must do byte for byte as servers do (keys, signatures, the device chain) is in `rookery_protocol`.
 
 pub mod credentials;
-mod dns;
+pub mod dns;
 pub mod document;
 pub mod guard;
 pub mod handle;

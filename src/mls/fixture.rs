@@ -179,7 +179,7 @@ pub fn silent_alice_adds(package: KeyPackage) -> (Client, Vec<u8>, [Vec<u8>; 3])
     let mut alice = client("alice");
     alice.set_leaf_lifetime(lifetime_in_the_past());
     let (group_id, _) = alice.create_group().unwrap();
-    let (group, provider, signer) = alice.parts(&group_id);
+    let (group, provider, signer) = alice.parts(&group_id).unwrap();
     let builder = group.commit_builder().propose_adds([package]).load_psks(provider.storage()).unwrap();
     let built = builder.build(provider.rand(), provider.crypto(), signer, |_| true).unwrap();
     let (commit, welcome, group_info) = built.stage_commit(provider).unwrap().into_messages();
@@ -190,7 +190,7 @@ pub fn silent_alice_adds(package: KeyPackage) -> (Client, Vec<u8>, [Vec<u8>; 3])
 /// A commit as a PublicMessage, which no client of ours sends.
 pub fn public_commit(room: &mut Room, name: &str) -> Vec<u8> {
     let group_id = room.group_id.clone();
-    let (group, provider, signer) = room.client(name).parts(&group_id);
+    let (group, provider, signer) = room.client(name).parts(&group_id).unwrap();
     let config = MlsGroupJoinConfig::builder().wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY).build();
     group.set_configuration(provider.storage(), &config).unwrap();
     let builder = group.commit_builder().force_self_update(true).load_psks(provider.storage()).unwrap();

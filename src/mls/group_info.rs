@@ -217,7 +217,7 @@ mod tests {
         let suite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
         let package = KeyPackage::builder().build(suite, &OpenMlsRustCrypto::default(), &signer, credential).unwrap();
         let (mut alice, group_id, [_, _, group_info]) = silent_alice_adds(package.key_package().clone());
-        let (_, _, signer) = alice.parts(&group_id);
+        let (_, _, signer) = alice.parts(&group_id).unwrap();
         let signed_again = |from: usize, to: usize, with: &[u8]| {
             let body = group_info.len() - 66;
             let spoilt = [&group_info[..from], with, &group_info[to..body]].concat();

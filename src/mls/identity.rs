@@ -2,10 +2,7 @@
 
 use crate::types::{DeviceId, Did};
 
-/// The identity that our own clients use: unique per leaf, which mls-rs demands and MLS does not.
-pub fn identity(account: &Did, device: &DeviceId) -> String {
-    format!("{account}#{device}")
-}
+pub use rookery_protocol::identity::leaf_identity as identity;
 
 /// Whether `claimed` names this device of this account. A bare DID does: Catbird's clients know no device ids.
 pub(super) fn names(claimed: &[u8], account: &Did, device: &DeviceId) -> bool {

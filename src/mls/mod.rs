@@ -5,9 +5,8 @@
 //! whether an opaque commit says what its GroupInfo shows, and whether a confirmation tag is right. Members find out.
 //!
 //! [`group_info::view`], [`judge`] and [`founding`] verify a signature per leaf (0.1 ms each): call them in
-//! `spawn_blocking`. This module is the only importer of openmls; [`client`] is a whole client for demo and tests.
+//! `spawn_blocking`. In the server, this module is the only importer of openmls.
 
-pub mod client;
 mod commit;
 mod founding;
 pub mod framing;
@@ -24,6 +23,10 @@ mod wire;
 mod fixture;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod members;
+#[cfg(test)]
+use rookery_client::mls as client;
 
 pub use commit::{Declared, DeclaredAdd, Stored, StoredLeaf, VerifiedCommit, judge};
 pub use founding::{Founded, founding};

@@ -22,14 +22,16 @@ pub use tx::Tx;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metric_name;
 
-/// Applied at start, under sqlx's advisory lock.
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
+/// Applied at start, under sqlx's advisory lock. Those of a later version may have been applied before: during a roll-out,
+/// and after one that was taken back, a server starts on the schema of its successor, which only added to its own.
+static MIGRATIONS: Migrator = Migrator { ignore_missing: true, ..sqlx::migrate!() };
 
 /// How long a caller waits for a connection before it is told `Unavailable`.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,6 +5,7 @@
 
 mod account;
 mod admin;
+mod cli;
 mod event;
 mod laws;
 mod mls;

@@ -6,6 +6,7 @@
 mod document;
 mod emit;
 mod names;
+mod permissions;
 mod write;
 
 use std::path::{Path, PathBuf};

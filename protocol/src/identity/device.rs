@@ -18,6 +18,11 @@ pub const DEVICE_HEADER: &str = "x-atproto-device";
 /// Seconds that our own tokens live, as a PDS's do by default.
 const LIFETIME_S: i64 = 60;
 
+/// What the credential of a device's MLS leaf says: unique for each leaf, which mls-rs demands and MLS does not.
+pub fn leaf_identity(account: &Did, device: &DeviceId) -> String {
+    format!("{account}#{device}")
+}
+
 /// A device that signs for itself.
 pub struct DeviceSigner {
     pub did: Did,

@@ -9,7 +9,9 @@ pub mod signing;
 pub mod statement;
 
 pub use certificate::{BadLink, ChainHead, Change, DeviceChain, DeviceKeys, DeviceLink, Extension};
-pub use device::{DEVICE_HEADER, DEVICE_TOKEN_HEADER, DEVICE_TYP, DeviceSigner, body_hash, service_token};
+pub use device::{
+    DEVICE_HEADER, DEVICE_TOKEN_HEADER, DEVICE_TYP, DeviceSigner, body_hash, leaf_identity, service_token,
+};
 pub use keys::{BadSignature, Curve, Malleability, PublicKey};
 pub use pairing::PairingClaim;
 pub use signing::SigningKey;

@@ -14,6 +14,7 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.admin.defs", include_str!("../../../lexicons/blue/catbird/admin/defs.json")),
     ("blue.catbird.admin.listAccounts", include_str!("../../../lexicons/blue/catbird/admin/listAccounts.json")),
     ("blue.catbird.admin.suspendAccount", include_str!("../../../lexicons/blue/catbird/admin/suspendAccount.json")),
+    ("blue.catbird.authFullChatClient", include_str!("../../../lexicons/blue/catbird/authFullChatClient.json")),
     ("blue.catbird.event.defs", include_str!("../../../lexicons/blue/catbird/event/defs.json")),
     ("blue.catbird.event.getTicket", include_str!("../../../lexicons/blue/catbird/event/getTicket.json")),
     ("blue.catbird.event.listEvents", include_str!("../../../lexicons/blue/catbird/event/listEvents.json")),
@@ -23,6 +24,7 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.mls.addMembers", include_str!("../../../lexicons/blue/catbird/mls/addMembers.json")),
     ("blue.catbird.mls.claimKeyPackages", include_str!("../../../lexicons/blue/catbird/mls/claimKeyPackages.json")),
     ("blue.catbird.mls.createConvo", include_str!("../../../lexicons/blue/catbird/mls/createConvo.json")),
+    ("blue.catbird.mls.declaration", include_str!("../../../lexicons/blue/catbird/mls/declaration.json")),
     ("blue.catbird.mls.defs", include_str!("../../../lexicons/blue/catbird/mls/defs.json")),
     ("blue.catbird.mls.getConvo", include_str!("../../../lexicons/blue/catbird/mls/getConvo.json")),
     ("blue.catbird.mls.getConvos", include_str!("../../../lexicons/blue/catbird/mls/getConvos.json")),
@@ -42,7 +44,7 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.mls.updateCursor", include_str!("../../../lexicons/blue/catbird/mls/updateCursor.json")),
 ];
 
-/// Calls `$each!(Marker)` with the marker type of every method.
+/// Calls `$each!(Type)` with the marker type of every method.
 #[cfg(test)]
 macro_rules! every_method {
     ($each:ident) => {
@@ -80,3 +82,13 @@ macro_rules! every_method {
 }
 #[cfg(test)]
 pub(crate) use every_method;
+
+/// Calls `$each!(Type)` with the type of every record.
+#[cfg(test)]
+macro_rules! every_record {
+    ($each:ident) => {
+        $each!(crate::lexicon::mls::declaration::Declaration);
+    };
+}
+#[cfg(test)]
+pub(crate) use every_record;

@@ -36,6 +36,13 @@ pub trait Method: Send + Sync + 'static {
     type Error: Named;
 }
 
+/// A record of the contract, which lives in an account's repository. Written, it says its own `$type`.
+pub trait Record: Serialize + DeserializeOwned + Send {
+    const NSID: &'static str;
+    /// Which keys it may have: `literal:self`, `tid`, `nsid` or `any`.
+    const KEY: &'static str;
+}
+
 /// A part that a method does not have: writes `{}`, reads any object.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nothing {}

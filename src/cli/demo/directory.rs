@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
+use rookery_client::{Account, CallError};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
@@ -85,6 +86,16 @@ fn uncompressed(key: &PublicKey) -> Vec<u8> {
         PublicKey::P256(key) => key.to_encoded_point(false).as_bytes().to_vec(),
         PublicKey::K256(key) => key.to_encoded_point(false).as_bytes().to_vec(),
         PublicKey::Ed25519(key) => key.to_bytes().to_vec(),
+    }
+}
+
+impl Account for Identity {
+    fn did(&self) -> &Did {
+        &self.did
+    }
+
+    async fn service_token(&self, audience: &Did, nsid: &str, now: UnixMillis) -> Result<String, CallError> {
+        Ok(self.service_token(audience.as_str(), nsid, now))
     }
 }
 

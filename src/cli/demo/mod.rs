@@ -4,7 +4,6 @@
 //! standard output is one JSON object.
 
 pub mod directory;
-pub mod person;
 mod process;
 mod story;
 mod transcript;
@@ -20,7 +19,8 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use directory::{Directory, Form, Identity};
-pub use person::{Person, Service};
+/// A device of one of the demo's accounts, whose keys are in its own hands.
+pub type Person = rookery_client::Device<Identity>;
 
 use process::Process;
 use story::Outcome;

@@ -116,7 +116,7 @@ fn the_group_info_is_the_committers_and_of_the_next_epoch() {
     assert!(refusal.detail.message.contains("committer"), "{refusal}");
 
     room.client("alice").confirm(&group_id).unwrap();
-    let (group, provider, signer) = room.client("alice").parts(&group_id);
+    let (group, provider, signer) = room.client("alice").parts(&group_id).unwrap();
     let without_tree = group.export_group_info(provider.crypto(), signer, false);
     let refusal = refused(&room, &with(without_tree.unwrap().to_bytes().unwrap()));
     assert_eq!(refusal.name, "InvalidGroupInfo");

@@ -2,7 +2,8 @@
 //!
 //! Invariants: one binary message is one frame; whoever may not subscribe is told so by an error frame and close code
 //! 1008 after the upgrade, as AT Protocol clients expect; a stopping server, and a socket whose time is over, close with
-//! 1001, so that clients reconnect; a client that takes nothing does not keep its socket open beyond its right.
+//! 1001, so that clients reconnect; a client that takes nothing does not keep its socket open beyond its right; and both
+//! sides say good-bye before the connection goes.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -32,7 +33,7 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PROOF: Duration = Duration::from_secs(10);
 /// The lives of sockets differ, so that those that were opened together do not come back together.
 const LIFE_SPREAD: Range<f64> = 0.9..1.1;
-/// A last word that a client does not take within this time is not said.
+/// A last word that a client does not take within this time is not said, and a good-bye not waited for any longer.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
 impl Api {
@@ -102,19 +103,31 @@ where
 /// The last that a client hears.
 struct Last {
     frame: Option<Bytes>,
-    code: u16,
-    reason: &'static str,
+    close: Close,
+}
+
+enum Close {
+    /// We say good-bye, and the client answers.
+    With(u16, &'static str),
+    /// The client said good-bye, and is answered.
+    Answer,
+    /// Nobody is there to hear it.
+    Gone,
 }
 
 impl Last {
-    const STOPPING: Self = Self { frame: None, code: close_code::AWAY, reason: "the server is stopping" };
-    const LIVED: Self = Self { frame: None, code: close_code::AWAY, reason: "the socket's time is over" };
-    /// Nobody is there to hear it.
-    const NOTHING: Self = Self { frame: None, code: close_code::ABNORMAL, reason: "" };
+    const STOPPING: Self = Self { frame: None, close: Close::With(close_code::AWAY, "the server is stopping") };
+    const LIVED: Self = Self { frame: None, close: Close::With(close_code::AWAY, "the socket's time is over") };
+    const ANSWER: Self = Self { frame: None, close: Close::Answer };
+    const NOTHING: Self = Self { frame: None, close: Close::Gone };
 
     fn refuse(name: &'static str, message: &str) -> Self {
+        Self::refuse_by(close_code::POLICY, name, message)
+    }
+
+    fn refuse_by(code: u16, name: &'static str, message: &str) -> Self {
         count_end(name);
-        Self { frame: Some(error_frame(name, message)), code: close_code::POLICY, reason: name }
+        Self { frame: Some(error_frame(name, message)), close: Close::With(code, name) }
     }
 
     fn over(over: Over) -> Self {
@@ -122,13 +135,23 @@ impl Last {
     }
 
     async fn say(self, socket: &mut WebSocket) -> Result<(), axum::Error> {
-        if self.code == close_code::ABNORMAL {
-            return Ok(());
-        }
         if let Some(frame) = self.frame {
             socket.send(Message::Binary(frame)).await?;
         }
-        socket.send(Message::Close(Some(CloseFrame { code: self.code, reason: self.reason.into() }))).await
+        match self.close {
+            Close::With(code, reason) => {
+                socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await?;
+            }
+            // The answer is written by the next look at the socket.
+            Close::Answer => {}
+            Close::Gone => return Ok(()),
+        }
+        // Up to the other side's good-bye: a connection that ends with bytes unread is reset, and what was said last is
+        // lost with it.
+        while let Some(heard) = socket.recv().await {
+            heard?;
+        }
+        Ok(())
     }
 }
 
@@ -144,10 +167,10 @@ async fn pump(cx: &Services, mut source: impl Source, socket: &mut WebSocket) ->
             () = &mut lived => return Last::LIVED,
             heard = socket.recv() => match heard {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Last::NOTHING,
+                Some(Ok(Message::Close(_))) => return Last::ANSWER,
+                Some(Err(_)) | None => return Last::NOTHING,
                 Some(Ok(Message::Text(_) | Message::Binary(_))) => {
-                    let said = Last::refuse("InvalidRequest", "a subscriber sends nothing");
-                    return Last { code: close_code::UNSUPPORTED, ..said };
+                    return Last::refuse_by(close_code::UNSUPPORTED, "InvalidRequest", "a subscriber sends nothing");
                 }
             },
             _ = ping.tick() => Message::Ping(Bytes::new()),

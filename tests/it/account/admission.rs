@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use rookery::api::account::admission;
-use rookery::cli::demo::person::CallError;
 use rookery::lexicon::account::register_device::{Input, Output};
 use rookery::types::{Clock, UnixMillis};
+use rookery_client::CallError;
 
 use crate::support::{Handmade, TestServer, at_once, refused};
 

@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rookery::cli::demo::person::CallError;
 use rookery::identity::{Curve, SigningKey};
 use rookery::lexicon::account::create_pairing::{CreatePairing, Input, Output};
 use rookery::types::{Bytes, Clock};
+use rookery_client::CallError;
 
 use crate::support::{TestServer, refused};
 

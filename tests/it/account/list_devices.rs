@@ -1,9 +1,9 @@
-use rookery::cli::demo::person::{PersonError, read_chain};
 use rookery::lexicon::account::defs::Device;
 use rookery::lexicon::account::list_devices::{ListDevices, Output};
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::{Method, Nothing};
 use rookery::types::{Bytes, DeviceId};
+use rookery_client::{ClientError, read_chain};
 
 use crate::support::{Handmade, TestServer, certify};
 
@@ -111,6 +111,6 @@ async fn a_device_notices_a_chain_that_lost_links_it_had_seen() {
         let query = if undo.contains("$1") { query.bind(second.device().as_str()) } else { query };
         query.execute(&mut database).await.unwrap();
     }
-    assert!(matches!(alice.device_chain().await, Err(PersonError::Chain(_))));
+    assert!(matches!(alice.device_chain().await, Err(ClientError::Chain(_))));
     server.stop().await;
 }

@@ -14,7 +14,7 @@ use rookery::types::{Bytes, DeviceId};
 use serde_json::json;
 
 use super::device_entries;
-use crate::support::{Handmade, TestServer, at_once, certify, conversation, refused};
+use crate::support::{AccountToken, Handmade, TestServer, at_once, certify, conversation, refused};
 
 /// Kinds of the entries in the account's own stream.
 async fn kinds(device: &Handmade) -> Vec<String> {

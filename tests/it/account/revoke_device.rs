@@ -12,7 +12,7 @@ use rookery::types::{Bytes, DeviceId};
 use serde_json::json;
 
 use super::device_entries;
-use crate::support::{Handmade, TestServer, at_once, certify, conversation, refused};
+use crate::support::{AccountToken, Handmade, TestServer, at_once, certify, conversation, refused};
 
 fn of(device: &DeviceId) -> Input {
     Input { device: device.to_string(), revocation: None }

@@ -5,7 +5,7 @@ use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::admin::list_accounts::{ListAccounts, Params};
 use rookery::lexicon::admin::suspend_account::{self, SuspendAccount};
 
-use crate::support::{TestServer, paged, refused};
+use crate::support::{AccountToken, TestServer, paged, refused};
 
 #[tokio::test]
 async fn an_operator_pages_through_all_accounts_with_their_states_and_devices() {

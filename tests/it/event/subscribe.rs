@@ -10,8 +10,10 @@ use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::lexicon::mls::update_cursor::{self, UpdateCursor};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::support::{Said, Socket, TestServer, at_once, conversation};
+use crate::support::{AccountToken, Said, Socket, TestServer, at_once, conversation};
 
 async fn read_to(person: &Person, stream: &str, seq: u64) {
     let input = update_cursor::Input { stream: stream.to_owned(), seq };
@@ -231,6 +233,17 @@ async fn a_stopping_server_closes_by_1001_so_that_clients_come_back() {
     assert!(matches!(said, Said::Closed { code: 1001, .. }), "{said:?}");
     drop(socket);
     stopped.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_says_good_bye_is_answered_before_the_connection_ends() {
+    let server = TestServer::start().await;
+    let alice = server.person("alice").await;
+    let mut socket = Socket::open(&server, &alice, "").await;
+    let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    socket.send(Message::Close(Some(close))).await;
+    assert_eq!(socket.next().await, Said::Closed { code: 1000, reason: String::new() });
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::person::Feed;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
 use rookery::types::Clock;
+use rookery_client::Feed;
 use serde_json::Value;
 use sqlx::Connection;
 
@@ -47,7 +47,7 @@ async fn an_open_writer_makes_the_replica_unready_until_it_ends_whether_anybody_
     let server = TestServer::start_secluded(&[EVERY_SECOND]).await;
     let (stream, people) = conversation(&server, 2).await;
     for listening in [false, true] {
-        let mut feed = Feed::new(people[1].clone(), None);
+        let mut feed = Feed::new(&people[1], None);
         if listening {
             feed.connect().await.unwrap();
         }

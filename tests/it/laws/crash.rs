@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rookery::cli::demo::Person;
-use rookery::cli::demo::person::{Feed, Received};
 use rookery::lexicon::event::list_events::{self, ListEvents};
 use rookery::types::Cursor;
+use rookery_client::{Feed, Received};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -144,7 +144,7 @@ async fn random_kill_9_of_replicas_postgres_and_redis_loses_nothing_and_doubles_
     let subscribers: Vec<_> = people[1..=2]
         .iter()
         .map(|person| {
-            let feed = Feed::new(Arc::clone(person), Some(Cursor(0)));
+            let feed = Feed::new(person, Some(Cursor(0)));
             tokio::spawn(hear_until(feed, stream.clone(), told.clone()))
         })
         .collect();

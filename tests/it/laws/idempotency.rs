@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::cli::demo::Service;
 use rookery::lexicon::Method;
 use rookery::lexicon::mls::add_members::AddMembers;
 use rookery::lexicon::mls::send_message::SendMessage;
+use rookery_client::Service;
 
 use crate::support::{TestServer, conversation};
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::person::{Feed, Received};
-use rookery::cli::demo::{Person, Service};
+use rookery::cli::demo::Person;
 use rookery::lexicon::mls::update_cursor::{self, UpdateCursor};
 use rookery::server::Server;
+use rookery_client::Service;
+use rookery_client::{Feed, Received};
 use sqlx::postgres::PgListener;
 
 use crate::support::{Redis, TestServer, conversation};
@@ -39,7 +40,7 @@ impl Pair {
         let speaker = Arc::clone(&people[0]);
         let listener = Person::new("listener", Arc::clone(speaker.account()), Arc::new(elsewhere)).unwrap();
         listener.register().await.unwrap();
-        let mut feed = Feed::new(Arc::new(listener), None);
+        let mut feed = Feed::new(&listener, None);
         feed.connect().await.unwrap();
         let mut notified = PgListener::connect(&server.database.url).await.unwrap();
         notified.listen("rookery_log").await.unwrap();

@@ -101,7 +101,7 @@ async fn leave(
     person: &Person,
     stream: &str,
     new_admin: Option<rookery::types::Did>,
-) -> Result<(), rookery::cli::demo::person::PersonError> {
+) -> Result<(), rookery_client::ClientError> {
     let input = leave_convo::Input { stream: stream.to_owned(), idem: idem(), new_admin };
     person.procedure::<LeaveConvo>(&input).await?;
     Ok(())

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::person::{Feed, FeedError, Received};
-use rookery::cli::demo::{Person, Service};
+use rookery::cli::demo::Person;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
+use rookery_client::Service;
+use rookery_client::{Feed, FeedError, Received};
 
 use crate::support::{TestServer, conversation};
 
@@ -23,7 +24,7 @@ async fn a_subscriber_of_one_replica_hears_at_once_what_another_replica_takes() 
     let alice = &people[0];
     let listener = Person::new("listener", Arc::clone(alice.account()), Arc::new(elsewhere)).unwrap();
     listener.register().await.unwrap();
-    let mut feed = Feed::new(Arc::new(listener), None);
+    let mut feed = Feed::new(&listener, None);
     feed.connect().await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
 
@@ -55,7 +56,7 @@ async fn a_device_that_is_revoked_on_one_replica_loses_its_socket_on_another() {
     let lost = Person::new("lost", Arc::clone(alice.account()), Arc::new(elsewhere)).unwrap();
     lost.register().await.unwrap();
     let lost = Arc::new(lost);
-    let mut feed = Feed::new(Arc::clone(&lost), None);
+    let mut feed = Feed::new(&lost, None);
     feed.connect().await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
 

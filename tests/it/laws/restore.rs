@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::cli::demo::person::{Feed, Received};
-use rookery::cli::demo::{Directory, Person, Service};
+use rookery::cli::demo::{Directory, Person};
 use rookery::lexicon::Method;
 use rookery::lexicon::event::defs::Entry;
 use rookery::lexicon::event::list_events::{ListEvents, Output, Params};
@@ -13,6 +12,8 @@ use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::log::body::{Body, HomeRestoredBody};
 use rookery::storage::embedded::DATABASE;
 use rookery::types::Cursor;
+use rookery_client::Service;
+use rookery_client::{Feed, Received};
 use sqlx::Connection;
 use tokio::time::Instant;
 
@@ -97,7 +98,7 @@ async fn a_dump_that_is_loaded_into_a_new_cluster_goes_on_beyond_everything_that
     let backup = old.dump(DATABASE);
 
     // What follows is lost.
-    let mut feed = Feed::new(Arc::clone(&bob), Some(Cursor(0)));
+    let mut feed = Feed::new(&bob, Some(Cursor(0)));
     let mut lost = told.clone();
     for _ in 0..3 {
         let draft = alice.draft_message(&stream, b"lost").await.unwrap();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rookery::cli::demo::Person;
-use rookery::cli::demo::person::{Feed, Heard, PersonError, Received};
 use rookery::lexicon::event::defs::Entry;
 use rookery::lexicon::event::list_events::{ListEvents, Output, Params};
 use rookery::lexicon::mls::claim_key_packages::{self, ClaimKeyPackages};
@@ -12,6 +11,7 @@ use rookery::lexicon::mls::update_cursor::{self, UpdateCursor};
 use rookery::log::body::{Body, CommitBody};
 use rookery::log::{Author, Draft, EntryKind, Job, Swept};
 use rookery::types::{Bytes, Clock, Cursor, Epoch};
+use rookery_client::{ClientError, Feed, Heard, Received};
 
 use crate::support::{TestServer, conversation, grow, idem, refused};
 
@@ -84,7 +84,7 @@ impl Reader {
     /// Reads on up to this entry. What it reads is checked: nothing missing, nothing twice, every hash right.
     async fn read(&mut self, stream: &str, seq: u64) {
         (self.outdated, self.heard) = (false, Vec::new());
-        let mut feed = Feed::new(Arc::clone(&self.person), Some(self.cursor));
+        let mut feed = Feed::new(&self.person, Some(self.cursor));
         loop {
             match feed.next().await.unwrap() {
                 Received::Event(event) => {
@@ -287,7 +287,7 @@ async fn a_handshake_outlasts_its_term_until_every_device_returned_or_lapsed() {
     let gone: Vec<u64> = entries.iter().filter(|entry| entry.body.is_none()).map(|entry| entry.seq).collect();
     assert_eq!(gone, [first, second]);
     let mut cursor = None;
-    let mut chains = rookery::cli::demo::person::chains::Chains::new(alice.did().clone(), None);
+    let mut chains = rookery_client::Chains::new(alice.did().clone(), None);
     loop {
         let page = events(alice, cursor.as_deref()).await;
         page.events.iter().for_each(|event| chains.extend(event).unwrap());
@@ -370,7 +370,7 @@ async fn a_lapsed_device_is_offered_to_nobody_and_offered_again_once_it_register
     world.day(12);
     returns(alice, &stream).await;
     let error = alice.claim(&stream, &[bob.did().clone()]).await.unwrap_err();
-    assert!(matches!(&error, PersonError::NotClaimable(problem) if problem == "exhausted"), "{error}");
+    assert!(matches!(&error, ClientError::NotClaimable(problem) if problem == "exhausted"), "{error}");
     refused(bob.publish(1, false).await, 401, "DeviceLapsed");
 
     bob.register().await.unwrap();

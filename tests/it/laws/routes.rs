@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::server::callers::rules;
 use crate::server::examples::example_of;
-use crate::support::{Stalling, TestDatabase, TestServer, Written};
+use crate::support::{AccountToken, Stalling, TestDatabase, TestServer, Written};
 
 /// What a test says it comes from, and the server believes it.
 const TRUSTED: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");

@@ -12,7 +12,7 @@ use crate::support::{TestServer, conversation, idem};
 
 /// What each method that names a stream says to this caller.
 async fn refusals(caller: &Person, insider: &Person, stream: &str) -> Vec<(&'static str, String)> {
-    let name = |error: rookery::cli::demo::person::CallError| error.refused().unwrap().error.clone();
+    let name = |error: rookery_client::CallError| error.refused().unwrap().error.clone();
     let stolen = insider.draft_message(stream, b"in another's name").await.unwrap();
     let send = send_message::Input { stream: stream.to_owned(), idem: idem(), ciphertext: stolen.ciphertext };
     let state = get_group_state::Params { stream: stream.to_owned(), if_not: None };

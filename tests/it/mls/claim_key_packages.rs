@@ -2,9 +2,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rookery::cli::demo::Person;
-use rookery::cli::demo::person::CallError;
 use rookery::lexicon::mls::claim_key_packages::{ClaimKeyPackages, Input, Output, Package};
 use rookery::types::{Clock, Did};
+use rookery_client::CallError;
 
 use crate::support::{Handmade, TestServer, at_once, certify, conversation, idem, refused};
 

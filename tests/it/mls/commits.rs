@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use rookery::cli::demo::Person;
-use rookery::cli::demo::person::Claimed;
 use rookery::lexicon::mls::add_members::{self, AddMembers};
 use rookery::lexicon::mls::get_group_state::{self, GetGroupState};
 use rookery::lexicon::mls::remove_members::{self, RemoveMembers};
 use rookery::types::Bytes;
+use rookery_client::Claimed;
 
 use crate::support::{Handmade, TestServer, addition, bytes, certify, conversation, refused, removal};
 

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use rookery::cli::demo::person::CallError;
 use rookery::lexicon::mls::create_convo::{CreateConvo, Input, Output, Policy};
 use rookery::lexicon::mls::get_convo::{self, GetConvo};
 use rookery::types::Bytes;
+use rookery_client::CallError;
 
 use crate::support::{Handmade, TestServer, at_once, bytes, idem, refused};
 

@@ -77,7 +77,7 @@ async fn the_same_key_package_and_the_same_init_key_are_taken_once() {
 async fn a_pool_holds_100_and_last_resorts_are_not_counted() {
     let server = TestServer::start().await;
     let alice = server.newcomer("alice", 100).await;
-    let full = |error: &rookery::cli::demo::person::PersonError| error.to_string().contains("KeyPackagePoolFull");
+    let full = |error: &rookery_client::ClientError| error.to_string().contains("KeyPackagePoolFull");
     assert!(alice.publish(1, false).await.is_err_and(|error| full(&error)));
     alice.publish(0, true).await.unwrap();
 

@@ -1,6 +1,6 @@
-use rookery::cli::demo::person::CallError;
 use rookery::lexicon::mls::publish_key_packages::{Input, Output, PublishKeyPackages};
 use rookery::types::Bytes;
+use rookery_client::CallError;
 
 use crate::support::{Handmade, TestServer, at_once, bytes, refused};
 

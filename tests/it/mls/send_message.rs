@@ -22,7 +22,7 @@ async fn a_message_is_the_next_entry_as_it_was_sent_and_the_others_can_read_it()
     assert_eq!((entries[0].body.as_ref(), entries[0].epoch), (Some(&input.ciphertext), Some(1)));
     assert_eq!((&entries[0].author, &entries[0].device), (&None, &None), "who sent it stays with the server");
     let read = people[1].try_read(&stream, input.ciphertext.as_slice()).await.unwrap();
-    assert!(matches!(read, rookery::mls::client::Received::Application { plaintext, .. } if plaintext == b"hello"));
+    assert!(matches!(read, rookery_client::mls::Received::Application { plaintext, .. } if plaintext == b"hello"));
 
     let other = Input { idem: input.idem.clone(), ..draft(&people[0], &stream).await };
     refused(people[0].procedure::<SendMessage>(&other).await, 409, "IdempotencyConflict");

@@ -13,7 +13,7 @@ use rookery::types::Clock;
 use rookery::xrpc::Rule;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Handmade, Request, TestServer};
+use crate::support::{AccountToken, Answer, Handmade, Request, TestServer};
 
 /// Every method, those for operators included.
 pub fn rules() -> Vec<Rule> {

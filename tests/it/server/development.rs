@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::support::{TestServer, open_folder};
+use crate::support::{AccountToken, TestServer, open_folder};
 
 /// The binary itself, with everything that a production server needs; it must not come as far as its database.
 #[tokio::test]

@@ -4,7 +4,7 @@ use rookery::lexicon::{Kind, schema};
 use rookery::xrpc::Rule;
 use serde_json::Value;
 
-use crate::support::{Said, Socket, TestServer};
+use crate::support::{AccountToken, Said, Socket, TestServer};
 
 /// Parameters as a query string.
 pub fn query(params: Option<&Value>) -> String {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::{Method, header};
-use rookery::cli::demo::Service;
 use rookery::lexicon::Method as _;
 use rookery::lexicon::mls::leave_convo::{self, LeaveConvo};
+use rookery_client::Service;
 use sqlx::Connection;
 
 use crate::support::{TestServer, conversation, idem, refused};

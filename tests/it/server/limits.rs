@@ -15,7 +15,7 @@ use rookery::lexicon::mls::update_cursor::UpdateCursor;
 use rookery::types::Clock;
 use serde_json::json;
 
-use crate::support::{Answer, Request, Said, Socket, TestServer, Written, at_once, conversation};
+use crate::support::{AccountToken, Answer, Request, Said, Socket, TestServer, Written, at_once, conversation};
 
 const TRUSTED: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rookery::cli::demo::{Directory, Form, Identity, Person, Service};
+use rookery::cli::demo::{Directory, Form, Identity, Person};
 use rookery::identity::Curve;
 use rookery::types::Did;
+use rookery_client::Service;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 

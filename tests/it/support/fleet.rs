@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::{Directory, Person, Service};
+use rookery::cli::demo::{Directory, Person};
 use rookery::storage::embedded::DATABASE;
 use rookery::types::Did;
+use rookery_client::Service;
 use sqlx::{Connection, PgConnection};
 
 use super::child::{Process, kill_9, person};

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::person::{CallError, Claimed, read_chain};
-use rookery::cli::demo::{Identity, Person, Service};
+use rookery::cli::demo::{Identity, Person};
 use rookery::identity::{Curve, DeviceChain, DeviceKeys, DeviceSigner, SigningKey};
 use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::account::register_device::{self, RegisterDevice};
@@ -15,8 +14,10 @@ use rookery::lexicon::mls::create_convo::{self, CreateConvo, Policy};
 use rookery::lexicon::mls::defs::{Addition, PublishedKeyPackage, Removal};
 use rookery::lexicon::mls::publish_key_package::{self, PublishKeyPackage};
 use rookery::lexicon::{Method, Nothing};
-use rookery::mls::client::Client;
 use rookery::types::{Bytes, Did};
+use rookery_client::Service;
+use rookery_client::mls::Client;
+use rookery_client::{CallError, Claimed, read_chain};
 
 use super::{TestServer, idem};
 

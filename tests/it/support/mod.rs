@@ -25,7 +25,7 @@ pub use events::{Events, Told};
 pub use fleet::Fleet;
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
-pub use people::{certify, conversation, grow, idem, paged, refused};
+pub use people::{AccountToken, certify, conversation, grow, idem, paged, refused};
 pub use postgres::TestDatabase;
 pub use raw::{Answer, Request};
 pub use redis::Redis;

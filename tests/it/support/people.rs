@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rookery::cli::demo::Person;
-use rookery::cli::demo::person::{CallError, PersonError, Refused};
 use rookery::types::Did;
+use rookery_client::{CallError, ClientError, Refused};
 
 use super::TestServer;
 
@@ -60,13 +60,24 @@ pub async fn paged<T>(page: impl AsyncFn(Option<String>) -> (Vec<T>, Option<Stri
 
 /// The server's no, by this status and this name.
 #[track_caller]
-pub fn refused<T>(answer: Result<T, impl Into<PersonError>>, status: u16, error: &str) -> Box<Refused> {
+pub fn refused<T>(answer: Result<T, impl Into<ClientError>>, status: u16, error: &str) -> Box<Refused> {
     match answer.map_err(Into::into) {
         Ok(_) => panic!("expected {error}, but it was taken"),
-        Err(PersonError::Call(CallError::Refused(refused))) => {
+        Err(ClientError::Call(CallError::Refused(refused))) => {
             assert_eq!((refused.status, refused.error.as_str()), (status, error), "{refused}");
             refused
         }
         Err(other) => panic!("expected {error}: {other}"),
+    }
+}
+
+/// What a PDS would mint for the account of a person, at once.
+pub trait AccountToken {
+    fn service_token(&self, nsid: &str) -> String;
+}
+
+impl AccountToken for Person {
+    fn service_token(&self, nsid: &str) -> String {
+        self.account().service_token(self.service().did().as_str(), nsid, self.service().clock().now())
     }
 }

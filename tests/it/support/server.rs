@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::{Directory, Form, Identity, Person, Service};
+use rookery::cli::demo::{Directory, Form, Identity, Person};
 use rookery::config::Config;
 use rookery::identity::Curve;
 use rookery::identity::http::{PlainClient, plain};
 use rookery::server::Server;
 use rookery::types::{Clock, Did};
+use rookery_client::Service;
 
 use super::postgres::TestDatabase;
 

@@ -2,20 +2,23 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::errors;
 use super::shape::{comment, reference, structure, union};
-use crate::document::Document;
+use crate::document::{Document, Kind};
 use crate::names::{object, pascal};
 
 pub fn text(document: &Document) -> Result<String> {
     let of = document.name.as_str();
     let nsid = &document.nsid;
     let mut body = String::new();
-    if let Some(main) = document.main() {
-        body += &method(of, nsid, main)?;
+    let kind = document.kind()?;
+    match document.main() {
+        Some(main) if kind == Kind::Record => body += &record(of, nsid, main)?,
+        Some(main) => body += &method(of, nsid, main)?,
+        None => {}
     }
     for (name, schema) in document.defs.iter().filter(|(name, _)| *name != "main") {
         if schema["type"] != "object" {
@@ -27,25 +30,47 @@ pub fn text(document: &Document) -> Result<String> {
         Some(description) if document.main().is_none() => format!("//! `{nsid}`: {description}\n\n"),
         _ => format!("//! `{nsid}`.\n\n"),
     };
-    Ok(format!("{title}{}{body}", imports(&body, document.main().is_some())))
+    Ok(format!("{title}{}{body}", imports(&body, kind)))
 }
 
 /// Only what the text uses: an unused import is a warning.
-fn imports(body: &str, is_method: bool) -> String {
+fn imports(body: &str, kind: Kind) -> String {
     let uses = |word: &str| body.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word);
     let mut out = String::new();
     if uses("Serialize") {
         out += "use serde::{Deserialize, Serialize};\n\n";
     }
-    if is_method {
-        let nothing = if uses("Nothing") { ", Nothing" } else { "" };
-        writeln!(out, "use crate::lexicon::{{Kind, Method{nothing}}};").ok();
+    match kind {
+        Kind::Method => {
+            let nothing = if uses("Nothing") { ", Nothing" } else { "" };
+            writeln!(out, "use crate::lexicon::{{Kind, Method{nothing}}};").ok();
+        }
+        Kind::Record => out += "use crate::lexicon::Record;\n",
+        Kind::Defs | Kind::PermissionSet => {}
     }
     let types: Vec<_> = ["Bytes", "Detail", "Did", "Named"].into_iter().filter(|word| uses(word)).collect();
     if !types.is_empty() {
         writeln!(out, "use crate::types::{{{}}};", types.join(", ")).ok();
     }
     out + "\n"
+}
+
+/// The record as a struct that writes its own `$type`, and its `Record`.
+fn record(of: &str, nsid: &str, main: &Value) -> Result<String> {
+    let ty = pascal(of);
+    let key = main["key"].as_str().context("the record has no key")?;
+    let named =
+        matches!(key, "any" | "nsid" | "tid") || key.strip_prefix("literal:").is_some_and(|key| !key.is_empty());
+    ensure!(named, "{key} is no kind of record key");
+    let doc = main["description"].as_str().context("the record has no description")?;
+    let schema = &main["record"];
+    ensure!(schema["type"] == "object", "a record is an object");
+    let body = structure(of, &ty, schema, Some(doc))?;
+    let tag = format!("#[serde(tag = \"$type\", rename = \"{nsid}\", rename_all = \"camelCase\")]");
+    let body = body.replacen("#[serde(rename_all = \"camelCase\")]", &tag, 1);
+    Ok(format!(
+        "{body}impl Record for {ty} {{\nconst NSID: &'static str = \"{nsid}\";\nconst KEY: &'static str = \"{key}\";\n}}\n\n"
+    ))
 }
 
 /// The marker, its `Method`, and Params, Input, Output and Error.

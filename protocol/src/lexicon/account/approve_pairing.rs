@@ -7,7 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
 /// Certifies the device that waits in a pairing for the calling account, and leaves a sealed payload for it;
-/// repeated with the same bytes it gets the same answer.
+/// repeated with the same bytes it gets the same answer. Caller: a certified device.
 #[derive(Debug, Clone, Copy)]
 pub struct ApprovePairing;
 

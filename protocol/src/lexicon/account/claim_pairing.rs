@@ -7,7 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Did, Named};
 
 /// Takes what an approved pairing holds for the new device, once, by proof of its key; the same idem gets the
-/// same answer while the pairing lives.
+/// same answer while the pairing lives. Caller: anyone, without a token.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimPairing;
 
@@ -46,7 +46,8 @@ pub struct Output {
     pub device: String,
     /// The id of the account's own stream, at most 64 bytes.
     pub stream: String,
-    /// Whether the account's other devices vouch for this one.
+    /// Whether the account's other devices vouch for this one, at most 32 bytes: certified, uncertified, or revoked
+    /// for good.
     pub state: String,
     /// The link by which it was certified, canonical DAG-CBOR {statement, sig?}, at most 4096 bytes.
     pub certificate: Bytes,

@@ -7,7 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
 /// Opens a pairing for a new device, which shows pairing and key to a device of the account; it lives 5
-/// minutes.
+/// minutes. Caller: anyone, without a token.
 #[derive(Debug, Clone, Copy)]
 pub struct CreatePairing;
 

@@ -11,9 +11,10 @@ use crate::types::Bytes;
 pub struct Device {
     /// The device id, derived from its public key; at most 64 bytes.
     pub device: String,
-    /// app for a client of a person, machine for a computer that works for one.
+    /// app for a client of a person, machine for a computer that works for one; at most 32 bytes.
     pub kind: String,
-    /// Whether the account's other devices vouch for this one.
+    /// Whether the account's other devices vouch for this one, at most 32 bytes: certified, uncertified, or revoked
+    /// for good.
     pub state: String,
     /// The raw public key: 32 bytes Ed25519, 33 bytes compressed P-256 or K-256.
     pub public_key: Bytes,

@@ -7,7 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Named};
 
 /// Lists the devices of the calling account, those that stand first and then the newest first, with the links
-/// of its device chain.
+/// of its device chain. Caller: a device, or the account by a service token.
 #[derive(Debug, Clone, Copy)]
 pub struct ListDevices;
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
-/// Registers the device that holds a key for the calling account (service token); it is certified at once by a
-/// certificate, or if no certified device of the account stands.
+/// Registers the device that holds a key for the calling account; it is certified at once by a certificate, or
+/// if no certified device of the account stands. Caller: the account, by a service token.
 #[derive(Debug, Clone, Copy)]
 pub struct RegisterDevice;
 
@@ -59,7 +59,8 @@ pub struct Input {
 pub struct Output {
     /// The device id, at most 64 bytes.
     pub device: String,
-    /// Whether the device may be offered to conversations yet.
+    /// Whether the device may be offered to conversations yet, at most 32 bytes: certified, or uncertified until
+    /// another device vouches for it.
     pub state: String,
     /// The id of the account's own stream, at most 64 bytes.
     pub stream: String,

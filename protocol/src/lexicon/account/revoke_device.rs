@@ -7,7 +7,8 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
 /// Revokes a device of the calling account: its tokens stop at once, its key packages are withdrawn, and
-/// whoever shares a conversation with it is told; repeating it changes nothing.
+/// whoever shares a conversation with it is told; repeating it changes nothing. Caller: a device, or the
+/// account by a service token.
 #[derive(Debug, Clone, Copy)]
 pub struct RevokeDevice;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
-/// Changes the name or the platform of the calling device; what is absent stays as it is.
+/// Changes the name or the platform of the calling device; what is absent stays as it is. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct UpdateDevice;
 

@@ -11,7 +11,7 @@ use crate::types::Did;
 pub struct Account {
     /// The account.
     pub account: Did,
-    /// Whether its calls are taken.
+    /// Whether its calls are taken, at most 32 bytes: active or suspended.
     pub state: String,
     /// Its devices, revoked ones not counted.
     pub devices: u64,

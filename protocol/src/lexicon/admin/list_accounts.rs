@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Named};
 
-/// Lists the accounts of this server, oldest first; for operators.
+/// Lists the accounts of this server, oldest first. Caller: an operator of the server.
 #[derive(Debug, Clone, Copy)]
 pub struct ListAccounts;
 
@@ -23,9 +23,9 @@ impl Method for ListAccounts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Params {
-    /// At most so many.
+    /// The most accounts to answer, 1 to 100.
     pub limit: u64,
-    /// Go on after this one, from the answer before, at most 16 bytes.
+    /// Go on after this page, at most 16 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -39,7 +39,7 @@ pub type Input = Nothing;
 pub struct Output {
     /// The accounts, at most 100.
     pub accounts: Vec<crate::lexicon::admin::defs::Account>,
-    /// Present if there are more; at most 16 bytes.
+    /// Pass it for the next page, at most 16 bytes; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Did, Named};
 
-/// Suspends an account, or lets it call again; for operators. While it is suspended its calls are refused, its
-/// sockets are closed and its key packages are not handed out; repeating it changes nothing.
+/// Suspends an account, or lets it call again. While it is suspended its calls are refused, its sockets are
+/// closed and its key packages are not handed out; repeating it changes nothing. Caller: an operator of the
+/// server.
 #[derive(Debug, Clone, Copy)]
 pub struct SuspendAccount;
 

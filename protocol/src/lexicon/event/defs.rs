@@ -18,7 +18,7 @@ pub struct Entry {
     /// What the entry is, for example #message or #commit; at most 64 bytes. Clients pass over kinds they do not
     /// know.
     pub kind: String,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -27,7 +27,7 @@ pub struct Entry {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -54,7 +54,7 @@ pub struct Event {
     /// What the entry is, for example #message or #commit; at most 64 bytes. Clients pass over kinds they do not
     /// know.
     pub kind: String,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -63,7 +63,7 @@ pub struct Event {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -87,6 +87,6 @@ pub struct Head {
     pub term: u64,
     /// The number of the newest entry.
     pub seq: u64,
-    /// The hash of the newest entry.
+    /// The hash of the newest entry, SHA-256 (32 bytes).
     pub hash: Bytes,
 }

@@ -8,7 +8,7 @@ use crate::types::{Detail, Named};
 
 /// Gives a ticket that stands for the calling device in one call of one method, where no header can carry a
 /// token: it goes into the query, is good for 30 seconds, and for one call. A device has ten open tickets at
-/// most; one more ends the oldest.
+/// most; one more ends the oldest. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct GetTicket;
 

@@ -7,7 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Named};
 
 /// Reads the caller's events after a cursor, oldest first: every entry of every stream the account has a seat
-/// in, and of its own account stream.
+/// in, and of its own account stream. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct ListEvents;
 

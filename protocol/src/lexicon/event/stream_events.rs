@@ -9,6 +9,7 @@ use crate::types::{Detail, Named};
 /// Sends the caller's events as they happen, as server-sent events: id is the cursor, event the kind, data the
 /// event as listEvents shows it; a comment every 15 seconds. With a cursor, first what was missed. The answer
 /// ends itself, by an event #end with the cursor to go on from, or by an event #error with error and message.
+/// Caller: a device, by its token or a ticket.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamEvents;
 

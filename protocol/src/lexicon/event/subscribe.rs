@@ -7,7 +7,8 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Did, Named};
 
 /// Sends the caller's events as they happen, over a WebSocket; with a cursor, first what was missed, without
-/// gap or repeat.
+/// gap or repeat. Frames are those of AT Protocol event streams (DAG-CBOR); an error comes as an error frame,
+/// and the socket is closed. Caller: a device, by its token or a ticket.
 #[derive(Debug, Clone, Copy)]
 pub struct Subscribe;
 
@@ -127,7 +128,7 @@ pub struct Opened {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -136,7 +137,7 @@ pub struct Opened {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -162,7 +163,7 @@ pub struct Convo {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -171,7 +172,7 @@ pub struct Convo {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -197,7 +198,7 @@ pub struct Membership {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -206,7 +207,7 @@ pub struct Membership {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -232,7 +233,7 @@ pub struct Message {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -241,7 +242,7 @@ pub struct Message {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -267,7 +268,7 @@ pub struct Commit {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -276,7 +277,7 @@ pub struct Commit {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -302,7 +303,7 @@ pub struct Proposal {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -311,7 +312,7 @@ pub struct Proposal {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -337,7 +338,7 @@ pub struct Erased {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -346,7 +347,7 @@ pub struct Erased {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -373,7 +374,7 @@ pub struct Device {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -382,7 +383,7 @@ pub struct Device {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -409,7 +410,7 @@ pub struct DeviceChainReset {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -418,7 +419,7 @@ pub struct DeviceChainReset {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -444,7 +445,7 @@ pub struct Account {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -453,7 +454,7 @@ pub struct Account {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -479,7 +480,7 @@ pub struct Welcome {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -488,7 +489,7 @@ pub struct Welcome {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -514,7 +515,7 @@ pub struct KeyPackagesLow {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -523,7 +524,7 @@ pub struct KeyPackagesLow {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -549,7 +550,7 @@ pub struct LastResortUsed {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -558,7 +559,7 @@ pub struct LastResortUsed {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -584,7 +585,7 @@ pub struct HomeOpened {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -593,7 +594,7 @@ pub struct HomeOpened {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.
@@ -620,7 +621,7 @@ pub struct HomeRestored {
     pub term: u64,
     /// The entry's number in its stream: 1, 2, 3 … without gaps.
     pub seq: u64,
-    /// The entry's hash: covers its header, and through it every entry before.
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
     pub hash: Bytes,
     /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
     pub time: String,
@@ -629,7 +630,7 @@ pub struct HomeRestored {
     /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Bytes>,
-    /// The salt of the content's hash, at most 64 bytes; absent when the body is.
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<Bytes>,
     /// The account that caused the entry; absent where the conversation hides authors.

@@ -7,7 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Named};
 
 /// Says what the calling device made of a Welcome; an acknowledged one is not answered again, and repeating it
-/// changes nothing.
+/// changes nothing. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct AckWelcome;
 

@@ -7,7 +7,8 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Did, Named};
 
 /// Takes one key package per certified device of each target, for one conversation; a repeat with the same
-/// claimId gets the same ones.
+/// claimId gets the same ones. Who took 5 one-time key packages of an account within a day gets its last-resort
+/// ones. Caller: a certified device.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimKeyPackages;
 
@@ -27,12 +28,12 @@ pub type Params = Nothing;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Input {
-    /// The client's identity of this claim, 16 to 64 characters: a repeat with the same bytes gets the first answer
-    /// again.
+    /// The client's name for this claim, 16 to 64 characters of A-Z, a-z, 0-9, -, _, . and ~: for 35 days a repeat
+    /// with the same bytes gets the first answer again.
     pub claim_id: String,
     /// The conversation that the key packages are for, at most 64 bytes.
     pub stream: String,
-    /// The server that orders the stream, when it is another one.
+    /// The DID of the server that orders the stream; absent for this server, and no other is taken yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<Did>,
     /// The accounts to claim for, 1 to 20.
@@ -45,20 +46,20 @@ pub struct Input {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Output {
-    /// One item per target, in the order asked.
+    /// One item per target, in the order asked; at most 20.
     pub targets: Vec<Target>,
 }
 
 /// `blue.catbird.mls.claimKeyPackages`: what it refuses, by name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Error {
-    /// 403: the device is not certified by another device of the account.
+    /// 403: the calling device is not certified; a certified device of the account must approve it first.
     DeviceUncertified(Detail),
     /// 404: there is no such stream, or the caller never had a seat in it.
     StreamNotFound(Detail),
     /// 403: the caller's seat in this stream has ended.
     NotMember(Detail),
-    /// 409: this identity was used before with other bytes.
+    /// 409: this name was used before, within 35 days, with other bytes.
     IdempotencyConflict(Detail),
 }
 
@@ -105,10 +106,11 @@ impl Named for Error {
 pub struct Target {
     /// The account.
     pub account: Did,
-    /// One per device, at most 50; absent on a problem.
+    /// One per device that has any, at most 50; absent on a problem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<Vec<Package>>,
-    /// Why there is none.
+    /// Why there is none, at most 64 bytes. exhausted: no device has an acceptable one left; notHere: the account
+    /// is not known here; moved: it is on another server; consentRequired: it must agree first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -119,7 +121,7 @@ pub struct Target {
 pub struct Package {
     /// The device id, at most 64 bytes.
     pub device: String,
-    /// An MLS cipher suite number (RFC 9420 section 17.1).
+    /// An MLS cipher suite number, 0 to 65535 (RFC 9420 section 17.1).
     pub cipher_suite: u64,
     /// Its KeyPackageRef, at most 64 bytes.
     pub r#ref: Bytes,

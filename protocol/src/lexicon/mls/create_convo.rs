@@ -7,6 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
 /// Opens a conversation from the GroupInfo of its epoch 0, with the caller as its only member and admin.
+/// Caller: a certified device.
 #[derive(Debug, Clone, Copy)]
 pub struct CreateConvo;
 
@@ -26,13 +27,13 @@ pub type Params = Nothing;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Input {
-    /// The client's identity of this call, 16 to 64 characters: a repeat with the same bytes gets the first answer
-    /// again.
+    /// The client's name for this call, 16 to 64 characters of A-Z, a-z, 0-9, -, _, . and ~: for 35 days a repeat
+    /// with the same bytes gets the first answer again.
     pub idem: String,
     /// The MLS GroupInfo of epoch 0 with its tree, at most 4 MiB: group id and cipher suite come from it.
     pub group_info: Bytes,
     /// validated: handshakes are PublicMessages and the server checks them; opaque: it sees only what is declared.
-    /// Fixed for life.
+    /// Fixed for life. A server that does not offer validated answers 501 NotConfigured.
     pub handshake_policy: String,
     /// Rules of the conversation; what is left out takes its default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +53,7 @@ pub struct Output {
     pub term: u64,
     /// The number of the last of the stream's founding entries.
     pub seq: u64,
-    /// The hash of that entry.
+    /// The hash of that entry, SHA-256 (32 bytes).
     pub hash: Bytes,
 }
 
@@ -61,7 +62,7 @@ pub struct Output {
 pub enum Error {
     /// 400: the bytes are not exactly one well-formed MLS structure of the expected kind.
     MalformedMessage(Detail),
-    /// 400: the GroupInfo is unsigned, has no tree, or does not fit the commit.
+    /// 400: the GroupInfo is not well signed, has no tree, or is not of epoch 0.
     InvalidGroupInfo(Detail),
     /// 400: this server does not offer the cipher suite.
     UnsupportedCipherSuite(Detail),
@@ -69,9 +70,9 @@ pub enum Error {
     GroupIdInUse(Detail),
     /// 400: the tree holds other leaves than the calling device's own.
     MembershipMismatch(Detail),
-    /// 409: this identity was used before with other bytes.
+    /// 409: this name was used before, within 35 days, with other bytes.
     IdempotencyConflict(Detail),
-    /// 403: the device is not certified by another device of the account.
+    /// 403: the calling device is not certified; a certified device of the account must approve it first.
     DeviceUncertified(Detail),
 }
 
@@ -135,7 +136,7 @@ impl Named for Error {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
-    /// The most devices that one member may have in the group, 1 to 50.
+    /// The most devices that one member may have in the group, 1 to 50; 50 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_devices: Option<u64>,
 }

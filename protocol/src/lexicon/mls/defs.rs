@@ -13,7 +13,7 @@ pub struct Receipt {
     pub term: u64,
     /// The number that the entry got in its stream.
     pub seq: u64,
-    /// The entry's hash.
+    /// The entry's hash, SHA-256 (32 bytes).
     pub hash: Bytes,
 }
 
@@ -55,7 +55,8 @@ pub struct Leaf {
 pub struct Member {
     /// The member.
     pub account: Did,
-    /// What the member may do.
+    /// What the member may do, at most 32 bytes: an admin removes the devices of others, a member its own and those
+    /// of who left; both add.
     pub role: String,
     /// The first entry that the seat covers.
     pub from_seq: u64,
@@ -79,7 +80,7 @@ pub struct Convo {
     pub stream: String,
     /// The MLS group id, at most 255 bytes.
     pub group_id: Bytes,
-    /// The group's MLS cipher suite number (RFC 9420 section 17.1).
+    /// The group's MLS cipher suite number, 0 to 65535 (RFC 9420 section 17.1).
     pub cipher_suite: u64,
     /// Whether the server sees handshakes in the clear and checks their proposals (validated) or not (opaque);
     /// fixed for life.
@@ -88,11 +89,11 @@ pub struct Convo {
     pub epoch: u64,
     /// The newest entry.
     pub head: crate::lexicon::event::defs::Head,
-    /// The calling account's own role.
+    /// The calling account's own role, at most 32 bytes: admin or member.
     pub role: String,
     /// Everybody with a seat, at most 2000.
     pub members: Vec<Member>,
-    /// Messages after the calling account's read position.
+    /// Messages after the calling account's read position, counted up to 1,000.
     pub unread: u64,
     /// Name, picture and the like, encrypted by the clients, at most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,7 +110,7 @@ pub struct Convo {
 pub struct PublishedKeyPackage {
     /// The KeyPackageRef (RFC 9420 section 5.2), at most 64 bytes.
     pub r#ref: Bytes,
-    /// The cipher suite of its pool.
+    /// The MLS cipher suite number of its pool, 0 to 65535 (RFC 9420 section 17.1).
     pub cipher_suite: u64,
     /// Whether it is handed out again and again when the pool is empty.
     pub last_resort: bool,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Named};
 
-/// Reads one conversation.
+/// Reads one conversation. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct GetConvo;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Named};
 
-/// Lists the conversations that the calling account has a seat in.
+/// Lists the conversations that the calling account has a seat in, a page at a time. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct GetConvos;
 

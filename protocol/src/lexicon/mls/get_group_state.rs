@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
-/// Reads the group's GroupInfo with its tree, its epoch and the standing proposals.
+/// Reads the group's GroupInfo with its tree, its epoch and the standing proposals. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct GetGroupState;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Named};
 
-/// Tells how full the calling device's pools of key packages are.
+/// Tells how full the calling device's pools of key packages are. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct GetKeyPackageStatus;
 
@@ -57,7 +57,7 @@ impl Named for Error {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pool {
-    /// An MLS cipher suite number (RFC 9420 section 17.1).
+    /// An MLS cipher suite number, 0 to 65535 (RFC 9420 section 17.1).
     pub cipher_suite: u64,
     /// Key packages that can still be claimed.
     pub available: u64,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Did, Named};
 
-/// Tells what could be claimed for the certified devices of some accounts; consumes nothing.
+/// Tells what could be claimed for the certified devices of some accounts; consumes nothing. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct GetKeyPackages;
 
@@ -34,7 +34,7 @@ pub type Input = Nothing;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Output {
-    /// One item per account, in the order asked.
+    /// One item per account, in the order asked; at most 20.
     pub accounts: Vec<Account>,
 }
 
@@ -82,7 +82,7 @@ pub struct Device {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Suite {
-    /// An MLS cipher suite number (RFC 9420 section 17.1).
+    /// An MLS cipher suite number, 0 to 65535 (RFC 9420 section 17.1).
     pub cipher_suite: u64,
     /// Key packages that can be claimed once each.
     pub available: u64,

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Named};
 
-/// Reads entries of a conversation by number, forwards after afterSeq or backwards before beforeSeq; always in
-/// ascending order, and only what the caller's seat covers.
+/// Reads entries of a conversation by number: after afterSeq, before beforeSeq, or from the first one on;
+/// always in ascending order, and only what the caller's seats cover, also when they have ended. Caller: a
+/// device.
 #[derive(Debug, Clone, Copy)]
 pub struct GetMessages;
 
@@ -26,10 +27,10 @@ impl Method for GetMessages {
 pub struct Params {
     /// The conversation, at most 64 bytes.
     pub stream: String,
-    /// Only entries after this number, oldest first.
+    /// Only entries after this number, oldest first; not together with beforeSeq.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_seq: Option<u64>,
-    /// Only entries before this number: the newest of them.
+    /// Only entries before this number, the newest of them; not together with afterSeq.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_seq: Option<u64>,
     /// Only these kinds, such as #message, at most 20.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Named};
 
-/// Reads the Welcomes that wait for the calling device, oldest first; a page stays under 8 MiB.
+/// Reads the Welcomes that wait for the calling device, oldest first; a page stays under 8 MiB. Caller: a
+/// device.
 #[derive(Debug, Clone, Copy)]
 pub struct GetWelcomes;
 

@@ -7,7 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Did, Named};
 
 /// Ends the calling account's seat in a conversation; a remaining member then commits the removal of its
-/// leaves.
+/// leaves. Caller: a certified device.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaveConvo;
 
@@ -29,8 +29,8 @@ pub type Params = Nothing;
 pub struct Input {
     /// The conversation, at most 64 bytes.
     pub stream: String,
-    /// The client's identity of this call, 16 to 64 characters: a repeat with the same bytes gets the first answer
-    /// again.
+    /// The client's name for this call, 16 to 64 characters of A-Z, a-z, 0-9, -, _, . and ~: for 35 days a repeat
+    /// with the same bytes gets the first answer again.
     pub idem: String,
     /// The member who becomes admin; due when the caller is the last one and others remain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,13 +43,13 @@ pub type Output = crate::lexicon::mls::defs::Receipt;
 /// `blue.catbird.mls.leaveConvo`: what it refuses, by name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Error {
-    /// 403: the device is not certified by another device of the account.
+    /// 403: the calling device is not certified; a certified device of the account must approve it first.
     DeviceUncertified(Detail),
     /// 404: there is no such stream, or the caller never had a seat in it.
     StreamNotFound(Detail),
     /// 403: the caller's seat in this stream has ended.
     NotMember(Detail),
-    /// 409: this identity was used before with other bytes.
+    /// 409: this name was used before, within 35 days, with other bytes.
     IdempotencyConflict(Detail),
     /// 409: the last admin must name another member as newAdmin while others remain.
     LastAdmin(Detail),

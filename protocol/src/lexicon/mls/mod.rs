@@ -5,6 +5,7 @@ pub mod ack_welcome;
 pub mod add_members;
 pub mod claim_key_packages;
 pub mod create_convo;
+pub mod declaration;
 pub mod defs;
 pub mod get_convo;
 pub mod get_convos;

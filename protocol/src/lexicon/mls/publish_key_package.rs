@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
-/// Stores one key package of the calling device for others to claim.
+/// Stores one key package of the calling device for others to claim. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct PublishKeyPackage;
 
@@ -38,7 +38,8 @@ pub type Output = crate::lexicon::mls::defs::PublishedKeyPackage;
 pub enum Error {
     /// 400: the bytes are not exactly one well-formed MLS structure of the expected kind.
     MalformedMessage(Detail),
-    /// 400: the key package fails its checks (RFC 9420 section 10.1), for example its signature.
+    /// 400: the key package fails its checks (RFC 9420 section 10.1), for example its signature, or its lifetime
+    /// has not begun.
     InvalidKeyPackage(Detail),
     /// 400: this server does not offer the cipher suite.
     UnsupportedCipherSuite(Detail),
@@ -48,13 +49,13 @@ pub enum Error {
     CredentialMismatch(Detail),
     /// 400: the leaf's signature key is neither the device key nor one of its mlsKeys.
     SignatureKeyMismatch(Detail),
-    /// 400: the key package's lifetime is over, has not begun, or is too long.
+    /// 400: the key package ends within a day, or has ended.
     KeyPackageExpired(Detail),
     /// 409: this very key package was published before.
     DuplicateKeyPackage(Detail),
-    /// 409: another key package was published with the same init key.
+    /// 409: another key package of this device was published with the same init key.
     InitKeyReused(Detail),
-    /// 409: the device's pool of this cipher suite is full.
+    /// 409: the device's pool of this cipher suite is full, which it is with 100 key packages.
     KeyPackagePoolFull(Detail),
 }
 

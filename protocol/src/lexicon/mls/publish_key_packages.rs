@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
-/// Stores a batch of key packages of the calling device, each judged by itself; an item's error name is one of
-/// publishKeyPackage's.
+/// Stores a batch of key packages of the calling device, each judged by itself; one that is refused carries an
+/// error name of publishKeyPackage's. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct PublishKeyPackages;
 

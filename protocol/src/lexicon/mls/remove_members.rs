@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
-/// Commits the next epoch of a group, removing devices; a member without devices loses the seat.
+/// Commits the next epoch of a group, removing devices; a member without devices loses the seat. Caller: a
+/// certified device.
 #[derive(Debug, Clone, Copy)]
 pub struct RemoveMembers;
 
@@ -28,8 +29,8 @@ pub type Params = Nothing;
 pub struct Input {
     /// The conversation, at most 64 bytes.
     pub stream: String,
-    /// The client's identity of this call, 16 to 64 characters: a repeat with the same bytes gets the first answer
-    /// again.
+    /// The client's name for this call, 16 to 64 characters of A-Z, a-z, 0-9, -, _, . and ~: for 35 days a repeat
+    /// with the same bytes gets the first answer again.
     pub idem: String,
     /// The MLSMessage that holds the commit, at most 4 MiB.
     pub commit: Bytes,
@@ -53,7 +54,7 @@ pub struct Output {
     pub term: u64,
     /// The number that the commit got in its stream.
     pub seq: u64,
-    /// The entry's hash.
+    /// The entry's hash, SHA-256 (32 bytes).
     pub hash: Bytes,
     /// The group's new epoch.
     pub epoch: u64,
@@ -68,11 +69,11 @@ pub enum Error {
     NotMember(Detail),
     /// 403: the account has a seat, but this device has no leaf in the group.
     DeviceNotInGroup(Detail),
-    /// 409: the group is at a later epoch; catch up, then commit again.
+    /// 409: the group is at a later epoch, which currentEpoch tells; catch up by getGroupState, then commit again.
     StaleEpoch(Detail),
     /// 409: the bytes name an epoch that the group has not reached.
     FutureEpoch(Detail),
-    /// 409: this identity was used before with other bytes.
+    /// 409: this name was used before, within 35 days, with other bytes.
     IdempotencyConflict(Detail),
     /// 400: the bytes are not exactly one well-formed MLS structure of the expected kind.
     MalformedMessage(Detail),
@@ -96,9 +97,10 @@ pub enum Error {
     NotAuthorized(Detail),
     /// 409: an added device has a leaf in the group already.
     DuplicateMember(Detail),
-    /// 409: a member would have more devices in the group than the conversation's policy allows.
+    /// 409: a member would have more devices in the group than the conversation's policy allows, which maxDevices
+    /// tells.
     TooManyDevices(Detail),
-    /// 403: the device is not certified by another device of the account.
+    /// 403: the calling device is not certified; a certified device of the account must approve it first.
     DeviceUncertified(Detail),
 }
 

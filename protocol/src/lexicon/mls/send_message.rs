@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
-/// Appends one encrypted application message to a conversation.
+/// Appends one encrypted application message to a conversation; the answer comes when it is stored for good.
+/// Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct SendMessage;
 
@@ -28,8 +29,8 @@ pub type Params = Nothing;
 pub struct Input {
     /// The conversation, at most 64 bytes.
     pub stream: String,
-    /// The client's identity of this call, 16 to 64 characters: a repeat with the same bytes gets the first answer
-    /// again.
+    /// The client's name for this call, 16 to 64 characters of A-Z, a-z, 0-9, -, _, . and ~: for 35 days a repeat
+    /// with the same bytes gets the first answer again.
     pub idem: String,
     /// Exactly one MLSMessage that holds a PrivateMessage, at most 960 KiB; padding inside MLS is recommended.
     pub ciphertext: Bytes,
@@ -51,7 +52,7 @@ pub enum Error {
     EpochTooOld(Detail),
     /// 409: the bytes name an epoch that the group has not reached.
     FutureEpoch(Detail),
-    /// 409: this identity was used before with other bytes.
+    /// 409: this name was used before, within 35 days, with other bytes.
     IdempotencyConflict(Detail),
     /// 400: the bytes are not exactly one well-formed MLS structure of the expected kind.
     MalformedMessage(Detail),
@@ -59,7 +60,7 @@ pub enum Error {
     WrongWireFormat(Detail),
     /// 400: the MLS bytes name another group than the stream.
     GroupIdMismatch(Detail),
-    /// 403: the device is not certified by another device of the account.
+    /// 403: the calling device is not certified; a certified device of the account must approve it first.
     DeviceUncertified(Detail),
 }
 

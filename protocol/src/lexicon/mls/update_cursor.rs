@@ -7,7 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Named};
 
 /// Moves the calling account's read position forward; it never moves back, and the answer tells where it
-/// stands.
+/// stands. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct UpdateCursor;
 
@@ -29,7 +29,7 @@ pub type Params = Nothing;
 pub struct Input {
     /// The conversation, at most 64 bytes.
     pub stream: String,
-    /// Read up to and including this entry.
+    /// Read up to and including this entry; a number beyond the newest entry counts as the newest.
     pub seq: u64,
 }
 

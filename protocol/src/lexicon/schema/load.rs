@@ -6,7 +6,7 @@ mod types;
 use serde_json::{Map, Value};
 
 use super::format::Format;
-use super::tree::{Catalog, Definition, Schema};
+use super::tree::{Catalog, Definition, RecordSchema, Schema};
 use super::violation::{Path, Violation};
 
 /// Definitions that must be called `main`.
@@ -101,6 +101,7 @@ impl Loader<'_> {
                 if def["record"]["type"] != "object" {
                     return Err(path.violation("expected an object"));
                 }
+                self.record(def, &path)?;
                 self.schema(&def["record"], &path)?
             }
             _ => self.schema(def, path)?,
@@ -110,6 +111,15 @@ impl Loader<'_> {
             Some(place) => *place = schema,
             None => return Err(path.violation("has no place")),
         }
+        Ok(())
+    }
+
+    /// Its place, and its examples.
+    fn record(&mut self, def: &Value, path: &Path) -> Result<(), Violation> {
+        let at = self.resolve(self.nsid).1.ok_or_else(|| path.violation("has no place"))?;
+        let shown = def["examples"].as_array().into_iter().flatten();
+        let examples = shown.filter_map(|example| example.get("record").cloned()).collect();
+        self.catalog.records.insert(self.nsid.to_owned(), RecordSchema { at, examples });
         Ok(())
     }
 

@@ -77,6 +77,22 @@ pub fn message(nsid: &str, kind: &str, body: &Value) -> Result<(), Violation> {
     }
 }
 
+/// Checks a record as it stands in a repository, with its `$type`.
+pub fn record(nsid: &str, body: &Value) -> Result<(), Violation> {
+    let path = Path::root("record");
+    let known = CATALOG.records.get(nsid).and_then(|record| CATALOG.definitions.get(record.at));
+    let schema = known.ok_or_else(|| path.violation("no such record"))?;
+    if body["$type"] != nsid {
+        return Err(path.field("$type").violation(format!("expected {nsid}")));
+    }
+    Checker::new(&CATALOG).check(schema, body, &path)
+}
+
+/// The examples in a record's lexicon; none for a name that is no record.
+pub fn record_examples(nsid: &str) -> &'static [Value] {
+    CATALOG.records.get(nsid).map_or(&[], |record| &record.examples)
+}
+
 /// Whether the method answers event by event (`text/event-stream`), and so without a schema of the whole.
 pub fn streams(nsid: &str) -> bool {
     method(nsid).is_ok_and(|method| method.streams)

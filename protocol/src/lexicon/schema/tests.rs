@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::super::documents::every_method;
-use super::{CATALOG, DOCUMENTS, examples, input, message, methods, output, params, streams};
-use crate::lexicon::{Kind, Method};
+use super::super::documents::{every_method, every_record};
+use super::{CATALOG, DOCUMENTS, examples, input, message, methods, output, params, record, record_examples, streams};
+use crate::lexicon::{Kind, Method, Record};
 use crate::types::Named;
 
 const SEND: &str = "blue.catbird.mls.sendMessage";
@@ -66,6 +66,45 @@ fn every_example_obeys_its_lexicon_and_its_types() {
 }
 
 #[test]
+fn every_example_of_a_record_obeys_its_lexicon_and_its_type() {
+    let mut seen = 0;
+    macro_rules! each {
+        ($record:ty) => {
+            let nsid = <$record as Record>::NSID;
+            assert!(!record_examples(nsid).is_empty(), "{nsid} shows no example");
+            for example in record_examples(nsid) {
+                record(nsid, example).unwrap();
+                assert_round_trip::<$record>(nsid, example);
+            }
+            seen += 1;
+        };
+    }
+    every_record!(each);
+    assert_eq!(seen, CATALOG.records.len());
+}
+
+#[test]
+fn a_record_is_refused_with_its_place() {
+    let nsid = "blue.catbird.mls.declaration";
+    let good = &record_examples(nsid)[0];
+    for (place, value, why) in [
+        ("$type", json!("chat.bsky.actor.declaration"), "record/$type: expected blue.catbird.mls.declaration"),
+        ("service", json!(""), "record/service: expected a string of at least 1 bytes"),
+        ("service", json!("s".repeat(301)), "record/service: expected a string of at most 300 bytes"),
+        ("allowInvites", json!(true), "record/allowInvites: expected a string"),
+        ("createdAt", json!("today"), "record/createdAt: expected an RFC 3339 time with its zone"),
+    ] {
+        let mut body = good.clone();
+        body[place] = value;
+        assert_eq!(record(nsid, &body).unwrap_err().to_string(), why);
+    }
+    let mut body = good.clone();
+    body.as_object_mut().unwrap().remove("service");
+    assert_eq!(record(nsid, &body).unwrap_err().to_string(), "record/service: is required");
+    assert_eq!(record("blue.catbird.mls.defs", good).unwrap_err().to_string(), "record: no such record");
+}
+
+#[test]
 fn every_generated_error_is_a_declared_one_with_its_status() {
     fn assert_errors<M: Method>() {
         let (_, kind, declared) = methods().find(|(nsid, ..)| *nsid == M::NSID).unwrap();
@@ -86,15 +125,22 @@ fn every_generated_error_is_a_declared_one_with_its_status() {
 }
 
 #[test]
-fn every_error_says_its_status_first_and_every_field_is_described() {
+fn every_method_says_its_caller_every_error_its_status_and_every_field_its_limit() {
     fn described(value: &Value, nsid: &str) {
         for (name, schema) in value["properties"].as_object().into_iter().flatten() {
-            assert!(schema["description"].as_str().is_some_and(|text| text.ends_with('.')), "{nsid}: {name}");
+            let text = schema["description"].as_str().unwrap_or_default();
+            assert!(text.ends_with('.'), "{nsid}: {name}");
+            let limited = schema.get("maxLength").is_some() || schema.get("maximum").is_some();
+            assert!(!limited || text.contains(|c: char| c.is_ascii_digit()), "{nsid}: {name} does not tell its limit");
         }
     }
     for (nsid, text) in DOCUMENTS {
         let document: Value = serde_json::from_str(text).unwrap();
         let main = &document["defs"]["main"];
+        if methods().any(|(method, ..)| method == *nsid) {
+            let text = main["description"].as_str().unwrap();
+            assert!(text.contains(". Caller: ") && text.ends_with('.'), "{nsid} does not say who may call it");
+        }
         for error in main["errors"].as_array().into_iter().flatten() {
             let (status, words) = error["description"].as_str().unwrap().split_once(": ").unwrap();
             assert!((400..500).contains(&status.parse::<u16>().unwrap()) && words.ends_with('.'), "{nsid}: {error}");
@@ -102,7 +148,8 @@ fn every_error_says_its_status_first_and_every_field_is_described() {
         for part in [&main["parameters"], &main["input"]["schema"], &main["output"]["schema"]] {
             described(part, nsid);
         }
-        document["defs"].as_object().unwrap().values().for_each(|def| described(def, nsid));
+        let defs = document["defs"].as_object().unwrap();
+        defs.values().for_each(|def| described(if def["type"] == "record" { &def["record"] } else { def }, nsid));
     }
 }
 

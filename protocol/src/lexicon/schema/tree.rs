@@ -96,10 +96,18 @@ pub(super) struct MethodSchema {
     pub examples: Vec<Example>,
 }
 
+pub(super) struct RecordSchema {
+    pub at: Definition,
+    /// Whole records, each with its `$type`.
+    pub examples: Vec<Value>,
+}
+
 #[derive(Default)]
 pub(super) struct Catalog {
     /// By NSID.
     pub methods: BTreeMap<String, MethodSchema>,
+    /// By NSID.
+    pub records: BTreeMap<String, RecordSchema>,
     pub definitions: Vec<Schema>,
     /// `nsid#name`, also for main definitions.
     pub names: HashMap<String, Definition>,

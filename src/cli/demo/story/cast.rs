@@ -9,8 +9,9 @@ use anyhow::{Context, bail, ensure};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::super::person::{Feed, FeedError, Heard, Person, PersonError, Received};
+use crate::cli::demo::Person;
 use crate::types::Cursor;
+use rookery_client::{ClientError, Feed, FeedError, Heard, Received};
 
 /// How long something may take that should happen within moments.
 const SOON: Duration = Duration::from_secs(30);
@@ -74,7 +75,7 @@ impl Cast {
     /// The same for a further device of somebody's account.
     pub fn enter_as(&mut self, account: &str, person: Person) -> Player {
         let (person, account) = (Arc::new(person), account.to_owned());
-        let feed = Feed::new(Arc::clone(&person), Some(Cursor(0)));
+        let feed = Feed::new(&person, Some(Cursor(0)));
         let player = Player { person, account, diary: Arc::default(), connections: feed.connections() };
         self.players.insert(player.person.name().to_owned(), player.clone());
         self.listening.push(tokio::spawn(listen(player.clone(), feed)).abort_handle());
@@ -139,7 +140,7 @@ enum Trouble {
     #[error(transparent)]
     Feed(#[from] FeedError),
     #[error(transparent)]
-    Person(#[from] PersonError),
+    Person(#[from] ClientError),
     #[error("a message holds no text")]
     NoText,
 }

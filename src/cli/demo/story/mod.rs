@@ -12,13 +12,14 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 
 use super::directory::{Directory, Form, Identity};
-use super::person::{Committed, Person, Service};
 use super::process::Process;
 use super::transcript::Transcript;
+use crate::cli::demo::Person;
 use crate::identity::Curve;
 use crate::types::Did;
 use cast::{Cast, Player};
 use ledger::{Change, Convo, Difference, Message};
+use rookery_client::{Committed, Service};
 
 /// One-time key packages that everybody publishes, beside one of last resort.
 const KEY_PACKAGES: usize = 12;

@@ -2,9 +2,10 @@
 
 use anyhow::{Context, ensure};
 
-use super::super::person::{PairingCode, Person, PersonError};
 use super::{KEY_PACKAGES, Stage, VILLAGE};
+use crate::cli::demo::Person;
 use crate::lexicon::account::claim_pairing::{self, ClaimPairing};
+use rookery_client::{ClientError, PairingCode};
 
 /// Sealed to the new device by the real clients; here nobody looks into it.
 const PAYLOAD: &[u8] = b"what the tablet needs from the phone";
@@ -49,7 +50,7 @@ impl Stage<'_> {
 }
 
 /// A claim under another name.
-async fn claims(person: &Person, code: &PairingCode) -> Result<claim_pairing::Output, PersonError> {
+async fn claims(person: &Person, code: &PairingCode) -> Result<claim_pairing::Output, ClientError> {
     let input = person.claim_of(code)?;
     Ok(person.service().procedure::<ClaimPairing>(&input, || None).await?)
 }

@@ -2,8 +2,8 @@
 
 use anyhow::{bail, ensure};
 
-use super::super::person::{CallError, Person, PersonError};
 use super::{PAIR, STUDY, Stage, VILLAGE};
+use crate::cli::demo::Person;
 use crate::identity::service_token;
 use crate::lexicon::account::list_devices::ListDevices;
 use crate::lexicon::mls::get_convos::{self, GetConvos};
@@ -12,6 +12,7 @@ use crate::lexicon::mls::get_key_packages::{self, GetKeyPackages};
 use crate::lexicon::mls::send_message::{self, SendMessage};
 use crate::lexicon::{Method, Nothing};
 use crate::types::Bytes;
+use rookery_client::{CallError, ClientError};
 
 impl Stage<'_> {
     pub(super) async fn refusals(&mut self, second: &Person) -> anyhow::Result<()> {
@@ -138,13 +139,13 @@ impl Stage<'_> {
     pub(super) fn refuses<T>(
         &mut self,
         what: &str,
-        outcome: Result<T, impl Into<PersonError>>,
+        outcome: Result<T, impl Into<ClientError>>,
         status: u16,
         error: &str,
     ) -> anyhow::Result<()> {
         self.transcript.step(what);
         match outcome.map_err(Into::into) {
-            Err(PersonError::Call(CallError::Refused(refused)))
+            Err(ClientError::Call(CallError::Refused(refused)))
                 if refused.status == status && refused.error == error =>
             {
                 self.refused += 1;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::actors::{Actor, By, World};
 use crate::server::examples::query;
-use crate::support::{Said, Socket, TestServer, idem};
+use crate::support::{AccountToken, Said, Socket, TestServer, idem};
 
 /// `200`, or status and error name; of a subscription, which has no status, `200` or the name.
 pub async fn outcome(world: &World, rule: Rule, actor: &Actor) -> String {

@@ -1,0 +1,334 @@
+//! One server as its clients call it.
+//!
+//! Invariant: a call that was lost, or that the server could not take for the moment, is repeated byte for byte, so with
+//! the same `idem`, and with a fresh token. Whatever comes back is an answer of the lexicon's shape or a typed error.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use rookery_protocol::lexicon::{Kind, Method, schema};
+use rookery_protocol::types::{Clock, Did};
+use serde::Serialize;
+use serde_json::Value;
+use url::Url;
+
+/// How long a call is repeated before it counts as unanswered.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+/// Pauses between repeats: doubled from the first to the second, and up to as much again by chance.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(800));
+/// How long one try may take, and how long connecting may.
+const TIMES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
+const USER_AGENT: &str = concat!("rookery-client/", env!("CARGO_PKG_VERSION"));
+
+/// The server's own no, with its name.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{nsid} was refused: {status} {error}: {message}")]
+pub struct Refused {
+    pub nsid: &'static str,
+    pub status: u16,
+    /// The name that the lexicon declares, or that of a fault.
+    pub error: String,
+    pub message: String,
+    /// Everything that was said, such as `currentEpoch`.
+    pub body: Value,
+    /// When it may be worth asking again.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why a call has no answer to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error(transparent)]
+    Refused(Box<Refused>),
+    #[error("{nsid} has no answer, and may have happened: {why}")]
+    Unanswered { nsid: &'static str, why: String },
+    #[error("{nsid}: the answer is not what its lexicon says: {why}")]
+    Unreadable { nsid: &'static str, why: String },
+}
+
+impl CallError {
+    pub fn refused(&self) -> Option<&Refused> {
+        match self {
+            Self::Refused(refused) => Some(refused),
+            _ => None,
+        }
+    }
+
+    /// Whether it was refused by that name.
+    pub fn is(&self, error: &str) -> bool {
+        self.refused().is_some_and(|refused| refused.error == error)
+    }
+
+    /// Whether the same call may go through in a moment.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Unanswered { .. } => true,
+            // A server that crashed takes no tokens from before; the next one is younger.
+            Self::Refused(refused) => matches!(refused.status, 429 | 502..=504) || refused.error == "JwtTooOld",
+            Self::Unreadable { .. } => false,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.refused().and_then(|refused| refused.retry_after)
+    }
+}
+
+/// Repeats for so long as `patience` says.
+pub(crate) fn patiently(patience: Duration) -> ExponentialBuilder {
+    let builder = ExponentialBuilder::new().with_min_delay(PAUSES.0).with_max_delay(PAUSES.1).with_jitter();
+    builder.without_max_times().with_total_delay(Some(patience))
+}
+
+/// No redirects, no proxy from the environment, bounded times.
+#[expect(clippy::disallowed_methods, reason = "the one place that builds this crate's HTTP client")]
+pub(crate) fn http_client() -> Result<reqwest::Client, CallError> {
+    // Without a provider reqwest panics; an error says that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(TIMES.1)
+        .timeout(TIMES.0);
+    builder.build().map_err(|error| CallError::Unanswered { nsid: "", why: error.to_string() })
+}
+
+/// The body of a 200; everything else is an error. Without the URL: its query may name people.
+pub(crate) async fn answer(nsid: &'static str, request: reqwest::RequestBuilder) -> Result<Value, CallError> {
+    let lost = |error: reqwest::Error| CallError::Unanswered { nsid, why: error.without_url().to_string() };
+    let response = request.send().await.map_err(lost)?;
+    let status = response.status().as_u16();
+    let retry_after = response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+    let bytes = response.bytes().await.map_err(lost)?;
+    let body = serde_json::from_slice(&bytes);
+    let body: Value = body.map_err(|error| CallError::Unreadable { nsid, why: format!("{status}: {error}") })?;
+    if status == 200 {
+        return Ok(body);
+    }
+    let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (error, message) = (text("error"), text("message"));
+    Err(CallError::Refused(Box::new(Refused { nsid, status, error, message, body, retry_after })))
+}
+
+/// A token in the making; None for a call without one.
+pub trait TokenFuture: Future<Output = Result<Option<String>, CallError>> + Send {}
+
+impl<F: Future<Output = Result<Option<String>, CallError>> + Send> TokenFuture for F {}
+
+/// A server. Shared by all who call it.
+#[derive(Debug)]
+pub struct Service {
+    http: reqwest::Client,
+    did: Did,
+    url: RwLock<String>,
+    patience: Duration,
+    clock: Clock,
+    repeats: AtomicU64,
+}
+
+impl Service {
+    /// `url` is an origin like `http://127.0.0.1:3000`; `did` is what tokens name as their audience.
+    pub fn new(url: &str, did: Did) -> Result<Self, CallError> {
+        Ok(Self {
+            http: http_client()?,
+            did,
+            url: RwLock::new(url.trim_end_matches('/').to_owned()),
+            patience: PATIENCE,
+            clock: Clock::System,
+            repeats: AtomicU64::new(0),
+        })
+    }
+
+    /// How long a call is repeated; zero for a single try.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The time that tokens are made with.
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    pub fn did(&self) -> &Did {
+        &self.did
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn url(&self) -> String {
+        self.url.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The server came back somewhere else.
+    pub fn move_to(&self, url: &str) {
+        url.trim_end_matches('/').clone_into(&mut self.url.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// How many calls were sent again so far.
+    pub fn repeats(&self) -> u64 {
+        self.repeats.load(Ordering::Relaxed)
+    }
+
+    /// Calls a query. `token` makes one for each try; None sends no token.
+    pub async fn query<M: Method>(
+        &self,
+        params: &M::Params,
+        token: impl Fn() -> Option<String>,
+    ) -> Result<M::Output, CallError> {
+        self.query_with::<M, _>(params, || std::future::ready(Ok(token()))).await
+    }
+
+    /// Calls a procedure.
+    pub async fn procedure<M: Method>(
+        &self,
+        input: &M::Input,
+        token: impl Fn() -> Option<String>,
+    ) -> Result<M::Output, CallError> {
+        self.procedure_with::<M, _>(input, || std::future::ready(Ok(token()))).await
+    }
+
+    /// The same with a token that somebody else makes.
+    pub async fn query_with<M: Method, T: TokenFuture>(
+        &self,
+        params: &M::Params,
+        token: impl Fn() -> T,
+    ) -> Result<M::Output, CallError> {
+        self.call::<M, T>(&query_of(params), &[], token).await
+    }
+
+    /// The same with a token that somebody else makes.
+    pub async fn procedure_with<M: Method, T: TokenFuture>(
+        &self,
+        input: &M::Input,
+        token: impl Fn() -> T,
+    ) -> Result<M::Output, CallError> {
+        let body = serde_json::to_vec(input)
+            .map_err(|error| CallError::Unreadable { nsid: M::NSID, why: format!("the input: {error}") })?;
+        self.call::<M, T>("", &body, token).await
+    }
+
+    async fn call<M: Method, T: TokenFuture>(
+        &self,
+        query: &str,
+        body: &[u8],
+        token: impl Fn() -> T,
+    ) -> Result<M::Output, CallError> {
+        let attempt = || {
+            let token = token();
+            async move { self.attempt::<M>(query, body, token.await?).await }
+        };
+        attempt
+            .retry(patiently(self.patience))
+            .when(CallError::passes)
+            .adjust(|error, pause| pause.map(|pause| error.retry_after().map_or(pause, |asked| asked.max(pause))))
+            .notify(|_, _| {
+                self.repeats.fetch_add(1, Ordering::Relaxed);
+            })
+            .await
+    }
+
+    async fn attempt<M: Method>(
+        &self,
+        query: &str,
+        body: &[u8],
+        token: Option<String>,
+    ) -> Result<M::Output, CallError> {
+        let nsid = M::NSID;
+        let url = format!("{}/xrpc/{nsid}{query}", self.url());
+        let mut request = match M::KIND {
+            Kind::Procedure => {
+                self.http.post(url).header(http::header::CONTENT_TYPE, "application/json").body(body.to_vec())
+            }
+            Kind::Query | Kind::Subscription => self.http.get(url),
+        };
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let body = answer(nsid, request).await?;
+        schema::output(nsid, &body).map_err(|why| CallError::Unreadable { nsid, why: why.to_string() })?;
+        serde_json::from_value(body).map_err(|why| CallError::Unreadable { nsid, why: why.to_string() })
+    }
+}
+
+/// `?a=1&b=x&b=y`, or nothing: an XRPC query writes an array as one parameter for each item.
+pub(crate) fn query_of(params: &impl Serialize) -> String {
+    let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+    if let Ok(Value::Object(params)) = serde_json::to_value(params) {
+        for (name, value) in params {
+            let values = match value {
+                Value::Array(values) => values,
+                value => vec![value],
+            };
+            for value in values {
+                match value {
+                    Value::String(text) => pairs.append_pair(&name, &text),
+                    value => pairs.append_pair(&name, &value.to_string()),
+                };
+            }
+        }
+    }
+    let query = pairs.finish();
+    if query.is_empty() { query } else { format!("?{query}") }
+}
+
+/// The same address for a WebSocket.
+pub(crate) fn socket_url(origin: &str, path_and_query: &str) -> Option<Url> {
+    let mut url = Url::parse(origin).ok()?.join(path_and_query).ok()?;
+    let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+    url.set_scheme(scheme).ok()?;
+    Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_written_as_xrpc_reads_them() {
+        #[derive(Serialize)]
+        struct Params {
+            limit: u64,
+            kinds: Vec<&'static str>,
+        }
+        assert_eq!(
+            query_of(&Params { limit: 5, kinds: vec!["#message", "a b"] }),
+            "?limit=5&kinds=%23message&kinds=a+b"
+        );
+        assert_eq!(query_of(&rookery_protocol::lexicon::Nothing {}), "");
+    }
+
+    #[test]
+    fn a_socket_goes_to_the_same_place() {
+        let url = socket_url("http://127.0.0.1:3000", "/xrpc/a.b.c?cursor=0").unwrap();
+        assert_eq!(url.as_str(), "ws://127.0.0.1:3000/xrpc/a.b.c?cursor=0");
+    }
+
+    #[test]
+    fn only_what_may_go_through_in_a_moment_is_repeated() {
+        let refused = |status, error: &str| {
+            let (error, message) = (error.to_owned(), String::new());
+            CallError::Refused(Box::new(Refused {
+                nsid: "a.b.c",
+                status,
+                error,
+                message,
+                body: Value::Null,
+                retry_after: None,
+            }))
+        };
+        assert!(refused(503, "Unavailable").passes() && refused(401, "JwtTooOld").passes());
+        assert!(refused(429, "RateLimitExceeded").passes() && refused(502, "UpstreamFailure").passes());
+        assert!(CallError::Unanswered { nsid: "a.b.c", why: String::new() }.passes());
+        assert!(!refused(409, "StaleEpoch").passes() && !refused(401, "ReplayedToken").passes());
+        assert!(!refused(500, "InternalServerError").passes());
+    }
+}

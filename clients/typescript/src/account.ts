@@ -1,0 +1,85 @@
+/** The devices of an account: registering one, and believing a list of them only as far as its chain says the same. */
+import type { Client } from '@atproto/lex-client'
+import { equal } from './bytes.ts'
+import type { Server } from './agents.ts'
+import { type ChainHead, DeviceChain } from './device-chain.ts'
+import { type Device, deviceToken } from './tokens.ts'
+import { account as methods } from './lexicons/blue/catbird.ts'
+
+/** The proof in a registration is repeated byte for byte, so it lives longer than a call. */
+const PROOF_SECONDS = 600
+
+export interface Registration {
+  kind: 'app' | 'machine'
+  /** Encrypted by the caller. */
+  name?: Uint8Array
+  platform?: string
+  /** The next link of the account's chain, signed by a device that stands. Without one the first device alone is certified. */
+  certificate?: Uint8Array
+  mlsKeys?: Uint8Array[]
+  invite?: string
+}
+
+/** Makes the device known. `client` is the account's: `asAccount`, or `throughPds` without a device. */
+export async function registerDevice(
+  client: Client,
+  server: Server,
+  device: Device,
+  registration: Registration,
+): Promise<methods.registerDevice.$OutputBody> {
+  const lxm = methods.registerDevice.$lxm
+  const proof = await deviceToken(device, { aud: server.did, lxm, lifetimeSeconds: PROOF_SECONDS })
+  const body = { ...registration, publicKey: device.key.raw, deviceToken: proof }
+  const answer = await client.call(methods.registerDevice, body)
+  if (answer.device !== device.key.id) throw new UntrueDevices('another device was registered')
+  return answer
+}
+
+/** What a server says of an account's devices, and its own links do not. */
+export class UntrueDevices extends Error {
+  override readonly name = 'UntrueDevices'
+  /** The answer as it came. */
+  readonly listed: methods.listDevices.$OutputBody | undefined
+
+  constructor(why: string, listed?: methods.listDevices.$OutputBody) {
+    super(`the account's device list is not true: ${why}`)
+    this.listed = listed
+  }
+}
+
+export interface Devices {
+  readonly devices: methods.listDevices.$OutputBody['devices']
+  /** Checked, link by link. Its `head` is what to hand over as `seen` the next time. */
+  readonly chain: DeviceChain
+}
+
+/**
+ * The account's devices. Of those the chain names as standing, each is who it says; a device that is called certified
+ * and does not stand in it, or a chain that is neither the one `seen` before nor a later generation, is `UntrueDevices`.
+ */
+export async function listDevices(client: Client, account: string, seen?: ChainHead): Promise<Devices> {
+  const listed = await client.call(methods.listDevices)
+  const untrue = (why: string) => new UntrueDevices(why, listed)
+  if (!listed.chain) throw untrue('it has no chain')
+  const links = listed.devices.flatMap(({ certificate, revocation }) => [certificate, revocation])
+  const chain = DeviceChain.gather(
+    account,
+    listed.chain.generation,
+    links.filter((link) => link !== undefined),
+  )
+  if (!chain.wentThrough(listed.chain)) throw untrue('its links do not lead to its head')
+  for (const { device, state, publicKey } of listed.devices) {
+    const standing = chain.device(device)
+    if (state === 'certified' && !(standing && equal(standing.key.raw, publicKey)))
+      throw untrue('a device is called certified and does not stand in the chain')
+  }
+  if (seen && !chain.wentThrough(seen) && chain.generation <= seen.generation)
+    throw untrue('its chain is another one than before')
+  return { devices: listed.devices, chain }
+}
+
+/** Ends a device by a link of the chain. `client` is a certified device's. */
+export async function revokeDevice(client: Client, by: Device, chain: DeviceChain, device: string): Promise<void> {
+  const revocation = await chain.revoke(by.key, device)
+  await client.call(methods.revokeDevice, { device, revocation })
+}

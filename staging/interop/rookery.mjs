@@ -1,0 +1,113 @@
+// A Rookery of its own: development, a private Postgres in a folder that goes with it, a free port that it keeps over
+// restarts.
+import { spawn } from 'node:child_process'
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { freePort } from './network.mjs'
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+const READY_MS = 60_000
+const STOP_MS = 30_000
+
+/** The binary to run: ROOKERY_BIN, or what `cargo build` made. */
+export function binary() {
+  return process.env.ROOKERY_BIN ?? path.resolve(ROOT, process.env.CARGO_TARGET_DIR ?? 'target', 'debug', 'rookery')
+}
+
+const all = []
+
+export class Rookery {
+  #folder
+  #settings
+  #child
+
+  static stopAll() {
+    return Promise.all(all.map((rookery) => rookery.remove()))
+  }
+
+  /** `settings` are environment variables beside those that every run here has. */
+  static async start(settings) {
+    const rookery = new Rookery()
+    rookery.#folder = await mkdtemp(path.join(tmpdir(), 'rookery-interop.'))
+    // Started as root, it runs its Postgres as another user, who must get there.
+    await chmod(rookery.#folder, 0o755)
+    rookery.port = await freePort()
+    rookery.url = `http://localhost:${rookery.port}`
+    rookery.did = `did:web:localhost%3A${rookery.port}`
+    /** What `atproto-proxy` names. */
+    rookery.service = `${rookery.did}#atproto_mls`
+    rookery.#settings = settings
+    all.push(rookery)
+    await rookery.start()
+    return rookery
+  }
+
+  get socketUrl() {
+    return this.url.replace('http:', 'ws:')
+  }
+
+  /** `settings` change what it was started with, for good. */
+  async start(settings = {}) {
+    Object.assign(this.#settings, settings)
+    // Its settings are those below: none of this program's own, nor of who called it.
+    const environment = Object.entries(process.env).filter(([name]) => !/^(ROOKERY_|DATABASE_URL$)/.test(name))
+    this.#child = spawn(binary(), ['serve'], {
+      env: {
+        ...Object.fromEntries(environment),
+        ROOKERY_ENV: 'development',
+        SERVER_HOST: '127.0.0.1',
+        SERVER_PORT: String(this.port),
+        METRICS_PORT: '0',
+        DATA_DIR: path.join(this.#folder, 'data'),
+        RUST_LOG: 'warn',
+        LOG_FORMAT: 'text',
+        ...this.#settings,
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let said = ''
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream.on('data', (text) => (said = (said + text).slice(-20_000)))
+    }
+    this.said = () => said
+    const until = Date.now() + READY_MS
+    while (Date.now() < until) {
+      if (this.#child.exitCode !== null) throw new Error(`the server ended by itself:\n${said}`)
+      const ready = await fetch(`${this.url}/health/ready`).catch(() => undefined)
+      if (ready?.ok) return
+      await new Promise((done) => setTimeout(done, 50))
+    }
+    throw new Error(`the server was not ready in ${READY_MS / 1000} s:\n${said}`)
+  }
+
+  /** As an operator would. Its exit code. */
+  stop() {
+    return this.#end('SIGTERM')
+  }
+
+  /** With -9, its Postgres too: what was not acknowledged may be gone. */
+  async kill() {
+    const postmaster = await readFile(path.join(this.#folder, 'data', 'postgres', 'postmaster.pid'), 'utf8')
+    await this.#end('SIGKILL')
+    process.kill(Number(postmaster.split('\n')[0]), 'SIGKILL')
+  }
+
+  async #end(signal) {
+    const child = this.#child
+    if (!child || child.exitCode !== null) return child?.exitCode
+    const ended = new Promise((done) => child.once('exit', done))
+    child.kill(signal)
+    const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
+    const code = await ended
+    clearTimeout(late)
+    return code
+  }
+
+  /** Stops it and forgets everything. */
+  async remove() {
+    await this.stop()
+    await rm(this.#folder, { recursive: true, force: true })
+  }
+}

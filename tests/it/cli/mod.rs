@@ -1,0 +1,4 @@
+//! Commands beside `serve`, as processes of their own.
+
+mod lexicons;
+mod pds;
