@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript manifests image-rehearsal
+.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript example-rust manifests image-rehearsal
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,11 @@ example-typescript: postgres ## Run the TypeScript client's example against a se
 	cargo build --locked --bin rookery
 	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
 	npm ci && npm run generate && node example/with-server.ts
+
+example-rust: postgres ## Run the Rust client's example against a server of its own.
+	cargo build --locked --bin rookery
+	cargo build --locked -p rookery-client --example conversation
+	staging/with-rookery.sh cargo run --locked --quiet -p rookery-client --example conversation
 
 check: format clippy lexicons-check sqlx-check schema-check tidy manifests docs ## Everything that must hold before a merge, beside the tests.
 

@@ -4,6 +4,7 @@
 //! so whatever is wedged in between makes the canary stale. Its streams are nobody's: no seat, no reader; one is left
 //! after a day and goes with all that is in it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,19 +76,21 @@ impl Log {
 
 pub(super) async fn run(log: Log, stop: CancellationToken) {
     let Some(every) = log.inner.canary.every else { return };
-    let (mut nest, mut stalled) = (None, false);
+    let (mut nest, stalled) = (None, AtomicBool::new(false));
+    // One for the whole loop: a flight that ends must not cut off what it is about to tell.
+    let mut watching = std::pin::pin!(watch(&log, &stalled));
     loop {
         let sent = Instant::now();
         let flight = tokio::time::timeout(every * PERIODS, fly(&log, &mut nest));
         let outcome = tokio::select! {
             () = stop.cancelled() => return,
             outcome = flight => outcome,
-            () = watch(&log, &mut stalled) => return,
+            () = &mut watching => return,
         };
         match outcome {
             Ok(Ok(())) => {
                 log.inner.canary.arrived(sent);
-                if std::mem::take(&mut stalled) {
+                if stalled.swap(false, Ordering::Relaxed) {
                     tracing::info!("the log flows again");
                 }
             }
@@ -101,17 +104,17 @@ pub(super) async fn run(log: Log, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(every.saturating_sub(sent.elapsed()).max(LOOK)) => {}
-            () = watch(&log, &mut stalled) => return,
+            () = &mut watching => return,
         }
     }
 }
 
 /// Measures the age for as long as it is polled; tells once when the log stops flowing, and who may be the reason.
-async fn watch(log: &Log, stalled: &mut bool) {
+async fn watch(log: &Log, stalled: &AtomicBool) {
     loop {
         let age = log.inner.canary.age();
         metrics::gauge!(metric_name::CANARY_AGE_SECONDS).set(age.as_secs_f64());
-        if log.flow() == Flow::Stalled && !std::mem::replace(stalled, true) {
+        if log.flow() == Flow::Stalled && !stalled.swap(true, Ordering::Relaxed) {
             tracing::error!(age_ms = age.as_millis(), "the log does not flow: no canary arrived");
             log.inner.storage.name_oldest_writer().await;
         }

@@ -224,7 +224,8 @@ impl Service {
     ) -> Result<M::Output, CallError> {
         let attempt = || {
             let token = token();
-            async move { self.attempt::<M>(query, body, token.await?).await }
+            // Boxed, for every future of a caller holds this one.
+            Box::pin(async move { self.attempt::<M>(query, body, token.await?).await })
         };
         attempt
             .retry(patiently(self.patience))

@@ -116,8 +116,10 @@ test('after a cut it resumes behind the last entry, with a fresh token, and noth
 
 test('a server that is not there yet is tried again', async (t) => {
   const server = await socketServer(t, (socket) => socket.send(entryFrame(Stream.midway().message())))
-  server.http.once('upgrade', (request) => request.socket.destroy())
-  assert.deepEqual(seqs(await read(t, server, 1)), [5])
+  server.http.once('connection', (socket) => socket.destroy())
+  const lost: unknown[] = []
+  assert.deepEqual(seqs(await read(t, server, 1, { onReconnect: (why) => lost.push(why) })), [5])
+  assert.equal(lost.length, 1)
 })
 
 test('whoever was too slow, and whoever the server could not serve for the moment, resumes', async (t) => {
@@ -137,6 +139,26 @@ test('whoever was too slow, and whoever the server could not serve for the momen
     server.opened.map(({ url }) => url.searchParams.get('cursor')),
     ['0', '50', '50'],
   )
+})
+
+test('a server that refuses again and again is asked less and less often', async (t) => {
+  // Each pause is half a second shorter than its mean.
+  t.mock.method(Math, 'random', () => 0)
+  const stream = Stream.midway()
+  const times: number[] = []
+  const server = await socketServer(t, (socket, nth) => {
+    times.push(Date.now())
+    if (nth > 3) {
+      socket.send(entryFrame(stream.message()))
+      return void setTimeout(() => socket.terminate(), 20)
+    }
+    socket.send(error('Unavailable'))
+    socket.close(1008, 'Unavailable')
+  })
+  await read(t, server, 2)
+  const waited = (n: number) => (times[n + 1] ?? 0) - (times[n] ?? 0)
+  assert(waited(2) >= 1990, `after three refusals: ${waited(2)} ms`)
+  assert(waited(3) < 1800, `after it went well: ${waited(3)} ms`)
 })
 
 test('a refusal for good has its name', async (t) => {

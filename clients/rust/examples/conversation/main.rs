@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
-    let url = std::env::args().nth(1).unwrap_or_else(|| "http://localhost:3000".to_owned());
+    let url = std::env::var("ROOKERY_URL").unwrap_or_else(|_| "http://localhost:3000".to_owned());
     let service = Arc::new(Service::new(&url, service_did(&url)?)?);
 
     // Two accounts, and a device of each. The first device of an account is trusted as it comes.

@@ -30,6 +30,9 @@ const SEND: &str = "blue.catbird.mls.sendMessage";
 const INPUT: &str = "/defs/main/input/schema";
 const DEFS: &str = "blue.catbird.mls.defs";
 
+/// What somebody does to a lexicon.
+type Change = Box<dyn FnOnce(&mut Value)>;
+
 #[test]
 fn a_lexicon_may_stay_as_it_is() {
     for (nsid, _) in DOCUMENTS {
@@ -40,7 +43,7 @@ fn a_lexicon_may_stay_as_it_is() {
 #[test]
 fn what_is_added_breaks_nothing() {
     let field = json!({ "type": "string", "maxLength": 8 });
-    let changes: [(&str, Box<dyn FnOnce(&mut Value)>); 10] = [
+    let changes: [(&str, Change); 10] = [
         (SEND, Box::new(|new| new["defs"]["main"]["description"] = "Other words.".into())),
         (SEND, Box::new(|new| push(new, "/defs/main/errors", json!({ "name": "New" })))),
         (SEND, Box::new(|new| new["defs"]["later"] = json!({ "type": "object", "properties": {} }))),
