@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 /** The call is refused with this status and by this name; answers the error. */
 export async function refused(call, status, name) {
   const error = await Promise.resolve(call).then(
-    (answer) => assert.fail(`expected ${status} ${name}, and it was taken: ${JSON.stringify(answer?.body ?? answer?.data)}`),
+    (answer) =>
+      assert.fail(`expected ${status} ${name}, and it was taken: ${JSON.stringify(answer?.body ?? answer?.data)}`),
     (error) => error,
   )
   // XrpcResponseError of @atproto/lex and XRPCError of @atproto/xrpc have both.
@@ -28,6 +29,11 @@ export async function within(ms, task, what) {
 }
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms))
+
+/** Looks again and again, for as long as it is waited for. */
+export async function until(condition) {
+  while (!condition()) await sleep(20)
+}
 
 /** Runs what would print for people. */
 export async function quietly(task) {

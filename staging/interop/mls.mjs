@@ -126,7 +126,10 @@ export class Member {
 
   add(groupId, keyPackages) {
     const adds = keyPackages.map((bytes) => read(bytes, 'mls_key_package').keyPackage)
-    return this.#commit(groupId, adds.map((keyPackage) => ({ proposalType: 'add', add: { keyPackage } })))
+    return this.#commit(
+      groupId,
+      adds.map((keyPackage) => ({ proposalType: 'add', add: { keyPackage } })),
+    )
   }
 
   /** Removes the leaves that say so in their credential: `<did>#<device>`. */

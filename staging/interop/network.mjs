@@ -1,9 +1,10 @@
-// A real PLC directory and a real PDS on loopback, with accounts. Nothing of it leaves this machine.
+// A real PLC directory and a real PDS, with accounts, for loopback alone: they name each other as localhost, and call nobody
+// else.
 //
 //   PATH=$(staging/interop/setup.sh):$PATH node staging/interop/network.mjs [FILE]
 //
-// runs until it is ended, and says where everything is as one line of JSON (and into FILE, when one is given, as soon as
-// everything stands): {plc, pds, rotationKey, accounts: {alice: {did, handle, password}, …}, own: {carol: {did, curve, privateKey}, …}}.
+// runs until it is ended, and says where everything is as one line of JSON, and in FILE too when one is given, as soon as
+// everything stands: {plc, pds, rotationKey, accounts: {alice: {did, handle, password}, …}, own: {carol: {did, curve, privateKey}, …}}.
 // Ports are free ones that the system chose; the PLC remembers nothing, the data of the PDS are in a folder that goes
 // with it.
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
@@ -53,9 +54,6 @@ export async function startNetwork() {
     adminPassword: randomBytes(16).toString('hex'),
     jwtSecret: randomBytes(16).toString('hex'),
     plcRotationKeyK256PrivateKeyHex: Buffer.from(await rotationKey.export()).toString('hex'),
-    // DID documents change while a check looks: the PDS is not to keep them.
-    didCacheStaleTTL: 1,
-    didCacheMaxTTL: 1,
   }
   const startPds = async (more = {}) => {
     const given = { ...environment, ...more }

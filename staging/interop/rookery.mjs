@@ -16,41 +16,29 @@ export function binary() {
   return process.env.ROOKERY_BIN ?? path.resolve(ROOT, process.env.CARGO_TARGET_DIR ?? 'target', 'debug', 'rookery')
 }
 
-const all = []
-
 export class Rookery {
   #folder
   #settings
   #child
+  #said = ''
 
-  static stopAll() {
-    return Promise.all(all.map((rookery) => rookery.remove()))
-  }
-
-  /** `settings` are environment variables beside those that every run here has. */
-  static async start(settings) {
-    const rookery = new Rookery()
-    rookery.#folder = await mkdtemp(path.join(tmpdir(), 'rookery-interop.'))
-    // Started as root, it runs its Postgres as another user, who must get there.
-    await chmod(rookery.#folder, 0o755)
-    rookery.port = await freePort()
-    rookery.url = `http://localhost:${rookery.port}`
-    rookery.did = `did:web:localhost%3A${rookery.port}`
-    /** What `atproto-proxy` names. */
-    rookery.service = `${rookery.did}#atproto_mls`
-    rookery.#settings = settings
-    all.push(rookery)
-    await rookery.start()
-    return rookery
+  /** Not started yet. `settings` are environment variables beside those that every run here has. */
+  constructor(settings) {
+    this.#settings = settings
   }
 
   get socketUrl() {
     return this.url.replace('http:', 'ws:')
   }
 
-  /** `settings` change what it was started with, for good. */
-  async start(settings = {}) {
-    Object.assign(this.#settings, settings)
+  /** Also again, with the same folder and port. */
+  async start() {
+    this.#folder ??= await openFolder()
+    this.port ??= await freePort()
+    this.url = `http://localhost:${this.port}`
+    this.did = `did:web:localhost%3A${this.port}`
+    /** What `atproto-proxy` names. */
+    this.service = `${this.did}#atproto_mls`
     // Its settings are those below: none of this program's own, nor of who called it.
     const environment = Object.entries(process.env).filter(([name]) => !/^(ROOKERY_|DATABASE_URL$)/.test(name))
     this.#child = spawn(binary(), ['serve'], {
@@ -67,19 +55,22 @@ export class Rookery {
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
-    let said = ''
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
-      stream.on('data', (text) => (said = (said + text).slice(-20_000)))
+      stream.on('data', (text) => (this.#said = (this.#said + text).slice(-20_000)))
     }
-    this.said = () => said
     const until = Date.now() + READY_MS
     while (Date.now() < until) {
-      if (this.#child.exitCode !== null) throw new Error(`the server ended by itself:\n${said}`)
+      if (this.#child.exitCode !== null) throw new Error(`the server ended by itself:\n${this.#said}`)
       const ready = await fetch(`${this.url}/health/ready`).catch(() => undefined)
       if (ready?.ok) return
       await new Promise((done) => setTimeout(done, 50))
     }
-    throw new Error(`the server was not ready in ${READY_MS / 1000} s:\n${said}`)
+    throw new Error(`the server was not ready in ${READY_MS / 1000} s:\n${this.#said}`)
+  }
+
+  /** The last of what it printed. */
+  said() {
+    return this.#said
   }
 
   /** As an operator would. Its exit code. */
@@ -96,7 +87,7 @@ export class Rookery {
 
   async #end(signal) {
     const child = this.#child
-    if (!child || child.exitCode !== null) return child?.exitCode
+    if (!child || child.exitCode !== null || child.signalCode !== null) return child?.exitCode
     const ended = new Promise((done) => child.once('exit', done))
     child.kill(signal)
     const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
@@ -108,6 +99,13 @@ export class Rookery {
   /** Stops it and forgets everything. */
   async remove() {
     await this.stop()
-    await rm(this.#folder, { recursive: true, force: true })
+    if (this.#folder) await rm(this.#folder, { recursive: true, force: true })
   }
+}
+
+/** Started as root, a server runs its Postgres as another user, who must get there. */
+async function openFolder() {
+  const folder = await mkdtemp(path.join(tmpdir(), 'rookery-interop.'))
+  await chmod(folder, 0o755)
+  return folder
 }

@@ -18,6 +18,8 @@ const CHECKS = [
   'conversation',
   'typed-client',
   'subscription',
+  'reconnects',
+  'slow-subscriber',
   'server-sent-events',
   'refused-tokens',
   'key-rotation',
@@ -25,15 +27,18 @@ const CHECKS = [
 ]
 
 /** Small, so that a check sees the end of an answer, and a slow subscriber, soon. */
-const SETTINGS = { SSE_HEARTBEAT_MS: '1000', SSE_MAX_SECONDS: '6', SSE_BUFFER_SIZE: '8' }
+const SETTINGS = { SSE_HEARTBEAT_MS: '1000', SSE_MAX_SECONDS: '10', SSE_BUFFER_SIZE: '8' }
+
+/** What to do at the end, last first. */
+const undo = []
 
 async function main(last = CHECKS.at(-1)) {
   if (!CHECKS.includes(last)) throw new Error(`no check is called ${last}: ${CHECKS.join(', ')}`)
   const started = Date.now()
   const seconds = () => Number(((Date.now() - started) / 1000).toFixed(1))
-  const undo = []
   let points = 0
   let at = 'start'
+  let rookery
   const saw = (what) => {
     points += 1
     console.log(`${at.padEnd(18)} ${what}`)
@@ -41,12 +46,13 @@ async function main(last = CHECKS.at(-1)) {
   try {
     const network = await startNetwork()
     undo.push(() => network.stop())
-    const rookery = await Rookery.start({ ...SETTINGS, PLC_URL: network.plc })
+    rookery = new Rookery({ ...SETTINGS, PLC_URL: network.plc })
     undo.push(() => rookery.remove())
+    await rookery.start()
     const generated = await scratch()
     undo.push(() => generated.remove())
     const { blue } = await generate(generated.folder)
-    // Methods that answered a generated client.
+    // Methods that answered an official client.
     const called = new Set()
     const people = {}
     for (const name of ['alice', 'bob', 'dora']) {
@@ -57,37 +63,32 @@ async function main(last = CHECKS.at(-1)) {
     saw(`a PLC directory at ${network.plc}, a PDS at ${network.pds}, a Rookery at ${rookery.url} (${seconds()} s)`)
 
     const lab = { network, rookery, blue, people, called, saw }
-    for (const name of CHECKS.slice(0, CHECKS.indexOf(last) + 1)) {
-      at = name
-      const { check } = await import(`./checks/${name}.mjs`)
-      await check(lab).catch((error) => {
-        console.error(`--- the server said last:\n${rookery.said()}---`)
-        throw error
-      })
+    const checks = CHECKS.slice(0, CHECKS.indexOf(last) + 1)
+    for (at of checks) {
+      const { check } = await import(`./checks/${at}.mjs`)
+      await check(lab)
     }
-    const checks = CHECKS.indexOf(last) + 1
-    console.log(JSON.stringify({ ok: true, checks, points, methods: called.size, seconds: seconds() }))
+    const counts = { checks: checks.length, points, methods: called.size, seconds: seconds() }
+    console.log(JSON.stringify({ ok: true, ...counts }))
+    return 0
   } catch (error) {
     console.error(error)
+    if (rookery) console.error(`--- The server said last:\n${rookery.said()}---`)
     console.log(JSON.stringify({ ok: false, failed: at, points, error: error.message, seconds: seconds() }))
-    process.exitCode = 1
-  } finally {
-    for (const step of undo.reverse()) await step().catch((error) => console.error(error))
+    return 1
   }
-  // What a library left open does not keep it running.
-  process.exit()
 }
 
-// However it ends, its Postgres and its folders go with it.
+// However it ends, its Postgres and its folders go with it; what a library left open does not keep it running.
 let ending = false
 async function end(code, error) {
   if (error) console.error(error)
   if (ending) return
   ending = true
-  await Rookery.stopAll().catch(() => {})
+  for (const step of undo.reverse()) await step().catch((mistake) => console.error(mistake))
   process.exit(code)
 }
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => end(130))
 for (const mistake of ['uncaughtException', 'unhandledRejection']) process.on(mistake, (error) => end(1, error))
 
-await main(process.argv[2])
+await end(await main(process.argv[2]))

@@ -1,4 +1,4 @@
-/** An account with an identity of its own: a did:web on loopback, whose document this process serves. No PDS is there. */
+/** An account with an identity of its own: a did:web on loopback, whose document this process serves, without a PDS. */
 import { randomUUID } from 'node:crypto'
 import { type Server as HttpServer, createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'

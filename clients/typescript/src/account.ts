@@ -14,7 +14,7 @@ export interface Registration {
   /** Encrypted by the caller. */
   name?: Uint8Array
   platform?: string
-  /** The next link of the account's chain, signed by a device that stands. Without one the first device alone is certified. */
+  /** The account's next link, signed by a device that stands. Without one the first device alone is certified. */
   certificate?: Uint8Array
   mlsKeys?: Uint8Array[]
   invite?: string
@@ -54,8 +54,9 @@ export interface Devices {
 }
 
 /**
- * The account's devices. Of those the chain names as standing, each is who it says; a device that is called certified
- * and does not stand in it, or a chain that is neither the one `seen` before nor a later generation, is `UntrueDevices`.
+ * The account's devices. `UntrueDevices`: one is called certified and does not stand in the chain, or the chain is
+ * neither the one `seen` before, nor a later generation. The server lists 200 devices: an account that had more has its other
+ * links in its own stream, for `DeviceChain.read`.
  */
 export async function listDevices(client: Client, account: string, seen?: ChainHead): Promise<Devices> {
   const listed = await client.call(methods.listDevices)

@@ -1,5 +1,5 @@
 /**
- * Who calls, and which way: each function gives an `Agent` of the official client (`new Client(agent)`, `xrpc(agent, …)`).
+ * Who calls, and which way: each function gives an `Agent` of the official client, for `new Client(agent)`.
  *
  * A call is repeated by `repeat`: same bytes, a fresh token each time.
  */

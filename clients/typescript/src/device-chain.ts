@@ -87,7 +87,7 @@ export class DeviceChain {
     this.#apply(link, { certify: says.keys() })
   }
 
-  /** A chain of one device, with the link that founds it. There is no chance in it: server and clients make it alike. */
+  /** A chain of one device, with the link that founds it. There is no chance in it: everybody makes it alike. */
   static begin(account: string, generation: number, first: DeviceKeys): [DeviceChain, Uint8Array] {
     const statement = { v: 1, account, generation, device: deviceId(first.key.raw), ...keyFields(first) }
     const genesis = encode({ statement: encode(statement) })

@@ -41,7 +41,7 @@ export async function repeat(
       signal?.throwIfAborted()
       outcome = error instanceof Error ? error : new Error(String(error))
     }
-    const asked = outcome instanceof Error ? undefined : askedPauseMs(outcome.headers)
+    const asked = outcome instanceof Error ? undefined : askedPauseMs(outcome)
     if (tried >= attempts || (asked ?? 0) > longestPauseMs) {
       if (outcome instanceof Error) throw outcome
       return outcome
@@ -70,11 +70,11 @@ async function passes(response: Response): Promise<boolean> {
   return TOKENS.includes(String((told as { error?: unknown } | null)?.error))
 }
 
-/** Retry-After (seconds, or a date), or RateLimit-Reset (a time in seconds). */
-function askedPauseMs(headers: Headers): number | undefined {
+/** Retry-After (seconds, or a date); or, where the limit is the reason, RateLimit-Reset (a time in seconds). */
+function askedPauseMs({ status, headers }: Response): number | undefined {
   const [after, reset] = ['retry-after', 'ratelimit-reset'].map((name) => headers.get(name)?.trim())
   if (after && /^\d+$/.test(after)) return Number(after) * 1000
-  const until = after ? Date.parse(after) : Number(reset || NaN) * 1000
+  const until = after ? Date.parse(after) : status === 429 ? Number(reset || NaN) * 1000 : NaN
   return Number.isNaN(until) ? undefined : Math.max(0, until - Date.now())
 }
 

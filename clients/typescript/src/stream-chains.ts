@@ -42,7 +42,7 @@ export type BrokenReason =
   | 'Missing'
   /** It lies before the cursor of an entry that was delivered earlier. */
   | 'OutOfOrder'
-  /** It does not hash to its hash, does not name the hash before it, or its content is another than its header names. */
+  /** It does not hash to its hash, does not name the hash before it, or its content is not the one that it names. */
   | 'Unchained'
   /** Its term is another, and it does not say from where that goes on. */
   | 'Term'
@@ -111,8 +111,8 @@ export class StreamChains {
 
   /**
    * Checks an entry and moves on to it. Pages of getMessages, which have no cursor, are checked by chains of their own:
-   * what was taken once is not taken again. `dense` is false where the caller asked for some kinds only: then numbers may
-   * be left out, and an entry is linked to the one before it only where it directly follows.
+   * what was taken once is not taken again. `dense` is false where the caller asked for some kinds only: then numbers
+   * may be left out, and an entry is linked to the one before it only where it directly follows.
    */
   extend(entry: PlainEntry, { dense = true } = {}): Lost | undefined {
     const head = this.#heads.get(entry.stream)

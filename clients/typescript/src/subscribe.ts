@@ -177,7 +177,7 @@ export function readFrame(frame: Uint8Array): Received | { error: string; messag
   if (kind === '#cursor' || kind === '#info') return signal(kind, body, bad)
   const entry = event.defs.event.safeParse({ ...body, kind })
   if (entry.success) return { type: 'entry', entry: entry.value as Entry }
-  // Every entry that is stored has these, whatever its kind; what has none of them is not stored, and may be passed over.
+  // Every entry that is stored has these, whatever its kind; what has none of them may be passed over.
   if ('cursor' in body || 'header' in body) throw bad(entry.reason.message)
   return { type: 'unknown', kind }
 }

@@ -84,6 +84,15 @@ test('what a server asks for is waited for: Retry-After in seconds, RateLimit-Re
   }
 })
 
+test('where a limit stands does not matter to an answer that has another reason', async (t) => {
+  const reset = { 'ratelimit-reset': String(Math.ceil(Date.now() / 1000) + 3600) }
+  const server = await fakeServer(t, (response, _, nth) =>
+    nth === 1 ? json(response, 500, { error: 'InternalServerError' }, reset) : json(response, 200, RECEIPT),
+  )
+  await (await device(server)).call(sendMessage, message())
+  assert.equal(server.asked.length, 2)
+})
+
 test('a pause that is longer than we would wait is the caller’s to make', async (t) => {
   const server = await fakeServer(t, (response) =>
     json(response, 429, { error: 'RateLimitExceeded', message: 'no' }, { 'retry-after': '3600' }),

@@ -1,6 +1,7 @@
 //! Streams of events: AT Protocol event streams over WebSocket, and server-sent events.
 
 mod frame;
+mod gzip;
 mod server_sent;
 mod source;
 mod websocket;

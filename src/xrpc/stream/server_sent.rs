@@ -2,8 +2,9 @@
 //!
 //! Invariants: what fails before the first byte is an ordinary answer, what fails later an event `#error`; an answer
 //! ends itself before it is too large or too old for a PDS between us and the client, and says where to go on from;
-//! nothing is read for a client that takes nothing.
+//! nothing is read for a client that takes nothing; no event waits for another to fill a block of somebody's compression.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::gzip::{self, Gzip};
 use super::source::{Opening, Over, Source, begin, count_end};
 use crate::lexicon::Method;
 use crate::log::{Delivery, server_sent};
@@ -61,11 +63,13 @@ where
         Ok(begun) => begun,
         Err(failure) => return failure.into_response(),
     };
-    let mut response = Response::new(Body::from_stream(Sending::new(&cx, source).events()));
+    let (gzip, encoding) =
+        if gzip::accepted(&parts.headers) { (Some(Gzip::begin()), "gzip") } else { (None, "identity") };
+    let mut response = Response::new(Body::from_stream(Sending::new(&cx, source, gzip).events()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    // Otherwise a PDS compresses it, and holds back what it has not filled a block with.
-    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -80,6 +84,10 @@ struct Sending<S> {
     sent_bytes: usize,
     sent_events: usize,
     phase: Phase,
+    /// For who takes it; none for who wants the text as it is.
+    gzip: Option<Gzip>,
+    /// Parts of what comes next.
+    waiting: VecDeque<Bytes>,
 }
 
 enum Phase {
@@ -97,11 +105,12 @@ enum Next {
 }
 
 impl<S: Source> Sending<S> {
-    fn new(cx: &Services, source: S) -> Self {
+    fn new(cx: &Services, source: S, gzip: Option<(Gzip, Bytes)>) -> Self {
         let limits = &cx.config.streams;
         let every: Duration = limits.heartbeat;
         let mut signs = interval_at(Instant::now() + every, every);
         signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (gzip, header) = gzip.unzip();
         Self {
             ended: source.ended(),
             source,
@@ -112,16 +121,30 @@ impl<S: Source> Sending<S> {
             sent_bytes: 0,
             sent_events: 0,
             phase: Phase::First,
+            gzip,
+            waiting: header.into_iter().collect(),
         }
     }
 
     /// Polled only while the connection has room: nothing piles up here.
     fn events(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
         futures_util::stream::unfold(self, async |mut sending| {
-            let bytes = sending.next().await?;
+            let bytes = sending.encoded().await?;
             sending.sent_bytes += bytes.len();
             Some((Ok(bytes), sending))
         })
+    }
+
+    /// The next bytes as they go out.
+    async fn encoded(&mut self) -> Option<Bytes> {
+        while self.waiting.is_empty() {
+            match (self.next().await, &mut self.gzip) {
+                (text, None) => return text,
+                (Some(text), Some(gzip)) => self.waiting.extend(gzip.write(text)),
+                (None, Some(_)) => return self.gzip.take().map(Gzip::end),
+            }
+        }
+        self.waiting.pop_front()
     }
 
     async fn next(&mut self) -> Option<Bytes> {

@@ -2,14 +2,18 @@
 // directly. What one says the other decrypts.
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { decode } from '@atproto/lex-cbor'
 import { refused } from '../expect.mjs'
 import { SUITE } from '../mls.mjs'
+import { mlsMessage, newest, say } from '../talk.mjs'
 
 const idem = () => randomUUID()
 
 export async function check(lab) {
-  const { blue, people: { alice, bob }, saw } = lab
+  const {
+    blue,
+    people: { alice, bob },
+    saw,
+  } = lab
   const { mls } = blue.catbird
 
   const package_ = await bob.mls.keyPackage()
@@ -32,11 +36,10 @@ export async function check(lab) {
   const claim = { claimId: idem(), stream, targets: [bob.did], cipherSuites: [SUITE] }
   const claimed = await alice.throughPds.call(mls.claimKeyPackages, claim)
   const [bobs] = claimed.targets[0].packages
-  assert.deepEqual([bobs.device, Buffer.from(bobs.ref), Buffer.from(bobs.keyPackage)], [
-    bob.device.id,
-    Buffer.from(package_.ref),
-    Buffer.from(package_.bytes),
-  ])
+  assert.deepEqual(
+    [bobs.device, Buffer.from(bobs.ref), Buffer.from(bobs.keyPackage)],
+    [bob.device.id, Buffer.from(package_.ref), Buffer.from(package_.bytes)],
+  )
   saw('the claimed key package is the published one, under the reference that ts-mls computes too')
 
   const staged = await alice.mls.add(groupId, [bobs.keyPackage])
@@ -69,47 +72,39 @@ export async function check(lab) {
 
   lab.convo = { stream, groupId }
   await talk(lab)
-  await renew(lab)
+  await comeAndGo(lab)
 
   const { convo } = await bob.direct.call(mls.getConvo, { stream })
-  assert.deepEqual(convo.members.map((member) => [member.account, member.role]).sort(), [
-    [alice.did, 'admin'],
-    [bob.did, 'member'],
-  ].sort())
+  assert.deepEqual(
+    convo.members.map((member) => [member.account, member.role]).sort(),
+    [
+      [alice.did, 'admin'],
+      [bob.did, 'member'],
+    ].sort(),
+  )
   assert.deepEqual([Buffer.from(convo.groupId), convo.cipherSuite], [Buffer.from(groupId), SUITE])
   saw('getConvo shows the members, the group id and the suite as MLS has them')
 }
 
-/** Sends as one, and takes in as the other what the server holds. */
-export async function say(lab, from, to, text) {
-  const { blue, convo: { stream, groupId } } = lab
-  const { mls } = blue.catbird
-  const ciphertext = await from.mls.encrypt(groupId, text)
-  assert.ok(!Buffer.from(ciphertext).includes(text), 'what goes out is encrypted')
-  const client = from.viaPds ? from.throughPds : from.direct
-  const sent = await client.call(mls.sendMessage, { stream, idem: idem(), ciphertext })
-  if (!to) return sent
-  const reader = to.viaPds ? to.throughPds : to.direct
-  const { entries } = await reader.call(mls.getMessages, { stream, afterSeq: sent.seq - 1, limit: 1 })
-  assert.equal(entries[0].kind, '#message')
-  assert.equal(await to.mls.receive(groupId, mlsMessage(entries[0])), text)
-  return sent
-}
-
-/** The MLSMessage of an entry: a message's body is one, a commit's a map that holds one. */
-export const mlsMessage = ({ kind, body }) => (kind === '#commit' ? decode(body).commit : body)
-
 async function talk(lab) {
-  const { people: { alice, bob }, saw } = lab
+  const {
+    people: { alice, bob },
+    saw,
+  } = lab
   await say(lab, alice, bob, 'the rook flies at dawn')
   saw('alice says something through the PDS, bob decrypts it')
   await say(lab, bob, alice, 'so do I')
   saw('bob answers directly, alice decrypts it through the PDS')
 }
 
-/** A commit of the other one, and messages of the new epoch. */
-async function renew(lab) {
-  const { blue, people: { alice, bob, dora }, convo: { stream, groupId }, saw } = lab
+/** Another account joins, speaks, and is removed. */
+async function comeAndGo(lab) {
+  const {
+    blue,
+    people: { alice, bob, dora },
+    convo: { stream, groupId },
+    saw,
+  } = lab
   const { mls, account } = blue.catbird
   await dora.accountDirect.call(account.registerDevice, await dora.registration())
   await dora.direct.call(mls.publishKeyPackage, { keyPackage: (await dora.mls.keyPackage()).bytes })
@@ -138,15 +133,14 @@ async function renew(lab) {
   })
   removal.confirm()
   await bob.mls.receive(groupId, mlsMessage(await newest(lab, bob, '#commit')))
-  await refused(dora.direct.xrpc(mls.sendMessage, {
-    body: { stream, idem: idem(), ciphertext: await dora.mls.encrypt(groupId, 'still here?') },
-  }), 403, 'NotMember')
+  await refused(
+    dora.direct.xrpc(mls.sendMessage, {
+      body: { stream, idem: idem(), ciphertext: await dora.mls.encrypt(groupId, 'still here?') },
+    }),
+    403,
+    'NotMember',
+  )
   await say(lab, alice, bob, 'she is gone')
   assert.equal(bob.mls.epoch(groupId), 3)
   saw('removeMembers ends her seat: 403 NotMember; the others talk on in epoch 3')
-}
-
-async function newest({ blue, convo: { stream } }, person, kind = '#message') {
-  const { entries } = await person.direct.call(blue.catbird.mls.getMessages, { stream, kinds: [kind], limit: 1, beforeSeq: 1_000_000 })
-  return entries.at(-1)
 }

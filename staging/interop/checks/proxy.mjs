@@ -7,7 +7,11 @@ import { Device } from '../device.mjs'
 import { refused } from '../expect.mjs'
 
 export async function check(lab) {
-  const { blue, people: { alice, bob }, saw } = lab
+  const {
+    blue,
+    people: { alice, bob },
+    saw,
+  } = lab
   const { account, mls, event } = blue.catbird
 
   const registered = await alice.accountThroughPds.call(account.registerDevice, await alice.registration())
@@ -15,7 +19,10 @@ export async function check(lab) {
   saw('registerDevice through the PDS, by the account')
 
   const listed = await alice.accountThroughPds.call(account.listDevices)
-  assert.deepEqual(listed.devices.map((device) => device.device), [alice.device.id])
+  assert.deepEqual(
+    listed.devices.map((device) => device.device),
+    [alice.device.id],
+  )
   saw('a query of the account through the PDS')
 
   assert.deepEqual(await alice.throughPds.call(mls.getConvos), { convos: [] })
@@ -24,7 +31,10 @@ export async function check(lab) {
   const published = await alice.throughPds.call(mls.publishKeyPackages, {
     keyPackages: [(await alice.mls.keyPackage()).bytes, (await alice.mls.keyPackage()).bytes],
   })
-  assert.deepEqual(published.results.map((result) => result.error), [undefined, undefined])
+  assert.deepEqual(
+    published.results.map((result) => result.error),
+    [undefined, undefined],
+  )
   saw('a write with x-atproto-device-token bound by bodyHash: two key packages')
 
   const described = await alice.throughPds.call(account.updateDevice, { platform: 'interop' })
@@ -82,7 +92,11 @@ async function errors({ blue, people: { alice }, saw }) {
   saw('a write by the account alone: 401 DeviceProofRequired')
 
   const named = { 'x-atproto-device': alice.device.id }
-  await refused(alice.accountThroughPds.xrpc(mls.publishKeyPackage, { body, headers: named }), 401, 'DeviceProofRequired')
+  await refused(
+    alice.accountThroughPds.xrpc(mls.publishKeyPackage, { body, headers: named }),
+    401,
+    'DeviceProofRequired',
+  )
   saw('a write with the name of the device alone: 401 DeviceProofRequired')
 
   const tokenOf = async (nsid, bytes) => ({ 'x-atproto-device-token': await alice.device.token(nsid, { body: bytes }) })
@@ -112,10 +126,18 @@ async function errors({ blue, people: { alice }, saw }) {
 
   const { bytes } = await alice.mls.keyPackage()
   await alice.throughPds.call(mls.publishKeyPackage, { keyPackage: bytes })
-  await refused(alice.throughPds.xrpc(mls.publishKeyPackage, { body: { keyPackage: bytes } }), 409, 'DuplicateKeyPackage')
+  await refused(
+    alice.throughPds.xrpc(mls.publishKeyPackage, { body: { keyPackage: bytes } }),
+    409,
+    'DuplicateKeyPackage',
+  )
   saw('a conflict keeps its status and name: 409 DuplicateKeyPackage')
 
-  await refused(alice.throughPds.xrpc(mls.publishKeyPackage, { body: { keyPackage: Buffer.from('?') } }), 400, 'MalformedMessage')
+  await refused(
+    alice.throughPds.xrpc(mls.publishKeyPackage, { body: { keyPackage: Buffer.from('?') } }),
+    400,
+    'MalformedMessage',
+  )
   saw('bytes that are no MLS: 400 MalformedMessage')
 
   await refused(alice.throughPds.xrpc(account.updateDevice, { body: { platform: 7 } }), 400, 'InvalidRequest')

@@ -24,7 +24,9 @@ async function ownKeys({ network, rookery, blue, saw }) {
   const { account } = blue.catbird
   for (const [name, own] of Object.entries(network.own)) {
     const keypair = await keyOf(own)
-    const client = directly(rookery, own.did, (lxm) => createServiceJwt({ iss: own.did, aud: rookery.did, lxm, keypair }))
+    const client = directly(rookery, own.did, (lxm) =>
+      createServiceJwt({ iss: own.did, aud: rookery.did, lxm, keypair }),
+    )
     const device = await Device.create(own.did, rookery.did)
     const registered = await client.call(account.registerDevice, {
       publicKey: device.publicKey,
@@ -68,7 +70,12 @@ async function refusals({ network, rookery, blue, people: { bob }, saw }) {
     ['something else', 'BadJwt', 'not-a-token', 'BadJwt'],
     ['another audience', 'BadJwtAudience', await signed({ aud: 'did:web:other.example' }), 'BadJwtAudience'],
     ['another service of ours', 'BadJwtAudience', await signed({ aud: `${rookery.did}#other` }), 'BadJwtAudience'],
-    ['another method', 'BadJwtLexiconMethod', await signed({ lxm: 'blue.catbird.mls.getConvos' }), 'BadJwtLexiconMethod'],
+    [
+      'another method',
+      'BadJwtLexiconMethod',
+      await signed({ lxm: 'blue.catbird.mls.getConvos' }),
+      'BadJwtLexiconMethod',
+    ],
     ['no method', 'BadJwtLexiconMethod', await signed({ lxm: undefined }), 'BadJwtLexiconMethod'],
     ['expired', 'JwtExpired', await signed({ iat: now - 120, exp: now - 60 }), 'JwtExpired'],
     ['no expiry', 'BadJwt', await signed({ exp: undefined }), 'BadJwt'],
@@ -81,12 +88,22 @@ async function refusals({ network, rookery, blue, people: { bob }, saw }) {
     ['not signed', 'BadJwtAlgorithm', await signed({}, { alg: 'none' }), 'BadJwtSignature'],
     ['the algorithm of another curve', 'BadJwtAlgorithm', await signed({}, { alg: 'ES256' }), 'BadJwtSignature'],
     ["another account's key", 'BadJwtAlgorithm', await serviceToken(carols, good), 'BadJwtSignature'],
-    ['a stranger of the same curve', 'BadJwtSignature', await serviceToken(await Secp256k1Keypair.create(), good), 'BadJwtSignature'],
+    [
+      'a stranger of the same curve',
+      'BadJwtSignature',
+      await serviceToken(await Secp256k1Keypair.create(), good),
+      'BadJwtSignature',
+    ],
     ['an issuer that is no DID', 'BadJwtIss', await signed({ iss: 'kim.test' }), 'BadJwtIss'],
     ['an issuer with a fragment', 'BadJwtIss', await signed({ iss: `${kim.did}#atproto_labeler` })],
     ['another subject', 'BadJwtSubject', await signed({ sub: bob.did }), null],
     ['a DID that is not in the directory', 'UnknownDid', await signed({ iss: NOBODY })],
-    ['without lxm, as getServiceAuth gives it', 'BadJwtLexiconMethod', await bob.serviceToken(undefined), 'BadJwtLexiconMethod'],
+    [
+      'without lxm, as getServiceAuth gives it',
+      'BadJwtLexiconMethod',
+      await bob.serviceToken(undefined),
+      'BadJwtLexiconMethod',
+    ],
   ]
 
   const resolver = new IdResolver({ plcUrl: network.plc, fetch: globalThis.fetch })
@@ -97,9 +114,17 @@ async function refusals({ network, rookery, blue, people: { bob }, saw }) {
     if (theirs !== undefined) {
       const official = await verifyJwt(token, rookery.did, listDevices.$lxm, (did, fresh) =>
         resolver.did.resolveAtprotoKey(did, fresh),
-      ).then(() => null, (refusal) => refusal.error ?? refusal.customErrorName)
+      ).then(
+        () => null,
+        (refusal) => refusal.error ?? refusal.customErrorName,
+      )
       assert.equal(official, theirs, `the official verifier on: ${what}`)
-      verdict = theirs === null ? ' (the official verifier takes it)' : theirs === name ? ' (the official verifier too)' : ` (the official verifier: ${theirs})`
+      verdict =
+        theirs === null
+          ? ' (the official verifier takes it)'
+          : theirs === name
+            ? ' (the official verifier too)'
+            : ` (the official verifier: ${theirs})`
     }
     saw(`${what}: 401 ${name}${verdict}`)
   }

@@ -1,12 +1,12 @@
 // (e) Server-sent events through the PDS: they come when they happen.
 import assert from 'node:assert/strict'
 import { EventSource } from 'eventsource'
-import { sleep, within } from '../expect.mjs'
-import { say } from './conversation.mjs'
+import { sleep, until, within } from '../expect.mjs'
+import { say } from '../talk.mjs'
 
 const PATIENCE_MS = 15_000
 /** Between a message and the event of it. Three messages are this far apart and more. */
-const LIVE_MS = 800
+const LIVE_MS = 1500
 const NSID = 'blue.catbird.event.streamEvents'
 
 /** Events as a standard EventSource gives them. */
@@ -49,7 +49,13 @@ function throughPds({ network, rookery }, person, query, kinds) {
 }
 
 export async function check(lab) {
-  const { rookery, blue, people: { alice, bob }, convo: { stream }, saw } = lab
+  const {
+    rookery,
+    blue,
+    people: { alice, bob },
+    convo: { stream },
+    saw,
+  } = lab
   const { getTicket, listEvents } = blue.catbird.event
 
   const live = throughPds(lab, alice, { streams: stream, kinds: '#message' }, ['#message', '#end'])
@@ -64,7 +70,9 @@ export async function check(lab) {
     took.push(event.at - started)
     assert.ok(event.at - started < LIVE_MS, `it took ${event.at - started} ms`)
   }
-  saw(`live through the PDS: ${took.map((ms) => Math.round(ms)).join(', ')} ms after each was sent, ${LIVE_MS} ms and more apart`)
+  saw(
+    `live through the PDS: ${took.map((ms) => Math.round(ms)).join(', ')} ms after each was sent, ${LIVE_MS} ms and more apart`,
+  )
 
   const end = await live.next()
   live.close()
@@ -87,7 +95,11 @@ export async function check(lab) {
   saw('an event has the cursor for its id')
 
   const future = throughPds(lab, alice, { cursor: '99999999999' }, [])
-  await within(PATIENCE_MS, until(() => future.errors.length), 'a refusal')
+  await within(
+    PATIENCE_MS,
+    until(() => future.errors.length),
+    'a refusal',
+  )
   future.close()
   assert.equal(future.errors[0].code, 400)
   saw('a refusal is a plain answer: 400')
@@ -99,8 +111,4 @@ export async function check(lab) {
   assert.equal((await browser.next()).data.seq, 1)
   browser.close()
   saw('directly, by a ticket in the query')
-}
-
-async function until(condition) {
-  while (!condition()) await sleep(20)
 }

@@ -15,7 +15,10 @@ export async function check({ rookery, blue, people: { bob }, saw }) {
   saw(`it registers the account's first device: ${registered.state}, by the id that its key gives`)
 
   const { devices, chain } = await bob.accountDirect.call(account.listDevices)
-  assert.deepEqual(devices.map((device) => [device.device, device.alg]), [[bob.device.id, 'EdDSA']])
+  assert.deepEqual(
+    devices.map((device) => [device.device, device.alg]),
+    [[bob.device.id, 'EdDSA']],
+  )
   assert.deepEqual([chain.generation, chain.seq], [1, 1])
   saw('the device is listed, and the chain begins with it')
 

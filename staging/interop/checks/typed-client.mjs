@@ -8,18 +8,28 @@ import { Lexicons, parseLexiconDoc } from '@atproto/lexicon'
 import { Device } from '../device.mjs'
 import { refused } from '../expect.mjs'
 import { LEXICONS, program, run, scratch } from '../generated.mjs'
-import { say } from './conversation.mjs'
+import { say } from '../talk.mjs'
 
 /** The issue asks for twelve. */
 const LEAST_METHODS = 12
 
 export async function check(lab) {
-  const { blue, rookery, called, convo: { stream }, people: { alice, bob }, saw } = lab
+  const {
+    blue,
+    rookery,
+    called,
+    convo: { stream },
+    people: { alice, bob },
+    saw,
+  } = lab
   const { account, event, mls } = blue.catbird
 
   const { seq } = await say(lab, alice, bob, 'counted')
   const { convos } = await bob.direct.call(mls.getConvos, { limit: 10 })
-  assert.deepEqual(convos.map((convo) => [convo.stream, convo.head.seq]), [[stream, seq]])
+  assert.deepEqual(
+    convos.map((convo) => [convo.stream, convo.head.seq]),
+    [[stream, seq]],
+  )
   const state = await bob.direct.call(mls.getGroupState, { stream })
   assert.deepEqual([state.epoch, state.unchanged], [convos[0].epoch, false])
   const same = await bob.direct.call(mls.getGroupState, { stream, ifNot: state.epoch })
@@ -27,7 +37,10 @@ export async function check(lab) {
   assert.deepEqual(await bob.direct.call(mls.updateCursor, { stream, seq }), { seq })
   assert.equal((await bob.direct.call(mls.getConvo, { stream })).convo.settings.lastReadSeq, seq)
   const { pools } = await bob.direct.call(mls.getKeyPackageStatus)
-  assert.deepEqual(pools.map((pool) => [pool.available, pool.claimed]), [[0, 1]])
+  assert.deepEqual(
+    pools.map((pool) => [pool.available, pool.claimed]),
+    [[0, 1]],
+  )
   saw('reads and positions of a conversation')
 
   const page = await bob.direct.call(event.listEvents, { limit: 3 })
@@ -38,7 +51,9 @@ export async function check(lab) {
   saw('events in pages by cursor')
 
   const waiting = await Device.create(alice.did, rookery.did)
-  const pairing = await xrpc(rookery.url, account.createPairing, { body: { publicKey: waiting.publicKey, kind: 'app' } })
+  const pairing = await xrpc(rookery.url, account.createPairing, {
+    body: { publicKey: waiting.publicKey, kind: 'app' },
+  })
   assert.ok(Date.parse(pairing.body.expiresAt) > Date.now())
   called.add(account.createPairing.$lxm)
   const claim = { pairing: pairing.body.pairing, idem: randomUUID(), proof: new Uint8Array(64) }
@@ -50,7 +65,12 @@ export async function check(lab) {
   await older(lab)
 
   assert.ok(called.size >= LEAST_METHODS, `${called.size} methods`)
-  saw(`${called.size} methods answered as their lexicons say: ${[...called].map((nsid) => nsid.split('.').at(-1)).sort().join(' ')}`)
+  saw(
+    `${called.size} methods answered as their lexicons say: ${[...called]
+      .map((nsid) => nsid.split('.').at(-1))
+      .sort()
+      .join(' ')}`,
+  )
 }
 
 /** What the client would not send by itself, sent all the same. */
@@ -96,7 +116,9 @@ async function older({ rookery, people: { bob }, saw }) {
 
   const { folder, remove } = await scratch()
   const out = path.join(folder, 'api')
-  const few = ['mls/getConvos', 'mls/defs', 'event/defs'].map((name) => path.join(LEXICONS, `blue/catbird/${name}.json`))
+  const few = ['mls/getConvos', 'mls/defs', 'event/defs'].map((name) =>
+    path.join(LEXICONS, `blue/catbird/${name}.json`),
+  )
   const tool = path.resolve(program('..'), '@atproto/lex-cli/bin.js')
   await run(process.execPath, [tool, 'gen-api', '--yes', out, ...few])
   for (const file of await readdir(out, { recursive: true })) {

@@ -1,3 +1,4 @@
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,42 @@ async fn what_happens_comes_at_once_as_list_events_shows_it() {
     let all = listed(&people[1]).await;
     assert_eq!((kind.as_str(), &data), ("#message", all.last().unwrap()));
     assert_eq!(id.as_deref(), data["cursor"].as_str());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_takes_gzip_gets_each_event_at_once_in_it_because_a_pds_would_hold_it_back_otherwise() {
+    let server = TestServer::start_with(&[("SSE_MAX_SECONDS", "2")]).await;
+    let (stream, people) = conversation(&server, 2).await;
+    let request = server.at(http::Method::GET, &format!("/xrpc/{}", StreamEvents::NSID));
+    let request = request.bearer_auth(people[1].token(StreamEvents::NSID)).header("accept-encoding", "br, gzip;q=0.1");
+    let mut answer = request.send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["content-encoding"]), (200, &"gzip".parse().unwrap()));
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    assert!(answer.headers().get_all("vary").iter().any(|name| name == "accept-encoding"));
+
+    let mut told = flate2::write::GzDecoder::new(Vec::new());
+    let large = "x".repeat(100_000);
+    for said in ["hello", &large] {
+        let sent = people[0].send(&stream, said.as_bytes()).await.unwrap();
+        let event = format!(r#""seq":{}"#, sent.seq);
+        let until = Instant::now() + Duration::from_secs(10);
+        while !String::from_utf8_lossy(told.get_ref()).contains(&event) {
+            assert!(Instant::now() < until, "the event is not readable yet");
+            let chunk = answer.chunk().await.unwrap().expect("the answer goes on");
+            told.write_all(&chunk).unwrap();
+            told.flush().unwrap();
+        }
+    }
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        told.write_all(&chunk).unwrap();
+    }
+    // Whole: length and checksum are right.
+    let told = String::from_utf8(told.finish().unwrap()).unwrap();
+    assert!(
+        told.starts_with(": events follow\n\n") && told.contains("event: #end\n") && told.ends_with("\n\n"),
+        "{told}"
+    );
     server.stop().await;
 }
 

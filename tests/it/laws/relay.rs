@@ -33,10 +33,10 @@ impl Pair {
     async fn start(redis: Option<&Redis>) -> Self {
         let url = redis.map(Redis::url);
         let settings: Vec<(&str, &str)> = url.iter().map(|url| ("REDIS_URL", url.as_str())).collect();
-        let server = TestServer::start_alone_with(&settings).await;
-        let replica = server.replica_with(&settings).await;
+        let server = Box::pin(TestServer::start_alone_with(&settings)).await;
+        let replica = Box::pin(server.replica_with(&settings)).await;
         let elsewhere = Service::new(&format!("http://{}", replica.address()), TestServer::did()).unwrap();
-        let (stream, people) = conversation(&server, 2).await;
+        let (stream, people) = Box::pin(conversation(&server, 2)).await;
         let speaker = Arc::clone(&people[0]);
         let listener = Person::new("listener", Arc::clone(speaker.account()), Arc::new(elsewhere)).unwrap();
         listener.register().await.unwrap();

@@ -87,7 +87,6 @@ impl TestServer {
         let directory = Directory::start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let config = config(&database.url, &directory.url(), folder.path(), settings);
-        // On the heap: the futures of tests hold many.
         let server = Box::pin(Server::start(config, clock.clone())).await.unwrap();
         Self { directory, database, clock, http: plain().unwrap(), server: Some(server), folder }
     }
@@ -179,7 +178,7 @@ impl TestServer {
 
     pub async fn replica_with(&self, settings: &[(&str, &str)]) -> Server {
         let config = config(&self.database.url, &self.directory.url(), self.folder.path(), settings);
-        Box::pin(Server::start(config, self.clock.clone())).await.unwrap()
+        Server::start(config, self.clock.clone()).await.unwrap()
     }
 
     /// A replica that can be killed: it has threads of its own.

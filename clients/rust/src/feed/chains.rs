@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use rookery_protocol::lexicon::event::defs::Event;
 use rookery_protocol::log::EntryKind;
-use rookery_protocol::log::body::{Body, CommitBody, HomeRestoredBody};
+use rookery_protocol::log::body::{Body, CommitBody, HomeRestoredBody, MembershipBody, MembershipChange};
 use rookery_protocol::log::chain::{Content, entry_hash, links};
 use rookery_protocol::types::{Bytes, Cursor, DeviceId, Did, Hash};
 use serde::Deserialize;
@@ -35,6 +35,8 @@ pub enum What {
     Unchained,
     #[error("says something else than its header")]
     Disagrees,
+    #[error("is of another term, and does not begin it")]
+    Term,
     #[error("has bytes that are not what they should be")]
     Malformed,
 }
@@ -45,6 +47,8 @@ pub struct Link {
     pub term: u64,
     pub seq: u64,
     pub hash: Hash,
+    /// Whether the entry may have ended the account's seat: only then can entries be missing behind it.
+    may_have_ended: bool,
 }
 
 /// The chains of one account's streams, and the position in the order of all.
@@ -90,8 +94,12 @@ impl Chains {
                 restored(event).ok_or_else(|| broken(What::Repeated))?
             }
             Some(head) if event.seq <= head.seq => return Err(broken(What::Repeated)),
+            Some(head) if event.seq == head.seq + 1 && !continues(head.term, event) => return Err(broken(What::Term)),
             Some(head) if event.seq == head.seq + 1 => head.hash,
-            Some(head) if !self.begins_a_seat(event) => return Err(broken(What::Missing(head.seq))),
+            Some(head) if !head.may_have_ended || !self.begins_a_seat(event) => {
+                return Err(broken(What::Missing(head.seq)));
+            }
+            Some(head) if event.term < head.term => return Err(broken(What::Term)),
             _ => {
                 let prev: Prev = serde_ipld_dagcbor::from_slice(header).map_err(|_| broken(What::Malformed))?;
                 Hash(prev.prev)
@@ -113,26 +121,44 @@ impl Chains {
         if !agrees {
             return Err(broken(What::Disagrees));
         }
-        self.heads.insert(event.stream.clone(), Link { term: event.term, seq: event.seq, hash });
+        let may_have_ended = self.may_end_a_seat(event);
+        let link = Link { term: event.term, seq: event.seq, hash, may_have_ended };
+        self.heads.insert(event.stream.clone(), link);
         self.cursor = Some(cursor);
         Ok(())
     }
 
-    /// Whether it is the commit by which this account comes (back).
+    /// Whether it can be the commit by which this account comes (back).
     fn begins_a_seat(&self, event: &Event) -> bool {
-        event.kind == EntryKind::Commit.name()
-            && event
-                .body
-                .as_ref()
-                .and_then(|body| CommitBody::decode(body.as_slice()).ok())
-                .is_some_and(|commit| commit.adds.iter().any(|add| add.account == self.account))
+        body::<CommitBody>(event, EntryKind::Commit)
+            .is_some_and(|commit| commit.adds.iter().any(|add| add.account == self.account))
     }
+
+    /// Whether this account can have lost its seat by it: it left, or some device of it was removed.
+    fn may_end_a_seat(&self, event: &Event) -> bool {
+        let removed = body::<CommitBody>(event, EntryKind::Commit)
+            .is_some_and(|commit| commit.removes.iter().any(|removal| removal.account == self.account));
+        let left = body::<MembershipBody>(event, EntryKind::Membership)
+            .is_some_and(|body| body.account == self.account && body.change == MembershipChange::Left);
+        removed || left
+    }
+}
+
+/// The body of an entry of that kind.
+fn body<B: Body>(event: &Event, kind: EntryKind) -> Option<B> {
+    let bytes = event.body.as_ref().filter(|_| event.kind == kind.name())?;
+    B::decode(bytes.as_slice()).ok()
+}
+
+/// Whether the next entry is of the same term, or begins a later one.
+fn continues(term: u64, event: &Event) -> bool {
+    let begins = EntryKind::from_name(&event.kind).is_some_and(EntryKind::opens_term);
+    event.term == term || event.term > term && begins
 }
 
 /// The hash that a stream goes on from, if it is the entry that begins a term after a restore.
 fn restored(event: &Event) -> Option<Hash> {
-    let body = event.body.as_ref().filter(|_| event.kind == EntryKind::HomeRestored.name())?;
-    let restored = HomeRestoredBody::decode(body.as_slice()).ok()?;
+    let restored: HomeRestoredBody = body(event, EntryKind::HomeRestored)?;
     Hash::from_slice(restored.base_hash.as_slice()).filter(|_| restored.base.0 + 1 == event.seq)
 }
 
@@ -147,7 +173,7 @@ fn content(event: &Event) -> Result<Option<Vec<u8>>, ()> {
 #[cfg(test)]
 mod tests {
     use rookery_protocol::log::Head;
-    use rookery_protocol::log::body::Addition;
+    use rookery_protocol::log::body::{Addition, Removal};
     use rookery_protocol::types::{Epoch, Seq, StreamId, Term, UnixMillis};
 
     use super::*;
@@ -218,25 +244,60 @@ mod tests {
         chains.extend(&second).unwrap();
     }
 
+    fn commit(adds: Option<&Did>, removes: Option<&Did>) -> Vec<u8> {
+        let device = DeviceId::of_key(b"key");
+        let (reference, server) = (Bytes(vec![1]), String::new());
+        let add = |account: &Did| Addition { account: account.clone(), device: device.clone(), reference, server };
+        let removal = |account: &Did| Removal { account: account.clone(), device: device.clone() };
+        let (adds, removes) = (adds.map(add).into_iter().collect(), removes.map(removal).into_iter().collect());
+        CommitBody { commit: Bytes(vec![1]), adds, removes }.encode().unwrap()
+    }
+
+    fn left(account: &Did) -> Vec<u8> {
+        let (change, role, server) = (MembershipChange::Left, None, None);
+        MembershipBody { account: account.clone(), change, role, server }.encode().unwrap()
+    }
+
     #[test]
     fn whoever_comes_back_begins_anew_at_the_commit_that_says_so() {
+        let other = Did::parse("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa").unwrap();
+        let (me, came_back) = (account(), commit(Some(&account()), None));
+        // What was heard last, and whether a gap behind it is excused.
+        let cases = [
+            (EntryKind::Membership, left(&me), true),
+            (EntryKind::Commit, commit(None, Some(&me)), true),
+            (EntryKind::Membership, left(&other), false),
+            (EntryKind::Commit, commit(None, Some(&other)), false),
+            (EntryKind::Message, b"hello".to_vec(), false),
+        ];
+        for (kind, body, excused) in cases {
+            let mut stream = Stream::new();
+            let heard = [stream.message(), stream.next(kind, &body)];
+            stream.message();
+            let back = stream.next(EntryKind::Commit, &came_back);
+            let mut chains = Chains::new(me.clone(), None);
+            for event in &heard {
+                chains.extend(event).unwrap();
+            }
+            if excused {
+                chains.extend(&back).unwrap();
+                chains.extend(&stream.message()).unwrap();
+            } else {
+                assert_eq!(chains.extend(&back).unwrap_err().what, What::Missing(2), "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_term_begins_by_an_entry_that_says_so() {
         let mut stream = Stream::new();
         let first = stream.message();
-        stream.message();
-        let add = |account: &Did| {
-            let (account, device) = (account.clone(), DeviceId::of_key(b"key"));
-            let add = Addition { account, device, reference: Bytes(vec![1]), server: String::new() };
-            CommitBody { commit: Bytes(vec![1]), adds: vec![add], removes: Vec::new() }.encode().unwrap()
-        };
-        let back = stream.next(EntryKind::Commit, &add(&account()));
-        let mut chains = Chains::new(account(), None);
-        chains.extend(&first).unwrap();
-        let other = Did::parse("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa").unwrap();
-        let mut stranger = Chains::new(other, None);
-        stranger.extend(&first).unwrap();
-        assert_eq!(stranger.extend(&back).unwrap_err().what, What::Missing(1));
-        chains.extend(&back).unwrap();
-        chains.extend(&stream.message()).unwrap();
+        for term in [6, 8] {
+            let mut chains = Chains::new(account(), None);
+            chains.extend(&first).unwrap();
+            let mut other = Stream(Head { term: Term(term), ..stream.0.clone() });
+            assert_eq!(chains.extend(&other.message()).unwrap_err().what, What::Term, "{term}");
+        }
     }
 
     #[test]
@@ -278,7 +339,7 @@ mod tests {
             (|event| event.header.0.push(0), What::Unchained),
             (|event| event.kind = "#commit".into(), What::Disagrees),
             (|event| event.epoch = Some(4), What::Disagrees),
-            (|event| event.term = 8, What::Disagrees),
+            (|event| event.term = 8, What::Term),
             (|event| event.time = "2026-11-21T00:00:00.000Z".into(), What::Disagrees),
         ];
         for (change, what) in changes {

@@ -93,7 +93,9 @@ impl Feed {
             let attempt = attempt.retry(patiently(PATIENCE)).notify(|error: &tungstenite::Error, _| {
                 tracing::debug!(%error, "connecting again soon");
             });
-            self.socket = Some(attempt.await.map_err(|error| FeedError::Away(error.to_string()))?);
+            // Boxed: with TLS it is large, and every future of a caller would hold it.
+            self.socket =
+                Some(Box::pin(attempt.into_future()).await.map_err(|error| FeedError::Away(error.to_string()))?);
             self.connections.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
