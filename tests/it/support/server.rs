@@ -179,7 +179,7 @@ impl TestServer {
 
     pub async fn replica_with(&self, settings: &[(&str, &str)]) -> Server {
         let config = config(&self.database.url, &self.directory.url(), self.folder.path(), settings);
-        Box::pin(Server::start(config, self.clock.clone())).await.unwrap()
+        Server::start(config, self.clock.clone()).await.unwrap()
     }
 
     /// A replica that can be killed: it has threads of its own.
