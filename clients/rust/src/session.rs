@@ -36,10 +36,12 @@ impl<A: Account> Session<A> {
     /// [`Self::register`] or by a pairing.
     pub fn new(account: Arc<A>, service: Arc<Service>, key: SigningKey) -> Self {
         let signer = Arc::new(DeviceSigner::new(account.did().clone(), key));
-        Self { account, signer, service, platform: None, kept: Mutex::default() }
+        let platform = Some(std::env::consts::OS.to_owned());
+        Self { account, signer, service, platform, kept: Mutex::default() }
     }
 
-    /// What other devices of the account see it runs on, such as `ios`; at most 64 bytes.
+    /// What other devices of the account see it runs on, such as `ios`, at most 64 bytes; the name of this program's own
+    /// system unless said.
     pub fn on_platform(mut self, platform: &str) -> Self {
         self.platform = Some(platform.to_owned());
         self

@@ -34,7 +34,7 @@ async fn an_approved_device_is_certified_and_an_entry_of_the_account_says_by_who
     assert_eq!(first.procedure::<ApprovePairing>(&input).await.unwrap().device, device.device().as_str());
 
     assert_eq!(device.devices().await.unwrap()[0].state, "certified");
-    assert_eq!(device.devices().await.unwrap()[0].platform.as_deref(), Some("demo"));
+    assert_eq!(device.devices().await.unwrap()[0].platform.as_deref(), Some(std::env::consts::OS));
     assert!(device.device_chain().await.unwrap().device(device.device()).is_some());
     server.settled().await;
     let entry = device_entries(&first.events().await).pop().unwrap();

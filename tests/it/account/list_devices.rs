@@ -17,7 +17,7 @@ async fn an_account_sees_all_of_its_devices_by_either_token_and_nobody_elses() {
     assert_eq!(as_device.len(), 2);
     assert_eq!((as_device[0].device.as_str(), as_device[0].state.as_str()), (second.device().as_str(), "uncertified"));
     assert_eq!((as_device[1].device.as_str(), as_device[1].state.as_str()), (alice.device().as_str(), "certified"));
-    assert_eq!((as_device[1].kind.as_str(), as_device[1].platform.as_deref()), ("app", Some("demo")));
+    assert_eq!((as_device[1].kind.as_str(), as_device[1].platform.as_deref()), ("app", Some(std::env::consts::OS)));
     assert!(as_device.iter().all(|device| device.last_seen_at.is_some() && device.revoked_at.is_none()));
 
     let as_account = alice.devices().await.unwrap();
