@@ -39,6 +39,20 @@ async fn until_canaries(server: &TestServer, query: &'static str, least: i64) {
     }
 }
 
+/// The line of the log that names the writer which holds the readers back.
+async fn until_named(written: &Written, pid: i32) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (told, pid) = (written.text(), pid.to_string());
+        let named = told.lines().find(|line| line.contains("holds back every reader") && line.contains(&pid));
+        if let Some(line) = named {
+            return line.to_owned();
+        }
+        assert!(Instant::now() < until, "the oldest writer is not named");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// On one thread, so that all that the server says is heard here.
 #[tokio::test]
 async fn an_open_writer_makes_the_replica_unready_until_it_ends_whether_anybody_listens_or_not() {
@@ -64,12 +78,10 @@ async fn an_open_writer_makes_the_replica_unready_until_it_ends_whether_anybody_
         assert_eq!((&report["reason"], &report["database"]), (&"CanaryStale".into(), &"ok".into()));
         // Whoever calls in spite of it is served: what is written is durable.
         people[0].send(&stream, b"still here").await.unwrap();
+        // Said soon after readiness has turned, and only as long as there is somebody to name.
+        let line = until_named(&written, pid).await;
         tx.rollback().await.unwrap();
         until_ready(&server, 200).await;
-        let told = written.text();
-        let named =
-            told.lines().find(|line| line.contains("holds back every reader") && line.contains(&format!("{pid}")));
-        let line = named.expect("the oldest writer is named");
         assert!(
             line.contains("a forgetful program") && line.contains("rookery_test_") && line.contains("age_s"),
             "{line}"
