@@ -107,9 +107,14 @@ impl<A: Account> Device<A> {
         Ok(claimed)
     }
 
-    /// Claims for the accounts and adds what was claimed.
+    /// Claims for the accounts and adds every certified device of theirs that is not in the group already.
     pub async fn add_members(&self, stream: &str, accounts: &[Did]) -> Result<Committed, ClientError> {
-        let claimed = self.claim(stream, accounts).await?;
+        let mut claimed = self.claim(stream, accounts).await?;
+        let inside = {
+            let state = self.state.lock().await;
+            state.leaves_of(&state.group_id(stream)?, accounts)?
+        };
+        claimed.retain(|add| !inside.iter().any(|(of, device)| *of == add.account && device.as_str() == add.device));
         self.change(stream, &claimed, &[]).await
     }
 
