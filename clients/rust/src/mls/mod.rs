@@ -27,7 +27,7 @@ use rookery_protocol::identity::leaf_identity;
 use rookery_protocol::types::{DeviceId, Did, Epoch};
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
-/// [`SUITE`] in the registry of RFC 9420 section 17.1.
+/// The cipher suite of these groups, in the registry of RFC 9420 section 17.1.
 pub const SUITE_NUMBER: u16 = 0x0001;
 /// How an MLSMessage begins that holds a KeyPackage (RFC 9420 section 6).
 const KEY_PACKAGE_HEADER: [u8; 4] = [0, 1, 0, 5];
