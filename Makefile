@@ -22,6 +22,7 @@ soak: postgres redis ## Kill replicas, Postgres and Redis at random under load, 
 
 interop: postgres ## Let a real PDS, official clients and another MLS implementation drive a server (the first time it installs them).
 	cargo build --locked --bin rookery
+	cargo build --locked -p rookery-client --example conversation
 	@node=$$(staging/interop/setup.sh) && set -x && PATH="$$node:$$PATH" node staging/interop/run.mjs
 
 client-typescript: ## Check, build and test the TypeScript client; Node comes from staging/interop.

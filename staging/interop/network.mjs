@@ -19,7 +19,7 @@ import didPlc from '@did-plc/lib'
 import plcServer from '@did-plc/server'
 
 /** Accounts of the PDS. `lexicons` is where lexicons are published. */
-const ACCOUNTS = ['alice', 'bob', 'dora', 'lexicons']
+const ACCOUNTS = ['alice', 'bob', 'dora', 'erin', 'fred', 'lexicons']
 /** Identities that hold their keys themselves: their tokens are not minted by a PDS. */
 const OWN = { carol: P256Keypair, kim: Secp256k1Keypair }
 

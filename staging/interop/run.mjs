@@ -24,6 +24,7 @@ const CHECKS = [
   'refused-tokens',
   'key-rotation',
   'lexicons',
+  'rust-client',
 ]
 
 /** Small, so that a check sees the end of an answer, and a slow subscriber, soon. */

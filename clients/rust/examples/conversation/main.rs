@@ -1,8 +1,8 @@
 //! Two accounts talk through a development server: `make run`, then in another terminal
 //! `cargo run -p rookery-client --example conversation`.
 //!
-//! Each account is a did:web of this machine, whose document the example serves itself, so no PDS is needed; a real
-//! account comes from [`rookery_client::Pds`].
+//! Each account is a did:web of this machine, whose document the example serves itself, so no PDS is needed. With
+//! `PDS_URL`, `ALICE` and `BOB` (`handle:password` each) the accounts are those of a PDS.
 
 mod did_host;
 
@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use rookery_client::protocol::identity::{Curve, SigningKey};
 use rookery_client::protocol::types::{Cursor, Did};
-use rookery_client::{Device, Feed, Heard, OwnKey, Received, Service};
+use rookery_client::{Account, Device, Feed, Heard, OwnKey, Pds, Received, Service};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
-type Member = Device<OwnKey>;
 
 /// How long anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,11 +23,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn main() -> Outcome<()> {
     let url = std::env::var("ROOKERY_URL").unwrap_or_else(|_| "http://localhost:3000".to_owned());
     let service = Arc::new(Service::new(&url, service_did(&url)?)?);
+    match std::env::var("PDS_URL") {
+        Ok(pds) => talk(at_pds(&pds, "ALICE").await?, at_pds(&pds, "BOB").await?, service).await,
+        Err(_) => talk(account().await?, account().await?, service).await,
+    }
+}
 
-    // Two accounts, and a device of each. The first device of an account is trusted as it comes.
-    let (alice, bob) = (account().await?, account().await?);
-    let alice_phone = Member::new("alice's phone", Arc::clone(&alice), Arc::clone(&service))?;
-    let bob_phone = Member::new("bob's phone", bob, Arc::clone(&service))?;
+async fn talk<A: Account>(alice: Arc<A>, bob: Arc<A>, service: Arc<Service>) -> Outcome<()> {
+    // A device of each account. The first one is trusted as it comes.
+    let alice_phone = Device::new("alice's phone", Arc::clone(&alice), Arc::clone(&service))?;
+    let bob_phone = Device::new("bob's phone", bob, Arc::clone(&service))?;
     for device in [&alice_phone, &bob_phone] {
         let registered = device.register().await?;
         device.publish(5, true).await?;
@@ -36,7 +40,7 @@ async fn main() -> Outcome<()> {
     }
 
     // Alice's laptop shows a code; her phone vouches for it, and her device chain grows by a link.
-    let laptop = Member::new("alice's laptop", alice, Arc::clone(&service))?;
+    let laptop = Device::new("alice's laptop", alice, Arc::clone(&service))?;
     let code = laptop.begin_pairing().await?;
     alice_phone.approve_pairing(&code, b"sealed to the laptop's key by the application").await?;
     laptop.claim_pairing(&code).await?;
@@ -85,8 +89,15 @@ async fn account() -> Outcome<Arc<OwnKey>> {
     Ok(Arc::new(OwnKey::new(did, key)))
 }
 
+/// The account whose `handle:password` the variable holds. An app password does.
+async fn at_pds(url: &str, variable: &str) -> Outcome<Arc<Pds>> {
+    let credentials = std::env::var(variable)?;
+    let (handle, password) = credentials.split_once(':').ok_or("expected handle:password")?;
+    Ok(Arc::new(Pds::log_in(url, handle, &password.into()).await?))
+}
+
 /// Reads on until somebody else says something.
-async fn hear(device: &Member, feed: &mut Feed, stream: &str) -> Outcome<String> {
+async fn hear<A: Account>(device: &Device<A>, feed: &mut Feed, stream: &str) -> Outcome<String> {
     let heard = async {
         loop {
             let Received::Event(event) = feed.next().await? else { continue };
