@@ -32,7 +32,7 @@ client-typescript: ## Check, build and test the TypeScript client; Node comes fr
 example-typescript: postgres ## Run the TypeScript client's example against a server of its own.
 	cargo build --locked --bin rookery
 	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
-	npm ci && npm run generate && node example/with-server.ts
+	npm ci && npm run generate && ../../staging/with-rookery.sh npm run example
 
 example-rust: postgres ## Run the Rust client's example against a server of its own.
 	cargo build --locked --bin rookery

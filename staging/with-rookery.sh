@@ -6,7 +6,9 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
-binary=${ROOKERY_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/rookery}
+target=${CARGO_TARGET_DIR:-target}
+case $target in /*) ;; *) target=$root/$target ;; esac
+binary=${ROOKERY_BIN:-$target/debug/rookery}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/rookery-server.XXXXXX")
 # Started as root, the server runs its Postgres as another user, who must get there.
 chmod 755 "$scratch"
