@@ -24,6 +24,7 @@ const NEGATIVE_MS: i64 = 60 * 1000;
 /// Milliseconds between two forced fetches of one DID: bad signatures must not aim our traffic at a directory.
 const REFRESH_MS: i64 = 60 * 1000;
 /// Forced fetches of all DIDs in one second, and at once: a thousand bad signatures for a thousand accounts are no more.
+/// The compiler works out that 20 is not 0.
 const REFRESHES: Rate = Rate { quantity: NonZeroU32::new(20).unwrap(), period: Duration::from_secs(1) };
 /// DIDs that are remembered.
 const MAX_ENTRIES: u64 = 10_000;

@@ -12,6 +12,7 @@ use rookery_protocol::lexicon::{Kind, Method, schema};
 use rookery_protocol::types::{Clock, Did};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::Instant;
 use url::Url;
 
 /// How long a call is repeated before it counts as unanswered.
@@ -76,10 +77,14 @@ impl CallError {
     }
 }
 
-/// Repeats for so long as `patience` says.
-pub(crate) fn patiently(patience: Duration) -> ExponentialBuilder {
-    let builder = ExponentialBuilder::new().with_min_delay(PAUSES.0).with_max_delay(PAUSES.1).with_jitter();
-    builder.without_max_times().with_total_delay(Some(patience))
+/// The pauses between repeats, without an end: [`before`] ends them.
+pub(crate) fn pauses() -> ExponentialBuilder {
+    ExponentialBuilder::new().with_min_delay(PAUSES.0).with_max_delay(PAUSES.1).with_jitter().without_max_times()
+}
+
+/// The pause, if another try would still begin in time. What the tries themselves take counts too.
+pub(crate) fn before(until: Instant, pause: Duration) -> Option<Duration> {
+    (Instant::now() + pause < until).then_some(pause)
 }
 
 /// No redirects, no proxy from the environment, bounded times.
@@ -105,11 +110,11 @@ pub(crate) async fn answer(nsid: &'static str, request: reqwest::RequestBuilder)
     let retry_after = response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
     let bytes = response.bytes().await.map_err(lost)?;
-    let body = serde_json::from_slice(&bytes);
-    let body: Value = body.map_err(|error| CallError::Unreadable { nsid, why: format!("{status}: {error}") })?;
     if status == 200 {
-        return Ok(body);
+        return serde_json::from_slice(&bytes).map_err(|error| CallError::Unreadable { nsid, why: error.to_string() });
     }
+    // A proxy between us and the server says no in words of its own: then the status is all there is.
+    let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (error, message) = (text("error"), text("message"));
     Err(CallError::Refused(Box::new(Refused { nsid, status, error, message, body, retry_after })))
@@ -222,15 +227,16 @@ impl Service {
         body: &[u8],
         token: impl Fn() -> T,
     ) -> Result<M::Output, CallError> {
+        let until = Instant::now() + self.patience;
         let attempt = || {
             let token = token();
             // Boxed, for every future of a caller holds this one.
             Box::pin(async move { self.attempt::<M>(query, body, token.await?).await })
         };
         attempt
-            .retry(patiently(self.patience))
+            .retry(pauses())
             .when(CallError::passes)
-            .adjust(|error, pause| pause.map(|pause| error.retry_after().map_or(pause, |asked| asked.max(pause))))
+            .adjust(|error, pause| before(until, pause?.max(error.retry_after().unwrap_or_default())))
             .notify(|_, _| {
                 self.repeats.fetch_add(1, Ordering::Relaxed);
             })
@@ -291,6 +297,9 @@ pub(crate) fn socket_url(origin: &str, path_and_query: &str) -> Option<Url> {
 
 #[cfg(test)]
 mod tests {
+    use rookery_protocol::lexicon::account::revoke_device::{Input, RevokeDevice};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -311,6 +320,56 @@ mod tests {
     fn a_socket_goes_to_the_same_place() {
         let url = socket_url("http://127.0.0.1:3000", "/xrpc/a.b.c?cursor=0").unwrap();
         assert_eq!(url.as_str(), "ws://127.0.0.1:3000/xrpc/a.b.c?cursor=0");
+    }
+
+    const SLOW: Duration = Duration::from_millis(400);
+
+    /// A server that gives these answers one after the other, and then slowly hangs up. Counts the calls.
+    async fn answering(answers: &'static [&'static str]) -> (Service, std::sync::Arc<AtomicU64>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let calls = std::sync::Arc::new(AtomicU64::new(0));
+        let counted = std::sync::Arc::clone(&calls);
+        tokio::spawn(async move {
+            loop {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let _asked = connection.read(&mut [0; 4096]).await.unwrap();
+                let call = counted.fetch_add(1, Ordering::SeqCst);
+                match answers.get(usize::try_from(call).unwrap()) {
+                    Some(answer) => connection.write_all(answer.as_bytes()).await.unwrap(),
+                    None => tokio::time::sleep(SLOW).await,
+                }
+            }
+        });
+        (Service::new(&url, Did::parse("did:web:localhost").unwrap()).unwrap(), calls)
+    }
+
+    const DESCRIBED: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    const BAD_GATEWAY: &str = "HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\ncontent-length: 6\r\n\r\n<html>";
+    const IN_AN_HOUR: &str =
+        "HTTP/1.1 429 Too Many\r\nconnection: close\r\nretry-after: 3600\r\ncontent-length: 2\r\n\r\n{}";
+
+    async fn revoke(service: &Service) -> Result<(), CallError> {
+        let input = Input { device: "dev_x".to_owned(), revocation: None };
+        service.procedure::<RevokeDevice>(&input, || None).await.map(|_| ())
+    }
+
+    #[tokio::test]
+    async fn what_a_proxy_says_in_its_own_words_is_repeated_by_its_status() {
+        let (service, calls) = answering(&[BAD_GATEWAY, DESCRIBED]).await;
+        revoke(&service).await.unwrap();
+        assert_eq!((calls.load(Ordering::SeqCst), service.repeats()), (2, 1));
+    }
+
+    #[tokio::test]
+    async fn patience_counts_what_the_tries_take_and_is_not_stretched_by_the_server() {
+        let (service, calls) = answering(&[IN_AN_HOUR]).await;
+        assert!(revoke(&service).await.unwrap_err().refused().is_some_and(|refused| refused.status == 429));
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+        let (service, calls) = answering(&[]).await;
+        let service = service.with_patience(SLOW / 2);
+        assert!(matches!(revoke(&service).await, Err(CallError::Unanswered { .. })));
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
     }
 
     #[test]

@@ -18,17 +18,20 @@ use rookery_protocol::lexicon::event::defs::Event;
 use rookery_protocol::lexicon::event::subscribe::{Cursor as ReadPosition, Info, Params, Subscribe};
 use rookery_protocol::types::Cursor;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::account::Account;
-use crate::service::{PATIENCE, Service, patiently, query_of, socket_url};
+use crate::service::{PATIENCE, Service, before, pauses, query_of, socket_url};
 use crate::session::Session;
 
 pub use chains::{Broken, Chains, Link, What};
 pub use frame::{Frame, read_frame};
 
+/// Between the end of a connection and the next one.
+const AFTER_AN_END: Duration = Duration::from_millis(50);
 /// The server pings every 30 s: a socket that is silent for longer than this is dead.
 const SILENCE: Duration = Duration::from_secs(75);
 
@@ -89,10 +92,12 @@ impl Feed {
     /// hear happens.
     pub async fn connect(&mut self) -> Result<(), FeedError> {
         if self.socket.is_none() {
+            let until = Instant::now() + PATIENCE;
             let attempt = || connect(&self.signer, &self.service, self.chains.cursor());
-            let attempt = attempt.retry(patiently(PATIENCE)).notify(|error: &tungstenite::Error, _| {
-                tracing::debug!(%error, "connecting again soon");
-            });
+            let attempt = attempt
+                .retry(pauses())
+                .adjust(|_, pause| before(until, pause?))
+                .notify(|error: &tungstenite::Error, _| tracing::debug!(%error, "connecting again soon"));
             // Boxed: with TLS it is large, and every future of a caller would hold it.
             self.socket =
                 Some(Box::pin(attempt.into_future()).await.map_err(|error| FeedError::Away(error.to_string()))?);
@@ -103,7 +108,7 @@ impl Feed {
 
     /// The next thing that comes. Cancel safe: nothing is lost between frames.
     pub async fn next(&mut self) -> Result<Received, FeedError> {
-        let mut pauses = patiently(PATIENCE).build();
+        let (until, mut pauses) = (Instant::now() + PATIENCE, pauses().build());
         loop {
             self.connect().await?;
             let Some(socket) = &mut self.socket else { continue };
@@ -115,6 +120,8 @@ impl Feed {
                 Ok(Some(Ok(Message::Text(_)))) => return Err(FeedError::Malformed("a text message".to_owned())),
                 Ok(Some(Ok(Message::Close(_) | Message::Frame(_)) | Err(_)) | None) | Err(_) => {
                     self.socket = None;
+                    // Whoever hangs up at once is not asked again at once.
+                    tokio::time::sleep(AFTER_AN_END).await;
                     continue;
                 }
             };
@@ -127,7 +134,8 @@ impl Feed {
                 Frame::Error { error, message } => {
                     self.socket = None;
                     // The server says whether it is worth coming back.
-                    match pauses.next().filter(|_| comes_back(&error)) {
+                    let pause = pauses.next().filter(|_| comes_back(&error));
+                    match pause.and_then(|pause| before(until, pause)) {
                         Some(pause) => tokio::time::sleep(pause).await,
                         None => return Err(FeedError::Refused { error, message }),
                     }
