@@ -170,7 +170,12 @@ impl Batcher {
         }
     }
 
+    /// What must stand before a token can be remembered. A loss of memory is noted here, not by the first token after it:
+    /// that one would be refused for having come first.
     async fn rotate(&self, pool: &PgPool) {
+        if let Err(error) = store::note_loss(pool, self.clock.now_seconds()).await {
+            tracing::warn!(error = %error, "replay memory: whether it was lost could not be noted");
+        }
         if let Err(error) = store::rotate(pool, self.clock.now_seconds(), self.keep_s).await {
             tracing::warn!(error = %error, "replay memory: partitions were not renewed");
         }

@@ -36,14 +36,14 @@ pub(super) async fn remember(
     .await?;
     let since_s = match row.since_s {
         Some(since_s) => since_s,
-        None => mark_forgotten(pool, now_s).await?,
+        None => note_loss(pool, now_s).await?,
     };
     Ok(Remembered { fresh: row.fresh.into_iter().collect(), since_s })
 }
 
-/// The database crashed and emptied its unlogged tables: notes since when we remember again. The first replica's note
+/// If the database crashed and emptied its unlogged tables: notes since when we remember again. The first replica's note
 /// holds for all.
-async fn mark_forgotten(pool: &PgPool, now_s: i64) -> Result<i64, sqlx::Error> {
+pub(super) async fn note_loss(pool: &PgPool, now_s: i64) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         "insert into replay_since (since_s) values ($1)
          on conflict (id) do update set id = excluded.id

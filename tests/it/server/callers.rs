@@ -1,12 +1,13 @@
 //! By which tokens a caller is proven. Who may call what is the law of the matrix.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header;
 use rookery::cli::demo::Person;
 use rookery::identity::{DEVICE_HEADER, DEVICE_TOKEN_HEADER, body_hash};
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
-use rookery::lexicon::mls::get_convos::GetConvos;
+use rookery::lexicon::mls::get_convos::{self, GetConvos};
 use rookery::lexicon::mls::update_cursor::UpdateCursor;
 use rookery::lexicon::{Kind, Method, schema};
 use rookery::types::Clock;
@@ -384,5 +385,20 @@ async fn an_account_that_names_another_server_keeps_its_devices_and_key_packages
         clock.advance_ms(60 * 60 * 1000);
         assert_eq!(read().send().await.outcome(), (403, "AccountHomeElsewhere"));
     }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_of_the_database_the_first_fresh_token_is_not_refused_for_being_the_first() {
+    let mut server = TestServer::start().await;
+    let alice = server.person("alice").await;
+    server.pause().await;
+    // What a crash does to unlogged tables.
+    sqlx::query("truncate replay_since").execute(&mut server.database.connect().await).await.unwrap();
+    let url = server.database.url.clone();
+    server.resume(&url, &[], &[Arc::clone(&alice)]).await;
+    // Tokens of the second in which the memory was lost are refused, whoever comes first.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    alice.query::<GetConvos>(&get_convos::Params { limit: 10, cursor: None }).await.unwrap();
     server.stop().await;
 }
