@@ -26,7 +26,7 @@ pub use database::Database;
 pub use development::{REFUSED, Refused};
 pub use error::ConfigError;
 pub use http::{Bodies, Http};
-pub use identity::{Admission, Identity};
+pub use identity::{Admission, Identity, Invitations};
 pub use limits::{AccountRates, AddressRates, Limits, Rate};
 pub use log::{Log, Retention};
 pub use settings::{Fallback, SETTINGS, Setting, markdown};

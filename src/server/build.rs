@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::federation::Federation;
 use crate::identity::http::Upstream;
 use crate::identity::{
     Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, SharedSecret, Verifier,
@@ -95,6 +96,7 @@ pub(super) async fn services(
 
     let keys = server_keys(&config)?;
     let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS };
+    let federation = Arc::new(Federation { server: did.clone() });
     let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers, end_workers).await?;
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
     let upstream = config.http.upstream.clone().map(Upstream::new).transpose()?;
@@ -106,6 +108,8 @@ pub(super) async fn services(
         resolver,
         verifier: Arc::new(verifier),
         keys: Arc::new(keys),
+        federation,
+        deliveries: Arc::default(),
         redactor,
         limits: Arc::new(limits),
         upstream,

@@ -183,6 +183,12 @@ impl From<storage::Error> for Fault {
     }
 }
 
+impl From<crate::federation::HomeUnverified> for Fault {
+    fn from(_: crate::federation::HomeUnverified) -> Self {
+        Self::Unavailable
+    }
+}
+
 impl From<TokenRefused> for Fault {
     fn from(refused: TokenRefused) -> Self {
         Self::Unauthenticated(refused)

@@ -94,6 +94,7 @@ impl Process {
             .env("SERVER_HOST", "127.0.0.1")
             .env("SERVER_PORT", self.port.to_string())
             .env("METRICS_PORT", "0")
+            .env("INVITATIONS", "everyone")
             .env("PLC_URL", &self.plc_url)
             .env("SHUTDOWN_GRACE_MS", "3000")
             .env("RUST_LOG", "warn,rookery=info")

@@ -52,11 +52,16 @@ impl Keep {
             | EntryKind::Membership
             | EntryKind::Device
             | EntryKind::DeviceChainReset
+            | EntryKind::Erased
             | EntryKind::HomeOpened
             | EntryKind::HomeRestored => Self::Always,
             EntryKind::Message => Self::Messages,
             EntryKind::Commit => Self::Handshakes,
-            EntryKind::Welcome | EntryKind::KeyPackagesLow | EntryKind::Account => Self::Notices,
+            EntryKind::Welcome
+            | EntryKind::KeyPackagesLow
+            | EntryKind::Account
+            | EntryKind::Relationship
+            | EntryKind::Invitation => Self::Notices,
             EntryKind::Canary => Self::WithStream,
         }
     }

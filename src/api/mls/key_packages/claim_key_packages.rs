@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use super::store::{self, Claimed, Target};
 use crate::api::mls::access;
+use crate::federation::joining::consent;
 use crate::lexicon::mls::claim_key_packages::{self as claim, ClaimKeyPackages, Error, Output, Package};
 use crate::storage;
 use crate::types::{Bytes, Did};
@@ -37,20 +38,24 @@ async fn claim(cx: &Services, caller: &Device, call: &Call<ClaimKeyPackages>) ->
     let (now, seen_since) = (cx.clock.now().to_datetime(), cx.log.lapsed_before().to_datetime());
     let suites: Vec<i32> = call.input.cipher_suites.iter().filter_map(|&suite| i32::try_from(suite).ok()).collect();
 
+    let (inviter, stream, unsaid) = (&caller.author, &call.input.stream, cx.config.identity.invitations);
     let mut tx = cx.storage.begin().await?;
-    store::lock_claimer(tx.conn(), caller.author.account_id).await?;
-    let targets = store::targets(tx.conn(), &call.input.targets, caller.author.account_id, now).await?;
+    store::lock_claimer(tx.conn(), inviter.account_id).await?;
+    let targets = store::targets(tx.conn(), &call.input.targets, inviter.account_id, now).await?;
+    let ids: Vec<i64> = targets.iter().map(|target| target.account_id).collect();
+    let consenting = consent::consenting(tx.conn(), unsaid, &inviter.did, stream, &ids).await?;
+    let (asked, refused): (Vec<_>, Vec<_>) = targets.into_iter().partition(|it| consenting.contains(&it.account_id));
     let one_time = |target: &Target| target.taken_today < ONE_TIME_A_DAY;
-    let claimed = store::claim(tx.conn(), &targets, one_time, &suites, seen_since, now).await?;
-    store::insert_claims(tx.conn(), &claimed, caller.author.account_id, stream_id, now).await?;
-    let answer = answer(&call.input.targets, &targets, claimed);
+    let claimed = store::claim(tx.conn(), &asked, one_time, &suites, seen_since, now).await?;
+    store::insert_claims(tx.conn(), &claimed, inviter.account_id, stream_id, now).await?;
+    let answer = answer(&call.input.targets, &asked, &refused, claimed);
     keep_answer::<ClaimKeyPackages>(tx.conn(), cx, &caller.author, &repeat, &answer).await?;
     tx.commit().await?;
     Ok(answer)
 }
 
 /// For each target that was asked for, its packages or why there are none.
-fn answer(asked: &[Did], targets: &[Target], claimed: Vec<Claimed>) -> Output {
+fn answer(asked: &[Did], targets: &[Target], refused: &[Target], claimed: Vec<Claimed>) -> Output {
     let mut packages: HashMap<i64, Vec<Package>> = HashMap::new();
     for one in claimed {
         packages.entry(one.account_id).or_default().push(Package {
@@ -65,6 +70,7 @@ fn answer(asked: &[Did], targets: &[Target], claimed: Vec<Claimed>) -> Output {
         let known = targets.iter().find(|target| target.did == account.as_str());
         let found = known.and_then(|target| packages.get(&target.account_id).cloned());
         let problem = match (known, &found) {
+            (None, _) if refused.iter().any(|target| target.did == account.as_str()) => Some("consentRequired"),
             (None, _) => Some("notHere"),
             (Some(_), None) => Some("exhausted"),
             (Some(_), Some(_)) => None,
