@@ -1,0 +1,3 @@
+//! Servers that speak with servers.
+
+pub mod replica;
