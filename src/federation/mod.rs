@@ -1,6 +1,7 @@
-//! Other servers: who they are, what they may ask, and what is asked of them.
+//! Servers that speak with servers.
 
 pub mod joining;
+pub mod replica;
 mod stub;
 
 pub use stub::{AccountHome, Actor, Age, CallError, Federation, HomeUnverified};

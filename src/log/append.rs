@@ -82,13 +82,14 @@ impl Log {
     }
 
     fn open(&self, Won { tx, row, first_pos }: Won) -> Result<StreamTx, Error> {
-        if row.home != self.inner.home.as_str() {
+        // What is frozen is told as such wherever it is ordered.
+        let ours = row.home == self.inner.home.as_str();
+        if row.state.refuses().is_some() && (ours || row.state.is_over()) {
+            return Err(Error::Halted(row.state));
+        }
+        if !ours {
             let detail = Detail::new("another server orders this stream").with("home", row.home);
             return Err(Refusal::new("NotHome", detail).into());
-        }
-        if row.state != StreamState::Active {
-            // Its lost entries are being put back: nothing was written, and the caller may come back.
-            return Err(Error::Busy);
         }
         let head = row.head();
         Ok(StreamTx {

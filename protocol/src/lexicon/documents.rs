@@ -59,6 +59,7 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.mls.removeMembers", include_str!("../../../lexicons/blue/catbird/mls/removeMembers.json")),
     ("blue.catbird.mls.sendMessage", include_str!("../../../lexicons/blue/catbird/mls/sendMessage.json")),
     ("blue.catbird.mls.updateCursor", include_str!("../../../lexicons/blue/catbird/mls/updateCursor.json")),
+    ("blue.catbird.peer.defs", include_str!("../../../lexicons/blue/catbird/peer/defs.json")),
 ];
 
 /// Calls `$each!(Type)` with the marker type of every method.

@@ -8,6 +8,7 @@ pub mod admin;
 mod documents;
 pub mod event;
 pub mod mls;
+pub mod peer;
 pub mod schema;
 
 use serde::de::DeserializeOwned;

@@ -75,8 +75,20 @@ impl Log {
         self.set_state(stream_id, StreamState::Active).await
     }
 
+    /// Stops it for good, ours or another's: its home was caught. Whether it was not stopped before.
+    pub async fn freeze(&self, stream_id: i64) -> Result<bool, Error> {
+        match self.set_state(stream_id, StreamState::Frozen).await {
+            Ok(()) => Ok(true),
+            Err(Error::Halted(state)) if state.is_over() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn set_state(&self, stream_id: i64, state: StreamState) -> Result<(), Error> {
         let mut won = self.win(stream_id).await?;
+        if !won.row.state.may_become(state) {
+            return Err(Error::Halted(won.row.state));
+        }
         store::set_state(won.tx.conn(), stream_id, state).await?;
         Ok(won.tx.commit().await?)
     }
