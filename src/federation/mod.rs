@@ -9,6 +9,7 @@ mod client;
 mod own_keys;
 mod peers;
 mod refused;
+pub mod replica;
 mod signature;
 mod statements;
 

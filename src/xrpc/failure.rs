@@ -8,6 +8,7 @@ use super::Denied;
 use super::observe::Told;
 use crate::federation::PeerRefused;
 use crate::identity::TokenRefused;
+use crate::log::StreamState;
 use crate::telemetry::metric_name;
 use crate::types::{Detail, Malformed, Named, Refusal};
 use crate::{log, storage};
@@ -43,6 +44,8 @@ pub enum Fault {
     MethodNotImplemented,
     /// 502: the server that this method was handed on to gave no answer.
     UpstreamFailed,
+    /// 409, or 503 where it passes: the stream takes no entries now, or never again.
+    Halted(StreamState),
     /// 503: a queue is full, the database is away, or the server is stopping. Nothing was done, or it cannot be told:
     /// repeat with the same `idem`.
     Unavailable,
@@ -115,6 +118,7 @@ impl Fault {
             Self::UpstreamFailed => {
                 (StatusCode::BAD_GATEWAY, "UpstreamFailure", "the upstream server gave no answer".to_owned())
             }
+            Self::Halted(state) => halted(*state),
             Self::Unavailable | Self::Collided => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Unavailable",
@@ -144,6 +148,20 @@ impl Fault {
     pub fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(error.into())
     }
+}
+
+fn halted(state: StreamState) -> (StatusCode, &'static str, String) {
+    let status = if state.is_over() { StatusCode::CONFLICT } else { StatusCode::SERVICE_UNAVAILABLE };
+    let message = match state {
+        StreamState::Active | StreamState::Recovering => {
+            "the home is putting lost entries back; repeat it with the same idem"
+        }
+        StreamState::Handing => "the stream is being handed to another home; repeat it with the same idem",
+        StreamState::Moved => "another server orders this stream now",
+        StreamState::Frozen => "the stream is frozen, because its home said two different things; go on by a reset",
+        StreamState::Closed => "another stream has taken the place of this one",
+    };
+    (status, state.refuses().unwrap_or("Unavailable"), message.to_owned())
 }
 
 /// What a method answers instead of its output.
@@ -199,6 +217,7 @@ impl<E: Named> From<log::Error> for Failure<E> {
         match error {
             log::Error::Refused(refusal) => refusal.into(),
             log::Error::Busy => Self::Fault(Fault::Unavailable),
+            log::Error::Halted(state) => Self::Fault(Fault::Halted(state)),
             log::Error::Storage(error) => error.into(),
             error => Self::Fault(Fault::internal(error)),
         }
