@@ -36,6 +36,7 @@ create table replica (
     from_seq bigint not null,
     failures smallint not null default 0,
     stopped_by text,
+    view jsonb,
     follow_due_at timestamptz,
     follow_failures integer not null default 0,
     checked_at timestamptz not null,
@@ -44,9 +45,10 @@ create table replica (
     created_at timestamptz not null
 );
 comment on table replica is 'Streams of other homes that this server follows.';
-comment on column replica.from_seq is 'The entry that began the first seat of this server: nothing before it is held.';
+comment on column replica.from_seq is 'The entry that began the newest seat of this server, by the home''s word: it comes with its content.';
 comment on column replica.failures is 'Requests of the home in a row that did not hold together.';
 comment on column replica.stopped_by is 'The name of the third such failure: nothing more is taken until the stream is followed anew.';
+comment on column replica.view is 'The conversation before from_seq, as long as what lies between it and our head is not here; then it becomes seats.';
 comment on column replica.follow_due_at is 'When the home is to be asked to follow from our head; null when it need not be.';
 comment on column replica.checked_at is 'When another server was last asked for its checkpoint, and how far that was.';
 comment on column replica.ended_at is 'When the last seat of this server ended.';
@@ -129,3 +131,7 @@ alter table convo add column is_foreign boolean not null default false;
 comment on column convo.is_foreign is 'Another server orders it.';
 alter table convo drop constraint convo_group_id_key;
 create unique index convo_group_id_key on convo (group_id) where not is_foreign;
+
+-- Few, and asked for by whoever begins to follow.
+create index entry_term_opener_idx on entry (stream_id, seq) where kind in (21, 22);
+create index seat_server_idx on seat (stream_id, server);

@@ -272,10 +272,13 @@ impl StreamTx {
         epoch: Option<Epoch>,
         identity: Option<CallIdentity>,
     ) -> Result<Sealed, Error> {
-        if self.row.incarnation != self.log.inner.incarnation {
-            self.reopen().await?;
-        }
+        self.reopen_if_due().await?;
         self.write(author, content, kind, epoch, identity).await
+    }
+
+    /// Opens the term of this incarnation, if the stream's is of an older one.
+    pub(super) async fn reopen_if_due(&mut self) -> Result<(), Error> {
+        if self.row.incarnation == self.log.inner.incarnation { Ok(()) } else { self.reopen().await }
     }
 
     /// The database went back in time since this stream's last entry: a new term says from where it goes on.

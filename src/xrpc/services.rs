@@ -33,6 +33,7 @@ pub struct Services {
     pub resolver: Arc<Resolver>,
     pub verifier: Arc<Verifier>,
     pub keys: Arc<ServerKeys>,
+    /// Other servers.
     pub federation: Arc<Federation>,
     /// Something is to be told to another server, or a stream to be followed: the worker need not wait to look.
     pub deliveries: Arc<tokio::sync::Notify>,

@@ -61,7 +61,10 @@ impl Keep {
             | EntryKind::KeyPackagesLow
             | EntryKind::Account
             | EntryKind::Relationship
-            | EntryKind::Invitation => Self::Notices,
+            | EntryKind::Invitation
+            | EntryKind::ForkDetected
+            | EntryKind::HistoryRewound
+            | EntryKind::ReceiptBroken => Self::Notices,
             EntryKind::Canary => Self::WithStream,
         }
     }

@@ -2,3 +2,4 @@
 //! `blue.catbird.peer.*`: one module per method.
 
 pub mod defs;
+pub mod get_keys;
