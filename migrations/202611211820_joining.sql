@@ -57,9 +57,11 @@ alter table key_package_claim
     alter column stream_id drop not null,
     add column stream text,
     add column home text,
-    add column peer text;
+    add column peer text,
+    add column outside boolean not null default false;
 comment on column key_package_claim.stream is 'Public id of the stream that it was claimed for, and the home that the claimer said it has.';
 comment on column key_package_claim.peer is 'did:web of the server that asked for one of its accounts; null where the claimer is of this one.';
+comment on column key_package_claim.outside is 'That server was not allowed by name.';
 create index key_package_claim_target_idx on key_package_claim (target_id, created_at) where one_time and peer is not null;
 
 create table leaf_key (

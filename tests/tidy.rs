@@ -317,6 +317,7 @@ const NOT_METHODS: &[(&str, &str)] = &[
     ("src/api/mls/commits/record.rs", "the one transaction of all methods that commit"),
     ("src/api/mls/commits/snapshot.rs", "what all methods that commit are judged against"),
     ("src/api/mls/conversations/view.rs", "the view that getConvo and getConvos share"),
+    ("src/api/mls/key_packages/purpose.rs", "what a claim is for, apart from how it is answered"),
     ("src/api/mls/key_packages/publish.rs", "what publishKeyPackage and publishKeyPackages share"),
 ];
 

@@ -4,6 +4,7 @@
 //! a person blocked, refused or ignored is not told to anybody; a server takes an invitation only from the stream's home,
 //! and only for key packages that were claimed for that stream and home.
 
+pub mod claims;
 pub mod consent;
 pub mod delivery;
 pub mod invitation;

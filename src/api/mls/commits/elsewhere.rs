@@ -10,6 +10,7 @@ use serde_json::json;
 use super::store;
 use crate::federation::joining::delivery::{self, Delivery, Enclosed};
 use crate::federation::joining::whereabouts;
+use crate::federation::AccountHome;
 use crate::federation::replica::View;
 use crate::lexicon::mls::defs::Addition;
 use crate::lexicon::peer::defs;
@@ -26,7 +27,7 @@ pub(super) async fn homes<E: Named>(cx: &Services, adds: &[Addition]) -> Result<
     let accounts = adds.iter().map(|add| add.account.clone());
     let mut homes = Homes::new();
     for (account, server) in whereabouts::locate(&cx.federation, accounts).await {
-        if let Some(server) = server.map_err(Fault::from)? {
+        if let AccountHome::Elsewhere(server) = server.map_err(Fault::from)? {
             homes.insert(account, server);
         }
     }
