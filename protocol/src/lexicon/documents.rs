@@ -60,6 +60,7 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.mls.sendMessage", include_str!("../../../lexicons/blue/catbird/mls/sendMessage.json")),
     ("blue.catbird.mls.updateCursor", include_str!("../../../lexicons/blue/catbird/mls/updateCursor.json")),
     ("blue.catbird.peer.defs", include_str!("../../../lexicons/blue/catbird/peer/defs.json")),
+    ("blue.catbird.peer.deliver", include_str!("../../../lexicons/blue/catbird/peer/deliver.json")),
     ("blue.catbird.peer.getKeys", include_str!("../../../lexicons/blue/catbird/peer/getKeys.json")),
 ];
 
@@ -105,6 +106,7 @@ macro_rules! every_method {
         $each!(crate::lexicon::mls::remove_members::RemoveMembers);
         $each!(crate::lexicon::mls::send_message::SendMessage);
         $each!(crate::lexicon::mls::update_cursor::UpdateCursor);
+        $each!(crate::lexicon::peer::deliver::Deliver);
         $each!(crate::lexicon::peer::get_keys::GetKeys);
     };
 }

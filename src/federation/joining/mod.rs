@@ -8,5 +8,6 @@ pub mod claims;
 pub mod consent;
 pub mod delivery;
 pub mod invitation;
+pub mod offer;
 pub mod relationship;
 pub mod whereabouts;

@@ -5,8 +5,12 @@ use crate::config::Bodies;
 /// Methods whose body is one message, or a batch of key packages.
 const MESSAGES: &[&str] = &["blue.catbird.mls.sendMessage", "blue.catbird.mls.publishKeyPackages"];
 /// Methods whose body holds a commit, a Welcome and a GroupInfo with its tree.
-const COMMITS: &[&str] =
-    &["blue.catbird.mls.createConvo", "blue.catbird.mls.addMembers", "blue.catbird.mls.removeMembers"];
+const COMMITS: &[&str] = &[
+    "blue.catbird.mls.createConvo",
+    "blue.catbird.mls.addMembers",
+    "blue.catbird.mls.removeMembers",
+    "blue.catbird.peer.deliver",
+];
 
 /// JSON carries bytes as base64, four characters for three, with a little around them.
 const fn as_json(decoded_bytes: usize) -> usize {

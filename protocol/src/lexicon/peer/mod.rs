@@ -2,4 +2,5 @@
 //! `blue.catbird.peer.*`: one module per method.
 
 pub mod defs;
+pub mod deliver;
 pub mod get_keys;

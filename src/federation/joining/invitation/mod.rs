@@ -67,9 +67,10 @@ pub struct New<'a> {
     pub state: State,
 }
 
-/// Holds an invitation in the place of whatever was held for this stream, and answers the notice of it.
+/// Holds an invitation, and answers the notice of it. It takes the place of what is over; what another home delivered for
+/// other devices waits beside it.
 pub async fn hold(conn: &mut PgConnection, new: &New<'_>, now: DateTime<Utc>) -> Result<Outgoing, Error> {
-    store::clear(conn, new.stream.as_str(), &[new.account_id]).await?;
+    store::clear_old(conn, new.stream.as_str(), new.account_id, new.offer.is_some()).await?;
     store::insert(conn, new, now).await?;
     store::make_room(conn, new.account_id, MOST).await?;
     let state = if new.state == State::Waiting { "waiting" } else { "accepted" };
@@ -96,7 +97,7 @@ pub async fn take(
 ) -> Result<Vec<Outgoing>, Error> {
     let mut notices = vec![notice(account_id, stream, &invitation.home, invitation.inviter.as_ref(), "accepted")?];
     if is_here {
-        store::set_state(conn, invitation.id, State::Taken, now).await?;
+        store::set_state(conn, account_id, stream.as_str(), State::Taken, now).await?;
         let released = store::release_welcomes(conn, account_id, stream.as_str()).await?;
         if !released.is_empty() {
             let (device, refs) = released.into_iter().unzip();
@@ -105,7 +106,7 @@ pub async fn take(
             notices.push(Outgoing { account_id, kind: EntryKind::Welcome, body });
         }
     } else {
-        store::set_state(conn, invitation.id, State::Joining, now).await?;
+        store::set_state(conn, account_id, stream.as_str(), State::Joining, now).await?;
     }
     Ok(notices)
 }
@@ -118,7 +119,7 @@ pub async fn pass(
     invitation: &Invitation,
     now: DateTime<Utc>,
 ) -> Result<Outgoing, Error> {
-    store::set_state(conn, invitation.id, State::Passed, now).await?;
+    store::set_state(conn, account_id, stream.as_str(), State::Passed, now).await?;
     notice(account_id, stream, &invitation.home, invitation.inviter.as_ref(), "declined")
 }
 

@@ -19,6 +19,24 @@ pub async fn clear(conn: &mut PgConnection, stream: &str, account_ids: &[i64]) -
     Ok(())
 }
 
+/// The same for one account; of what another home delivered only what is over.
+pub(super) async fn clear_old(
+    conn: &mut PgConnection,
+    stream: &str,
+    account_id: i64,
+    is_offer: bool,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "delete from invitation where stream = $1 and account_id = $2 and (not $3 or state in (3, 4))",
+        stream,
+        account_id,
+        is_offer
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 pub(super) async fn insert(conn: &mut PgConnection, new: &New<'_>, now: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query!(
         "insert into invitation (account_id, stream, home, inviter, state, offer, created_at, due_at)
@@ -57,7 +75,7 @@ pub(super) async fn find_for_update(
 ) -> Result<Option<Invitation>, Error> {
     let row = sqlx::query!(
         "select id, home, inviter, state from invitation where account_id = $1 and stream = $2
-         order by id desc limit 1 for update",
+         order by state = 1 desc, id desc limit 1 for update",
         account_id,
         stream
     )
@@ -74,12 +92,21 @@ pub(super) async fn find_for_update(
     .transpose()
 }
 
-/// What is passed over or taken needs its offer no more; what is to be followed does.
-pub(super) async fn set_state(conn: &mut PgConnection, id: i64, state: State, now: DateTime<Utc>) -> Result<(), Error> {
+/// Whatever waits for this account and stream. What is passed over or taken needs its offer no more; what is to be
+/// followed does.
+pub(super) async fn set_state(
+    conn: &mut PgConnection,
+    account_id: i64,
+    stream: &str,
+    state: State,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     sqlx::query!(
-        "update invitation set state = $2::smallint, due_at = $3, attempts = 0, offer = case when $2 = 2::smallint then offer end
-         where id = $1",
-        id,
+        "update invitation set
+             state = $3::smallint, due_at = $4, attempts = 0, offer = case when $3 = 2::smallint then offer end
+         where account_id = $1 and stream = $2 and state = 1",
+        account_id,
+        stream,
         state.to_db(),
         now
     )
@@ -124,7 +151,11 @@ pub struct Waiting {
 /// The newest first.
 pub async fn list_waiting(pool: &PgPool, account_id: i64) -> Result<Vec<Waiting>, Error> {
     let rows = sqlx::query!(
-        "select stream, home, inviter, created_at from invitation where account_id = $1 and state = 1
+        "select stream, home, inviter, created_at from invitation i where account_id = $1 and state = 1
+             and not exists (
+                 select 1 from invitation o
+                 where o.account_id = $1 and o.stream = i.stream and o.state = 1 and o.id > i.id
+             )
          order by id desc limit 50",
         account_id
     )

@@ -13,7 +13,7 @@ use crate::log::{EntryKind, Outgoing};
 use crate::storage::Error;
 use crate::types::{Bytes, Did};
 
-pub use store::{Listed, list};
+pub use store::{Listed, is_blocked, list};
 
 /// A request is open this long.
 const OPEN: TimeDelta = TimeDelta::days(7);

@@ -100,7 +100,7 @@ pub(super) async fn make_room(conn: &mut PgConnection, account_id: i64, most: i6
     Ok(())
 }
 
-pub(super) async fn is_blocked(conn: &mut PgConnection, account_id: i64, other: &Did) -> Result<bool, Error> {
+pub async fn is_blocked(conn: &mut PgConnection, account_id: i64, other: &Did) -> Result<bool, Error> {
     Ok(sqlx::query_scalar!(
         r#"select exists (select 1 from block where account_id = $1 and other = $2) as "blocked!""#,
         account_id,
