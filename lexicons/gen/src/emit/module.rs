@@ -105,6 +105,9 @@ fn method(of: &str, nsid: &str, main: &Value) -> Result<String> {
 /// An answer in parts: each is what the description says, and there is no type for the whole.
 const EVENT_STREAM: &str = "text/event-stream";
 
+/// What servers hand each other as made: its shape is the protocol's, not a lexicon's.
+const DAG_CBOR: &str = "application/vnd.ipld.dag-cbor";
+
 /// A body: a struct of its own, a name for a shared one, or nothing.
 fn body(of: &str, name: &str, nsid: &str, body: &Value) -> Result<String> {
     let what = if name == "Input" { "Input" } else { "Answer" };
@@ -116,7 +119,14 @@ fn body(of: &str, name: &str, nsid: &str, body: &Value) -> Result<String> {
                 "/// {what} of `{nsid}`: {EVENT_STREAM}, event by event.\npub type {name} = Nothing;\n\n"
             ));
         }
-        Some(other) => bail!("{name} is {other}: only JSON, and {EVENT_STREAM} without a schema as an answer"),
+        Some(DAG_CBOR) if name == "Input" && schema.is_null() => {
+            return Ok(format!(
+                "/// {what} of `{nsid}`: {DAG_CBOR}, read by the method itself.\npub type {name} = Nothing;\n\n"
+            ));
+        }
+        Some(other) => bail!(
+            "{name} is {other}: only JSON, {EVENT_STREAM} without a schema as an answer, and {DAG_CBOR} without one as an input"
+        ),
     }
     Ok(match schema["type"].as_str() {
         Some("ref") => {
