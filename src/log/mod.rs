@@ -152,6 +152,11 @@ impl Log {
         &self.inner.home
     }
 
+    /// Which life of the database this process began with, Unix seconds.
+    pub fn incarnation(&self) -> i64 {
+        self.inner.incarnation
+    }
+
     pub fn clock(&self) -> &Clock {
         &self.inner.clock
     }

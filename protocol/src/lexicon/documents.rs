@@ -46,6 +46,7 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.peer.follow", include_str!("../../../lexicons/blue/catbird/peer/follow.json")),
     ("blue.catbird.peer.getCheckpoint", include_str!("../../../lexicons/blue/catbird/peer/getCheckpoint.json")),
     ("blue.catbird.peer.getEntries", include_str!("../../../lexicons/blue/catbird/peer/getEntries.json")),
+    ("blue.catbird.peer.getKeys", include_str!("../../../lexicons/blue/catbird/peer/getKeys.json")),
     ("blue.catbird.peer.replicate", include_str!("../../../lexicons/blue/catbird/peer/replicate.json")),
     ("blue.catbird.peer.reportFork", include_str!("../../../lexicons/blue/catbird/peer/reportFork.json")),
     ("blue.catbird.peer.showCheckpoint", include_str!("../../../lexicons/blue/catbird/peer/showCheckpoint.json")),
@@ -89,6 +90,7 @@ macro_rules! every_method {
         $each!(crate::lexicon::peer::follow::Follow);
         $each!(crate::lexicon::peer::get_checkpoint::GetCheckpoint);
         $each!(crate::lexicon::peer::get_entries::GetEntries);
+        $each!(crate::lexicon::peer::get_keys::GetKeys);
         $each!(crate::lexicon::peer::replicate::Replicate);
         $each!(crate::lexicon::peer::report_fork::ReportFork);
         $each!(crate::lexicon::peer::show_checkpoint::ShowCheckpoint);

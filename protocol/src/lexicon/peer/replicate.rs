@@ -15,6 +15,7 @@ pub struct Replicate;
 impl Method for Replicate {
     const NSID: &'static str = "blue.catbird.peer.replicate";
     const KIND: Kind = Kind::Procedure;
+    const DAG_CBOR: bool = true;
     type Params = Params;
     type Input = Input;
     type Output = Output;
@@ -24,7 +25,7 @@ impl Method for Replicate {
 /// `blue.catbird.peer.replicate` takes no parameters.
 pub type Params = Nothing;
 
-/// Input of `blue.catbird.peer.replicate`: application/vnd.ipld.dag-cbor, read by the method itself.
+/// Input of `blue.catbird.peer.replicate`: application/vnd.ipld.dag-cbor.
 pub type Input = Nothing;
 
 /// Answer of `blue.catbird.peer.replicate`.
