@@ -226,7 +226,8 @@ impl Checkpoint {
         Head { stream: stream.clone(), term: *term, seq: *seq, hash: self.hash(), time: *time }
     }
 
-    fn encode(&self) -> Result<Vec<u8>, NotCanonical> {
+    /// The statement to be signed, for whoever keeps the keys.
+    pub fn encode(&self) -> Result<Vec<u8>, NotCanonical> {
         encode(self, "checkpoint")
     }
 
@@ -245,11 +246,6 @@ impl Checkpoint {
         let checkpoint = Self::of(signed)?;
         signed.verify(CHECKPOINT_LABEL, key).map_err(|_| NotCanonical("checkpoint of this key"))?;
         Ok(checkpoint)
-    }
-
-    /// The statement to be signed, for whoever keeps the keys.
-    pub fn statement(&self) -> Result<Vec<u8>, NotCanonical> {
-        self.encode()
     }
 
     /// Signed, it is the checkpoint that peers are shown; for the entry of a caller, it is the caller's receipt. Sign
