@@ -119,17 +119,26 @@ fn plain(status: StatusCode, body: Bytes) -> Response {
 async fn receipt(cx: &Services, home: &Did, stream: &str, answer: &http::Response<Bytes>) -> Result<(), Fault> {
     #[derive(Deserialize)]
     struct Answered {
+        term: Term,
+        seq: Seq,
+        hash: types::Bytes,
         receipt: Option<Signed>,
     }
-    let answered: Answered = serde_json::from_slice(answer.body()).map_err(|_| Fault::OutcomeUnknown)?;
-    let Some(receipt) = answered.receipt else { return Ok(()) };
-    match cx.federation.verify_statement(home, CHECKPOINT_LABEL, &receipt).await {
-        Ok(()) => Ok(()),
-        Err(why) => {
-            tracing::error!(peer = home.as_str(), stream.id = stream, %why, "a receipt does not hold");
-            Err(Fault::OutcomeUnknown)
-        }
+    // What puts no entry anywhere has no receipt.
+    let Ok(answered) = serde_json::from_slice::<Answered>(answer.body()) else { return Ok(()) };
+    let receipt = answered.receipt.ok_or(Fault::OutcomeUnknown)?;
+    let verified = cx.federation.verify_statement(home, CHECKPOINT_LABEL, &receipt).await;
+    let fits = Checkpoint::of(&receipt).is_ok_and(|checkpoint| {
+        checkpoint.home == home.as_str()
+            && checkpoint.stream.as_str() == stream
+            && (checkpoint.term, checkpoint.seq) == (answered.term, answered.seq)
+            && checkpoint.hash().as_slice() == answered.hash.as_slice()
+    });
+    if verified.is_ok() && fits {
+        return Ok(());
     }
+    tracing::error!(peer = home.as_str(), stream.id = stream, "a receipt does not hold");
+    Err(Fault::OutcomeUnknown)
 }
 
 /// The stream in which a peer's call for one of its accounts may put an entry.
@@ -147,7 +156,7 @@ pub(super) fn with_receipt(cx: &Services, stream: &str, output: &impl Serialize)
     let hash = hash.0.try_into().map_err(|_| Fault::internal("a hash of another length"))?;
     let stream = StreamId::parse(stream).map_err(Fault::internal)?;
     let head = Head { stream, term: Term(term), seq: Seq(seq), hash: Hash(hash), time: cx.clock.now() };
-    let checkpoint = Checkpoint::new(cx.log.home().as_str(), &head).encode().map_err(Fault::internal)?;
+    let checkpoint = Checkpoint::new(cx.log.home().as_str(), &head).statement().map_err(Fault::internal)?;
     let signed = cx.federation.sign_statement(CHECKPOINT_LABEL, checkpoint);
     answer["receipt"] = serde_json::to_value(signed).map_err(Fault::internal)?;
     Ok(answer)

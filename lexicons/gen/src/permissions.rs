@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::document::{Document, Kind};
 
-/// Each group, and the sets that hold all of its methods. The methods of operators and of peers are in none: no client may
-/// ask for their rights.
+/// Each group, and the sets that hold all of its methods. The methods of operators and of servers are in none: no
+/// client may ask for their rights.
 const SETS_OF_GROUP: [(&str, &[&str]); 5] =
     [("account", &[CHAT_CLIENT]), ("admin", &[]), ("event", &[CHAT_CLIENT]), ("mls", &[CHAT_CLIENT]), ("peer", &[])];
 const CHAT_CLIENT: &str = "blue.catbird.authFullChatClient";

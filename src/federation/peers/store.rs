@@ -161,7 +161,7 @@ pub(in crate::federation) async fn retire_own(
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     sqlx::query!(
-        "update server_key set not_after = case when key_id = any($1) then null else $2 end
+        "update server_key set not_after = case when key_id = any($1) then null else $2::timestamptz end
          where (not_after is null) <> (key_id = any($1))",
         published,
         now

@@ -61,7 +61,7 @@ pub struct Output {
     pub epoch: u64,
     /// What the home signed for this entry, a checkpoint; only where a peer asked for one of its accounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub receipt: Option<crate::lexicon::peer::defs::Statement>,
+    pub receipt: Option<crate::lexicon::peer::defs::Signed>,
 }
 
 /// `blue.catbird.mls.removeMembers`: what it refuses, by name.

@@ -48,9 +48,9 @@ pub struct Output {
     /// The home's checkpoint at the entry before the first that it will send; absent when that is the stream's
     /// first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub anchor: Option<crate::lexicon::peer::defs::Statement>,
+    pub anchor: Option<crate::lexicon::peer::defs::Signed>,
     /// The home's checkpoint at the stream's newest entry.
-    pub head: crate::lexicon::peer::defs::Statement,
+    pub head: crate::lexicon::peer::defs::Signed,
 }
 
 /// `blue.catbird.peer.follow`: what it refuses, by name.

@@ -39,7 +39,7 @@ pub type Input = Nothing;
 #[serde(rename_all = "camelCase")]
 pub struct Output {
     /// The checkpoint, by the stream's home.
-    pub checkpoint: crate::lexicon::peer::defs::Statement,
+    pub checkpoint: crate::lexicon::peer::defs::Signed,
     /// The headers after that number, up to and including the checkpoint's, at most 1024; none without a number.
     pub headers: Vec<Bytes>,
 }

@@ -54,7 +54,7 @@ pub struct Output {
     pub entries: Vec<crate::lexicon::peer::defs::Entry>,
     /// The home's checkpoint at the last entry; absent where the answering server holds none of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<crate::lexicon::peer::defs::Statement>,
+    pub checkpoint: Option<crate::lexicon::peer::defs::Signed>,
     /// Whether further entries are held.
     pub more: bool,
 }

@@ -30,7 +30,7 @@ pub struct Input {
     /// The stream, at most 64 bytes.
     pub stream: String,
     /// The newest checkpoint that the caller holds.
-    pub checkpoint: crate::lexicon::peer::defs::Statement,
+    pub checkpoint: crate::lexicon::peer::defs::Signed,
     /// The header of the #homeRestored whose base is before it, at most 512 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Bytes>,
