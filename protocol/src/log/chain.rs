@@ -227,7 +227,7 @@ impl Checkpoint {
     }
 
     /// The statement to be signed, for whoever keeps the keys.
-    pub fn encode(&self) -> Result<Vec<u8>, NotCanonical> {
+    pub fn statement(&self) -> Result<Vec<u8>, NotCanonical> {
         encode(self, "checkpoint")
     }
 
@@ -251,7 +251,7 @@ impl Checkpoint {
     /// Signed, it is the checkpoint that peers are shown; for the entry of a caller, it is the caller's receipt. Sign
     /// only what was committed.
     pub fn sign(&self, key_id: &str, key: &SigningKey) -> Result<Signed, NotCanonical> {
-        Ok(Signed::sign(CHECKPOINT_LABEL, self.encode()?, key_id, key))
+        Ok(Signed::sign(CHECKPOINT_LABEL, self.statement()?, key_id, key))
     }
 }
 
