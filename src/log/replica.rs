@@ -64,6 +64,12 @@ impl Log {
         Ok(ReplicaTx { tx, log: self.clone(), row })
     }
 
+    /// The same on a stream of another home that is held.
+    pub async fn replica_of(&self, stream_id: i64) -> Result<ReplicaTx, Error> {
+        let won = self.win(stream_id).await?;
+        Ok(ReplicaTx { tx: won.tx, log: self.clone(), row: won.row })
+    }
+
     /// Entries from `from` on, as made: at most `limit`, and of as many bytes, but at least one. Contents come where a
     /// seat of `reader` covers them; without a reader, wherever they are.
     pub async fn raw_entries(
@@ -137,6 +143,11 @@ impl ReplicaTx {
 
     pub fn row(&self) -> &StreamRow {
         &self.row
+    }
+
+    /// Who is seated, and which leaves there are, under the lock.
+    pub async fn roster(&mut self) -> Result<Roster, Error> {
+        store::roster(self.tx.conn(), self.row.id).await
     }
 
     /// Keeps a checkpoint of the home that stands for itself: an anchor.

@@ -16,7 +16,7 @@ pub use entries::Accepted;
 pub(super) use entries::{find_accepted, find_head, insert_entry, position};
 pub(super) use events::{StandingRow, entries_after, entries_before, events, newest_readable, standing, tail};
 pub(super) use origin::{
-    find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,
+    ask_others, find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,
 };
 pub(super) use outbox::{Queue, delete_outbox, due_queues, insert_outbox, put_off, queued, try_lock_queue};
 pub(super) use replica::{
