@@ -16,6 +16,8 @@ pub mod mls;
 
 pub mod log;
 
+pub mod federation;
+
 pub mod xrpc;
 
 pub mod api;

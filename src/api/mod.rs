@@ -6,10 +6,11 @@ pub mod account;
 pub mod admin;
 mod event;
 mod mls;
+mod peer;
 
 use crate::xrpc::Api;
 
 /// Everything that every server answers. Beside it stands [`admin::api`], where there are operators.
 pub fn api() -> Api {
-    account::api().merge(event::api()).merge(mls::api())
+    account::api().merge(event::api()).merge(mls::api()).merge(peer::api())
 }

@@ -20,7 +20,7 @@ pub(super) struct Args {
 pub(super) async fn run(file: Option<&Path>, args: Args) -> anyhow::Result<ExitCode> {
     let config = super::prepare(file)?;
     let clock = Clock::System;
-    let Outbound { guarded, resolver } = outbound(&config, &clock)?;
+    let Outbound { guarded, resolver, .. } = outbound(&config, &clock)?;
     let handles = Handles::new(guarded, Arc::new(resolver), clock);
     let account = match Did::parse(&args.name) {
         Ok(did) => handles.account(&did).await?,

@@ -7,6 +7,7 @@
 mod database;
 mod development;
 mod error;
+mod federation;
 mod http;
 mod identity;
 mod limits;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 pub use database::Database;
 pub use development::{REFUSED, Refused};
 pub use error::ConfigError;
+pub use federation::{Federation, Mode};
 pub use http::{Bodies, Http};
 pub use identity::{Admission, Identity};
 pub use limits::{AccountRates, AddressRates, Limits, Rate};
@@ -45,6 +47,7 @@ pub struct Config {
     pub database: Database,
     pub identity: Identity,
     pub limits: Limits,
+    pub federation: Federation,
     pub log: Log,
     pub streams: Streams,
     pub telemetry: Telemetry,
@@ -78,7 +81,6 @@ impl Config {
             "ROOKERY_ENV",
             &[("production", Environment::Production), ("development", Environment::Development)],
         )?;
-        values.one_of("FEDERATION", &[("off", ())])?;
         if environment == Environment::Production {
             development::refuse(&values)?;
         }
@@ -88,6 +90,7 @@ impl Config {
         let telemetry = Telemetry::read(&mut values, environment)?;
         let (http, database, log) = (Http::read(&values)?, Database::read(&values)?, Log::read(&values)?);
         let (streams, limits) = (Streams::read(&values)?, Limits::read(&values)?);
+        let federation = Federation::read(&values)?;
         let shown = SETTINGS
             .iter()
             .map(|setting| Shown {
@@ -96,7 +99,7 @@ impl Config {
                 origin: values.origin(setting.name),
             })
             .collect();
-        Ok(Self { environment, http, database, identity, limits, log, streams, telemetry, shown, weakened })
+        Ok(Self { environment, http, database, identity, limits, federation, log, streams, telemetry, shown, weakened })
     }
 
     /// Reads the environment of this process.

@@ -106,7 +106,9 @@ pub const SETTINGS: &[Setting] = &[
     row("LOG_FORMAT", From("`json`; in development `text`"), "`json` (one object a line) or `text`."),
     secret("LOG_HASH_KEY", Unset("random per start"), "At least 16 characters. Accounts appear in logs as a hash under this key; set it to follow one across restarts and replicas."),
 
-    row("FEDERATION", Is("off"), "Whether other servers are spoken to. Only `off` for now."),
+    row("FEDERATION", Is("off"), "Which other servers are spoken to: `off` none, `open` all that are not blocked, `allowlist` those that `FEDERATION_ALLOW` or `rookery peer allow` names."),
+    row("FEDERATION_ALLOW", Is(""), "Servers, `did:web:<host>` separated by commas, that the operator allows: they are on no probation."),
+    row("FEDERATION_KEY_HOLD_HOURS", Is("72"), "Hours that nothing goes to or comes from a server whose new key no earlier one endorsed, 0 to 720. The operator may decide sooner."),
 ];
 
 /// Settings that operators know from the systems this server replaces, or from its plans. They are refused with the

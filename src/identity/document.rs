@@ -31,6 +31,8 @@ pub struct DidDocument {
     pub atproto_key: Option<PublicKey>,
     /// Every verification method with a readable key, by fragment (with its `#`).
     pub keys: Vec<(String, PublicKey)>,
+    /// Those of type `Multikey` whose controller is the subject itself: what a server signs with.
+    pub server_keys: Vec<(String, PublicKey)>,
     pub services: Vec<Service>,
     pub also_known_as: Vec<String>,
 }
@@ -45,7 +47,7 @@ impl DidDocument {
         }
         let items = |name: &str| document.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
 
-        let mut keys = Vec::new();
+        let (mut keys, mut server_keys) = (Vec::new(), Vec::new());
         let mut atproto_key = None;
         let mut atproto_seen = false;
         for method in items("verificationMethod").iter().take(MAX_ITEMS) {
@@ -56,6 +58,8 @@ impl DidDocument {
                 atproto_seen = true;
                 atproto_key = key.clone().filter(|key| key.curve() != Curve::Ed25519);
             }
+            let is_own = text(method, "type") == Some("Multikey") && text(method, "controller") == Some(did.as_str());
+            server_keys.extend(key.clone().filter(|_| is_own).map(|key| (fragment.to_owned(), key)));
             keys.extend(key.map(|key| (fragment.to_owned(), key)));
         }
 
@@ -69,7 +73,7 @@ impl DidDocument {
         let services = services.collect();
         let aliases = items("alsoKnownAs").iter().take(MAX_ITEMS);
         let also_known_as = aliases.filter_map(Value::as_str).map(str::to_owned).collect();
-        Ok(Self { did: did.clone(), atproto_key, keys, services, also_known_as })
+        Ok(Self { did: did.clone(), atproto_key, keys, server_keys, services, also_known_as })
     }
 
     /// The key with that fragment (`#peer-…`), if there is exactly one.

@@ -109,7 +109,9 @@ impl WellKnown for Arc<Guarded> {
                 // A redirect is no file either.
                 Ok(_) | Err(HttpError::BadUrl(_) | HttpError::NotPublic) => Ok(None),
                 Err(HttpError::TooLarge(_)) => Err(HandleError::Ambiguous),
-                Err(HttpError::TimedOut | HttpError::Failed(_)) => Err(HandleError::Unreachable),
+                Err(HttpError::TimedOut | HttpError::NoConnection | HttpError::Failed(_)) => {
+                    Err(HandleError::Unreachable)
+                }
             }
         })
     }

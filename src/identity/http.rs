@@ -25,6 +25,8 @@ struct Times {
 }
 
 const TIMES: Times = Times { connect: Duration::from_secs(3), in_all: Duration::from_secs(10) };
+/// So that an answer of a peer still fits into the 10 s of a PDS's proxy.
+const PEER_TIMES: Times = Times { connect: Duration::from_secs(3), in_all: Duration::from_secs(8) };
 /// Bytes of an answer's body, unless the caller says otherwise.
 pub const MAX_BODY_BYTES: usize = 512 * 1024;
 /// Calls at one time to one host.
@@ -45,6 +47,9 @@ pub enum HttpError {
     TimedOut,
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
+    /// Nothing was sent.
+    #[error("no connection")]
+    NoConnection,
     #[error("the call failed: {0}")]
     Failed(String),
 }
@@ -52,7 +57,7 @@ pub enum HttpError {
 impl HttpError {
     fn from_reqwest(error: reqwest::Error) -> Self {
         let error = error.without_url();
-        if error.is_timeout() {
+        if error.is_timeout() && !error.is_connect() {
             return Self::TimedOut;
         }
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
@@ -62,14 +67,11 @@ impl HttpError {
             }
             cause = inner.source();
         }
+        if error.is_connect() {
+            return Self::NoConnection;
+        }
         // The kind alone: deeper texts quote the host.
-        let kind = if error.is_connect() {
-            "no connection"
-        } else if error.is_body() || error.is_decode() {
-            "the answer broke off"
-        } else {
-            "no valid answer"
-        };
+        let kind = if error.is_body() || error.is_decode() { "the answer broke off" } else { "no valid answer" };
         Self::Failed(kind.to_owned())
     }
 }
@@ -162,6 +164,11 @@ impl Guarded {
     /// `extra_ca_pem` (`OUTBOUND_CA`): certificates that are trusted beside the system's.
     pub fn new(guard: Guard, extra_ca_pem: Option<&[u8]>) -> Result<Self, HttpError> {
         Self::with(guard, extra_ca_pem, Arc::new(SystemDns::default()), TIMES)
+    }
+
+    /// The same for calls to peers: 8 s in all.
+    pub fn for_peers(guard: Guard, extra_ca_pem: Option<&[u8]>) -> Result<Self, HttpError> {
+        Self::with(guard, extra_ca_pem, Arc::new(SystemDns::default()), PEER_TIMES)
     }
 
     fn with(guard: Guard, extra_ca_pem: Option<&[u8]>, dns: Arc<dyn Dns>, times: Times) -> Result<Self, HttpError> {

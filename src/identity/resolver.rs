@@ -64,9 +64,9 @@ struct Entry {
 type Answer = Result<Arc<DidDocument>, ResolveError>;
 
 impl Entry {
-    /// What can be said without asking anybody.
-    fn answer(&self, now_ms: i64) -> Option<Answer> {
-        let fresh = self.document.as_ref().filter(|(_, at)| within(*at, FRESH_MS, now_ms));
+    /// What can be said without asking anybody, if a document may be so old.
+    fn answer(&self, now_ms: i64, fresh_ms: i64) -> Option<Answer> {
+        let fresh = self.document.as_ref().filter(|(_, at)| within(*at, fresh_ms, now_ms));
         if let Some((document, _)) = fresh {
             return Some(Ok(Arc::clone(document)));
         }
@@ -118,18 +118,23 @@ impl Resolver {
 
     /// The document, at most an hour old; at most a day while it cannot be renewed.
     pub async fn resolve(&self, did: &Did) -> Answer {
+        self.resolve_within(did, FRESH_MS).await
+    }
+
+    /// The document, at most so many milliseconds old; at most a day while it cannot be renewed.
+    pub async fn resolve_within(&self, did: &Did, fresh_ms: i64) -> Answer {
         let known = self.cache.get(did).await;
-        if let Some(answer) = known.and_then(|entry| entry.answer(self.clock.now().0)) {
+        if let Some(answer) = known.and_then(|entry| entry.answer(self.clock.now().0, fresh_ms)) {
             return answer;
         }
-        self.fetch(did, false).await
+        self.fetch(did, false, fresh_ms).await
     }
 
     /// Whether nothing is known of this DID, so that its first mention costs a call to somebody else.
     pub async fn is_new(&self, did: &Did) -> bool {
         let now_ms = self.clock.now().0;
         let entry = self.cache.get(did).await.unwrap_or_default();
-        entry.answer(now_ms).is_none() && entry.best(now_ms).is_err()
+        entry.answer(now_ms, FRESH_MS).is_none() && entry.best(now_ms).is_err()
     }
 
     /// What is known without asking anybody: at most a day old. What is not fresh is renewed meanwhile, for the next to
@@ -137,7 +142,7 @@ impl Resolver {
     pub async fn known(self: &Arc<Self>, did: &Did) -> Option<Arc<DidDocument>> {
         let now_ms = self.clock.now().0;
         let entry = self.cache.get(did).await.unwrap_or_default();
-        if entry.answer(now_ms).is_none()
+        if entry.answer(now_ms, FRESH_MS).is_none()
             && let Ok(slot) = Arc::clone(&self.renewals).try_acquire_owned()
         {
             let (resolver, did) = (Arc::clone(self), did.clone());
@@ -153,15 +158,15 @@ impl Resolver {
     /// The document as it is now, if this DID was not forced within the last minute, nor too many others within the last
     /// second; otherwise as it is known.
     pub async fn refresh(&self, did: &Did) -> Answer {
-        self.fetch(did, true).await
+        self.fetch(did, true, FRESH_MS).await
     }
 
     /// Callers for the same DID queue up here, and each looks first whether the one before has brought what it wants.
-    async fn fetch(&self, did: &Did, forced: bool) -> Answer {
+    async fn fetch(&self, did: &Did, forced: bool, fresh_ms: i64) -> Answer {
         let computed = self.cache.entry(did.clone()).and_compute_with(async |current| {
             let mut entry = current.map(moka::Entry::into_value).unwrap_or_default();
             let now_ms = self.clock.now().0;
-            let answered = entry.answer(now_ms).is_some();
+            let answered = entry.answer(now_ms, fresh_ms).is_some();
             let spent = entry.forced_ms.is_some_and(|at| within(at, REFRESH_MS, now_ms));
             if answered && (!forced || spent || self.refreshes.take().refused_for.is_some()) {
                 return Op::Nop;

@@ -19,11 +19,16 @@ const CHECKPOINT_FILE: &str = "checkpoint.key";
 /// Bytes of the longest key file that is read.
 const MAX_FILE_BYTES: u64 = 256;
 
+/// Published beside the key that signs: the one that will next, and the one that did before.
+const BESIDE: [&str; 2] = ["next", "old"];
+
 /// `peer` signs requests, `checkpoint` signs statements.
 #[derive(Debug)]
 pub struct ServerKeys {
     pub peer: SigningKey,
     pub checkpoint: SigningKey,
+    /// Published and not signed with: `(purpose, key)`.
+    beside: Vec<(&'static str, SigningKey)>,
 }
 
 /// Why there are no keys. Names the file, never its contents.
@@ -35,7 +40,7 @@ pub enum KeysError {
     Permissions { path: PathBuf, mode: u32 },
     #[error("{} holds no Ed25519 or P-256 secret key in Multikey form", path.display())]
     Malformed { path: PathBuf },
-    #[error("{PEER_FILE} and {CHECKPOINT_FILE} hold the same key")]
+    #[error("two key files hold the same key")]
     SameKey,
 }
 
@@ -43,19 +48,44 @@ impl ServerKeys {
     /// Reads `peer.key` and `checkpoint.key` from `dir` (`KEYS_DIR`): one line each, `secretKeyMultibase`, mode 0600
     /// or 0400; of another owner also 0640 or 0440, as a Kubernetes Secret with an fsGroup is mounted.
     pub fn load(dir: &Path) -> Result<Self, KeysError> {
-        let keys = Self { peer: read(&dir.join(PEER_FILE))?, checkpoint: read(&dir.join(CHECKPOINT_FILE))? };
-        if keys.peer.public().raw() == keys.checkpoint.public().raw() {
-            return Err(KeysError::SameKey);
+        let mut beside = Vec::new();
+        for purpose in ["peer", "checkpoint"] {
+            for which in BESIDE {
+                match read(&dir.join(format!("{purpose}.{which}.key"))) {
+                    Ok(key) => beside.push((purpose, key)),
+                    Err(KeysError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
-        Ok(keys)
+        let keys = Self { peer: read(&dir.join(PEER_FILE))?, checkpoint: read(&dir.join(CHECKPOINT_FILE))?, beside };
+        let mut all: Vec<Vec<u8>> = ["peer", "checkpoint"]
+            .iter()
+            .flat_map(|purpose| keys.published(purpose))
+            .map(|key| key.public().raw())
+            .collect();
+        let several = all.len();
+        all.sort_unstable();
+        all.dedup();
+        if all.len() == several { Ok(keys) } else { Err(KeysError::SameKey) }
+    }
+
+    /// The keys of `peer` or `checkpoint` that the document lists: the one that signs comes first.
+    pub fn published(&self, purpose: &str) -> Vec<&SigningKey> {
+        let current = if purpose == "peer" { &self.peer } else { &self.checkpoint };
+        let beside = self.beside.iter().filter(|(of, _)| *of == purpose).map(|(_, key)| key);
+        std::iter::once(current).chain(beside).collect()
     }
 
     /// Makes two Ed25519 keys and writes them to `dir`. Never overwrites a file.
     pub fn generate(dir: &Path) -> Result<Self, KeysError> {
         let io = |source| KeysError::Io { path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
-        let keys =
-            Self { peer: SigningKey::generate(Curve::Ed25519), checkpoint: SigningKey::generate(Curve::Ed25519) };
+        let keys = Self {
+            peer: SigningKey::generate(Curve::Ed25519),
+            checkpoint: SigningKey::generate(Curve::Ed25519),
+            beside: Vec::new(),
+        };
         write(&dir.join(PEER_FILE), &keys.peer)?;
         write(&dir.join(CHECKPOINT_FILE), &keys.checkpoint)?;
         // The names are as durable as the keys: what was signed with them outlives a crash.
@@ -80,7 +110,8 @@ fn id(usage: &str, key: &PublicKey) -> String {
 
 /// The server's `/.well-known/did.json` (FEDERATION sections 1 and 2). `endpoint` is `https://<host>`, without a path.
 pub fn server_document(service_did: &Did, endpoint: &str, keys: &ServerKeys) -> Value {
-    let method = |id: String, key: &SigningKey| {
+    let method = |purpose: &str, key: &SigningKey| {
+        let id = id(purpose, &key.public());
         json!({
             "id": format!("{service_did}{id}"),
             "type": "Multikey",
@@ -88,10 +119,14 @@ pub fn server_document(service_did: &Did, endpoint: &str, keys: &ServerKeys) -> 
             "publicKeyMultibase": key.public().multikey(),
         })
     };
+    let methods: Vec<Value> = ["peer", "checkpoint"]
+        .iter()
+        .flat_map(|purpose| keys.published(purpose).into_iter().map(|key| method(purpose, key)))
+        .collect();
     json!({
         "@context": ["https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"],
         "id": service_did,
-        "verificationMethod": [method(keys.peer_id(), &keys.peer), method(keys.checkpoint_id(), &keys.checkpoint)],
+        "verificationMethod": methods,
         "service": [{ "id": "#atproto_mls", "type": "AtprotoMlsService", "serviceEndpoint": endpoint }],
     })
 }

@@ -82,6 +82,7 @@ fn unreachable(error: &HttpError) -> ResolveError {
         HttpError::NotPublic => ResolveError::Unreachable("its host has no public address"),
         HttpError::TimedOut => ResolveError::Unreachable("no answer in time"),
         HttpError::TooLarge(_) => ResolveError::Invalid("too large"),
+        HttpError::NoConnection => ResolveError::Unreachable("no connection"),
         HttpError::Failed(_) => ResolveError::Unreachable("the call failed"),
     }
 }

@@ -7,6 +7,7 @@
 mod time;
 
 use std::hash::Hash;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,14 @@ impl Budget {
     pub fn take(&self) -> Standing {
         standing(self.rate, self.limiter.check(), self.limiter.clock())
     }
+
+    /// Takes so many at once, or none: more than all there ever is are never granted.
+    pub fn take_many(&self, quantity: NonZeroU32) -> Standing {
+        match self.limiter.check_n(quantity) {
+            Ok(checked) => standing(self.rate, checked, self.limiter.clock()),
+            Err(_) => never(self.rate),
+        }
+    }
 }
 
 /// A budget for each key.
@@ -80,6 +89,14 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
     /// Takes one of this key's, if there is one.
     pub fn take(&self, key: &K) -> Standing {
         standing(self.rate, self.limiter.check_key(key), self.limiter.clock())
+    }
+
+    /// Takes so many of this key's at once, or none: more than all there ever is are never granted.
+    pub fn take_many(&self, key: &K, quantity: NonZeroU32) -> Standing {
+        match self.limiter.check_key_n(key, quantity) {
+            Ok(checked) => standing(self.rate, checked, self.limiter.clock()),
+            Err(_) => never(self.rate),
+        }
     }
 
     /// How long none can be taken, if so. Takes nothing.
@@ -129,6 +146,11 @@ fn quota(rate: Rate) -> Quota {
     // A period is never zero: `interval` sees to that.
     let quota = Quota::with_period(interval(rate)).unwrap_or_else(|| Quota::per_second(rate.quantity));
     quota.allow_burst(rate.quantity)
+}
+
+/// What was asked for is more than the whole.
+fn never(rate: Rate) -> Standing {
+    Standing { rate, remaining: 0, full_in: rate.period, refused_for: Some(rate.period) }
 }
 
 type Checked = Result<governor::middleware::StateSnapshot, governor::NotUntil<Duration>>;

@@ -82,13 +82,14 @@ impl Log {
     }
 
     fn open(&self, Won { tx, row, first_pos }: Won) -> Result<StreamTx, Error> {
-        if row.home != self.inner.home.as_str() {
+        // What is frozen is told as such wherever it is ordered.
+        let ours = row.home == self.inner.home.as_str();
+        if row.state.refuses().is_some() && (ours || row.state.is_over()) {
+            return Err(Error::Halted(row.state));
+        }
+        if !ours {
             let detail = Detail::new("another server orders this stream").with("home", row.home);
             return Err(Refusal::new("NotHome", detail).into());
-        }
-        if row.state != StreamState::Active {
-            // Its lost entries are being put back: nothing was written, and the caller may come back.
-            return Err(Error::Busy);
         }
         let head = row.head();
         Ok(StreamTx {
@@ -271,10 +272,13 @@ impl StreamTx {
         epoch: Option<Epoch>,
         identity: Option<CallIdentity>,
     ) -> Result<Sealed, Error> {
-        if self.row.incarnation != self.log.inner.incarnation {
-            self.reopen().await?;
-        }
+        self.reopen_if_due().await?;
         self.write(author, content, kind, epoch, identity).await
+    }
+
+    /// Opens the term of this incarnation, if the stream's is of an older one.
+    pub(super) async fn reopen_if_due(&mut self) -> Result<(), Error> {
+        if self.row.incarnation == self.log.inner.incarnation { Ok(()) } else { self.reopen().await }
     }
 
     /// The database went back in time since this stream's last entry: a new term says from where it goes on.

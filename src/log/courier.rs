@@ -85,6 +85,8 @@ async fn deliver(log: &Log) -> Result<usize, Error> {
                 delivered += rows;
                 metrics::counter!(metric_name::OUTBOX_DELIVERED).increment(rows as u64);
             }
+            // It is being recovered: what waits for it keeps waiting, and holds back nobody else.
+            Err(Error::Halted(_)) => {}
             Err(error) if is_its_own(&error) => put_off(log, &queue, &error).await?,
             Err(error) => return Err(error),
         }

@@ -1,3 +1,4 @@
+use super::StreamState;
 use super::chain::NotCanonical;
 use crate::storage;
 use crate::types::Refusal;
@@ -11,6 +12,9 @@ pub enum Error {
     /// The writer's queue is full, or the server is stopping: nothing was written.
     #[error("the log writer takes no more work at the moment")]
     Busy,
+    /// The stream takes no entries in this state. Nothing was written.
+    #[error("the stream takes no entries: {}", .0.refuses().unwrap_or("Unavailable"))]
+    Halted(StreamState),
     #[error(transparent)]
     Storage(#[from] storage::Error),
     #[error(transparent)]

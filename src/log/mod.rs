@@ -26,6 +26,7 @@ mod origin;
 mod read;
 mod recover;
 mod relay;
+mod replica;
 mod retention;
 mod seats;
 mod state;
@@ -49,6 +50,7 @@ pub use identity::{Author, CallIdentity};
 pub use origin::Raised;
 pub use read::{Direction, Page, Window};
 pub use recover::recover;
+pub use replica::{Founding, RawEntry, ReplicaTx};
 pub use retention::{Job, Keep, Swept};
 pub use seats::{Roster, Seat as RosterSeat, SeatChange};
 pub use state::StreamState;
@@ -148,6 +150,11 @@ impl Log {
 
     pub fn home(&self) -> &Did {
         &self.inner.home
+    }
+
+    /// Which life of the database this process began with, Unix seconds.
+    pub fn incarnation(&self) -> i64 {
+        self.inner.incarnation
     }
 
     pub fn clock(&self) -> &Clock {

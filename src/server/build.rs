@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::federation::{self, Federation};
 use crate::identity::http::Upstream;
 use crate::identity::{
     Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, SharedSecret, Verifier,
@@ -82,7 +83,8 @@ pub(super) async fn services(
     end_workers: &CancellationToken,
 ) -> anyhow::Result<Services> {
     let identity = &config.identity;
-    let resolver = Arc::new(outbound(&config, &clock)?.resolver);
+    let Outbound { guarded, peers, resolver } = outbound(&config, &clock)?;
+    let resolver = Arc::new(resolver);
 
     let floor_s = i64::try_from(identity.jti_ttl.as_secs()).unwrap_or(i64::MAX);
     let (replay, batcher) = ReplayMemory::shared(clock.clone(), floor_s);
@@ -91,9 +93,29 @@ pub(super) async fn services(
     let audiences = vec![did.to_string(), format!("{did}#atproto_mls")];
     let rules = Rules { enforce_lxm: identity.enforce_lxm, enforce_jti: identity.enforce_jti };
     let secret = identity.jwt_secret.as_ref().map(SharedSecret::new).transpose()?;
-    let verifier = Verifier::new(audiences, Arc::clone(&resolver), replay, clock.clone(), rules).with_secret(secret);
+    let verifier =
+        Verifier::new(audiences, Arc::clone(&resolver), replay.clone(), clock.clone(), rules).with_secret(secret);
 
-    let keys = server_keys(&config)?;
+    let keys = Arc::new(server_keys(&config)?);
+    let settings = federation::Settings {
+        mode: config.federation.mode,
+        allowed: config.federation.allowed.clone(),
+        key_hold: config.federation.key_hold,
+        server: did.clone(),
+        origin: identity.public_url.origin().ascii_serialization(),
+        development: !config.is_production(),
+    };
+    let federation = Arc::new(Federation::new(federation::Parts {
+        settings,
+        keys: Arc::clone(&keys),
+        storage: storage.clone(),
+        clock: clock.clone(),
+        resolver: Arc::clone(&resolver),
+        guarded,
+        client: peers,
+        replay,
+    }));
+    federation.publish_keys().await?;
     let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS };
     let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers, end_workers).await?;
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
@@ -105,7 +127,8 @@ pub(super) async fn services(
         log,
         resolver,
         verifier: Arc::new(verifier),
-        keys: Arc::new(keys),
+        keys,
+        federation,
         redactor,
         limits: Arc::new(limits),
         upstream,
@@ -119,6 +142,8 @@ pub(super) async fn services(
 /// What goes out to addresses that strangers choose.
 pub struct Outbound {
     pub guarded: Arc<Guarded>,
+    /// For calls to peers.
+    pub peers: Guarded,
     pub resolver: Resolver,
 }
 
@@ -130,10 +155,11 @@ pub fn outbound(config: &Config, clock: &Clock) -> anyhow::Result<Outbound> {
     });
     let authorities = authorities.transpose()?;
     let guard = Guard::new(identity.outbound_allow.clone(), !config.is_production())?;
-    let guarded = Guarded::new(guard, authorities.as_deref());
-    let guarded = Arc::new(guarded.context("OUTBOUND_CA holds no certificate. Fix: set it to a PEM file with some")?);
+    let certificates = "OUTBOUND_CA holds no certificate. Fix: set it to a PEM file with some";
+    let guarded = Arc::new(Guarded::new(guard.clone(), authorities.as_deref()).context(certificates)?);
+    let peers = Guarded::for_peers(guard, authorities.as_deref()).context(certificates)?;
     let network = Network::new(identity.plc_url.as_str(), Arc::clone(&guarded))?;
-    Ok(Outbound { guarded, resolver: Resolver::new(network, clock.clone()) })
+    Ok(Outbound { guarded, peers, resolver: Resolver::new(network, clock.clone()) })
 }
 
 /// The service keys of `KEYS_DIR`. Development makes them at first start; production never does by itself.

@@ -10,6 +10,8 @@ pub const HTTP_REQUEST_SECONDS: &str = "rookery_http_request_seconds";
 pub const HTTP_REQUESTS_OPEN: &str = "rookery_http_requests_open";
 /// Counter: callers refused, by `error` (the name in the answer).
 pub const AUTH_REFUSALS: &str = "rookery_auth_refusals_total";
+/// Counter: requests of peers refused before any method saw them, by `error` (the name in the answer).
+pub const PEER_REFUSALS: &str = "rookery_peer_refusals_total";
 /// Counter: requests that a limit refused, by `limit` (its class, or `first_fetch`).
 pub const RATE_REFUSALS: &str = "rookery_rate_refusals_total";
 /// Counter: entries appended, by `kind`.
@@ -49,6 +51,7 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (HTTP_REQUEST_SECONDS, Kind::Histogram, "Seconds from a request to its answer, by method."),
     (HTTP_REQUESTS_OPEN, Kind::Gauge, "Requests that are being answered."),
     (AUTH_REFUSALS, Kind::Counter, "Callers refused, by error."),
+    (PEER_REFUSALS, Kind::Counter, "Requests of peers refused, by error."),
     (RATE_REFUSALS, Kind::Counter, "Requests that a limit refused, by limit."),
     (LOG_ENTRIES, Kind::Counter, "Entries appended, by kind."),
     (LOG_BATCH_ITEMS, Kind::Histogram, "Entries in one commit of the writer."),

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 
 use super::limits::Class;
-use super::{Call, Caller, Failure, Fault, Services, caller, limits, method, upstream};
+use super::{Call, Caller, Failure, Fault, Services, caller, forward, limits, method, upstream};
 use crate::lexicon::{Kind, Method};
 use crate::types::Hash;
 
@@ -133,14 +133,14 @@ where
     let proven = async {
         let params = method::params::<M>(parts.uri.query().unwrap_or_default())?;
         if M::KIND == Kind::Procedure {
-            method::check_encoding(&parts.headers)?;
+            method::check_encoding::<M>(&parts.headers)?;
         } else {
             method::refuse_body(&parts.headers)?;
         }
         let caller = caller::prove::<M, C>(cx, &parts).await?;
         Ok::<_, Fault>((params, caller))
     };
-    let (params, caller) = match proven.await {
+    let (params, mut caller) = match proven.await {
         Ok(proven) => proven,
         Err(fault) => return fault.into_response(),
     };
@@ -150,16 +150,23 @@ where
             Kind::Procedure => method::read_body(body, limits::body_bytes(M::NSID, &cx.config.http.bodies)).await?,
             Kind::Query | Kind::Subscription => bytes::Bytes::from_static(b"{}"),
         };
-        caller.check_body(if M::KIND == Kind::Procedure { &bytes } else { b"" }).map_err(Fault::from)?;
-        let request_hash = Hash::of(&bytes);
+        let signed = if M::KIND == Kind::Procedure { &bytes[..] } else { b"" };
+        caller.check_body(cx, signed).await?;
         let input = match M::KIND {
             Kind::Procedure => method::input::<M>(&bytes)?,
             Kind::Query | Kind::Subscription => serde_json::from_slice(&bytes).map_err(Fault::internal)?,
         };
-        handler.answer(cx, caller, Call { params, input, request_hash }).await
+        if let Some(answer) = forward::elsewhere::<M>(cx, caller.behalf(), &parts, &bytes).await? {
+            return Ok(answer);
+        }
+        let call = Call { params, input, request_hash: Hash::of(&bytes), body: bytes };
+        let stream = forward::owes_a_receipt::<M>(caller.behalf(), &call.body);
+        let output = handler.answer(cx, caller, call).await?;
+        Ok(match stream {
+            Some(stream) => axum::Json(forward::with_receipt(cx, &stream, &output)?).into_response(),
+            None => axum::Json(output).into_response(),
+        })
     };
-    match outcome.await {
-        Ok(output) => axum::Json(output).into_response(),
-        Err(failure) => failure.into_response(),
-    }
+    let outcome: Result<Response, Failure<M::Error>> = outcome.await;
+    outcome.unwrap_or_else(IntoResponse::into_response)
 }

@@ -6,18 +6,20 @@
 
 mod device;
 mod operator;
+mod peer;
 mod standing;
 
 use http::request::Parts;
 
 use super::limits::{Class, Visit};
 use super::{Fault, Services, store};
-use crate::identity::{Credentials, TokenKind, TokenRefused};
-use crate::lexicon::{Kind, Method};
-use crate::types::Did;
+use crate::identity::{Credentials, TokenKind};
+use crate::lexicon::{Forward, Kind, Method};
+use crate::types::{DeviceId, Did};
 
 pub use device::Device;
 pub use operator::Operator;
+pub use peer::{Peer, PeerActor};
 
 /// A call, as far as it is known before its caller.
 #[derive(Clone, Copy)]
@@ -26,6 +28,8 @@ pub struct Asked<'a> {
     pub parts: &'a Parts,
     pub nsid: &'static str,
     pub kind: Kind,
+    /// Whether peers call it for their accounts.
+    pub forward: Option<Forward>,
     pub class: Class,
     /// Counted against the address, until somebody is proven.
     pub visit: &'a Visit,
@@ -34,7 +38,14 @@ pub struct Asked<'a> {
 impl<'a> Asked<'a> {
     pub(super) fn new<M: Method>(parts: &'a Parts, rule: &str) -> Result<Self, Fault> {
         let visit = parts.extensions.get().ok_or_else(|| Fault::internal("a route stands outside of the limits"))?;
-        Ok(Self { parts, nsid: M::NSID, kind: M::KIND, class: Class::of(M::NSID, M::KIND, rule), visit })
+        Ok(Self {
+            parts,
+            nsid: M::NSID,
+            kind: M::KIND,
+            forward: M::FORWARD,
+            class: Class::of(M::NSID, M::KIND, rule),
+            visit,
+        })
     }
 }
 
@@ -45,25 +56,47 @@ pub trait Caller: Send + Sized {
 
     fn prove(cx: &Services, asked: Asked<'_>) -> impl Future<Output = Result<Self, Fault>> + Send;
 
-    /// The rest of the proof, once the body is read: a token may be bound to it.
-    fn check_body(&self, _body: &[u8]) -> Result<(), TokenRefused> {
-        Ok(())
+    /// The rest of the proof, once the body is read: a token may be bound to it, and a peer's signature is.
+    fn check_body(&mut self, _cx: &Services, _body: &[u8]) -> impl Future<Output = Result<(), Fault>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// For whom a call can be handed on to another server.
+    fn behalf(&self) -> Option<Behalf<'_>> {
+        None
     }
 
     /// Whom the request's line in the log names, by a keyed hash.
     fn did(&self) -> Option<&Did>;
 }
 
+/// An account's device, as this server proved it.
+#[derive(Clone, Copy, Debug)]
+pub struct Behalf<'a> {
+    pub account: &'a Did,
+    pub device: &'a DeviceId,
+    /// It came from a peer, and goes no further.
+    pub by_peer: bool,
+}
+
 /// The caller of a method. Who proves nobody is counted.
 pub(super) async fn prove<M: Method, C: Caller>(cx: &Services, parts: &Parts) -> Result<C, Fault> {
     let asked = Asked::new::<M>(parts, C::RULE)?;
     let proven = C::prove(cx, asked).await;
-    if let Err(Fault::Unauthenticated(refused)) = &proven
-        && refused.status() == 401
-    {
-        cx.limits.failed(asked.visit)?;
+    proven.map_err(|fault| count(cx, &asked, fault))
+}
+
+/// Counts what proved nobody. Beyond the budget its own error is not told.
+fn count(cx: &Services, asked: &Asked<'_>, fault: Fault) -> Fault {
+    let nobody = match &fault {
+        Fault::Unauthenticated(refused) => refused.status() == 401,
+        Fault::Peer(refused) => refused.status() == 401,
+        _ => false,
+    };
+    match nobody.then(|| cx.limits.failed(asked.visit)) {
+        Some(Err(spent)) => spent,
+        _ => fault,
     }
-    proven
 }
 
 /// The account that a service token is of, counted.
@@ -139,10 +172,10 @@ impl Caller for AccountOrDevice {
         }
     }
 
-    fn check_body(&self, body: &[u8]) -> Result<(), TokenRefused> {
+    async fn check_body(&mut self, cx: &Services, body: &[u8]) -> Result<(), Fault> {
         match self {
             Self::Account(_) => Ok(()),
-            Self::Device(device) => device.check_body(body),
+            Self::Device(device) => device.check_body(cx, body).await,
         }
     }
 

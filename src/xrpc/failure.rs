@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::Denied;
 use super::observe::Told;
+use crate::federation::PeerRefused;
 use crate::identity::TokenRefused;
+use crate::log::StreamState;
 use crate::telemetry::metric_name;
 use crate::types::{Detail, Malformed, Named, Refusal};
 use crate::{log, storage};
@@ -16,8 +18,18 @@ use crate::{log, storage};
 pub enum Fault {
     /// 400: a parameter, the body or a header is not what the lexicon says.
     InvalidRequest(String),
-    /// 400: a body of another encoding than the lexicon's.
-    UnsupportedEncoding,
+    /// 400: a body of another encoding than the lexicon's, which this is.
+    UnsupportedEncoding(&'static str),
+    /// 400, 401, 403, 429 or 503: a signed request that is refused, with the name of the rule that it broke.
+    Peer(PeerRefused),
+    /// 403: another server orders this stream; a peer asks that one.
+    NotHome { home: String },
+    /// 502: the home was not reached, or could not answer. Nothing was done.
+    HomeUnavailable,
+    /// 502: the home does not take this server's word. Nothing was done.
+    FederationRefused,
+    /// 504: sent to the home, and no answer came: repeat with the same `idem`.
+    OutcomeUnknown,
     /// 401, or 503 where only we cannot tell: the caller is not proven, with the name of the rule that it broke.
     Unauthenticated(TokenRefused),
     /// 403: the caller is proven, and may not call this whatever it says.
@@ -32,6 +44,8 @@ pub enum Fault {
     MethodNotImplemented,
     /// 502: the server that this method was handed on to gave no answer.
     UpstreamFailed,
+    /// 409, or 503 where it passes: the stream takes no entries now, or never again.
+    Halted(StreamState),
     /// 503: a queue is full, the database is away, or the server is stopping. Nothing was done, or it cannot be told:
     /// repeat with the same `idem`.
     Unavailable,
@@ -50,10 +64,34 @@ impl Fault {
     fn told(&self) -> (StatusCode, &'static str, String) {
         match self {
             Self::InvalidRequest(why) => (StatusCode::BAD_REQUEST, "InvalidRequest", why.clone()),
-            Self::UnsupportedEncoding => (
+            Self::UnsupportedEncoding(expected) => (
                 StatusCode::BAD_REQUEST,
                 "InvalidRequest",
-                "Wrong request encoding: send Content-Type application/json, without Content-Encoding".to_owned(),
+                format!("Wrong request encoding: send Content-Type {expected}, without Content-Encoding"),
+            ),
+            Self::Peer(refused) => (
+                StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::UNAUTHORIZED),
+                refused.name(),
+                refused.to_string(),
+            ),
+            Self::NotHome { .. } => {
+                (StatusCode::FORBIDDEN, "NotHome", "another server orders this stream".to_owned())
+            }
+            Self::HomeUnavailable => (
+                StatusCode::BAD_GATEWAY,
+                "HomeUnavailable",
+                "the server that orders this stream cannot be reached; nothing was done".to_owned(),
+            ),
+            Self::FederationRefused => (
+                StatusCode::BAD_GATEWAY,
+                "FederationRefused",
+                "the server that orders this stream does not take this server's word; nothing was done".to_owned(),
+            ),
+            Self::OutcomeUnknown => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "OutcomeUnknown",
+                "the server that orders this stream gave no answer, and it may have happened; repeat it with the same idem"
+                    .to_owned(),
             ),
             Self::Unauthenticated(refused) => (
                 StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::UNAUTHORIZED),
@@ -80,6 +118,7 @@ impl Fault {
             Self::UpstreamFailed => {
                 (StatusCode::BAD_GATEWAY, "UpstreamFailure", "the upstream server gave no answer".to_owned())
             }
+            Self::Halted(state) => halted(*state),
             Self::Unavailable | Self::Collided => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Unavailable",
@@ -109,6 +148,20 @@ impl Fault {
     pub fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(error.into())
     }
+}
+
+fn halted(state: StreamState) -> (StatusCode, &'static str, String) {
+    let status = if state.is_over() { StatusCode::CONFLICT } else { StatusCode::SERVICE_UNAVAILABLE };
+    let message = match state {
+        StreamState::Active | StreamState::Recovering => {
+            "the home is putting lost entries back; repeat it with the same idem"
+        }
+        StreamState::Handing => "the stream is being handed to another home; repeat it with the same idem",
+        StreamState::Moved => "another server orders this stream now",
+        StreamState::Frozen => "the stream is frozen, because its home said two different things; go on by a reset",
+        StreamState::Closed => "another stream has taken the place of this one",
+    };
+    (status, state.refuses().unwrap_or("Unavailable"), message.to_owned())
 }
 
 /// What a method answers instead of its output.
@@ -164,8 +217,20 @@ impl<E: Named> From<log::Error> for Failure<E> {
         match error {
             log::Error::Refused(refusal) => refusal.into(),
             log::Error::Busy => Self::Fault(Fault::Unavailable),
+            log::Error::Halted(state) => Self::Fault(Fault::Halted(state)),
             log::Error::Storage(error) => error.into(),
             error => Self::Fault(Fault::internal(error)),
+        }
+    }
+}
+
+impl Fault {
+    /// Of the log, where no method has a name for it.
+    pub(super) fn of_log(error: log::Error) -> Self {
+        match error {
+            log::Error::Busy => Self::Unavailable,
+            log::Error::Storage(error) => error.into(),
+            error => Self::internal(error),
         }
     }
 }
@@ -180,6 +245,12 @@ impl From<storage::Error> for Fault {
             }
             error => Self::internal(error),
         }
+    }
+}
+
+impl From<PeerRefused> for Fault {
+    fn from(refused: PeerRefused) -> Self {
+        Self::Peer(refused)
     }
 }
 
@@ -225,14 +296,25 @@ impl IntoResponse for Fault {
             let error: &(dyn std::error::Error + 'static) = error.as_ref();
             tracing::error!(error, "a request failed by our own mistake");
         }
-        let mut response = (status, axum::Json(body(name, &Detail::new(message)))).into_response();
-        if matches!(self, Self::TimedOut) || status == StatusCode::SERVICE_UNAVAILABLE {
+        let mut detail = Detail::new(message);
+        if let Self::NotHome { home } = &self {
+            detail = detail.with("home", home.as_str());
+        }
+        let mut response = (status, axum::Json(body(name, &detail))).into_response();
+        if let Self::Peer(refused) = &self {
+            metrics::counter!(metric_name::PEER_REFUSALS, "error" => refused.name()).increment(1);
+            if let PeerRefused::RateLimited { retry_after_s } = refused {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_s));
+            }
+        }
+        if matches!(self, Self::TimedOut | Self::OutcomeUnknown) || status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
         }
         if let Self::Unauthenticated(refused) = &self {
             metrics::counter!(metric_name::AUTH_REFUSALS, "error" => refused.name()).increment(1);
         }
         if status == StatusCode::UNAUTHORIZED
+            && !matches!(self, Self::Peer(_))
             && let Ok(value) = HeaderValue::from_str(&format!("Bearer error=\"{name}\""))
         {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, value);

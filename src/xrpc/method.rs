@@ -16,6 +16,8 @@ pub struct Call<M: Method> {
     pub input: M::Input,
     /// SHA-256 of the body bytes as received.
     pub request_hash: Hash,
+    /// The body bytes as received.
+    pub body: bytes::Bytes,
 }
 
 impl<M: Method> Call<M> {
@@ -48,6 +50,10 @@ pub(super) fn params<M: Method>(query: &str) -> Result<M::Params, Fault> {
 }
 
 pub(super) fn input<M: Method>(bytes: &[u8]) -> Result<M::Input, Fault> {
+    if M::DAG_CBOR {
+        // The method has no JSON input: it reads the bytes.
+        return serde_json::from_value(serde_json::json!({})).map_err(Fault::internal);
+    }
     let mut value =
         serde_json::from_slice(bytes).map_err(|_| Fault::InvalidRequest("input: not a JSON document".to_owned()))?;
     schema::input(M::NSID, &mut value).map_err(|violation| Fault::InvalidRequest(violation.to_string()))?;
@@ -77,11 +83,12 @@ pub(super) fn refuse_body(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
-/// JSON, not compressed.
-pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Fault> {
+/// What the method reads, not compressed.
+pub(super) fn check_encoding<M: Method>(headers: &HeaderMap) -> Result<(), Fault> {
+    let expected = if M::DAG_CBOR { "application/vnd.ipld.dag-cbor" } else { "application/json" };
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let content_type = text(http::header::CONTENT_TYPE).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     let plain = text(http::header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
-    if media_type.eq_ignore_ascii_case("application/json") && plain { Ok(()) } else { Err(Fault::UnsupportedEncoding) }
+    if media_type.eq_ignore_ascii_case(expected) && plain { Ok(()) } else { Err(Fault::UnsupportedEncoding(expected)) }
 }

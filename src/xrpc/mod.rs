@@ -7,6 +7,7 @@ mod api;
 mod caller;
 mod denied;
 mod failure;
+mod forward;
 mod idempotency;
 mod limits;
 mod method;
@@ -18,7 +19,7 @@ pub mod ticket;
 mod upstream;
 
 pub use api::{Api, Rule, fallback};
-pub use caller::{Account, AccountOrDevice, Anyone, Asked, Caller, Device, Operator};
+pub use caller::{Account, AccountOrDevice, Anyone, Asked, Behalf, Caller, Device, Operator, Peer, PeerActor};
 pub use denied::Denied;
 pub use failure::{Failure, Fault};
 pub use idempotency::{Repeat, keep_answer, repeated_answer};

@@ -10,6 +10,7 @@ use tracing::Instrument;
 
 use super::limits::From;
 use super::{Fault, Services};
+use crate::federation::{Federation, INCARNATION};
 use crate::telemetry::metric_name;
 
 /// The error name that an answer carries, for the request's line.
@@ -33,6 +34,7 @@ pub async fn observe(State(cx): State<Services>, request: Request, next: Next) -
     );
     let id = hex::encode(rand::random::<[u8; 8]>());
     let span = tracing::info_span!("request", request.id = %id, method = %route);
+    let by_peer = Federation::is_signed(request.headers());
     let is_socket = request.headers().contains_key(header::UPGRADE);
     metrics::gauge!(metric_name::HTTP_REQUESTS_OPEN).increment(1);
 
@@ -46,6 +48,9 @@ pub async fn observe(State(cx): State<Services>, request: Request, next: Next) -
         }
     };
     let mut response = answer.instrument(span.clone()).await;
+    if by_peer {
+        response.headers_mut().insert(&INCARNATION, cx.log.incarnation().into());
+    }
 
     let elapsed = started.elapsed();
     let status = response.status();
@@ -53,6 +58,7 @@ pub async fn observe(State(cx): State<Services>, request: Request, next: Next) -
     let (caller, address) = match response.extensions().get() {
         Some(Known(From::Account(account))) => (account.as_str(), ""),
         Some(Known(From::Address(address))) => ("", address.as_str()),
+        Some(Known(From::Peer(server))) => (server.as_str(), ""),
         None => ("", ""),
     };
     span.in_scope(|| {

@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Limits;
 use crate::config::Config;
+use crate::federation::Federation;
 use crate::identity::http::Upstream;
 use crate::identity::{Resolver, ServerKeys, Verifier};
 use crate::log::Log;
@@ -32,6 +33,8 @@ pub struct Services {
     pub resolver: Arc<Resolver>,
     pub verifier: Arc<Verifier>,
     pub keys: Arc<ServerKeys>,
+    /// Other servers.
+    pub federation: Arc<Federation>,
     pub redactor: Redactor,
     pub limits: Arc<Limits>,
     /// Where methods go that this server does not have; development alone.

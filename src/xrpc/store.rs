@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 
 use crate::storage::Error;
-use crate::types::Hash;
+use crate::types::{DeviceId, Did, Hash};
 
 pub(super) struct DeviceRow {
     pub id: i64,
@@ -70,6 +70,59 @@ pub(super) async fn find_account(pool: &PgPool, did: &str) -> Result<Option<Acco
 pub(super) async fn set_server(pool: &PgPool, account_id: i64, server: Option<&str>) -> Result<(), Error> {
     sqlx::query!("update account set server = $2 where id = $1", account_id, server).execute(pool).await?;
     Ok(())
+}
+
+/// Rows of an account and a device of another server.
+pub(super) struct ForeignAuthor {
+    pub account_id: i64,
+    pub device_row: i64,
+    pub suspended: bool,
+}
+
+/// Devices of one account that are known because its server named them.
+const FOREIGN_DEVICES: i64 = 50;
+
+/// The rows of an account and a device that another server vouches for, made if they are not there; none if that server
+/// named too many devices of this account.
+pub(super) async fn foreign_author(
+    pool: &PgPool,
+    did: &Did,
+    device: &DeviceId,
+    now: DateTime<Utc>,
+) -> Result<Option<ForeignAuthor>, Error> {
+    if let Some(found) = find_author(pool, did, device).await? {
+        return Ok(Some(found));
+    }
+    sqlx::query!("insert into account (did, created_at) values ($1, $2) on conflict do nothing", did.as_str(), now)
+        .execute(pool)
+        .await?;
+    sqlx::query!(
+        "insert into device (account_id, public_id, public_key, alg, kind, state, created_at)
+         select a.id, $2, '', 'EdDSA', 'app', 'foreign', $3 from account a
+         where a.did = $1 and (
+             select count(*) from device d where d.account_id = a.id and d.state = 'foreign'
+         ) < $4
+         on conflict do nothing",
+        did.as_str(),
+        device.as_str(),
+        now,
+        FOREIGN_DEVICES
+    )
+    .execute(pool)
+    .await?;
+    find_author(pool, did, device).await
+}
+
+async fn find_author(pool: &PgPool, did: &Did, device: &DeviceId) -> Result<Option<ForeignAuthor>, Error> {
+    Ok(sqlx::query_as!(
+        ForeignAuthor,
+        r#"select a.id as account_id, d.id as device_row, a.suspended_at is not null as "suspended!"
+           from account a join device d on d.account_id = a.id where a.did = $1 and d.public_id = $2"#,
+        did.as_str(),
+        device.as_str()
+    )
+    .fetch_optional(pool)
+    .await?)
 }
 
 pub(super) struct AnswerRow {

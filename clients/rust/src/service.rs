@@ -266,24 +266,9 @@ impl Service {
     }
 }
 
-/// `?a=1&b=x&b=y`, or nothing: an XRPC query writes an array as one parameter for each item.
+/// `?a=1&b=x&b=y`, or nothing.
 pub(crate) fn query_of(params: &impl Serialize) -> String {
-    let mut pairs = url::form_urlencoded::Serializer::new(String::new());
-    if let Ok(Value::Object(params)) = serde_json::to_value(params) {
-        for (name, value) in params {
-            let values = match value {
-                Value::Array(values) => values,
-                value => vec![value],
-            };
-            for value in values {
-                match value {
-                    Value::String(text) => pairs.append_pair(&name, &text),
-                    value => pairs.append_pair(&name, &value.to_string()),
-                };
-            }
-        }
-    }
-    let query = pairs.finish();
+    let query = serde_json::to_value(params).map(|params| schema::query_string(&params)).unwrap_or_default();
     if query.is_empty() { query } else { format!("?{query}") }
 }
 

@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 
 use crate::document::{Document, Kind};
 
-/// Each group, and the sets that hold all of its methods. The methods of operators are in none: no client may ask an
-/// operator for their rights.
-const SETS_OF_GROUP: [(&str, &[&str]); 4] =
-    [("account", &[CHAT_CLIENT]), ("admin", &[]), ("event", &[CHAT_CLIENT]), ("mls", &[CHAT_CLIENT])];
+/// Each group, and the sets that hold all of its methods. The methods of operators and of servers are in none: no
+/// client may ask for their rights.
+const SETS_OF_GROUP: [(&str, &[&str]); 5] =
+    [("account", &[CHAT_CLIENT]), ("admin", &[]), ("event", &[CHAT_CLIENT]), ("mls", &[CHAT_CLIENT]), ("peer", &[])];
 const CHAT_CLIENT: &str = "blue.catbird.authFullChatClient";
 
 /// Each record, and the sets that may write it.

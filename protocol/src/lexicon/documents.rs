@@ -42,6 +42,8 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.mls.removeMembers", include_str!("../../../lexicons/blue/catbird/mls/removeMembers.json")),
     ("blue.catbird.mls.sendMessage", include_str!("../../../lexicons/blue/catbird/mls/sendMessage.json")),
     ("blue.catbird.mls.updateCursor", include_str!("../../../lexicons/blue/catbird/mls/updateCursor.json")),
+    ("blue.catbird.peer.defs", include_str!("../../../lexicons/blue/catbird/peer/defs.json")),
+    ("blue.catbird.peer.getKeys", include_str!("../../../lexicons/blue/catbird/peer/getKeys.json")),
 ];
 
 /// Calls `$each!(Type)` with the marker type of every method.
@@ -78,6 +80,7 @@ macro_rules! every_method {
         $each!(crate::lexicon::mls::remove_members::RemoveMembers);
         $each!(crate::lexicon::mls::send_message::SendMessage);
         $each!(crate::lexicon::mls::update_cursor::UpdateCursor);
+        $each!(crate::lexicon::peer::get_keys::GetKeys);
     };
 }
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod admin;
 mod documents;
 pub mod event;
 pub mod mls;
+pub mod peer;
 pub mod schema;
 
 use serde::de::DeserializeOwned;
@@ -25,10 +26,23 @@ pub enum Kind {
     Subscription,
 }
 
+/// To which server a call is handed on that another one must judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forward {
+    /// To the home of the stream that the call names.
+    Home,
+    /// To the servers of the accounts that the call names.
+    Target,
+}
+
 /// A method of the contract. The generated markers (`mls::send_message::SendMessage`) implement this.
 pub trait Method: Send + Sync + 'static {
     const NSID: &'static str;
     const KIND: Kind;
+    /// Whether the input is DAG-CBOR, which the method reads by itself, and not JSON.
+    const DAG_CBOR: bool = false;
+    /// What its description says by "Forward: home." or "Forward: target.": peers may call it for their accounts.
+    const FORWARD: Option<Forward> = None;
     type Params: DeserializeOwned + Serialize + Send;
     type Input: DeserializeOwned + Serialize + Send;
     /// A subscription's messages take the place of an answer.

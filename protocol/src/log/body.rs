@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::chain::{NotCanonical, decode, encode};
+use super::fork::ForkProof;
+use crate::identity::Signed;
 use crate::types::{Bytes, DeviceId, Did, Seq, StreamId, UnixMillis};
 
 /// A body that is a canonical DAG-CBOR map.
@@ -177,6 +179,42 @@ pub struct HomeRestoredBody {
     pub restored_to: UnixMillis,
 }
 
+/// `#forkDetected` in an account stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForkDetectedBody {
+    /// The conversation that is frozen.
+    pub stream: StreamId,
+    pub proof: ForkProof,
+}
+
+/// `#historyRewound` in an account stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryRewoundBody {
+    /// The conversation that is frozen.
+    pub stream: StreamId,
+    /// The home's word for an entry that it took back.
+    pub checkpoint: Signed,
+    /// The header of the `#homeRestored` that goes on from before it.
+    pub restored: Bytes,
+}
+
+/// `#receiptBroken` in an account stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReceiptBrokenBody {
+    pub stream: StreamId,
+    /// The home's word for an entry that it did not send.
+    pub receipt: Signed,
+}
+
+impl Body for ForkDetectedBody {
+    const WHAT: &'static str = "#forkDetected body";
+}
+impl Body for HistoryRewoundBody {
+    const WHAT: &'static str = "#historyRewound body";
+}
+impl Body for ReceiptBrokenBody {
+    const WHAT: &'static str = "#receiptBroken body";
+}
 impl Body for ConvoBody {
     const WHAT: &'static str = "#convo body";
 }

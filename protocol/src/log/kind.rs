@@ -91,6 +91,12 @@ entry_kinds! {
     DeviceChainReset = 12, "#deviceChainReset";
     /// The account was suspended, or may call again.
     Account = 13, "#account";
+    /// The home of a conversation said two things about one number.
+    ForkDetected = 30, "#forkDetected";
+    /// The home of a conversation went back behind what this server holds.
+    HistoryRewound = 31, "#historyRewound";
+    /// The home promised the account an entry, and did not keep it.
+    ReceiptBroken = 32, "#receiptBroken";
     /// A replica asks whether the log flows.
     Canary = 90, "#canary";
 }

@@ -2,7 +2,10 @@
 
 pub mod body;
 pub mod chain;
+pub mod fork;
 mod kind;
+pub mod lineage;
 
 pub use chain::{Content, Head, Sealed};
+pub use fork::{Fork, ForkProof, NoFork};
 pub use kind::{EntryKind, StreamKind};

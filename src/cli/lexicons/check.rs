@@ -22,7 +22,7 @@ type Lexicons = BTreeMap<String, Published>;
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let config = crate::cli::prepare(file)?;
-    let Outbound { guarded, resolver } = outbound(&config, &Clock::System)?;
+    let Outbound { guarded, resolver, .. } = outbound(&config, &Clock::System)?;
     let dns = SystemDns::default();
     let records = records()?;
     let mut repositories: BTreeMap<String, Result<Lexicons, String>> = BTreeMap::new();

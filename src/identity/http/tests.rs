@@ -82,7 +82,7 @@ async fn a_private_authority_is_trusted_if_the_operator_names_it() {
     let authority = include_bytes!("testdata/authority.pem");
     assert_eq!(with(Some(authority)).unwrap().get(&url, "*/*").await.unwrap().body().as_ref(), b"hi");
     let strangers = with(None).unwrap().get(&url, "*/*").await;
-    assert_eq!(strangers.unwrap_err(), HttpError::Failed("no connection".to_owned()));
+    assert_eq!(strangers.unwrap_err(), HttpError::NoConnection);
     for nonsense in [&b""[..], b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         assert!(with(Some(nonsense)).is_err());
     }

@@ -22,6 +22,9 @@ pub(super) use verify::Entry;
 pub use verify::Held;
 use verify::{Verified, malformed};
 
+/// No home keeps contents for less than a day.
+const SHORTEST_TERM_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// Consecutive entries of one stream, as its home made them.
 #[derive(Clone, Debug)]
 pub struct Span {
@@ -75,8 +78,20 @@ impl Log {
         self.set_state(stream_id, StreamState::Active).await
     }
 
+    /// Stops it for good, ours or another's: its home was caught. Whether it was not stopped before.
+    pub async fn freeze(&self, stream_id: i64) -> Result<bool, Error> {
+        match self.set_state(stream_id, StreamState::Frozen).await {
+            Ok(()) => Ok(true),
+            Err(Error::Halted(state)) if state.is_over() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn set_state(&self, stream_id: i64, state: StreamState) -> Result<(), Error> {
         let mut won = self.win(stream_id).await?;
+        if !won.row.state.may_become(state) {
+            return Err(Error::Halted(won.row.state));
+        }
         store::set_state(won.tx.conn(), stream_id, state).await?;
         Ok(won.tx.commit().await?)
     }
@@ -86,6 +101,9 @@ impl Log {
         let ours = row.home == self.inner.home.as_str();
         if ours && row.state != StreamState::Recovering {
             return Err(Refusal::new("NotHome", "this server orders the stream itself").into());
+        }
+        if !ours && row.state != StreamState::Active {
+            return Err(Error::Halted(row.state));
         }
         let overlap = verified.entries.iter().take_while(|entry| entry.header.seq <= row.head_seq).count();
         let (held, fresh) = verified.entries.split_at(overlap);
@@ -101,7 +119,9 @@ impl Log {
         row.home = home_after(&row.home, fresh, &span.home)?;
 
         let mut roster = store::roster(tx.conn(), row.id).await?;
-        let Replayed { changes, ageing } = replay(&mut roster, &mut row, fresh)?;
+        // What is put back after a restore is all that anybody still has.
+        let reader = (!ours).then_some(Reader { server: &self.inner.home, now: self.inner.clock.now() });
+        let Replayed { changes, ageing } = replay(&mut roster, &mut row, fresh, reader)?;
         store::adopt_entries(tx.conn(), row.id, first_pos, fresh).await?;
         store::know_members(tx.conn(), &changes, self.inner.clock.now()).await?;
         for changes in &changes {
@@ -180,11 +200,36 @@ struct Replayed {
     ageing: Vec<(Seq, UnixMillis)>,
 }
 
+/// A server that has a right to the contents that the seats of its accounts cover.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    server: &'a Did,
+    now: UnixMillis,
+}
+
+impl Reader<'_> {
+    /// Whether a home may leave this content out: no seat here covers it, or it aged out there.
+    fn does_without(self, roster: &Roster, entry: &Entry<'_>) -> bool {
+        let aged = Keep::of(entry.kind) != Keep::Always && entry.header.time.0 < self.now.0 - SHORTEST_TERM_MS;
+        aged || !roster.seats.values().any(|seat| seat.server == self.server.as_str())
+    }
+}
+
 /// Seats, leaves and epoch as they follow from the entries: what the home did when it ordered them.
-fn replay(roster: &mut Roster, row: &mut StreamRow, entries: &[Entry<'_>]) -> Result<Replayed, Refusal> {
+fn replay(
+    roster: &mut Roster,
+    row: &mut StreamRow,
+    entries: &[Entry<'_>],
+    reader: Option<Reader<'_>>,
+) -> Result<Replayed, Refusal> {
     let mut replayed = Replayed { changes: Vec::new(), ageing: Vec::new() };
     for entry in entries {
-        let Some(content) = &entry.content else { continue };
+        let Some(content) = &entry.content else {
+            if reader.is_some_and(|reader| !reader.does_without(roster, entry)) {
+                return Err(Refusal::new("ContentMismatch", "a content is missing that a seat here covers"));
+            }
+            continue;
+        };
         let applied = roster.apply(entry.kind, entry.header.seq, content);
         let changes = applied.map_err(malformed)?;
         if let (EntryKind::Commit, Some(left)) = (entry.kind, entry.header.epoch) {

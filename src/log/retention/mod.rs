@@ -56,7 +56,12 @@ impl Keep {
             | EntryKind::HomeRestored => Self::Always,
             EntryKind::Message => Self::Messages,
             EntryKind::Commit => Self::Handshakes,
-            EntryKind::Welcome | EntryKind::KeyPackagesLow | EntryKind::Account => Self::Notices,
+            EntryKind::Welcome
+            | EntryKind::KeyPackagesLow
+            | EntryKind::Account
+            | EntryKind::ForkDetected
+            | EntryKind::HistoryRewound
+            | EntryKind::ReceiptBroken => Self::Notices,
             EntryKind::Canary => Self::WithStream,
         }
     }

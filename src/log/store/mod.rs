@@ -5,6 +5,7 @@ mod entries;
 mod events;
 mod origin;
 mod outbox;
+mod replica;
 mod retention;
 mod seats;
 mod signals;
@@ -18,6 +19,7 @@ pub(super) use origin::{
     find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,
 };
 pub(super) use outbox::{Queue, delete_outbox, due_queues, insert_outbox, put_off, queued, try_lock_queue};
+pub(super) use replica::{genesis, raise_rules, raw_entries, term_openers};
 pub(super) use retention::{
     advance, age_out, age_out_handshakes, delete_answers, delete_entries, delete_key_packages, delete_stream,
     delete_welcomes, find_silent_canary, forget_identities, insert_ageing, old_page, try_lock_sweeper,

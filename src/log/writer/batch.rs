@@ -291,6 +291,22 @@ async fn settle_locked(log: Log, recent: Recent, stream_id: i64, waiting: Vec<Wa
                 }
             }
         }
+        // What was accepted before it was halted is answered again.
+        Err(Error::Halted(state)) => {
+            for one in waiting {
+                let first = log.repeated(stream_id, &one.item.identity).await;
+                for reply in one.replies {
+                    answer(
+                        reply,
+                        match &first {
+                            Ok(Some(accepted)) => Ok(accepted.clone()),
+                            Err(Error::Refused(refusal)) => Err(refusal.clone().into()),
+                            _ => Err(Error::Halted(state)),
+                        },
+                    );
+                }
+            }
+        }
         Err(error) => fail(waiting, &error),
     }
 }

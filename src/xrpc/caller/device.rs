@@ -3,13 +3,16 @@
 //! Invariant: through a PDS the account is proven first, and the device is one of that account. What writes is signed by
 //! the device, over the very bytes of the body; to read, its name is enough.
 
-use super::{Asked, Caller, account_of, standing};
+use std::sync::Arc;
+
+use super::{Asked, Behalf, Caller, account_of, peer, standing};
+use crate::federation::{Admitted, Federation, PeerRefused};
 use crate::identity::{Claims, Credentials, Curve, PublicKey, Shown, TokenKind, TokenRefused};
 use crate::lexicon::Kind;
 use crate::log::Author;
 use crate::types::{DeviceId, Did};
 use crate::xrpc::store::{self, DeviceRow};
-use crate::xrpc::{Fault, Services};
+use crate::xrpc::{Denied, Fault, Services};
 
 /// A device of an account.
 #[derive(Debug, Clone)]
@@ -20,12 +23,17 @@ pub struct Device {
     pub certified: bool,
     /// The device's token, if it is bound to the body.
     pub(in crate::xrpc) bound: Option<Claims>,
+    /// The peer whose account this is, where the call came from one: what is said of the device is that server's word.
+    pub via: Option<Arc<Admitted>>,
 }
 
 impl Caller for Device {
     const RULE: &'static str = "Device";
 
     async fn prove(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
+        if Federation::is_signed(&asked.parts.headers) {
+            return Self::by_peer(cx, asked).await;
+        }
         let credentials = Credentials::read(&asked.parts.headers)?;
         match credentials.kind {
             TokenKind::Device => {
@@ -53,8 +61,27 @@ impl Caller for Device {
         }
     }
 
-    fn check_body(&self, body: &[u8]) -> Result<(), TokenRefused> {
-        self.bound.as_ref().map_or(Ok(()), |claims| claims.check_body(body))
+    async fn check_body(&mut self, cx: &Services, body: &[u8]) -> Result<(), Fault> {
+        if let Some(claims) = &self.bound {
+            claims.check_body(body)?;
+        }
+        if let Some(admitted) = self.via.clone() {
+            peer::check_body(cx, &admitted, Some(&self.author.did), body).await?;
+            peer::same_device(&self.author.device, body)?;
+            let (did, device) = (&self.author.did, &self.author.device);
+            let found = store::foreign_author(cx.storage.pool(), did, device, cx.clock.now().to_datetime()).await?;
+            let author = found.ok_or(Fault::Peer(PeerRefused::TooManyDevices))?;
+            if author.suspended {
+                return Err(Denied::AccountSuspended.into());
+            }
+            (self.author.account_id, self.author.device_row) = (author.account_id, author.device_row);
+        }
+        Ok(())
+    }
+
+    fn behalf(&self) -> Option<Behalf<'_>> {
+        let Author { did, device, .. } = &self.author;
+        Some(Behalf { account: did, device, by_peer: self.via.is_some() })
     }
 
     fn did(&self) -> Option<&Did> {
@@ -63,6 +90,25 @@ impl Caller for Device {
 }
 
 impl Device {
+    /// A device of another server's account, which that server vouches for. Its rows are found once the body is proven.
+    async fn by_peer(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
+        let admitted = peer::admit(cx, asked).await?;
+        if asked.forward.is_none() {
+            return Err(PeerRefused::ActorNotAllowed.into());
+        }
+        let presented = &admitted.presented;
+        let (Some(did), Some(device)) = (presented.actor.clone(), presented.device.clone()) else {
+            return Err(PeerRefused::ActorRequired.into());
+        };
+        Ok(Self {
+            author: Author { account_id: 0, device_row: 0, did, device },
+            public_key: Vec::new(),
+            certified: true,
+            bound: None,
+            via: Some(Arc::new(admitted)),
+        })
+    }
+
     /// The device, if nothing became of it or its account.
     async fn standing(
         cx: &Services,
@@ -79,6 +125,7 @@ impl Device {
             public_key: row.public_key,
             certified: row.state == "certified",
             bound,
+            via: None,
         })
     }
 }

@@ -1,7 +1,6 @@
 //! An operator of this server.
 
 use super::{AccountOrDevice, Asked, Caller};
-use crate::identity::TokenRefused;
 use crate::types::Did;
 use crate::xrpc::{Denied, Fault, Services};
 
@@ -21,8 +20,8 @@ impl Caller for Operator {
         }
     }
 
-    fn check_body(&self, body: &[u8]) -> Result<(), TokenRefused> {
-        self.0.check_body(body)
+    async fn check_body(&mut self, cx: &Services, body: &[u8]) -> Result<(), Fault> {
+        self.0.check_body(cx, body).await
     }
 
     fn did(&self) -> Option<&Did> {

@@ -19,6 +19,8 @@ pub(super) const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 pub enum From {
     Account(String),
     Address(String),
+    /// Another server's name is no secret.
+    Peer(String),
 }
 
 /// One request. Every layer and the proof of its caller share it.
@@ -39,6 +41,11 @@ impl Visit {
     pub(super) fn counted(&self, standing: Standing, from: From) {
         // Whoever counts asks before; of two at once the first holds.
         let _ = self.counted.set((standing, from));
+    }
+
+    /// A peer has proven itself, and was counted as such.
+    pub(in crate::xrpc) fn by_peer(&self, server: &Did, standing: Standing) {
+        self.counted(standing, From::Peer(server.to_string()));
     }
 
     pub(super) fn is_counted(&self) -> bool {

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lexicon::Method;
 use crate::log::Delivery;
 use crate::types::Cursor;
-use crate::xrpc::{Caller, Failure, Fault, Services, caller, method};
+use crate::xrpc::{Caller, Failure, Services, caller, method};
 
 /// Where a stream's events come from.
 pub trait Source: Send + 'static {
@@ -70,8 +70,8 @@ where
     F: Opening<'a, M, C>,
 {
     let params = method::params::<M>(parts.uri.query().unwrap_or_default())?;
-    let caller = caller::prove::<M, C>(cx, parts).await?;
-    caller.check_body(b"").map_err(Fault::from)?;
+    let mut caller = caller::prove::<M, C>(cx, parts).await?;
+    caller.check_body(cx, b"").await?;
     opening.begin(cx, caller, params).await
 }
 

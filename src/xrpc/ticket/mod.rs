@@ -52,8 +52,8 @@ impl Caller for DeviceOrTicket {
         Ok(Self(device))
     }
 
-    fn check_body(&self, body: &[u8]) -> Result<(), TokenRefused> {
-        self.0.check_body(body)
+    async fn check_body(&mut self, cx: &Services, body: &[u8]) -> Result<(), Fault> {
+        self.0.check_body(cx, body).await
     }
 
     fn did(&self) -> Option<&Did> {

@@ -77,6 +77,7 @@ pub(super) async fn spend(pool: &PgPool, hash: &Hash, nsid: &str, now: DateTime<
             public_key: row.public_key,
             certified: row.state == "certified",
             bound: None,
+            via: None,
         })
     })
     .transpose()

@@ -82,11 +82,19 @@ fn method(of: &str, nsid: &str, main: &Value) -> Result<String> {
         Some("subscription") => "Subscription",
         other => bail!("main is {other:?}, not a method"),
     };
-    let mut out = comment(Some(main["description"].as_str().context("the method has no description")?));
+    let description = main["description"].as_str().context("the method has no description")?;
+    let mut out = comment(Some(description));
+    let mut more = String::new();
+    if main["input"]["encoding"] == DAG_CBOR {
+        more += "const DAG_CBOR: bool = true;\n";
+    }
+    if let Some(forward) = forward(description)? {
+        write!(more, "const FORWARD: Option<crate::lexicon::Forward> = Some(crate::lexicon::Forward::{forward});\n")?;
+    }
     write!(
         out,
         "#[derive(Debug, Clone, Copy)]\npub struct {marker};\n\nimpl Method for {marker} {{\nconst NSID: &'static str = \"{nsid}\";\n\
-         const KIND: Kind = Kind::{kind};\ntype Params = Params;\ntype Input = Input;\ntype Output = Output;\ntype Error = Error;\n}}\n\n"
+         const KIND: Kind = Kind::{kind};\n{more}type Params = Params;\ntype Input = Input;\ntype Output = Output;\ntype Error = Error;\n}}\n\n"
     )?;
     match main.get("parameters") {
         Some(schema) => out += &structure(of, "Params", schema, Some(&format!("Parameters of `{nsid}`.")))?,
@@ -102,6 +110,19 @@ fn method(of: &str, nsid: &str, main: &Value) -> Result<String> {
     Ok(out)
 }
 
+/// What the description says about forwarding; lexicons have no field for it.
+fn forward(description: &str) -> Result<Option<&'static str>> {
+    let Some((_, rest)) = description.split_once("Forward: ") else { return Ok(None) };
+    match rest.split('.').next() {
+        Some("home") => Ok(Some("Home")),
+        Some("target") => Ok(Some("Target")),
+        other => bail!("Forward: {other:?} is neither home nor target"),
+    }
+}
+
+/// What peers send each other as it was made; the method reads it by itself.
+const DAG_CBOR: &str = "application/vnd.ipld.dag-cbor";
+
 /// An answer in parts: each is what the description says, and there is no type for the whole.
 const EVENT_STREAM: &str = "text/event-stream";
 
@@ -115,6 +136,9 @@ fn body(of: &str, name: &str, nsid: &str, body: &Value) -> Result<String> {
             return Ok(format!(
                 "/// {what} of `{nsid}`: {EVENT_STREAM}, event by event.\npub type {name} = Nothing;\n\n"
             ));
+        }
+        Some(DAG_CBOR) if name == "Input" && schema.is_null() => {
+            return Ok(format!("/// {what} of `{nsid}`: {DAG_CBOR}.\npub type {name} = Nothing;\n\n"));
         }
         Some(other) => bail!("{name} is {other}: only JSON, and {EVENT_STREAM} without a schema as an answer"),
     }

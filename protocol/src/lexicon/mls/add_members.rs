@@ -7,13 +7,14 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
 /// Commits the next epoch of a group, adding devices; one commit wins an epoch, and seats, Welcomes and
-/// GroupInfo change with it or not at all. Caller: a certified device.
+/// GroupInfo change with it or not at all. Forward: home. Caller: a certified device.
 #[derive(Debug, Clone, Copy)]
 pub struct AddMembers;
 
 impl Method for AddMembers {
     const NSID: &'static str = "blue.catbird.mls.addMembers";
     const KIND: Kind = Kind::Procedure;
+    const FORWARD: Option<crate::lexicon::Forward> = Some(crate::lexicon::Forward::Home);
     type Params = Params;
     type Input = Input;
     type Output = Output;
@@ -57,6 +58,9 @@ pub struct Output {
     pub hash: Bytes,
     /// The group's new epoch.
     pub epoch: u64,
+    /// What the home signed for this entry, a checkpoint; only where a peer asked for one of its accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<crate::lexicon::peer::defs::Signed>,
 }
 
 /// `blue.catbird.mls.addMembers`: what it refuses, by name.

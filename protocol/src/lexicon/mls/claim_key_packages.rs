@@ -8,13 +8,14 @@ use crate::types::{Bytes, Detail, Did, Named};
 
 /// Takes one key package per certified device of each target, for one conversation; a repeat with the same
 /// claimId gets the same ones. Who took 5 one-time key packages of an account within a day gets its last-resort
-/// ones. Caller: a certified device.
+/// ones. Forward: target. Caller: a certified device.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimKeyPackages;
 
 impl Method for ClaimKeyPackages {
     const NSID: &'static str = "blue.catbird.mls.claimKeyPackages";
     const KIND: Kind = Kind::Procedure;
+    const FORWARD: Option<crate::lexicon::Forward> = Some(crate::lexicon::Forward::Target);
     type Params = Params;
     type Input = Input;
     type Output = Output;

@@ -15,6 +15,9 @@ pub struct Receipt {
     pub seq: u64,
     /// The entry's hash, SHA-256 (32 bytes).
     pub hash: Bytes,
+    /// What the home signed for this entry, a checkpoint; only where a peer asked for one of its accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<crate::lexicon::peer::defs::Signed>,
 }
 
 /// A device that a commit adds.

@@ -6,13 +6,15 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
-/// Reads the group's GroupInfo with its tree, its epoch and the standing proposals. Caller: a device.
+/// Reads the group's GroupInfo with its tree, its epoch and the standing proposals. Forward: home. Caller: a
+/// device.
 #[derive(Debug, Clone, Copy)]
 pub struct GetGroupState;
 
 impl Method for GetGroupState {
     const NSID: &'static str = "blue.catbird.mls.getGroupState";
     const KIND: Kind = Kind::Query;
+    const FORWARD: Option<crate::lexicon::Forward> = Some(crate::lexicon::Forward::Home);
     type Params = Params;
     type Input = Input;
     type Output = Output;

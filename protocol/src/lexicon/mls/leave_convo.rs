@@ -7,13 +7,14 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Did, Named};
 
 /// Ends the calling account's seat in a conversation; a remaining member then commits the removal of its
-/// leaves. Caller: a certified device.
+/// leaves. Forward: home. Caller: a certified device.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaveConvo;
 
 impl Method for LeaveConvo {
     const NSID: &'static str = "blue.catbird.mls.leaveConvo";
     const KIND: Kind = Kind::Procedure;
+    const FORWARD: Option<crate::lexicon::Forward> = Some(crate::lexicon::Forward::Home);
     type Params = Params;
     type Input = Input;
     type Output = Output;

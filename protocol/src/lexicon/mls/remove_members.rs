@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
-/// Commits the next epoch of a group, removing devices; a member without devices loses the seat. Caller: a
-/// certified device.
+/// Commits the next epoch of a group, removing devices; a member without devices loses the seat. Forward: home.
+/// Caller: a certified device.
 #[derive(Debug, Clone, Copy)]
 pub struct RemoveMembers;
 
 impl Method for RemoveMembers {
     const NSID: &'static str = "blue.catbird.mls.removeMembers";
     const KIND: Kind = Kind::Procedure;
+    const FORWARD: Option<crate::lexicon::Forward> = Some(crate::lexicon::Forward::Home);
     type Params = Params;
     type Input = Input;
     type Output = Output;
@@ -58,6 +59,9 @@ pub struct Output {
     pub hash: Bytes,
     /// The group's new epoch.
     pub epoch: u64,
+    /// What the home signed for this entry, a checkpoint; only where a peer asked for one of its accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<crate::lexicon::peer::defs::Signed>,
 }
 
 /// `blue.catbird.mls.removeMembers`: what it refuses, by name.

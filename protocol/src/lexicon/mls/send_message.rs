@@ -7,13 +7,14 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
 /// Appends one encrypted application message to a conversation; the answer comes when it is stored for good.
-/// Caller: a device.
+/// Forward: home. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct SendMessage;
 
 impl Method for SendMessage {
     const NSID: &'static str = "blue.catbird.mls.sendMessage";
     const KIND: Kind = Kind::Procedure;
+    const FORWARD: Option<crate::lexicon::Forward> = Some(crate::lexicon::Forward::Home);
     type Params = Params;
     type Input = Input;
     type Output = Output;

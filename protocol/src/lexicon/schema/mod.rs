@@ -49,6 +49,11 @@ pub fn params(nsid: &str, query: &str) -> Result<Value, Violation> {
     query::read(&CATALOG, &method(nsid)?.params, query)
 }
 
+/// Parameters as they stand behind the question mark.
+pub fn query_string(params: &Value) -> String {
+    query::write(params)
+}
+
 /// Checks a procedure's body, and writes integers that came as `7.0` as `7`. A method without input takes any body.
 pub fn input(nsid: &str, body: &mut Value) -> Result<(), Violation> {
     if let Some(schema) = &method(nsid)?.input {

@@ -34,6 +34,20 @@ pub(super) fn read(catalog: &Catalog, params: &Object, query: &str) -> Result<Va
     Ok(Value::Object(read))
 }
 
+/// The other way: an array is one parameter for each item.
+pub(super) fn write(params: &Value) -> String {
+    let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in params.as_object().into_iter().flatten() {
+        for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+            match value {
+                Value::String(text) => pairs.append_pair(name, text),
+                value => pairs.append_pair(name, &value.to_string()),
+            };
+        }
+    }
+    pairs.finish()
+}
+
 fn scalar(schema: &Schema, text: &str, path: &Path) -> Result<Value, Violation> {
     match schema {
         Schema::Integer(_) => {

@@ -20,5 +20,5 @@ pub async fn add_members(cx: &Services, caller: Device, call: Call<AddMembers>) 
 
     let (accepted, epoch) = intake(cx, &caller, bundle).await?;
     let hash = Bytes(accepted.hash.to_vec());
-    Ok(Output { term: accepted.term.0, seq: accepted.seq.0, hash, epoch: epoch.0 })
+    Ok(Output { term: accepted.term.0, seq: accepted.seq.0, hash, epoch: epoch.0, receipt: None })
 }

@@ -24,5 +24,5 @@ pub async fn remove_members(
 
     let (accepted, epoch) = intake(cx, &caller, bundle).await?;
     let hash = Bytes(accepted.hash.to_vec());
-    Ok(Output { term: accepted.term.0, seq: accepted.seq.0, hash, epoch: epoch.0 })
+    Ok(Output { term: accepted.term.0, seq: accepted.seq.0, hash, epoch: epoch.0, receipt: None })
 }

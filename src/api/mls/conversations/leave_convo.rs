@@ -30,7 +30,7 @@ async fn leave(
     let did = &caller.author.did;
     let mut tx = cx.log.lock(stream.id).await?;
     if let Some(first) = tx.repeated(&identity).await? {
-        return Ok(Output { term: first.term.0, seq: first.seq.0, hash: Bytes(first.hash.to_vec()) });
+        return Ok(Output { term: first.term.0, seq: first.seq.0, hash: Bytes(first.hash.to_vec()), receipt: None });
     }
     let seat = tx.seat(&caller.author, false).await?;
     let promoted = successor_needed(tx.roster().await?, did, successor)?;
@@ -45,7 +45,7 @@ async fn leave(
     let draft = Draft { kind: EntryKind::Membership, epoch: None, body, identity: Some(identity) };
     let left = tx.append(&seat, draft).await?;
     tx.commit().await?;
-    Ok(Output { term: left.term.0, seq: left.seq.0, hash: Bytes(left.hash.to_vec()) })
+    Ok(Output { term: left.term.0, seq: left.seq.0, hash: Bytes(left.hash.to_vec()), receipt: None })
 }
 
 /// Whom to make an admin first: the member that a leaving admin names. Whoever is no admin makes none.

@@ -1,0 +1,143 @@
+//! Which server an account lives on (docs/FEDERATION.md, "Names").
+//!
+//! Invariants: the account's DID document decides, and only where it names no server at all, the record in its own
+//! repository; a definite answer takes effect at once, and stale data never outlives it.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Federation, peers};
+use crate::identity::{DidDocument, ResolveError};
+use crate::lexicon::Record as _;
+use crate::lexicon::mls::declaration::Declaration;
+use crate::types::Did;
+
+const FIRST_MS: i64 = 5 * 60 * 1000;
+const KNOWN_MS: i64 = 60 * 60 * 1000;
+/// While the directory or the PDS cannot be reached.
+const UNREACHABLE_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How old the answer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// The first that is heard of it, or what cannot be taken back: 5 minutes.
+    First,
+    /// What was verified before: 1 hour.
+    Known,
+}
+
+impl Age {
+    const fn ms(self) -> i64 {
+        match self {
+            Self::First => FIRST_MS,
+            Self::Known => KNOWN_MS,
+        }
+    }
+}
+
+/// Where an account lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountHome {
+    Here,
+    Elsewhere(Did),
+    /// It names no server: what this one has of it stays here, and takes no part in federation.
+    Nowhere,
+}
+
+/// It cannot be told now, and what was known is too old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("which server the account names cannot be told now")]
+pub struct HomeUnverified;
+
+/// What the record of an account said, and when.
+#[derive(Clone)]
+pub(super) struct Recorded {
+    server: Option<Did>,
+    at_ms: i64,
+}
+
+impl Federation {
+    /// Where the account lives, by an answer that is at most so old.
+    pub async fn home_of(&self, account: &Did, age: Age) -> Result<AccountHome, HomeUnverified> {
+        let document = match self.resolver.resolve_within(account, age.ms()).await {
+            Ok(document) => document,
+            Err(ResolveError::Unreachable(_)) => return Err(HomeUnverified),
+            Err(_definite) => return Ok(AccountHome::Nowhere),
+        };
+        let server = if document.services("#atproto_mls").next().is_some() {
+            document.mls_server(self.settings.development)
+        } else {
+            self.declared(account, &document, age).await?
+        };
+        Ok(match server {
+            Some(server) if server == self.settings.server => AccountHome::Here,
+            Some(server) if peers::endpoint(&server, self.settings.development).is_some() => {
+                AccountHome::Elsewhere(server)
+            }
+            _ => AccountHome::Nowhere,
+        })
+    }
+
+    /// A peer says that an account has moved: one fresh look, which is all that its word is worth.
+    pub async fn look_again(&self, account: &Did) {
+        self.records.invalidate(account);
+        // A failure is remembered like an answer.
+        let _ = self.resolver.refresh(account).await;
+    }
+
+    /// What the record in the account's repository says.
+    async fn declared(
+        &self,
+        account: &Did,
+        document: &Arc<DidDocument>,
+        age: Age,
+    ) -> Result<Option<Did>, HomeUnverified> {
+        let now_ms = self.clock.now().0;
+        let known = self.records.get(account);
+        let within = |recorded: &&Recorded, length_ms| (0..length_ms).contains(&(now_ms - recorded.at_ms));
+        if let Some(fresh) = known.as_ref().filter(|known| within(known, age.ms())) {
+            return Ok(fresh.server.clone());
+        }
+        match self.fetch_declaration(account, document).await {
+            Some(server) => {
+                self.records.insert(account.clone(), Recorded { server: server.clone(), at_ms: now_ms });
+                Ok(server)
+            }
+            None => match known.as_ref().filter(|known| within(known, UNREACHABLE_MS)) {
+                Some(stale) => Ok(stale.server.clone()),
+                None => Err(HomeUnverified),
+            },
+        }
+    }
+
+    /// None where nobody answered; otherwise what the answer names.
+    async fn fetch_declaration(&self, account: &Did, document: &DidDocument) -> Option<Option<Did>> {
+        #[derive(Deserialize)]
+        struct Found {
+            value: serde_json::Value,
+        }
+        let Some(pds) = document.pds().and_then(|pds| pds.endpoint.as_deref()) else { return Some(None) };
+        let url = format!(
+            "{}/xrpc/com.atproto.repo.getRecord?repo={account}&collection={}&rkey=self",
+            pds.trim_end_matches('/'),
+            Declaration::NSID
+        );
+        let answer = match self.guarded.get(&url, "application/json").await {
+            Ok(answer) => answer,
+            // An address that nobody may call says as much as a repository without the record.
+            Err(crate::identity::http::HttpError::BadUrl(_)) => return Some(None),
+            Err(_) => return None,
+        };
+        match answer.status().as_u16() {
+            200 => {
+                let found: Option<Found> = serde_json::from_slice(answer.body()).ok();
+                let record = found.and_then(|found| serde_json::from_value::<Declaration>(found.value).ok());
+                let service = record.map(|record| record.service);
+                Some(service.and_then(|service| Did::parse(service.strip_suffix("#atproto_mls")?).ok()))
+            }
+            400 | 404 => Some(None),
+            _ => None,
+        }
+    }
+}

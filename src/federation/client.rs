@@ -1,0 +1,263 @@
+//! Signed calls to peers.
+//!
+//! Invariants: nothing leaves for a server whose own document does not say that it is one, or that policy or a held key
+//! shuts out; a call that may have happened is told apart from one that cannot have; every attempt has a nonce of its own.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method as Verb, StatusCode, header};
+use serde::Deserialize;
+
+use super::signature::{INCARNATION, Outgoing, sign};
+use super::{Federation, PeerRefused, peers};
+use crate::identity::http::HttpError;
+use crate::lexicon::{Kind, Method};
+use crate::types::Did;
+
+/// Bytes of an answer.
+pub const MAX_ANSWER_BYTES: usize = 8 << 20;
+/// Bytes of an error's JSON that is read.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// Calls in a row that could not connect, until the next are not tried …
+const BREAKS_AFTER: u32 = 3;
+/// … for this long.
+const BROKEN_FOR_MS: i64 = 10_000;
+
+/// The account that a call is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Actor<'a> {
+    pub account: &'a Did,
+    pub device: Option<&'a str>,
+}
+
+/// A request as it goes out, but for its signature.
+pub struct PeerRequest<'a> {
+    pub nsid: &'a str,
+    pub kind: Kind,
+    /// As it stands behind the question mark, escaped.
+    pub query: &'a str,
+    pub body: Bytes,
+    pub content_type: Option<&'a str>,
+    pub actor: Option<Actor<'a>>,
+}
+
+/// Why there is no answer of the kind that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It cannot have happened.
+    #[error("not sent: {0}")]
+    NotSent(&'static str),
+    /// It may have happened.
+    #[error("sent, and no answer came")]
+    NoAnswer,
+    #[error("the peer answered {status} {error}")]
+    Refused { status: u16, error: String, message: String, retry_after: Option<Duration> },
+    #[error("the peer's answer cannot be read")]
+    Unreadable,
+}
+
+impl CallError {
+    /// Whether the peer refused it by this name.
+    pub fn is(&self, name: &str) -> bool {
+        matches!(self, Self::Refused { error, .. } if error == name)
+    }
+}
+
+/// Whether it is worth a try.
+#[derive(Default)]
+pub(super) struct Breaker {
+    failures: AtomicU32,
+    closed_until_ms: AtomicI64,
+}
+
+impl Breaker {
+    fn is_open(&self, now_ms: i64) -> bool {
+        self.closed_until_ms.load(Ordering::Relaxed) > now_ms
+    }
+
+    fn connected(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    fn failed(&self, now_ms: i64) {
+        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= BREAKS_AFTER {
+            self.failures.store(0, Ordering::Relaxed);
+            self.closed_until_ms.store(now_ms + BROKEN_FOR_MS, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Federation {
+    /// Calls a query.
+    pub async fn query<M: Method>(
+        &self,
+        peer: &Did,
+        params: &M::Params,
+        actor: Option<Actor<'_>>,
+    ) -> Result<M::Output, CallError> {
+        let params = serde_json::to_value(params).map_err(|_| CallError::NotSent("the parameters"))?;
+        let query = crate::lexicon::schema::query_string(&params);
+        let request = PeerRequest {
+            nsid: M::NSID,
+            kind: Kind::Query,
+            query: &query,
+            body: Bytes::new(),
+            content_type: None,
+            actor,
+        };
+        read(&self.call(peer, request).await?)
+    }
+
+    /// Calls a procedure with a JSON input.
+    pub async fn procedure<M: Method>(
+        &self,
+        peer: &Did,
+        input: &M::Input,
+        actor: Option<Actor<'_>>,
+    ) -> Result<M::Output, CallError> {
+        let body = serde_json::to_vec(input).map_err(|_| CallError::NotSent("the input"))?;
+        let request = PeerRequest {
+            nsid: M::NSID,
+            kind: Kind::Procedure,
+            query: "",
+            body: body.into(),
+            content_type: Some("application/json"),
+            actor,
+        };
+        read(&self.call(peer, request).await?)
+    }
+
+    /// Calls with bytes as they are; a success as it came.
+    pub async fn call(&self, peer: &Did, request: PeerRequest<'_>) -> Result<http::Response<Bytes>, CallError> {
+        let answer = self.exchange(peer, request).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(refused(&answer)) }
+    }
+
+    /// The same; an error, too, as it came.
+    pub async fn exchange(&self, peer: &Did, request: PeerRequest<'_>) -> Result<http::Response<Bytes>, CallError> {
+        let endpoint = self.reach(peer).await?;
+        let breaker = self.breakers.get_with(peer.clone(), Default::default);
+        let now_ms = self.clock.now().0;
+        if breaker.is_open(now_ms) {
+            return Err(CallError::NotSent("it could not be reached a moment ago"));
+        }
+        let outgoing = self.signed(peer, &endpoint, &request)?;
+        match self.client.send(outgoing, MAX_ANSWER_BYTES).await {
+            Ok(answer) => {
+                breaker.connected();
+                self.note_incarnation(peer, &answer).await;
+                Ok(answer)
+            }
+            Err(HttpError::NoConnection) => {
+                breaker.failed(now_ms);
+                Err(CallError::NotSent("no connection"))
+            }
+            Err(HttpError::BadUrl(_) | HttpError::NotPublic) => Err(CallError::NotSent("its host is not called")),
+            Err(HttpError::TooLarge(_)) => Err(CallError::Unreadable),
+            Err(HttpError::TimedOut | HttpError::Failed(_)) => Err(CallError::NoAnswer),
+        }
+    }
+
+    /// The endpoint of a server that we may call.
+    async fn reach(&self, peer: &Did) -> Result<String, CallError> {
+        let told = |refused| {
+            CallError::NotSent(match refused {
+                PeerRefused::FederationOff => "federation is off",
+                PeerRefused::PeerBlocked | PeerRefused::PeerPending => "policy",
+                PeerRefused::PeerKeyHeld | PeerRefused::PeerKeyReused => "its key is not trusted",
+                PeerRefused::PeerUnknown(_) => "it is not a server",
+                _ => "its document cannot be fetched",
+            })
+        };
+        let known = self.known(peer).await.map_err(|error| told(peers::unavailable(error)))?;
+        self.may_talk(peer, known.as_ref()).map_err(told)?;
+        let document = self.document(peer, None).await.map_err(told)?;
+        self.meet(peer, known, &document).await.map_err(told)?;
+        Ok(document.endpoint)
+    }
+
+    fn signed(&self, peer: &Did, endpoint: &str, request: &PeerRequest<'_>) -> Result<http::Request<Bytes>, CallError> {
+        let question = if request.query.is_empty() { "" } else { "?" };
+        let url = format!("{endpoint}/xrpc/{}{question}{}", request.nsid, request.query);
+        let verb = if request.kind == Kind::Procedure { Verb::POST } else { Verb::GET };
+        let key_id = format!("{}{}", self.settings.server, self.keys.peer_id());
+        let outgoing = Outgoing {
+            method: verb.as_str(),
+            target_uri: &url,
+            content_type: request.content_type,
+            body: &request.body,
+            audience: peer.as_str(),
+            actor: request.actor.map(|actor| actor.account.as_str()),
+            device: request.actor.and_then(|actor| actor.device),
+            key_id: &key_id,
+            created_s: self.clock.now_seconds(),
+            nonce: rand::random(),
+        };
+        let headers = sign(&outgoing, &self.keys.peer).map_err(|_| CallError::NotSent("a header"))?;
+        let mut built = http::Request::builder().method(verb).uri(url.as_str()).body(request.body.clone());
+        if let Ok(request) = &mut built {
+            *request.headers_mut() = headers;
+            request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        }
+        built.map_err(|_| CallError::NotSent("its address"))
+    }
+
+    /// A later life of a peer's database is told to whoever wants to know.
+    async fn note_incarnation(&self, peer: &Did, answer: &http::Response<Bytes>) {
+        let named = answer.headers().get(&INCARNATION).and_then(|value| value.to_str().ok()?.parse::<i64>().ok());
+        let Some(incarnation) = named.filter(|named| *named <= self.clock.now_seconds() + 300) else { return };
+        if self.incarnations.get(peer).is_some_and(|known| known >= incarnation) {
+            return;
+        }
+        self.incarnations.insert(peer.clone(), incarnation);
+        match peers::store::rises(self.storage.pool(), peer, incarnation).await {
+            // What it was before the first answer was never known.
+            Ok(Some(before)) if before > 0 => {
+                tracing::warn!(peer = peer.as_str(), "a peer's database went back in time");
+                // Nobody may be listening.
+                let _ = self.rises.send(peer.clone());
+            }
+            Ok(_) => {}
+            Err(error) => drop(peers::unavailable(error)),
+        }
+    }
+
+    /// What the peer says of its keys, for endorsements. It proves nothing by itself.
+    pub(super) async fn listed_keys(&self, document: &peers::ServerDocument) -> Vec<peers::Listed> {
+        #[derive(Deserialize)]
+        struct Keys {
+            keys: Vec<peers::Listed>,
+        }
+        let url = format!("{}/xrpc/blue.catbird.peer.getKeys", document.endpoint);
+        let answer = self.client.get(&url, "application/json").await;
+        let keys = answer.ok().and_then(|answer| serde_json::from_slice::<Keys>(answer.body()).ok());
+        keys.map(|keys| keys.keys).unwrap_or_default()
+    }
+}
+
+fn read<O: serde::de::DeserializeOwned>(answer: &http::Response<Bytes>) -> Result<O, CallError> {
+    serde_json::from_slice(answer.body()).map_err(|_| CallError::Unreadable)
+}
+
+/// An error of the peer, in its own words as far as they can be read.
+pub fn refused(answer: &http::Response<Bytes>) -> CallError {
+    #[derive(Deserialize)]
+    struct Told {
+        error: String,
+        #[serde(default)]
+        message: String,
+    }
+    let told = Some(answer.body()).filter(|body| body.len() <= MAX_ERROR_BYTES);
+    let told: Option<Told> = told.and_then(|body| serde_json::from_slice(body).ok());
+    let told = told.unwrap_or(Told { error: String::new(), message: String::new() });
+    let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let status: StatusCode = answer.status();
+    CallError::Refused {
+        status: status.as_u16(),
+        error: told.error,
+        message: told.message,
+        retry_after: retry_after.map(Duration::from_secs),
+    }
+}

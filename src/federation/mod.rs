@@ -1,0 +1,145 @@
+//! Other servers: who they are, what they may, and calls to them (docs/FEDERATION.md).
+//!
+//! Invariants: a peer can do no more than the accounts it speaks for, and only for accounts whose DID names it; whatever
+//! must convince a third party is a signed statement.
+
+mod accounts;
+mod admit;
+mod client;
+mod own_keys;
+mod peers;
+mod refused;
+pub mod replica;
+mod signature;
+mod statements;
+
+pub use accounts::{AccountHome, Age, HomeUnverified};
+pub use admit::Admitted;
+pub use client::{Actor, CallError, MAX_ANSWER_BYTES, PeerRequest, refused as refused_answer};
+pub use own_keys::OwnKey;
+pub use peers::{Counted, KeyState, KnownPeer, Policy, Purpose, Quota, ServerDocument};
+pub use refused::PeerRefused;
+pub use signature::{ACTOR, AUDIENCE, DEVICE, INCARNATION, Outgoing, Presented, TAG, sign};
+pub use statements::StatementRefused;
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use moka::sync::Cache;
+use tokio::sync::broadcast;
+
+use crate::config::{Mode, Rate};
+use crate::identity::{Guarded, ReplayMemory, Resolver, ServerKeys};
+use crate::limit::{Budget, Budgets};
+use crate::storage::Storage;
+use crate::types::{Clock, Did};
+
+/// Peers and accounts of which something is kept in memory.
+const REMEMBERED: u64 = 10_000;
+/// Later lives of peers' databases that wait for whoever handles them.
+const RISES: usize = 64;
+
+/// What the operator decides.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub mode: Mode,
+    /// Allowed beside those that `rookery peer allow` named.
+    pub allowed: BTreeSet<Did>,
+    /// For how long a key that no earlier key endorsed waits.
+    pub key_hold: TimeDelta,
+    pub server: Did,
+    /// The public origin: scheme and host, without a path.
+    pub origin: String,
+    /// Loopback is open.
+    pub development: bool,
+}
+
+/// What it is made of.
+pub struct Parts {
+    pub settings: Settings,
+    pub keys: Arc<ServerKeys>,
+    pub storage: Storage,
+    pub clock: Clock,
+    pub resolver: Arc<Resolver>,
+    /// For PDSes.
+    pub guarded: Arc<Guarded>,
+    /// For peers.
+    pub client: Guarded,
+    pub replay: ReplayMemory,
+}
+
+/// This server among others.
+pub struct Federation {
+    settings: Settings,
+    keys: Arc<ServerKeys>,
+    storage: Storage,
+    clock: Clock,
+    resolver: Arc<Resolver>,
+    guarded: Arc<Guarded>,
+    client: Guarded,
+    replay: ReplayMemory,
+    quotas: peers::Quotas,
+    breakers: Cache<Did, Arc<client::Breaker>>,
+    not_servers: Cache<Did, &'static str>,
+    records: Cache<Did, accounts::Recorded>,
+    incarnations: Cache<Did, i64>,
+    lookups: Budgets<Did>,
+    all_lookups: Budget,
+    rises: broadcast::Sender<Did>,
+    /// Accounts, with the server that was found to speak for them.
+    pairs: Cache<(Did, Did), ()>,
+}
+
+const fn rate(quantity: NonZeroU32, period: Duration) -> Rate {
+    Rate { quantity, period }
+}
+
+impl Federation {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { settings, keys, storage, clock, resolver, guarded, client, replay } = parts;
+        // One server once in 5 minutes, all together ten a second.
+        let lookups = Budgets::new(rate(NonZeroU32::MIN, Duration::from_mins(5)), &clock);
+        let all_lookups = Budget::new(rate(NonZeroU32::MIN.saturating_add(9), Duration::from_secs(1)), &clock);
+        Self {
+            quotas: peers::Quotas::new(&clock),
+            breakers: Cache::new(REMEMBERED),
+            not_servers: Cache::builder().max_capacity(REMEMBERED).time_to_live(peers::NOT_A_SERVER).build(),
+            records: Cache::new(REMEMBERED),
+            incarnations: Cache::new(REMEMBERED),
+            pairs: Cache::new(REMEMBERED * 10),
+            lookups,
+            all_lookups,
+            rises: broadcast::channel(RISES).0,
+            settings,
+            keys,
+            storage,
+            clock,
+            resolver,
+            guarded,
+            client,
+            replay,
+        }
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.settings.mode != Mode::Off
+    }
+
+    /// This server.
+    pub fn server(&self) -> &Did {
+        &self.settings.server
+    }
+
+    /// Peers whose database went back in time, as their answers show it.
+    pub fn rises(&self) -> broadcast::Receiver<Did> {
+        self.rises.subscribe()
+    }
+
+    /// Counts something that a peer asks for, or the refusal.
+    pub fn take(&self, counted: &Counted, quota: Quota, quantity: u64) -> Result<(), PeerRefused> {
+        self.quotas.take(counted, quota, quantity)
+    }
+}

@@ -1,0 +1,328 @@
+//! Who the other servers are: found by their documents, remembered by their keys.
+//!
+//! Invariants: a key speaks for a server only while it stands in the server's document, and only if it was there when the
+//! server was first met, or an earlier key endorsed it, or the operator or three days have passed over it; a key once
+//! pinned never changes its bytes.
+
+mod document;
+mod quotas;
+pub(super) mod store;
+
+pub use document::{Purpose, ServerDocument, ServerKey, domain, endpoint};
+pub use quotas::{Counted, Quota, Quotas};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Federation, PeerRefused};
+use crate::config::Mode;
+use crate::identity::{Malleability, ResolveError};
+use crate::log::chain::encode;
+use crate::storage;
+use crate::types::{Did, UnixMillis};
+
+/// How long a name that is not a server is remembered as such.
+pub(super) const NOT_A_SERVER: Duration = Duration::from_hours(1);
+/// A peer that was first seen less than so many days ago, and that the operator did not allow, is on probation.
+const PROBATION_DAYS: i64 = 7;
+const KEY_LABEL: &str = "rookery key v1";
+
+/// What the operator decided about a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// As `FEDERATION` says.
+    Usual,
+    Allowed,
+    Blocked,
+}
+
+impl Policy {
+    pub const fn from_db(value: i16) -> Self {
+        match value {
+            1 => Self::Allowed,
+            2 => Self::Blocked,
+            _ => Self::Usual,
+        }
+    }
+
+    pub const fn to_db(self) -> i16 {
+        match self {
+            Self::Usual => 0,
+            Self::Allowed => 1,
+            Self::Blocked => 2,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    Held,
+    Accepted,
+    Refused,
+}
+
+impl KeyState {
+    pub const fn from_db(value: i16) -> Self {
+        match value {
+            1 => Self::Accepted,
+            2 => Self::Refused,
+            _ => Self::Held,
+        }
+    }
+
+    pub const fn to_db(self) -> i16 {
+        match self {
+            Self::Held => 0,
+            Self::Accepted => 1,
+            Self::Refused => 2,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct KnownKey {
+    pub key: ServerKey,
+    pub state: KeyState,
+}
+
+/// A peer as it is remembered.
+#[derive(Clone, Debug)]
+pub struct KnownPeer {
+    pub id: i64,
+    pub did: Did,
+    pub domain: Arc<str>,
+    pub policy: Policy,
+    pub first_seen_at: DateTime<Utc>,
+    pub last_seen_at: DateTime<Utc>,
+    pub held_until: Option<DateTime<Utc>>,
+    pub incarnation: i64,
+    pub keys: Vec<KnownKey>,
+}
+
+impl KnownPeer {
+    fn key(&self, id: &str) -> Option<&KnownKey> {
+        self.keys.iter().find(|known| known.key.id == id)
+    }
+}
+
+/// What the keys of a document are, beside those that are remembered. Pure.
+#[derive(Debug, PartialEq)]
+enum Continuity<'a> {
+    Known,
+    /// Nothing is remembered of this server.
+    FirstSight,
+    New(Vec<&'a ServerKey>),
+    Reused,
+}
+
+fn continuity<'a>(known: &[KnownKey], document: &'a ServerDocument) -> Continuity<'a> {
+    if known.is_empty() {
+        return Continuity::FirstSight;
+    }
+    let mut new = Vec::new();
+    for shown in &document.keys {
+        match known.iter().find(|known| known.key.id == shown.id) {
+            Some(known) if known.key.key == shown.key => {}
+            Some(_) => return Continuity::Reused,
+            None => new.push(shown),
+        }
+    }
+    if new.is_empty() { Continuity::Known } else { Continuity::New(new) }
+}
+
+/// What an earlier key signs for a later one.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endorsed {
+    pub v: u8,
+    pub server: Did,
+    pub id: String,
+    pub public_key_multibase: String,
+    pub not_before: UnixMillis,
+}
+
+/// One item of what a peer's getKeys answers, as far as it is looked at.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listed {
+    pub id: String,
+    pub public_key_multibase: String,
+    pub not_before: i64,
+    pub endorsed_by: Option<String>,
+    pub endorsement: Option<crate::types::Bytes>,
+}
+
+/// The bytes that an endorsement covers.
+pub fn endorsement_message(endorsed: &Endorsed) -> Option<Vec<u8>> {
+    let statement = encode(endorsed, "endorsement").ok()?;
+    Some([KEY_LABEL.as_bytes(), &[0], &statement].concat())
+}
+
+/// Whether an earlier, accepted key of the server vouches for this one.
+fn is_endorsed(server: &Did, known: &[KnownKey], new: &ServerKey, listed: &[Listed]) -> bool {
+    let Some(item) = listed.iter().find(|item| item.id == new.id) else { return false };
+    let (Some(by), Some(signature)) = (&item.endorsed_by, &item.endorsement) else { return false };
+    let earlier = known.iter().find(|known| known.key.id == *by && known.state == KeyState::Accepted);
+    let endorsed = Endorsed {
+        v: 1,
+        server: server.clone(),
+        id: new.id.clone(),
+        public_key_multibase: new.key.multikey(),
+        not_before: UnixMillis(item.not_before),
+    };
+    match (earlier, endorsement_message(&endorsed)) {
+        (Some(earlier), Some(message)) => {
+            item.public_key_multibase == endorsed.public_key_multibase
+                && earlier.key.key.verify(&message, signature.as_slice(), Malleability::Refused).is_ok()
+        }
+        _ => false,
+    }
+}
+
+impl Federation {
+    /// What policy says of a server before anything is asked of it.
+    pub(super) fn may_talk(&self, server: &Did, known: Option<&KnownPeer>) -> Result<(), PeerRefused> {
+        let policy = known.map_or(Policy::Usual, |known| known.policy);
+        let allowed = policy == Policy::Allowed || self.settings.allowed.contains(server);
+        match (self.settings.mode, policy) {
+            (Mode::Off, _) => Err(PeerRefused::FederationOff),
+            (_, Policy::Blocked) => Err(PeerRefused::PeerBlocked),
+            (Mode::Allowlist, _) if !allowed => Err(PeerRefused::PeerPending),
+            _ => Ok(()),
+        }
+    }
+
+    /// The row of a peer, if it was ever met.
+    pub async fn known(&self, server: &Did) -> Result<Option<KnownPeer>, storage::Error> {
+        store::find(self.storage.pool(), server).await
+    }
+
+    /// The server's document as it is known, or as it is now if `wants` a key that is not in it.
+    pub(super) async fn document(&self, server: &Did, wants: Option<&str>) -> Result<ServerDocument, PeerRefused> {
+        if let Some(why) = self.not_servers.get(server) {
+            return Err(PeerRefused::PeerUnknown(why));
+        }
+        if self.resolver.is_new(server).await {
+            self.may_look_up(server)?;
+        }
+        let found = self.resolver.resolve(server).await;
+        let document = self.read_document(server, found)?;
+        match wants {
+            Some(key_id) if document.key(key_id).is_none() && self.may_look_up(server).is_ok() => {
+                let found = self.resolver.refresh(server).await;
+                self.read_document(server, found)
+            }
+            _ => Ok(document),
+        }
+    }
+
+    fn may_look_up(&self, server: &Did) -> Result<(), PeerRefused> {
+        let standing = self.lookups.take(server);
+        let standing = if standing.refused_for.is_none() { self.all_lookups.take() } else { standing };
+        match standing.refused_for {
+            None => Ok(()),
+            Some(wait) => Err(PeerRefused::RateLimited { retry_after_s: wait.as_secs() + 1 }),
+        }
+    }
+
+    fn read_document(
+        &self,
+        server: &Did,
+        found: Result<Arc<crate::identity::DidDocument>, ResolveError>,
+    ) -> Result<ServerDocument, PeerRefused> {
+        let read = match found {
+            Ok(document) => ServerDocument::read(server, &document, self.settings.development),
+            Err(ResolveError::NotFound) => Err("it has no document"),
+            Err(ResolveError::Unsupported(why) | ResolveError::Invalid(why)) => Err(why),
+            Err(ResolveError::Unreachable(_)) => return Err(PeerRefused::Unavailable),
+        };
+        read.map_err(|why| {
+            self.not_servers.insert(server.clone(), why);
+            PeerRefused::PeerUnknown(why)
+        })
+    }
+
+    /// Settles which of the document's keys count, and remembers them. To be called once the server has proven itself by a
+    /// key of this document, or was reached under its own name.
+    pub(super) async fn meet(
+        &self,
+        server: &Did,
+        known: Option<KnownPeer>,
+        document: &ServerDocument,
+    ) -> Result<KnownPeer, PeerRefused> {
+        let now = self.clock.now().to_datetime();
+        let keys = known.as_ref().map(|known| known.keys.as_slice()).unwrap_or_default();
+        let peer = match continuity(keys, document) {
+            Continuity::Reused => return Err(PeerRefused::PeerKeyReused),
+            Continuity::Known => known,
+            Continuity::FirstSight => {
+                let all: Vec<&ServerKey> = document.keys.iter().collect();
+                self.remember(server, &all, &[], now).await.map_err(unavailable)?;
+                self.known(server).await.map_err(unavailable)?
+            }
+            Continuity::New(new) => {
+                let listed = self.listed_keys(document).await;
+                let (endorsed, strange): (Vec<&ServerKey>, Vec<&ServerKey>) =
+                    new.into_iter().partition(|new| is_endorsed(server, keys, new, &listed));
+                if !strange.is_empty() {
+                    tracing::warn!(peer = server.as_str(), "a peer shows a key that no earlier key endorsed");
+                }
+                self.remember(server, &endorsed, &strange, now).await.map_err(unavailable)?;
+                self.known(server).await.map_err(unavailable)?
+            }
+        };
+        let mut peer = peer.ok_or(PeerRefused::Unavailable)?;
+        if let Some(until) = peer.held_until {
+            if now < until || self.settings.mode == Mode::Allowlist {
+                return Err(PeerRefused::PeerKeyHeld);
+            }
+            let mut tx = self.storage.begin().await.map_err(unavailable)?;
+            store::release(tx.conn(), peer.id).await.map_err(unavailable)?;
+            tx.commit().await.map_err(unavailable)?;
+            peer = self.known(server).await.map_err(unavailable)?.ok_or(PeerRefused::Unavailable)?;
+        }
+        store::seen(self.storage.pool(), &peer, now).await.map_err(unavailable)?;
+        Ok(peer)
+    }
+
+    async fn remember(
+        &self,
+        server: &Did,
+        accepted: &[&ServerKey],
+        held: &[&ServerKey],
+        now: DateTime<Utc>,
+    ) -> Result<(), storage::Error> {
+        let mut tx = self.storage.begin().await?;
+        let peer_id = store::insert(tx.conn(), server, &domain(server), now).await?;
+        store::pin(tx.conn(), peer_id, accepted, KeyState::Accepted, now).await?;
+        if !held.is_empty() {
+            store::pin(tx.conn(), peer_id, held, KeyState::Held, now).await?;
+            store::hold(tx.conn(), peer_id, now + self.settings.key_hold).await?;
+        }
+        tx.commit().await
+    }
+
+    /// The key of this purpose, if it counts now.
+    pub(super) fn counts<'k>(&self, peer: &'k KnownPeer, key_id: &str) -> Result<&'k ServerKey, PeerRefused> {
+        match peer.key(key_id) {
+            Some(KnownKey { key, state: KeyState::Accepted }) => Ok(key),
+            Some(KnownKey { state: KeyState::Held, .. }) => Err(PeerRefused::PeerKeyHeld),
+            Some(KnownKey { state: KeyState::Refused, .. }) | None => Err(PeerRefused::PeerKeyUnknown),
+        }
+    }
+
+    /// As whom it is counted.
+    pub(super) fn counted(&self, peer: &KnownPeer) -> Counted {
+        let new = self.clock.now().to_datetime() - peer.first_seen_at < TimeDelta::days(PROBATION_DAYS);
+        let allowed = peer.policy == Policy::Allowed || self.settings.allowed.contains(&peer.did);
+        Counted { domain: Arc::clone(&peer.domain), on_probation: new && !allowed }
+    }
+}
+
+pub(super) fn unavailable(error: storage::Error) -> PeerRefused {
+    tracing::warn!(error = &error as &dyn std::error::Error, "peers cannot be looked up");
+    PeerRefused::Unavailable
+}

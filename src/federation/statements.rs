@@ -1,0 +1,54 @@
+//! Statements: what convinces a third party.
+
+use super::peers::{KnownPeer, Purpose};
+use super::{Federation, PeerRefused};
+use crate::identity::{PublicKey, Signed};
+use crate::types::Did;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StatementRefused {
+    #[error("the statement's signature does not hold, or its key is not one of the server's")]
+    Invalid,
+    #[error("the server's keys cannot be looked up now")]
+    Unavailable,
+}
+
+impl Federation {
+    /// Signs with this server's checkpoint key. A checkpoint is signed only after the commit that stored its entry.
+    pub fn sign_statement(&self, label: &str, statement: Vec<u8>) -> Signed {
+        Signed::sign(label, statement, &self.keys.checkpoint_id(), &self.keys.checkpoint)
+    }
+
+    /// Whether a checkpoint key of `server` signed it. Keys once pinned count for as long as there are statements.
+    pub async fn verify_statement(&self, server: &Did, label: &str, signed: &Signed) -> Result<(), StatementRefused> {
+        if *server == self.settings.server {
+            return judge(signed, label, &self.keys.checkpoint.public());
+        }
+        let known = self.known(server).await.map_err(|_| StatementRefused::Unavailable)?;
+        if let Some(key) = known.as_ref().and_then(|peer| self.pinned(peer, &signed.key)) {
+            return judge(signed, label, key);
+        }
+        let document = self.document(server, Some(&signed.key)).await.map_err(why)?;
+        let peer = self.meet(server, known, &document).await.map_err(why)?;
+        match self.pinned(&peer, &signed.key) {
+            Some(key) => judge(signed, label, key),
+            None => Err(StatementRefused::Invalid),
+        }
+    }
+
+    fn pinned<'p>(&self, peer: &'p KnownPeer, key_id: &str) -> Option<&'p PublicKey> {
+        let key = self.counts(peer, key_id).ok()?;
+        (key.purpose == Purpose::Checkpoint).then_some(&key.key)
+    }
+}
+
+fn judge(signed: &Signed, label: &str, key: &PublicKey) -> Result<(), StatementRefused> {
+    signed.verify(label, key).map_err(|_| StatementRefused::Invalid)
+}
+
+fn why(refused: PeerRefused) -> StatementRefused {
+    match refused {
+        PeerRefused::Unavailable | PeerRefused::RateLimited { .. } => StatementRefused::Unavailable,
+        _ => StatementRefused::Invalid,
+    }
+}

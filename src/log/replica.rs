@@ -1,0 +1,171 @@
+//! What the log keeps and tells for other servers: streams as they are founded from another's word, and entries as their
+//! home made them.
+//!
+//! Who may be told what is judged before it comes here.
+
+use super::chain::{Genesis, Head};
+use super::seats::{Roster, SeatChange};
+use super::store::{self, StreamRow};
+use super::{Error, Held, Log, StreamKind};
+use crate::storage::{self, Tx};
+use crate::types::{Did, Hash, Refusal, Seq, StreamId};
+
+/// A stream of another home, as a follower that may not see its beginning founds it.
+#[derive(Clone, Debug)]
+pub struct Founding {
+    /// By the lineage that the caller has verified.
+    pub home: Did,
+    pub genesis: Vec<u8>,
+    /// What stands before the first entry that will be held.
+    pub anchor: Head,
+}
+
+/// A transaction in which a replica is founded or seated anew; the caller's rows go with it. Dropped without `commit`,
+/// nothing happened.
+#[must_use = "a transaction that is not committed is rolled back"]
+pub struct ReplicaTx {
+    tx: Tx,
+    log: Log,
+    row: StreamRow,
+}
+
+/// An entry as it is shown to another server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawEntry {
+    pub seq: Seq,
+    pub hash: Hash,
+    pub held: Held,
+}
+
+impl Log {
+    /// Begins a transaction on a stream of another home; it is founded there and then if nobody heard of it.
+    pub async fn replica(&self, founding: &Founding) -> Result<ReplicaTx, Error> {
+        let genesis = Genesis::decode_exact(&founding.genesis)?;
+        let stream = StreamId::of_genesis(&founding.genesis);
+        let kind = StreamKind::from_name(&genesis.kind)
+            .filter(|_| founding.anchor.stream == stream && founding.home != self.inner.home)
+            .ok_or_else(|| Refusal::new("ChainBroken", "the anchor is not of a stream that could be followed"))?;
+        if let Some(stream_id) = store::find_stream_id(self.inner.storage.pool(), &stream).await? {
+            let won = self.win(stream_id).await?;
+            if won.row.home != founding.home.as_str() {
+                return Err(Refusal::new("NotHome", "another server is the home of this stream").into());
+            }
+            return Ok(ReplicaTx { tx: won.tx, log: self.clone(), row: won.row });
+        }
+        let mut tx = self.inner.storage.begin().await?;
+        let (home, incarnation) = (founding.home.as_str(), self.inner.incarnation);
+        let row = store::insert_stream(tx.conn(), &founding.anchor, kind, home, incarnation, &founding.genesis).await;
+        let row = row.map_err(|error| match error {
+            // Somebody else heard of it at the same moment.
+            Error::Storage(storage::Error::Constraint { source, .. }) => storage::Error::Collision(source).into(),
+            error => error,
+        })?;
+        Ok(ReplicaTx { tx, log: self.clone(), row })
+    }
+
+    /// Entries from `from` on, as made: at most `limit`, and of as many bytes, but at least one. Contents come where a
+    /// seat of `reader` covers them; without a reader, wherever they are.
+    pub async fn raw_entries(
+        &self,
+        stream_id: i64,
+        from: Seq,
+        limit: u32,
+        max_bytes: usize,
+        reader: Option<&Did>,
+    ) -> Result<Vec<RawEntry>, Error> {
+        let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+        let reader = reader.map(Did::as_str);
+        store::raw_entries(self.inner.storage.pool(), stream_id, from, limit, max_bytes, reader).await
+    }
+
+    /// Headers alone, after `after` and up to `until`.
+    pub async fn headers(&self, stream_id: i64, after: Seq, until: Seq) -> Result<Vec<Vec<u8>>, Error> {
+        let mut connection = self.inner.storage.pool().acquire().await?;
+        let headers = store::headers(&mut connection, stream_id, after.next(), until).await?;
+        Ok(headers.into_values().collect())
+    }
+
+    /// The stream as it stood after one of its entries.
+    pub async fn head_at(&self, stream_id: i64, seq: Seq) -> Result<Option<Head>, Error> {
+        let found = store::find_head(self.inner.storage.pool(), stream_id, seq).await?;
+        Ok(found.map(|(header, hash)| Head { stream: header.stream, term: header.term, seq, hash, time: header.time }))
+    }
+
+    /// What founded the stream, and the entries that opened its later terms.
+    pub async fn lineage(&self, stream_id: i64) -> Result<(Vec<u8>, Vec<RawEntry>), Error> {
+        let pool = self.inner.storage.pool();
+        Ok((store::genesis(pool, stream_id).await?, store::term_openers(pool, stream_id).await?))
+    }
+
+    /// Opens the term of this incarnation now, instead of with the next entry: what recovery ends with.
+    pub async fn open_term(&self, stream_id: i64) -> Result<(), Error> {
+        let mut tx = self.lock(stream_id).await?;
+        tx.reopen_if_due().await?;
+        tx.commit().await
+    }
+}
+
+impl ReplicaTx {
+    pub fn conn(&mut self) -> &mut sqlx::PgConnection {
+        self.tx.conn()
+    }
+
+    pub fn row(&self) -> &StreamRow {
+        &self.row
+    }
+
+    /// Writes who is seated, by the home's word, as of the entry after `at`: seats that it does not name end there.
+    pub async fn seat(&mut self, roster: &Roster, at: Seq) -> Result<(), Error> {
+        let held = store::roster(self.tx.conn(), self.row.id).await?;
+        let Difference { ends, begins } = difference(&held, roster, at);
+        store::write_seats(self.tx.conn(), self.row.id, &ends).await?;
+        store::know_members(self.tx.conn(), std::slice::from_ref(&begins), self.log.inner.clock.now()).await?;
+        store::write_seats(self.tx.conn(), self.row.id, &begins).await?;
+        store::raise_rules(self.tx.conn(), self.row.id).await?;
+        Ok(())
+    }
+
+    pub async fn commit(self) -> Result<(), Error> {
+        self.tx.commit().await?;
+        self.log.inner.streams.invalidate(self.row.public_id.as_str());
+        Ok(())
+    }
+}
+
+/// What makes one roster the same as another.
+struct Difference {
+    ends: Vec<SeatChange>,
+    begins: Vec<SeatChange>,
+}
+
+/// A seat that began anew is another one.
+fn difference(held: &Roster, told: &Roster, at: Seq) -> Difference {
+    let (mut ends, mut begins) = (Vec::new(), Vec::new());
+    for (account, seat) in &held.seats {
+        if told.seats.get(account).is_none_or(|new| new.from != seat.from) {
+            ends.push(SeatChange::Closed { account: account.clone(), until: at });
+        }
+    }
+    for (leaf, from) in &held.leaves {
+        if told.leaves.get(leaf) != Some(from) {
+            let (account, device) = leaf.clone();
+            ends.push(SeatChange::LeafRemoved { account, device, until: at });
+        }
+    }
+    for (account, seat) in &told.seats {
+        match held.seats.get(account) {
+            Some(old) if old.from == seat.from && old.role == seat.role => {}
+            Some(old) if old.from == seat.from => {
+                begins.push(SeatChange::Role { account: account.clone(), role: seat.role });
+            }
+            _ => begins.push(SeatChange::Opened { account: account.clone(), seat: seat.clone() }),
+        }
+    }
+    for (leaf, from) in &told.leaves {
+        if held.leaves.get(leaf) != Some(from) {
+            let (account, device) = leaf.clone();
+            begins.push(SeatChange::LeafAdded { account, device, from: *from });
+        }
+    }
+    Difference { ends, begins }
+}

@@ -1,0 +1,79 @@
+//! SQL of what is told to other servers.
+
+use sqlx::{PgConnection, PgPool};
+
+use super::hash;
+use crate::log::{Error, Held, RawEntry};
+use crate::types::Seq;
+
+pub(in crate::log) async fn genesis(pool: &PgPool, stream_id: i64) -> Result<Vec<u8>, Error> {
+    Ok(sqlx::query_scalar!("select genesis from stream where id = $1", stream_id).fetch_one(pool).await?)
+}
+
+/// Entries that opened a term, oldest first.
+pub(in crate::log) async fn term_openers(pool: &PgPool, stream_id: i64) -> Result<Vec<RawEntry>, Error> {
+    let rows = sqlx::query!(
+        "select seq, hash, header, content from entry where stream_id = $1 and kind in (21, 22) order by seq",
+        stream_id
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let held = Held { header: row.header, content: row.content };
+            Ok(RawEntry { seq: Seq::from_db(row.seq), hash: hash(&row.hash)?, held })
+        })
+        .collect()
+}
+
+/// Entries from one number on, as many as fit. Sizes are summed up before contents are read.
+pub(in crate::log) async fn raw_entries(
+    pool: &PgPool,
+    stream_id: i64,
+    from: Seq,
+    limit: u32,
+    max_bytes: i64,
+    reader: Option<&str>,
+) -> Result<Vec<RawEntry>, Error> {
+    let rows = sqlx::query!(
+        r#"with span as (
+               select min(s.from_seq) as from_seq, s.until_seq
+               from seat s where s.stream_id = $1 and s.server = $5
+               group by s.until_seq
+           ), sized as (
+               select e.seq, covered.is as is_covered,
+                      sum(octet_length(e.header) + case when covered.is then coalesce(octet_length(e.content), 0) else 0 end)
+                          over (order by e.seq) as bytes
+               from (select * from entry where stream_id = $1 and seq >= $2 order by seq limit $3) e
+               cross join lateral (
+                   select $5::text is null or exists (
+                       select 1 from span
+                       where span.from_seq <= e.seq and (span.until_seq is null or e.seq <= span.until_seq)
+                   ) as is
+               ) covered
+           )
+           select e.seq, e.hash, e.header, case when z.is_covered then e.content end as content
+           from sized z join entry e on e.stream_id = $1 and e.seq = z.seq
+           where z.bytes <= $4 or z.seq = $2
+           order by e.seq"#,
+        stream_id,
+        from.to_db(),
+        i64::from(limit),
+        max_bytes,
+        reader
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let held = Held { header: row.header, content: row.content };
+            Ok(RawEntry { seq: Seq::from_db(row.seq), hash: hash(&row.hash)?, held })
+        })
+        .collect()
+}
+
+/// Who may do what changed without an entry.
+pub(in crate::log) async fn raise_rules(conn: &mut PgConnection, stream_id: i64) -> Result<(), Error> {
+    sqlx::query!("update stream set rules = rules + 1 where id = $1", stream_id).execute(conn).await?;
+    Ok(())
+}
