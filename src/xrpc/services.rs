@@ -8,6 +8,8 @@ use tokio_util::task::TaskTracker;
 use super::Limits;
 use crate::config::Config;
 use crate::federation::Federation;
+use crate::federation::joining::Joining;
+use crate::federation::replica::Replicas;
 use crate::identity::http::Upstream;
 use crate::identity::{Resolver, ServerKeys, Verifier};
 use crate::log::Log;
@@ -35,8 +37,10 @@ pub struct Services {
     pub keys: Arc<ServerKeys>,
     /// Other servers.
     pub federation: Arc<Federation>,
-    /// Something is to be told to another server, or a stream to be followed: the worker need not wait to look.
-    pub deliveries: Arc<tokio::sync::Notify>,
+    /// Streams across servers.
+    pub replicas: Replicas,
+    /// How accounts come to them.
+    pub joining: Joining,
     pub redactor: Redactor,
     pub limits: Arc<Limits>,
     /// Where methods go that this server does not have; development alone.

@@ -25,6 +25,7 @@ const CHECKS = [
   'key-rotation',
   'lexicons',
   'rust-client',
+  'signatures',
 ]
 
 /** Small, so that a check sees the end of an answer, and a slow subscriber, soon. */

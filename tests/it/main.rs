@@ -7,6 +7,7 @@ mod account;
 mod admin;
 mod cli;
 mod event;
+mod federation;
 mod laws;
 mod mls;
 mod server;

@@ -7,6 +7,8 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.account.claimPairing", include_str!("../../../lexicons/blue/catbird/account/claimPairing.json")),
     ("blue.catbird.account.createPairing", include_str!("../../../lexicons/blue/catbird/account/createPairing.json")),
     ("blue.catbird.account.defs", include_str!("../../../lexicons/blue/catbird/account/defs.json")),
+    ("blue.catbird.account.exportData", include_str!("../../../lexicons/blue/catbird/account/exportData.json")),
+    ("blue.catbird.account.importData", include_str!("../../../lexicons/blue/catbird/account/importData.json")),
     ("blue.catbird.account.listBlocks", include_str!("../../../lexicons/blue/catbird/account/listBlocks.json")),
     ("blue.catbird.account.listDevices", include_str!("../../../lexicons/blue/catbird/account/listDevices.json")),
     (
@@ -61,7 +63,15 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.mls.updateCursor", include_str!("../../../lexicons/blue/catbird/mls/updateCursor.json")),
     ("blue.catbird.peer.defs", include_str!("../../../lexicons/blue/catbird/peer/defs.json")),
     ("blue.catbird.peer.deliver", include_str!("../../../lexicons/blue/catbird/peer/deliver.json")),
+    ("blue.catbird.peer.follow", include_str!("../../../lexicons/blue/catbird/peer/follow.json")),
+    ("blue.catbird.peer.getCheckpoint", include_str!("../../../lexicons/blue/catbird/peer/getCheckpoint.json")),
+    ("blue.catbird.peer.getEntries", include_str!("../../../lexicons/blue/catbird/peer/getEntries.json")),
     ("blue.catbird.peer.getKeys", include_str!("../../../lexicons/blue/catbird/peer/getKeys.json")),
+    ("blue.catbird.peer.moveSeats", include_str!("../../../lexicons/blue/catbird/peer/moveSeats.json")),
+    ("blue.catbird.peer.replicate", include_str!("../../../lexicons/blue/catbird/peer/replicate.json")),
+    ("blue.catbird.peer.reportFork", include_str!("../../../lexicons/blue/catbird/peer/reportFork.json")),
+    ("blue.catbird.peer.showCheckpoint", include_str!("../../../lexicons/blue/catbird/peer/showCheckpoint.json")),
+    ("blue.catbird.peer.unfollow", include_str!("../../../lexicons/blue/catbird/peer/unfollow.json")),
 ];
 
 /// Calls `$each!(Type)` with the marker type of every method.
@@ -71,6 +81,8 @@ macro_rules! every_method {
         $each!(crate::lexicon::account::approve_pairing::ApprovePairing);
         $each!(crate::lexicon::account::claim_pairing::ClaimPairing);
         $each!(crate::lexicon::account::create_pairing::CreatePairing);
+        $each!(crate::lexicon::account::export_data::ExportData);
+        $each!(crate::lexicon::account::import_data::ImportData);
         $each!(crate::lexicon::account::list_blocks::ListBlocks);
         $each!(crate::lexicon::account::list_devices::ListDevices);
         $each!(crate::lexicon::account::list_relationships::ListRelationships);
@@ -107,7 +119,15 @@ macro_rules! every_method {
         $each!(crate::lexicon::mls::send_message::SendMessage);
         $each!(crate::lexicon::mls::update_cursor::UpdateCursor);
         $each!(crate::lexicon::peer::deliver::Deliver);
+        $each!(crate::lexicon::peer::follow::Follow);
+        $each!(crate::lexicon::peer::get_checkpoint::GetCheckpoint);
+        $each!(crate::lexicon::peer::get_entries::GetEntries);
         $each!(crate::lexicon::peer::get_keys::GetKeys);
+        $each!(crate::lexicon::peer::move_seats::MoveSeats);
+        $each!(crate::lexicon::peer::replicate::Replicate);
+        $each!(crate::lexicon::peer::report_fork::ReportFork);
+        $each!(crate::lexicon::peer::show_checkpoint::ShowCheckpoint);
+        $each!(crate::lexicon::peer::unfollow::Unfollow);
     };
 }
 #[cfg(test)]

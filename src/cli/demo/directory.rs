@@ -48,7 +48,16 @@ impl Identity {
         service_token(&self.key, &self.did, aud, nsid, now)
     }
 
-    /// The DID document.
+    /// The DID document of an account that lives on the server of that origin.
+    pub fn document_at(&self, origin: &str) -> Value {
+        let mut document = self.document();
+        if let Some(services) = document["service"].as_array_mut() {
+            services.push(json!({ "id": "#atproto_mls", "type": "AtprotoMlsService", "serviceEndpoint": origin }));
+        }
+        document
+    }
+
+    /// The DID document. It names no server for conversations.
     pub fn document(&self) -> Value {
         let did = self.did.as_str();
         let key = self.key.public();
@@ -151,6 +160,11 @@ impl Directory {
         self.publish(&identity.did, identity.document());
     }
 
+    /// The same, with the server of that origin as where the account lives. Adding it again with another is a move.
+    pub fn add_at(&self, identity: &Identity, origin: &str) {
+        self.publish(&identity.did, identity.document_at(origin));
+    }
+
     /// From now on this is the document of that DID.
     pub fn publish(&self, did: &Did, document: Value) {
         let mut documents = self.documents.write().unwrap_or_else(PoisonError::into_inner);
@@ -191,6 +205,17 @@ mod tests {
                 assert!(document.atproto_key == Some(identity.key.public()), "{curve:?} {form:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_document_names_the_server_that_the_account_lives_on_or_none() {
+        let identity = Identity::plc(Curve::P256, Form::Multikey).unwrap();
+        let server = |document: Value| {
+            DidDocument::parse(&identity.did, document.to_string().as_bytes()).unwrap().mls_server(true)
+        };
+        let there = Did::parse("did:web:localhost%3A3000").unwrap();
+        assert_eq!(server(identity.document_at("http://localhost:3000")), Some(there));
+        assert_eq!(server(identity.document()), None);
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! `rookery demo`: a real server, real MLS clients, a crash in the middle, and a verdict.
+//! `rookery demo`: real servers, real MLS clients, a crash in the middle, and a verdict.
 //!
 //! Invariant: it says ok only if everything held, and leaves nothing behind: no process, no folder. The last line on
 //! standard output is one JSON object.
@@ -7,6 +7,7 @@ pub mod directory;
 mod process;
 mod story;
 mod transcript;
+mod way;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -28,10 +29,12 @@ use transcript::Transcript;
 
 /// The whole story, start and crash included.
 const LIMIT: Duration = Duration::from_mins(2);
-/// Others pass through: as root, the server's Postgres runs as somebody else.
+/// What the story calls them. Their folder is in /tmp, since the path of a Unix socket must be short.
+const SERVERS: [&str; 3] = ["a", "b", "c"];
+/// Others pass through: as root, the servers' Postgres runs as somebody else.
 const FOLDER_MODE: u32 = 0o711;
 
-/// A server of its own, on a free port and in a temporary folder; a few real clients; one JSON object at the end.
+/// Three servers of its own, on free ports and in a temporary folder; a few real clients; one JSON object at the end.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Leave the folder with the server's data and log where it is.
@@ -47,28 +50,36 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Before there is anything that somebody would have to clear away.
     let mut interrupts = Interrupts::listen()?;
     let directory = Directory::start().await.context("starting the directory")?;
-    let folder = make_folder()?;
-    let mut process = Process::new(&folder, directory.url())?;
+    let folder = PathBuf::from(format!("/tmp/rookery-demo-{}", hex::encode(rand::random::<[u8; 6]>())));
+    make_folder(&folder)?;
+    let mut servers =
+        SERVERS.into_iter().map(|name| Process::new(name, &folder, directory.url())).collect::<Result<Vec<_>, _>>()?;
 
     let told = tokio::select! {
-        told = tokio::time::timeout(LIMIT, story::tell(&transcript, &directory, &mut process, args.messages)) => {
+        told = tokio::time::timeout(LIMIT, story::tell(&transcript, &directory, &mut servers, args.messages)) => {
             told.unwrap_or_else(|_| Err(anyhow::anyhow!("{} s were not enough", LIMIT.as_secs())))
         }
         signal = interrupts.next() => Err(anyhow::anyhow!("interrupted by {signal}")),
     };
-    // Before the server is stopped, which takes its own words along.
+    // Before the servers are stopped, which take their own words along.
     let told = told.with_context(|| format!("while {}", transcript.where_it_is()));
     if let Err(error) = &told {
         transcript.say(format_args!("FAILED: {error:#}"));
-        transcript.say(format_args!("the server's last words:\n{}", process.tail()));
+        for server in &servers {
+            transcript.say(format_args!("the last words of server {}:\n{}", server.name, server.tail()));
+        }
     }
 
     transcript.act("Stopping");
-    let ended = process.end().await.context("stopping the server");
-    if ended.is_ok() {
-        transcript.say("the server and its Postgres have ended");
+    let mut ended = Ok(());
+    for server in &mut servers {
+        let this = server.end().await.with_context(|| format!("stopping server {}", server.name));
+        ended = ended.and(this);
     }
-    let quiet = no_errors(&process);
+    if ended.is_ok() {
+        transcript.say("the servers and their Postgres have ended");
+    }
+    let quiet = servers.iter().try_for_each(no_errors);
     let cleared = if args.keep { Ok(()) } else { clear(&folder) };
     if args.keep {
         transcript.say(format_args!("kept: {}", folder.display()));
@@ -83,6 +94,7 @@ fn report(outcome: &anyhow::Result<Outcome>, transcript: &Transcript) -> serde_j
     match outcome {
         Ok(outcome) => json!({
             "ok": true,
+            "servers": SERVERS.len(),
             "clients": outcome.clients,
             "accounts": outcome.accounts,
             "conversations": outcome.conversations,
@@ -124,11 +136,9 @@ impl Interrupts {
     }
 }
 
-/// In /tmp, since the path of a Unix socket must be short and every user must get there.
-fn make_folder() -> anyhow::Result<PathBuf> {
-    let folder = PathBuf::from(format!("/tmp/rookery-demo-{}", hex::encode(rand::random::<[u8; 6]>())));
-    DirBuilder::new().mode(FOLDER_MODE).create(&folder).with_context(|| format!("making {}", folder.display()))?;
-    Ok(folder)
+/// Every user must get there.
+fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    DirBuilder::new().mode(FOLDER_MODE).create(folder).with_context(|| format!("making {}", folder.display()))
 }
 
 fn clear(folder: &Path) -> anyhow::Result<()> {
@@ -139,7 +149,7 @@ fn clear(folder: &Path) -> anyhow::Result<()> {
 fn no_errors(process: &Process) -> anyhow::Result<()> {
     let errors = process.errors();
     match errors.first() {
-        Some(first) => bail!("the server logged {} errors, the first: {first}", errors.len()),
+        Some(first) => bail!("server {} logged {} errors, the first: {first}", process.name, errors.len()),
         None => Ok(()),
     }
 }

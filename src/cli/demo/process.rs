@@ -1,4 +1,4 @@
-//! The server as the demo runs it: this very program, as a child with a folder of its own.
+//! A server as the demo runs it: this very program, as a child with a folder of its own.
 //!
 //! Invariant: whatever happens to the child, [`Process::end`] leaves nothing running, its Postgres included.
 
@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use super::way::Way;
 use crate::config::SETTINGS;
 use crate::identity::http::{PlainClient, plain};
 
@@ -27,9 +28,12 @@ const TAIL_LINES: usize = 15;
 
 /// A server that can be started, killed, started again and ended.
 pub(super) struct Process {
+    /// What the story calls it.
+    pub name: &'static str,
+    /// How other servers reach it.
+    pub way: Way,
     program: PathBuf,
-    data_dir: PathBuf,
-    log: PathBuf,
+    folder: PathBuf,
     port: u16,
     plc_url: String,
     http: PlainClient,
@@ -39,14 +43,18 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Nothing runs yet. `folder` is there, and others may pass through it.
-    pub fn new(folder: &Path, plc_url: String) -> anyhow::Result<Self> {
+    /// Nothing runs yet. Others may pass through `parent`, which is there; its own folder will be in it.
+    pub fn new(name: &'static str, parent: &Path, plc_url: String) -> anyhow::Result<Self> {
         let free = TcpListener::bind(("127.0.0.1", 0)).context("finding a free port")?;
+        let port = free.local_addr()?.port();
+        let folder = parent.join(name);
+        super::make_folder(&folder)?;
         Ok(Self {
+            name,
+            way: Way::to(port)?,
             program: std::env::current_exe().context("finding this program")?,
-            data_dir: folder.join("data"),
-            log: folder.join("server.log"),
-            port: free.local_addr()?.port(),
+            folder,
+            port,
             plc_url,
             http: plain()?,
             child: None,
@@ -54,13 +62,17 @@ impl Process {
         })
     }
 
+    /// Where its own people call it.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The name that it gives itself in development.
-    pub fn did(&self) -> String {
-        format!("did:web:localhost%3A{}", self.port)
+    fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("server.log")
     }
 
     /// Starts it and waits until it is ready. How long that took.
@@ -81,7 +93,7 @@ impl Process {
     }
 
     fn spawn(&self) -> anyhow::Result<Child> {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log).context("opening its log")?;
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).context("opening its log")?;
         let mut command = Command::new(&self.program);
         // What somebody set for their own server is not meant for this one, except where Postgres is.
         for setting in SETTINGS.iter().filter(|setting| setting.name != "PG_BIN") {
@@ -90,9 +102,11 @@ impl Process {
         command
             .arg("serve")
             .env("ROOKERY_ENV", "development")
-            .env("DATA_DIR", &self.data_dir)
+            .env("DATA_DIR", self.data_dir())
             .env("SERVER_HOST", "127.0.0.1")
             .env("SERVER_PORT", self.port.to_string())
+            .env("SERVICE_DID", self.way.did())
+            .env("PUBLIC_URL", self.way.origin())
             .env("METRICS_PORT", "0")
             .env("INVITATIONS", "everyone")
             .env("PLC_URL", &self.plc_url)
@@ -131,7 +145,7 @@ impl Process {
             stopped = stopped.and(self.sweep().await);
         }
         stopped?;
-        let lock = self.data_dir.join("postgres/postmaster.pid");
+        let lock = self.data_dir().join("postgres/postmaster.pid");
         if lock.exists() {
             bail!("the server ended, but its Postgres may still run: {} is there", lock.display());
         }
@@ -171,14 +185,14 @@ impl Process {
 
     /// The last lines that the server logged.
     pub fn tail(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
     }
 
     /// Lines of the server's log that say ERROR: none should.
     pub fn errors(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
         text.lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect()
     }
 }

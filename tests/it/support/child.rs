@@ -98,6 +98,14 @@ impl Process {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// As development names a server that is not told its name.
     pub fn did(&self) -> Did {
         Did::parse(&format!("did:web:localhost%3A{}", self.port)).unwrap()

@@ -25,7 +25,7 @@ pub struct TestDatabase {
     name: String,
     admin: String,
     /// Ends with the last test that uses it.
-    _own: Option<Arc<OwnCluster>>,
+    own: Option<Arc<OwnCluster>>,
 }
 
 impl TestDatabase {
@@ -52,7 +52,7 @@ impl TestDatabase {
 
     /// One that is there, and stays.
     pub fn at(url: &str) -> Self {
-        Self { url: url.to_owned(), name: String::new(), admin: String::new(), _own: None }
+        Self { url: url.to_owned(), name: String::new(), admin: String::new(), own: None }
     }
 
     /// Beside the server's own connections.
@@ -62,10 +62,30 @@ impl TestDatabase {
 
     async fn on(admin: String, own: Option<Arc<OwnCluster>>) -> Self {
         let template = template(&admin).await;
+        Self::copy_of(&template, admin, own).await
+    }
+
+    async fn copy_of(template: &str, admin: String, own: Option<Arc<OwnCluster>>) -> Self {
         let name = format!("rookery_test_{}", hex::encode(rand::random::<[u8; 8]>()));
         let mut connection = PgConnection::connect(&admin).await.unwrap();
         connection.execute(AssertSqlSafe(format!("create database {name} template {template}"))).await.unwrap();
-        Self { url: with_database(&admin, &name), name, admin, _own: own }
+        Self { url: with_database(&admin, &name), name, admin, own: own }
+    }
+
+    /// All that is in it now, as another database of the same cluster. Nobody may be connected to it meanwhile.
+    pub async fn copy(&self) -> Self {
+        Self::copy_of(&self.name, self.admin.clone(), self.own.clone()).await
+    }
+
+    /// What is in it is forgotten, and what is in the copy takes its place. Nobody may be connected to either.
+    pub async fn become_copy_of(&self, copy: &Self) {
+        let mut connection = PgConnection::connect(&self.admin).await.unwrap();
+        let (name, copy) = (&self.name, &copy.name);
+        for statement in
+            [format!("drop database {name} with (force)"), format!("create database {name} template {copy}")]
+        {
+            connection.execute(AssertSqlSafe(statement)).await.unwrap();
+        }
     }
 }
 

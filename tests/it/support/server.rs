@@ -21,8 +21,12 @@ const PUBLIC_URL: &str = "https://rookery.test";
 const SETTLES: Duration = Duration::from_secs(20);
 
 pub struct TestServer {
-    pub directory: Directory,
+    pub directory: Arc<Directory>,
     pub database: TestDatabase,
+    /// What it calls itself.
+    name: Did,
+    /// Settings that every replica and every start of it has.
+    own: Vec<(String, String)>,
     clock: Clock,
     /// For requests that no client of ours sends.
     pub(super) http: PlainClient,
@@ -83,13 +87,39 @@ impl TestServer {
         Self::start_on(TestDatabase::at(url), Clock::System, settings).await
     }
 
+    /// Of that name, and beside others that ask the same directory.
+    pub async fn start_named(directory: &Arc<Directory>, name: &Did, clock: Clock, settings: &[(&str, &str)]) -> Self {
+        let settings = [&[("SERVICE_DID", name.as_str())], settings].concat();
+        let mut server = Self::start_in(Arc::clone(directory), TestDatabase::create().await, clock, &settings).await;
+        server.name = name.clone();
+        server.own = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        server
+    }
+
     async fn start_on(database: TestDatabase, clock: Clock, settings: &[(&str, &str)]) -> Self {
-        let directory = Directory::start().await.unwrap();
+        let directory = Arc::new(Directory::start().await.unwrap());
+        Self::start_in(directory, database, clock, settings).await
+    }
+
+    async fn start_in(
+        directory: Arc<Directory>,
+        database: TestDatabase,
+        clock: Clock,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&database.url, &directory.url(), folder.path(), settings);
         // On the heap: the futures of tests hold many.
         let server = Box::pin(Server::start(config, clock.clone())).await.unwrap();
-        Self { directory, database, clock, http: plain().unwrap(), server: Some(server), folder }
+        let name = Self::did();
+        Self { directory, database, name, clock, own: Vec::new(), http: plain().unwrap(), server: Some(server), folder }
+    }
+
+    /// As it is started again, with other settings beside.
+    fn config(&self, url: &str, settings: &[(&str, &str)]) -> Config {
+        let own = self.own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings: Vec<_> = own.chain(settings.iter().copied()).collect();
+        config(url, &self.directory.url(), self.folder.path(), &settings)
     }
 
     /// Why a server does not start on this database.
@@ -110,13 +140,18 @@ impl TestServer {
         format!("http://{}", self.server().address())
     }
 
+    /// What a server that is told no name is called here.
     pub fn did() -> Did {
         Did::parse(SERVICE_DID).unwrap()
     }
 
+    pub fn name(&self) -> &Did {
+        &self.name
+    }
+
     /// The server as clients call it: one try, no patience.
     pub fn service(&self) -> Arc<Service> {
-        let service = Service::new(&self.url(), Self::did()).unwrap();
+        let service = Service::new(&self.url(), self.name.clone()).unwrap();
         Arc::new(service.with_patience(Duration::ZERO).with_clock(self.clock.clone()))
     }
 
@@ -178,14 +213,13 @@ impl TestServer {
     }
 
     pub async fn replica_with(&self, settings: &[(&str, &str)]) -> Server {
-        let config = config(&self.database.url, &self.directory.url(), self.folder.path(), settings);
-        Server::start(config, self.clock.clone()).await.unwrap()
+        Server::start(self.config(&self.database.url, settings), self.clock.clone()).await.unwrap()
     }
 
     /// A replica that can be killed: it has threads of its own.
     pub async fn doomed_replica(&self) -> Doomed {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let config = config(&self.database.url, &self.directory.url(), self.folder.path(), &[]);
+        let config = self.config(&self.database.url, &[]);
         let server = runtime.spawn(Server::start(config, self.clock.clone())).await.unwrap().unwrap();
         Doomed { runtime, _server: server }
     }
@@ -203,11 +237,16 @@ impl TestServer {
     /// Starts it again, on this Postgres; these people find it there.
     pub async fn resume(&mut self, url: &str, settings: &[(&str, &str)], people: &[Arc<Person>]) {
         self.database = TestDatabase::at(url);
-        let config = config(url, &self.directory.url(), self.folder.path(), settings);
-        self.server = Some(Server::start(config, self.clock.clone()).await.unwrap());
+        self.start_again(settings).await;
         for person in people {
             person.service().move_to(&self.url());
         }
+    }
+
+    /// Starts it after a pause, on the database that it had.
+    pub async fn start_again(&mut self, settings: &[(&str, &str)]) {
+        let config = self.config(&self.database.url, settings);
+        self.server = Some(Server::start(config, self.clock.clone()).await.unwrap());
     }
 
     pub async fn stop(mut self) {

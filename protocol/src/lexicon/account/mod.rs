@@ -5,6 +5,8 @@ pub mod approve_pairing;
 pub mod claim_pairing;
 pub mod create_pairing;
 pub mod defs;
+pub mod export_data;
+pub mod import_data;
 pub mod list_blocks;
 pub mod list_devices;
 pub mod list_relationships;

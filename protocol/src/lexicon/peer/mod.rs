@@ -3,4 +3,12 @@
 
 pub mod defs;
 pub mod deliver;
+pub mod follow;
+pub mod get_checkpoint;
+pub mod get_entries;
 pub mod get_keys;
+pub mod move_seats;
+pub mod replicate;
+pub mod report_fork;
+pub mod show_checkpoint;
+pub mod unfollow;

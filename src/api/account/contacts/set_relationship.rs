@@ -30,6 +30,7 @@ pub async fn set_relationship(
     });
     let state = state.await?;
     cx.log.wake_courier();
+    cx.joining.wake();
     Ok(Output { state })
 }
 

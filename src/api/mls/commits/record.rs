@@ -72,7 +72,7 @@ pub(super) async fn record<E: Named>(
     let accepted = Accepted::of(&entry, Some(verified.left()), Some(identity));
     tx.commit().await?;
     if !homes.is_empty() {
-        cx.deliveries.notify_one();
+        cx.joining.wake();
     }
     Ok(Some(accepted))
 }

@@ -14,7 +14,7 @@ pub async fn accept_convo(cx: &Services, caller: Device, call: Call<AcceptConvo>
 
     storage::retrying(Failure::is_collision, || accept(cx, &caller, &stream)).await?;
     cx.log.wake_courier();
-    cx.deliveries.notify_one();
+    cx.joining.wake();
     Ok(Output {})
 }
 

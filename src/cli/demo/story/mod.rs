@@ -27,8 +27,8 @@ const KEY_PACKAGES: usize = 12;
 /// The people who talk; alice also owns a second device, and mallory is a stranger.
 const PEOPLE: [(&str, Curve, Form); 7] = [
     ("alice", Curve::P256, Form::Multikey),
-    ("bob", Curve::K256, Form::Older),
-    ("carol", Curve::P256, Form::Older),
+    ("grace", Curve::K256, Form::Older),
+    ("heidi", Curve::P256, Form::Older),
     ("dave", Curve::K256, Form::Multikey),
     ("erin", Curve::K256, Form::Older),
     ("frank", Curve::P256, Form::Older),
@@ -36,6 +36,9 @@ const PEOPLE: [(&str, Curve, Form); 7] = [
 ];
 /// Whose DID is a did:web.
 const ON_THE_WEB: &str = "erin";
+
+/// The server on which all but the federated acts play.
+const A: usize = 0;
 
 const VILLAGE: usize = 0;
 const STUDY: usize = 1;
@@ -57,6 +60,8 @@ pub(super) struct Outcome {
 /// Everything that the acts share.
 struct Stage<'a> {
     transcript: &'a Transcript,
+    /// Of server a, as other servers reach it.
+    origin: String,
     service: Arc<Service>,
     cast: Cast,
     convos: Vec<Convo>,
@@ -67,15 +72,20 @@ struct Stage<'a> {
 pub(super) async fn tell(
     transcript: &Transcript,
     directory: &Directory,
-    process: &mut Process,
+    servers: &mut [Process],
     messages: u32,
 ) -> anyhow::Result<Outcome> {
-    transcript.act("Starting a server, with a private Postgres and a DID directory");
-    let took = process.start().await?;
-    transcript.say(format_args!("ready after {:.1} s at {}", took.as_secs_f64(), process.url()));
-    let service = Arc::new(Service::new(&process.url(), Did::parse(&process.did())?)?);
+    transcript.act("Starting three servers, each with a private Postgres, and a DID directory");
+    let starting = servers.iter_mut().map(async |server| Ok((server.start().await?, &*server)));
+    for (took, server) in futures_util::future::try_join_all(starting).await.map_err(|error: anyhow::Error| error)? {
+        let (name, took, did) = (server.name, took.as_secs_f64(), server.way.did());
+        transcript.say(format_args!("{name} is ready after {took:.1} s: {did}"));
+    }
+    let process = &mut servers[A];
+    let service = Arc::new(Service::new(&process.url(), Did::parse(&process.way.did())?)?);
     let (cast, convos) = (Cast::default(), Vec::new());
-    let mut stage = Stage { transcript, service, cast, convos, refused: 0, restarts: 0 };
+    let origin = process.way.origin();
+    let mut stage = Stage { transcript, origin, service, cast, convos, refused: 0, restarts: 0 };
 
     let second = stage.people(directory).await?;
     stage.conversations().await?;
@@ -108,7 +118,7 @@ impl Stage<'_> {
                 ON_THE_WEB => directory.web_identity(curve, form)?,
                 _ => Identity::plc(curve, form)?,
             };
-            directory.add(&identity);
+            directory.add_at(&identity, &self.origin);
             let kind = format!("did:{}, {curve:?}, {form:?}", identity.did.method());
             let person = Person::new(name, Arc::new(identity), Arc::clone(&self.service))?;
             let registered = person.register().await.with_context(|| format!("{name} registers"))?;
@@ -129,22 +139,22 @@ impl Stage<'_> {
     /// Three conversations of six, four and two members, with something said at each step.
     async fn conversations(&mut self) -> anyhow::Result<()> {
         self.transcript.act("Founding conversations");
-        for (title, founder) in [("village", "alice"), ("study", "bob"), ("pair", "dave")] {
+        for (title, founder) in [("village", "alice"), ("study", "grace"), ("pair", "dave")] {
             let stream = self.player(founder)?.person.create_convo().await?;
             self.convos.push(Convo::new(title, stream, founder));
             self.transcript.say(format_args!("{founder} founds the {title}"));
             self.send(self.convos.len() - 1, founder, "alone in here").await?;
         }
-        self.add(VILLAGE, "alice", &["bob", "carol"]).await?;
-        self.send(VILLAGE, "bob", "good morning").await?;
-        self.add(VILLAGE, "carol", &["dave"]).await?;
+        self.add(VILLAGE, "alice", &["grace", "heidi"]).await?;
+        self.send(VILLAGE, "grace", "good morning").await?;
+        self.add(VILLAGE, "heidi", &["dave"]).await?;
         self.send(VILLAGE, "dave", "thanks for having me").await?;
         self.add(VILLAGE, "alice", &["erin", "frank"]).await?;
         self.send(VILLAGE, "erin", "hello from did:web").await?;
-        self.add(STUDY, "bob", &["alice"]).await?;
+        self.add(STUDY, "grace", &["alice"]).await?;
         self.send(STUDY, "alice", "shall we begin?").await?;
-        self.add(STUDY, "bob", &["carol", "erin"]).await?;
-        self.send(STUDY, "carol", "chapter one").await?;
+        self.add(STUDY, "grace", &["heidi", "erin"]).await?;
+        self.send(STUDY, "heidi", "chapter one").await?;
         self.add(PAIR, "dave", &["frank"]).await?;
         self.send(PAIR, "frank", "just us two").await?;
         self.everybody_heard().await
@@ -154,13 +164,13 @@ impl Stage<'_> {
     async fn race(&mut self) -> anyhow::Result<()> {
         self.transcript.act("Two commits at once");
         let stream = self.convos[STUDY].stream.clone();
-        let (bob, carol) = (self.player("bob")?.clone(), self.player("carol")?.clone());
+        let (grace, heidi) = (self.player("grace")?.clone(), self.player("heidi")?.clone());
         let (dave, erin) = (self.did("dave")?, self.did("erin")?);
-        let claimed = carol.person.claim(&stream, &[dave]).await?;
+        let claimed = heidi.person.claim(&stream, &[dave]).await?;
         let (removes, none) = ([erin], []);
         let (removed, added) =
-            tokio::join!(bob.person.change(&stream, &[], &removes), carol.person.change(&stream, &claimed, &none),);
-        let (removed, added) = (removed.context("bob removes erin")?, added.context("carol adds dave")?);
+            tokio::join!(grace.person.change(&stream, &[], &removes), heidi.person.change(&stream, &claimed, &none),);
+        let (removed, added) = (removed.context("grace removes erin")?, added.context("heidi adds dave")?);
         self.record(STUDY, &removed, &[], &["erin"]);
         self.record(STUDY, &added, &["dave"], &[]);
         ensure!(
@@ -170,9 +180,9 @@ impl Stage<'_> {
             added.attempts
         );
         self.refused += 1;
-        let (winner, loser) = if removed.attempts == 1 { ("bob", "carol") } else { ("carol", "bob") };
+        let (winner, loser) = if removed.attempts == 1 { ("grace", "heidi") } else { ("heidi", "grace") };
         self.transcript.say(format_args!(
-            "study: bob removes erin while carol adds dave; {winner} wins, {loser} is told StaleEpoch, catches up and \
+            "study: grace removes erin while heidi adds dave; {winner} wins, {loser} is told StaleEpoch, catches up and \
              commits again"
         ));
         self.everybody_heard().await?;

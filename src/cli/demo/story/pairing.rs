@@ -43,7 +43,7 @@ impl Stage<'_> {
         let committed = alice.change(&stream, &packages, &[]).await.context("alice adds her tablet")?;
         self.record(VILLAGE, &committed, &[&name], &[]);
         self.transcript.say(format_args!("village: alice adds her tablet (epoch {})", committed.epoch));
-        self.send(VILLAGE, "bob", "do you hear this on both?").await?;
+        self.send(VILLAGE, "grace", "do you hear this on both?").await?;
         self.send(VILLAGE, &name, "from the tablet: yes").await?;
         self.everybody_heard().await
     }

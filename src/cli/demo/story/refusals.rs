@@ -27,9 +27,9 @@ impl Stage<'_> {
     async fn uncertified(&mut self, second: &Person) -> anyhow::Result<()> {
         let refused = second.create_convo().await;
         self.refuses("alice's uncertified tablet founds a conversation", refused, 403, "DeviceUncertified")?;
-        let bob = &self.player("bob")?.person;
+        let grace = &self.player("grace")?.person;
         let params = get_key_packages::Params { accounts: vec![second.did().clone()] };
-        let offered = bob.query::<GetKeyPackages>(&params).await?;
+        let offered = grace.query::<GetKeyPackages>(&params).await?;
         let devices: Vec<&str> = offered
             .accounts
             .iter()
@@ -84,8 +84,8 @@ impl Stage<'_> {
 
     async fn rights(&mut self) -> anyhow::Result<()> {
         let (village, pair) = (self.convos[VILLAGE].stream.clone(), self.convos[PAIR].stream.clone());
-        let (bob, frank) = (self.player("bob")?.person.clone(), self.player("frank")?.person.clone());
-        let removed = bob.remove_members(&village, &[self.did("carol")?]).await;
+        let (grace, frank) = (self.player("grace")?.person.clone(), self.player("frank")?.person.clone());
+        let removed = grace.remove_members(&village, &[self.did("heidi")?]).await;
         self.refuses("a member who is no admin removes another", removed, 403, "NotAuthorized")?;
 
         // The same name for two different messages; the first is a message like any other.
@@ -118,7 +118,7 @@ impl Stage<'_> {
         let sent = erin.procedure::<SendMessage>(&input).await;
         self.refuses("erin, removed, writes", sent, 403, "NotMember")?;
 
-        self.send(STUDY, "bob", "erin is not to know this").await?;
+        self.send(STUDY, "grace", "erin is not to know this").await?;
         self.everybody_heard().await?;
         // Somebody hands her the bytes, and hands dave, who is new, those from before his time.
         let alice = self.player("alice")?.person.clone();

@@ -22,12 +22,12 @@ const PART: Duration = Duration::from_mins(1);
 /// Who talks all the time, and stays: others come and go meanwhile.
 const SPEAKERS: [(usize, &str); 9] = [
     (VILLAGE, "alice"),
-    (VILLAGE, "bob"),
+    (VILLAGE, "grace"),
     (VILLAGE, "dave"),
     (VILLAGE, "erin"),
     (STUDY, "alice"),
-    (STUDY, "bob"),
-    (STUDY, "carol"),
+    (STUDY, "grace"),
+    (STUDY, "heidi"),
     (PAIR, "dave"),
     (PAIR, "frank"),
 ];
@@ -62,7 +62,7 @@ impl Stage<'_> {
         self.part(&count, messages, 1, 6).await?;
         self.remove(VILLAGE, "alice", &["frank"]).await?;
         self.part(&count, messages, 2, 6).await?;
-        self.remove(VILLAGE, "alice", &["carol"]).await?;
+        self.remove(VILLAGE, "alice", &["heidi"]).await?;
         self.add(PAIR, "frank", &["alice"]).await?;
 
         self.part(&count, messages, 3, 6).await?;
@@ -70,9 +70,9 @@ impl Stage<'_> {
 
         self.part(&count, messages, 4, 6).await?;
         self.remove(PAIR, "dave", &["alice"]).await?;
-        self.remove(STUDY, "bob", &["dave"]).await?;
+        self.remove(STUDY, "grace", &["dave"]).await?;
         self.part(&count, messages, 5, 6).await?;
-        self.add(VILLAGE, "bob", &["carol"]).await?;
+        self.add(VILLAGE, "grace", &["heidi"]).await?;
         self.add(STUDY, "alice", &["frank"]).await?;
 
         self.transcript.step("sending the last messages");

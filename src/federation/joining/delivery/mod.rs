@@ -3,7 +3,9 @@
 //! Invariants: a delivery is a row of the transaction that caused it; told twice, it counts once, by its id; what one
 //! server does not take holds back nothing that is for another.
 
+mod compose;
 mod store;
+mod worker;
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -11,6 +13,12 @@ use sqlx::PgConnection;
 use super::relationship::Word;
 use crate::storage::Error;
 use crate::types::{Bytes, Did, UnixMillis};
+
+pub use store::redirect_account;
+pub(super) use worker::{repeat, run};
+
+/// The kind of a row that announces a move: another method, the same care.
+pub(super) const MOVE_SEATS: &str = "moveSeats";
 
 /// Something to be told.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ use crate::mls;
 use crate::storage::Error;
 use crate::types::{Bytes, Did, Refusal, Seq, StreamId, UnixMillis};
 
-pub(super) use store::{find_joinable, joined, put_off};
+pub(super) use store::{Joinable, find_joinable, joined, put_off};
 
 /// Claims are good for so long.
 const CLAIM_LIFETIME: chrono::TimeDelta = chrono::TimeDelta::hours(24);

@@ -29,7 +29,7 @@ pub async fn elsewhere(federation: &Federation, account: &Did) -> Result<Option<
 }
 
 /// A server that does not federate has no elsewhere.
-async fn find(federation: &Federation, account: &Did) -> Result<AccountHome, HomeUnverified> {
+pub(super) async fn find(federation: &Federation, account: &Did) -> Result<AccountHome, HomeUnverified> {
     if federation.is_on() { federation.home_of(account, Age::First).await } else { Ok(AccountHome::Here) }
 }
 

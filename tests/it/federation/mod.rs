@@ -1,0 +1,4 @@
+//! Servers that never met.
+
+mod harness;
+mod proxy;
