@@ -14,7 +14,7 @@ use super::TestServer;
 use super::proxy::Proxy;
 
 /// What every server that federates is started with.
-pub const FEDERATES: &[(&str, &str)] = &[];
+pub const FEDERATES: &[(&str, &str)] = &[("FEDERATION", "open")];
 
 /// Servers that share a directory and a clock.
 pub struct Federation {

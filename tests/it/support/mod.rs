@@ -19,6 +19,7 @@ mod redis;
 mod server;
 mod socket;
 mod stalling;
+mod stranger;
 mod volume;
 mod written;
 
@@ -40,6 +41,7 @@ pub use redis::Redis;
 pub use server::TestServer;
 pub use socket::{Said, Socket};
 pub use stalling::Stalling;
+pub use stranger::{Behaviour, Call, Stranger};
 pub use volume::Volume;
 pub use written::Written;
 
