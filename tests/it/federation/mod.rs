@@ -2,4 +2,5 @@
 
 mod doors;
 mod harness;
+mod joining;
 mod proxy;
