@@ -45,6 +45,7 @@ export class Rookery {
       env: {
         ...Object.fromEntries(environment),
         ROOKERY_ENV: 'development',
+        INVITATIONS: 'everyone',
         SERVER_HOST: '127.0.0.1',
         SERVER_PORT: String(this.port),
         METRICS_PORT: '0',
