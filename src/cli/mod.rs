@@ -46,8 +46,8 @@ enum Command {
     Recover,
     /// Show the settings in force, with their sources; secrets are hidden.
     Config,
-    /// Make the service keys in KEYS_DIR. Never overwrites any.
-    Keygen,
+    /// Make the service keys in KEYS_DIR, or the next ones. Never overwrites any.
+    Keygen(keygen::Args),
     /// Say who may use this server: list, suspend, resume, allow, invite. Works beside a running server.
     #[command(subcommand)]
     Account(account::Command),
@@ -72,7 +72,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let file = arguments.config.as_deref();
     let outcome = match arguments.command {
         Command::Config => settings::run(file),
-        Command::Keygen => keygen::run(file),
+        Command::Keygen(args) => keygen::run(file, &args),
         Command::Serve => with_runtime(serve::run(file)),
         Command::Migrate => with_runtime(migrate::run(file)),
         Command::Account(command) => with_runtime(account::run(file, command)),

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 
@@ -24,6 +25,8 @@ pub struct Federation {
     pub allowed: BTreeSet<Did>,
     /// For how long a key that no earlier key endorsed waits.
     pub key_hold: TimeDelta,
+    /// How long a stream waits after a restore for followers that do not answer.
+    pub recovery_wait: Duration,
 }
 
 impl Federation {
@@ -43,6 +46,7 @@ impl Federation {
             mode: values.one_of("FEDERATION", &modes)?,
             allowed: values.list("FEDERATION_ALLOW").map(server).collect::<Result<_, _>>()?,
             key_hold: TimeDelta::hours(values.number("FEDERATION_KEY_HOLD_HOURS", 0..=720)?),
+            recovery_wait: Duration::from_secs(values.number("RECOVERY_WAIT_SECONDS", 0..=604_800)?),
         })
     }
 }

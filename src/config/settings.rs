@@ -108,6 +108,7 @@ pub const SETTINGS: &[Setting] = &[
 
     row("FEDERATION", Is("off"), "Which other servers are spoken to: `off` none, `open` all that are not blocked, `allowlist` those that `FEDERATION_ALLOW` or `rookery peer allow` names."),
     row("FEDERATION_ALLOW", Is(""), "Servers, `did:web:<host>` separated by commas, that the operator allows: they are on no probation."),
+    row("RECOVERY_WAIT_SECONDS", Is("900"), "Seconds that a stream waits after a restore for followers that do not answer, 0 to 604800; then it goes on without what they may hold."),
     row("FEDERATION_KEY_HOLD_HOURS", Is("72"), "Hours that nothing goes to or comes from a server whose new key no earlier one endorsed, 0 to 720. The operator may decide sooner."),
 ];
 

@@ -87,7 +87,8 @@ pub struct Federation {
     not_servers: Cache<Did, &'static str>,
     records: Cache<Did, accounts::Recorded>,
     incarnations: Cache<Did, i64>,
-    lookups: Budgets<Did>,
+    discoveries: Budgets<Did>,
+    refetches: Budgets<Did>,
     all_lookups: Budget,
     rises: broadcast::Sender<Did>,
     /// Accounts, with the server that was found to speak for them.
@@ -102,7 +103,7 @@ impl Federation {
     pub fn new(parts: Parts) -> Self {
         let Parts { settings, keys, storage, clock, resolver, guarded, client, replay } = parts;
         // One server once in 5 minutes, all together ten a second.
-        let lookups = Budgets::new(rate(NonZeroU32::MIN, Duration::from_mins(5)), &clock);
+        let lookups = || Budgets::new(rate(NonZeroU32::MIN, Duration::from_mins(5)), &clock);
         let all_lookups = Budget::new(rate(NonZeroU32::MIN.saturating_add(9), Duration::from_secs(1)), &clock);
         Self {
             quotas: peers::Quotas::new(&clock),
@@ -112,7 +113,8 @@ impl Federation {
             records: Cache::new(REMEMBERED),
             incarnations: Cache::new(REMEMBERED),
             pairs: Cache::new(REMEMBERED * 10),
-            lookups,
+            discoveries: lookups(),
+            refetches: lookups(),
             all_lookups,
             rises: broadcast::channel(RISES).0,
             settings,

@@ -35,7 +35,9 @@ mod tail;
 mod watermark;
 mod writer;
 
-pub use rookery_protocol::log::{Content, EntryKind, Head, Sealed, StreamKind, body, chain};
+pub use rookery_protocol::log::{
+    Content, EntryKind, Fork, ForkProof, Head, NoFork, Sealed, StreamKind, body, chain, fork, lineage,
+};
 
 pub use adopt::{Adopted, Conflict, Held, Span};
 pub use append::{Draft, Seat, StreamTx, device_not_in_group, stream_not_found};

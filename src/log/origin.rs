@@ -119,6 +119,7 @@ async fn raise(
         store::raise_origin(tx.conn(), BASE_STEP, mark.pos, cluster, incarnation, reason.name(), now).await?;
     let notice = KeyPackagesLowBody { reason: "restored".to_owned() }.encode()?;
     let (key_packages, accounts) = store::retire_key_packages(tx.conn(), &notice, now).await?;
+    store::ask_others(tx.conn(), now).await?;
     // What was accepted in the lost span is not remembered: tokens of that time are not taken again.
     identity::forget_tokens(tx.conn(), now_s).await?;
     if let Some(guard) = guard {

@@ -6,9 +6,10 @@
 use super::chain::{Genesis, Head};
 use super::seats::{Roster, SeatChange};
 use super::store::{self, StreamRow};
-use super::{Error, Held, Log, StreamKind};
+use super::{Error, Held, Log, StreamKind, StreamState};
+use crate::identity::Signed;
 use crate::storage::{self, Tx};
-use crate::types::{Did, Hash, Refusal, Seq, StreamId};
+use crate::types::{Did, Hash, Refusal, Seq, StreamId, Term};
 
 /// A stream of another home, as a follower that may not see its beginning founds it.
 #[derive(Clone, Debug)]
@@ -63,6 +64,12 @@ impl Log {
         Ok(ReplicaTx { tx, log: self.clone(), row })
     }
 
+    /// The same on a stream of another home that is held.
+    pub async fn replica_of(&self, stream_id: i64) -> Result<ReplicaTx, Error> {
+        let won = self.win(stream_id).await?;
+        Ok(ReplicaTx { tx: won.tx, log: self.clone(), row: won.row })
+    }
+
     /// Entries from `from` on, as made: at most `limit`, and of as many bytes, but at least one. Contents come where a
     /// seat of `reader` covers them; without a reader, wherever they are.
     pub async fn raw_entries(
@@ -97,6 +104,30 @@ impl Log {
         Ok((store::genesis(pool, stream_id).await?, store::term_openers(pool, stream_id).await?))
     }
 
+    /// The home's earliest checkpoint that is held at or after this number; of one term, if it is named.
+    pub async fn find_checkpoint(
+        &self,
+        stream_id: i64,
+        seq: Seq,
+        term: Option<Term>,
+    ) -> Result<Option<(Seq, Signed)>, Error> {
+        store::find_checkpoint(self.inner.storage.pool(), stream_id, seq, term).await
+    }
+
+    pub async fn newest_checkpoint(&self, stream_id: i64) -> Result<Option<(Seq, Signed)>, Error> {
+        store::newest_checkpoint(self.inner.storage.pool(), stream_id).await
+    }
+
+    /// Begins a transaction that stops the stream for good, ours or another's; nothing if it was stopped before.
+    pub async fn freezing(&self, stream_id: i64) -> Result<Option<ReplicaTx>, Error> {
+        let mut won = self.win(stream_id).await?;
+        if !won.row.state.may_become(StreamState::Frozen) {
+            return Ok(None);
+        }
+        store::set_state(won.tx.conn(), stream_id, StreamState::Frozen).await?;
+        Ok(Some(ReplicaTx { tx: won.tx, log: self.clone(), row: won.row }))
+    }
+
     /// Opens the term of this incarnation now, instead of with the next entry: what recovery ends with.
     pub async fn open_term(&self, stream_id: i64) -> Result<(), Error> {
         let mut tx = self.lock(stream_id).await?;
@@ -112,6 +143,16 @@ impl ReplicaTx {
 
     pub fn row(&self) -> &StreamRow {
         &self.row
+    }
+
+    /// Who is seated, and which leaves there are, under the lock.
+    pub async fn roster(&mut self) -> Result<Roster, Error> {
+        store::roster(self.tx.conn(), self.row.id).await
+    }
+
+    /// Keeps a checkpoint of the home that stands for itself: an anchor.
+    pub async fn keep_checkpoint(&mut self, head: &Head, signed: &Signed) -> Result<(), Error> {
+        store::keep_checkpoint(self.tx.conn(), self.row.id, head, signed).await
     }
 
     /// Writes who is seated, by the home's word, as of the entry after `at`: seats that it does not name end there.

@@ -34,6 +34,8 @@ pub const LOG_LOCKED_ITEMS: &str = "rookery_log_locked_items_total";
 /// Histogram, seconds: from the making of an entry until the tail of this replica hands it out.
 pub const LOG_TAIL_DELAY_SECONDS: &str = "rookery_log_tail_delay_seconds";
 /// Counter, entries: effects on other streams that the courier appended.
+pub const REPLICATION_SENT: &str = "rookery_replication_sent_total";
+pub const REPLICATION_FAILURES: &str = "rookery_replication_failures_total";
 pub const OUTBOX_DELIVERED: &str = "rookery_outbox_delivered_total";
 /// Counter, rows: what aged out, by `job`.
 pub const RETENTION_ROWS: &str = "rookery_retention_rows_total";
@@ -70,6 +72,8 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (LOG_LOCKED_ITEMS, Kind::Counter, "Entries appended under their stream's lock."),
     (LOG_TAIL_DELAY_SECONDS, Kind::Histogram, "Seconds from the making of an entry until it is handed out."),
     (OUTBOX_DELIVERED, Kind::Counter, "Entries that the courier appended."),
+    (REPLICATION_SENT, Kind::Counter, "Entries that followers took."),
+    (REPLICATION_FAILURES, Kind::Counter, "Attempts to bring a follower on that failed, by reason."),
     (RETENTION_ROWS, Kind::Counter, "Rows that aged out, by job."),
     (OUTBOX_PUT_OFF, Kind::Counter, "Attempts of the courier that failed."),
     (OUTBOX_PARKED, Kind::Counter, "Entries that the courier set aside."),

@@ -44,6 +44,8 @@ pub enum Fault {
     MethodNotImplemented,
     /// 502: the server that this method was handed on to gave no answer.
     UpstreamFailed,
+    /// 503: entries are from more than five minutes ahead.
+    ClockSkew,
     /// 409, or 503 where it passes: the stream takes no entries now, or never again.
     Halted(StreamState),
     /// 503: a queue is full, the database is away, or the server is stopping. Nothing was done, or it cannot be told:
@@ -118,6 +120,11 @@ impl Fault {
             Self::UpstreamFailed => {
                 (StatusCode::BAD_GATEWAY, "UpstreamFailure", "the upstream server gave no answer".to_owned())
             }
+            Self::ClockSkew => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ClockSkew",
+                "entries are from more than five minutes ahead of this server's clock".to_owned(),
+            ),
             Self::Halted(state) => halted(*state),
             Self::Unavailable | Self::Collided => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::Limits;
 use crate::config::Config;
 use crate::federation::Federation;
+use crate::federation::replica::Replicas;
 use crate::identity::http::Upstream;
 use crate::identity::{Resolver, ServerKeys, Verifier};
 use crate::log::Log;
@@ -35,6 +36,8 @@ pub struct Services {
     pub keys: Arc<ServerKeys>,
     /// Other servers.
     pub federation: Arc<Federation>,
+    /// Streams across servers.
+    pub replicas: Replicas,
     pub redactor: Redactor,
     pub limits: Arc<Limits>,
     /// Where methods go that this server does not have; development alone.

@@ -46,7 +46,14 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.mls.sendMessage", include_str!("../../../lexicons/blue/catbird/mls/sendMessage.json")),
     ("blue.catbird.mls.updateCursor", include_str!("../../../lexicons/blue/catbird/mls/updateCursor.json")),
     ("blue.catbird.peer.defs", include_str!("../../../lexicons/blue/catbird/peer/defs.json")),
+    ("blue.catbird.peer.follow", include_str!("../../../lexicons/blue/catbird/peer/follow.json")),
+    ("blue.catbird.peer.getCheckpoint", include_str!("../../../lexicons/blue/catbird/peer/getCheckpoint.json")),
+    ("blue.catbird.peer.getEntries", include_str!("../../../lexicons/blue/catbird/peer/getEntries.json")),
     ("blue.catbird.peer.getKeys", include_str!("../../../lexicons/blue/catbird/peer/getKeys.json")),
+    ("blue.catbird.peer.replicate", include_str!("../../../lexicons/blue/catbird/peer/replicate.json")),
+    ("blue.catbird.peer.reportFork", include_str!("../../../lexicons/blue/catbird/peer/reportFork.json")),
+    ("blue.catbird.peer.showCheckpoint", include_str!("../../../lexicons/blue/catbird/peer/showCheckpoint.json")),
+    ("blue.catbird.peer.unfollow", include_str!("../../../lexicons/blue/catbird/peer/unfollow.json")),
 ];
 
 /// Calls `$each!(Type)` with the marker type of every method.
@@ -86,7 +93,14 @@ macro_rules! every_method {
         $each!(crate::lexicon::mls::remove_members::RemoveMembers);
         $each!(crate::lexicon::mls::send_message::SendMessage);
         $each!(crate::lexicon::mls::update_cursor::UpdateCursor);
+        $each!(crate::lexicon::peer::follow::Follow);
+        $each!(crate::lexicon::peer::get_checkpoint::GetCheckpoint);
+        $each!(crate::lexicon::peer::get_entries::GetEntries);
         $each!(crate::lexicon::peer::get_keys::GetKeys);
+        $each!(crate::lexicon::peer::replicate::Replicate);
+        $each!(crate::lexicon::peer::report_fork::ReportFork);
+        $each!(crate::lexicon::peer::show_checkpoint::ShowCheckpoint);
+        $each!(crate::lexicon::peer::unfollow::Unfollow);
     };
 }
 #[cfg(test)]

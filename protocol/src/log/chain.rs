@@ -226,7 +226,8 @@ impl Checkpoint {
         Head { stream: stream.clone(), term: *term, seq: *seq, hash: self.hash(), time: *time }
     }
 
-    fn encode(&self) -> Result<Vec<u8>, NotCanonical> {
+    /// The statement to be signed, for whoever keeps the keys.
+    pub fn statement(&self) -> Result<Vec<u8>, NotCanonical> {
         encode(self, "checkpoint")
     }
 
@@ -247,15 +248,10 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// The statement to be signed, for whoever keeps the keys.
-    pub fn statement(&self) -> Result<Vec<u8>, NotCanonical> {
-        self.encode()
-    }
-
     /// Signed, it is the checkpoint that peers are shown; for the entry of a caller, it is the caller's receipt. Sign
     /// only what was committed.
     pub fn sign(&self, key_id: &str, key: &SigningKey) -> Result<Signed, NotCanonical> {
-        Ok(Signed::sign(CHECKPOINT_LABEL, self.encode()?, key_id, key))
+        Ok(Signed::sign(CHECKPOINT_LABEL, self.statement()?, key_id, key))
     }
 }
 

@@ -1,10 +1,38 @@
 //! What servers ask each other (docs/FEDERATION.md).
 
+mod follow;
+mod get_checkpoint;
+mod get_entries;
 mod get_keys;
+mod replicate;
+mod report_fork;
+mod show_checkpoint;
+mod unfollow;
 
+use crate::identity::Signed;
+use crate::lexicon::peer::defs;
+use crate::lexicon::peer::follow::Follow;
+use crate::lexicon::peer::get_checkpoint::GetCheckpoint;
+use crate::lexicon::peer::get_entries::GetEntries;
 use crate::lexicon::peer::get_keys::GetKeys;
+use crate::lexicon::peer::replicate::Replicate;
+use crate::lexicon::peer::report_fork::ReportFork;
+use crate::lexicon::peer::show_checkpoint::ShowCheckpoint;
+use crate::lexicon::peer::unfollow::Unfollow;
 use crate::xrpc::Api;
 
 pub fn api() -> Api {
-    Api::new().method::<GetKeys, _, _>(get_keys::get_keys)
+    Api::new()
+        .method::<Follow, _, _>(follow::follow)
+        .method::<GetCheckpoint, _, _>(get_checkpoint::get_checkpoint)
+        .method::<GetEntries, _, _>(get_entries::get_entries)
+        .method::<GetKeys, _, _>(get_keys::get_keys)
+        .method::<Replicate, _, _>(replicate::replicate)
+        .method::<ReportFork, _, _>(report_fork::report_fork)
+        .method::<ShowCheckpoint, _, _>(show_checkpoint::show_checkpoint)
+        .method::<Unfollow, _, _>(unfollow::unfollow)
+}
+
+fn wire(signed: Signed) -> defs::Signed {
+    defs::Signed { statement: signed.statement, key: signed.key, sig: signed.sig }
 }

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{Federation, PeerRefused};
 use crate::config::Mode;
 use crate::identity::{Malleability, ResolveError};
+use crate::limit::Budgets;
 use crate::log::chain::encode;
 use crate::storage;
 use crate::types::{Did, UnixMillis};
@@ -209,12 +210,12 @@ impl Federation {
             return Err(PeerRefused::PeerUnknown(why));
         }
         if self.resolver.is_new(server).await {
-            self.may_look_up(server)?;
+            self.may_look_up(&self.discoveries, server)?;
         }
         let found = self.resolver.resolve(server).await;
         let document = self.read_document(server, found)?;
         match wants {
-            Some(key_id) if document.key(key_id).is_none() && self.may_look_up(server).is_ok() => {
+            Some(key_id) if document.key(key_id).is_none() && self.may_look_up(&self.refetches, server).is_ok() => {
                 let found = self.resolver.refresh(server).await;
                 self.read_document(server, found)
             }
@@ -222,8 +223,8 @@ impl Federation {
         }
     }
 
-    fn may_look_up(&self, server: &Did) -> Result<(), PeerRefused> {
-        let standing = self.lookups.take(server);
+    fn may_look_up(&self, of_server: &Budgets<Did>, server: &Did) -> Result<(), PeerRefused> {
+        let standing = of_server.take(server);
         let standing = if standing.refused_for.is_none() { self.all_lookups.take() } else { standing };
         match standing.refused_for {
             None => Ok(()),

@@ -1,5 +1,138 @@
-//! What this server holds of streams that others order, and what it sends of its own.
+//! Streams across servers: what this server holds of those that others order, and how others come to hold its own
+//! (docs/FEDERATION.md, "Following").
+//!
+//! Invariants: what is held is what the home made, or nothing; a home that says two things about one number is found out
+//! by whoever heard both, and convicted by its own signatures alone; a backlog costs one row, however long it is; what
+//! fails for one stream, or for one server, holds back no other.
 
+mod courier;
+mod cross_check;
+mod evidence;
+mod follow;
+mod home;
+mod receipts;
+mod recovery;
+mod store;
+mod take;
 mod view;
+mod watch;
+mod wire;
 
+pub use follow::{FollowError, Followed};
+pub use home::{Entries, Following, Witnessed};
+pub use recovery::Shown;
+pub use take::{Taken, TakenState};
 pub use view::{View, ViewDevice, ViewMember};
+pub use watch::proof_of;
+pub use wire::{Replicate, WireEntry};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Federation;
+use crate::identity::Signed;
+use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint};
+use crate::log::{Error, Head, Log};
+use crate::storage::Storage;
+use crate::types::{Clock, Refusal};
+
+/// Entries of one request, and bytes of its body.
+pub const REQUEST_ENTRIES: u32 = 256;
+pub const REQUEST_BYTES: usize = 8 << 20;
+/// A content, at most.
+pub const CONTENT_BYTES: usize = (4 << 20) + (4 << 10);
+/// Fresh checkpoints of a stream are made at most this often; who asks sooner gets the last one.
+const FRESH_EVERY: Duration = Duration::from_secs(10);
+const FRESH_STREAMS: u64 = 10_000;
+
+/// How long things take that an operator, or a test, may want otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How long a home waits for followers that do not answer before it goes on without what they may hold.
+    pub recovery_wait: Duration,
+    /// Bounds of the courier's pauses.
+    pub pauses: (Duration, Duration),
+    /// Between two looks at what is due.
+    pub look_every: Duration,
+}
+
+impl Timing {
+    pub const fn with_recovery_wait(recovery_wait: Duration) -> Self {
+        let pauses = (Duration::from_secs(1), Duration::from_mins(10));
+        Self { recovery_wait, pauses, look_every: Duration::from_secs(5) }
+    }
+}
+
+/// The replicas of this server, and the followers of its streams. Cheap to clone.
+#[derive(Clone)]
+pub struct Replicas {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    log: Log,
+    federation: Arc<Federation>,
+    timing: Timing,
+    /// Somebody began to follow, or something else is due at once.
+    wake: Notify,
+    watch: Notify,
+    fresh: Cache<i64, (crate::types::Seq, Signed)>,
+}
+
+impl Replicas {
+    /// Starts the courier and the watch, if this server federates. They end with `stop`.
+    pub fn start(
+        log: Log,
+        federation: Arc<Federation>,
+        timing: Timing,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let fresh = Cache::builder().max_capacity(FRESH_STREAMS).time_to_live(FRESH_EVERY).build();
+        let inner = Inner { log, federation, timing, wake: Notify::new(), watch: Notify::new(), fresh };
+        let replicas = Self { inner: Arc::new(inner) };
+        if replicas.inner.federation.is_on() {
+            tasks.spawn(courier::run(replicas.clone(), stop.clone()));
+            tasks.spawn(watch::run(replicas.clone(), stop.clone()));
+            tasks.spawn(watch::rises(replicas.clone(), stop.clone()));
+        }
+        replicas
+    }
+
+    fn log(&self) -> &Log {
+        &self.inner.log
+    }
+
+    fn federation(&self) -> &Federation {
+        &self.inner.federation
+    }
+
+    fn storage(&self) -> &Storage {
+        self.inner.log.storage()
+    }
+
+    fn clock(&self) -> &Clock {
+        self.inner.log.clock()
+    }
+
+    fn is_ours(&self, home: &str) -> bool {
+        home == self.inner.log.home().as_str()
+    }
+
+    /// This server's word that the stream stands there. Of what was committed, never before.
+    fn sign(&self, head: &Head) -> Result<Signed, Error> {
+        let head = Head { time: self.clock().now(), ..head.clone() };
+        let statement = Checkpoint::new(self.log().home().as_str(), &head).statement()?;
+        Ok(self.federation().sign_statement(CHECKPOINT_LABEL, statement))
+    }
+}
+
+/// To a server without a seat there is no stream.
+fn stream_not_found() -> Error {
+    Refusal::new("StreamNotFound", "there is no such stream, or no account of your server has a seat in it").into()
+}

@@ -15,6 +15,7 @@ use super::retention::Keep;
 use super::seats::{Roster, SeatChange};
 use super::store::{self, StreamRow};
 use super::{EntryKind, Error, Log, StreamState};
+use crate::identity::Signed;
 use crate::storage;
 use crate::types::{Detail, Did, Refusal, Seq, UnixMillis};
 
@@ -35,6 +36,8 @@ pub struct Span {
     /// was before. None: it begins with the stream's first entry, or goes on from what is held.
     pub anchor: Option<Head>,
     pub entries: Vec<Held>,
+    /// The home's checkpoint at the last entry, verified by the caller: it is kept with them.
+    pub checkpoint: Option<Signed>,
 }
 
 /// What became of a span.
@@ -78,15 +81,6 @@ impl Log {
         self.set_state(stream_id, StreamState::Active).await
     }
 
-    /// Stops it for good, ours or another's: its home was caught. Whether it was not stopped before.
-    pub async fn freeze(&self, stream_id: i64) -> Result<bool, Error> {
-        match self.set_state(stream_id, StreamState::Frozen).await {
-            Ok(()) => Ok(true),
-            Err(Error::Halted(state)) if state.is_over() => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn set_state(&self, stream_id: i64, state: StreamState) -> Result<(), Error> {
         let mut won = self.win(stream_id).await?;
         if !won.row.state.may_become(state) {
@@ -123,6 +117,9 @@ impl Log {
         let reader = (!ours).then_some(Reader { server: &self.inner.home, now: self.inner.clock.now() });
         let Replayed { changes, ageing } = replay(&mut roster, &mut row, fresh, reader)?;
         store::adopt_entries(tx.conn(), row.id, first_pos, fresh).await?;
+        if let (Some(signed), Some(last)) = (&span.checkpoint, fresh.last()) {
+            store::keep_checkpoint(tx.conn(), row.id, &last.head(), signed).await?;
+        }
         store::know_members(tx.conn(), &changes, self.inner.clock.now()).await?;
         for changes in &changes {
             store::write_seats(tx.conn(), row.id, changes).await?;

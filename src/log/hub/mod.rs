@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::state::{Live, State};
@@ -102,6 +102,8 @@ pub struct Hub {
     /// The greatest position that somebody said to look for.
     woken: AtomicI64,
     wake: Notify,
+    /// For those who look at commits by themselves.
+    commits: watch::Sender<i64>,
     /// For the other replicas.
     leaving: Leaving,
 }
@@ -145,6 +147,7 @@ impl Hub {
             next_id: AtomicU64::new(1),
             woken: AtomicI64::new(position.to_db()),
             wake: Notify::new(),
+            commits: watch::Sender::new(position.to_db()),
             leaving: Leaving::default(),
         }
     }
@@ -158,7 +161,13 @@ impl Hub {
     /// Another replica committed up to `pos`.
     pub(super) fn wake_from_afar(&self, pos: i64) {
         self.woken.fetch_max(pos, Ordering::SeqCst);
+        self.commits.send_if_modified(|newest| std::mem::replace(newest, pos.max(*newest)) < pos);
         self.look();
+    }
+
+    /// Changes with every commit that this replica hears of; its value is a position up to which somebody committed.
+    pub fn commits(&self) -> watch::Receiver<i64> {
+        self.commits.subscribe()
     }
 
     /// Tells the tail to look for whatever there is.

@@ -16,10 +16,12 @@ pub use entries::Accepted;
 pub(super) use entries::{find_accepted, find_head, insert_entry, position};
 pub(super) use events::{StandingRow, entries_after, entries_before, events, newest_readable, standing, tail};
 pub(super) use origin::{
-    find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,
+    ask_others, find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,
 };
 pub(super) use outbox::{Queue, delete_outbox, due_queues, insert_outbox, put_off, queued, try_lock_queue};
-pub(super) use replica::{genesis, raise_rules, raw_entries, term_openers};
+pub(super) use replica::{
+    find_checkpoint, genesis, keep_checkpoint, newest_checkpoint, raise_rules, raw_entries, term_openers,
+};
 pub(super) use retention::{
     advance, age_out, age_out_handshakes, delete_answers, delete_entries, delete_key_packages, delete_stream,
     delete_welcomes, find_silent_canary, forget_identities, insert_ageing, old_page, try_lock_sweeper,

@@ -103,6 +103,37 @@ pub(in crate::log) async fn restored_to(conn: &mut PgConnection, after: i64) -> 
     .await?)
 }
 
+/// What followers hold may be what was lost here, and what this server follows may go on from another place: streams of
+/// ours that somebody follows stop until they were asked, and the homes of the others are asked again.
+pub(in crate::log) async fn ask_others(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into recovery (stream_id, begun_at, due_at)
+         select f.stream_id, $1, $1 from follower f join stream s on s.id = f.stream_id
+         where s.state in (0, 1) group by f.stream_id
+         on conflict (stream_id) do update set begun_at = excluded.begun_at, due_at = excluded.due_at",
+        now
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "update stream set state = 1, rules = rules + 1
+         where state = 0 and id in (select stream_id from recovery)"
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!("update follower set due_at = $1, leased_until = null, failures = 0, failing_since = null", now)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query!("delete from follower_peer").execute(&mut *conn).await?;
+    sqlx::query!(
+        "update replica set follow_due_at = $1, follow_failures = 0 where ended_at is null and stopped_by is null",
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// One-time key packages may have been handed out in the lost span, and must not be handed out twice: takes all of them
 /// back, and queues a notice for each account that had some. Answers how many packages, and how many accounts.
 pub(in crate::log) async fn retire_key_packages(

@@ -3,8 +3,10 @@
 use sqlx::{PgConnection, PgPool};
 
 use super::hash;
+use crate::identity::Signed;
+use crate::log::chain::Head;
 use crate::log::{Error, Held, RawEntry};
-use crate::types::Seq;
+use crate::types::{Seq, Term};
 
 pub(in crate::log) async fn genesis(pool: &PgPool, stream_id: i64) -> Result<Vec<u8>, Error> {
     Ok(sqlx::query_scalar!("select genesis from stream where id = $1", stream_id).fetch_one(pool).await?)
@@ -76,4 +78,77 @@ pub(in crate::log) async fn raw_entries(
 pub(in crate::log) async fn raise_rules(conn: &mut PgConnection, stream_id: i64) -> Result<(), Error> {
     sqlx::query!("update stream set rules = rules + 1 where id = $1", stream_id).execute(conn).await?;
     Ok(())
+}
+
+/// Headers that may have to lead from a number to the next checkpoint.
+const CHECKPOINT_DISTANCE: i64 = 1024;
+
+/// Keeps a checkpoint at the head, and lets go of the one before it, if those on both sides are near enough.
+pub(in crate::log) async fn keep_checkpoint(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    head: &Head,
+    signed: &Signed,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "with newest as (
+             select seq, lag(seq) over (order by seq) as before
+             from (select seq from checkpoint where stream_id = $1 and term = $2 order by seq desc limit 2) c
+             order by seq desc limit 1
+         )
+         delete from checkpoint c using newest n
+         where c.stream_id = $1 and c.term = $2 and c.seq = n.seq and $3 - n.before <= $4",
+        stream_id,
+        head.term.to_db(),
+        head.seq.to_db(),
+        CHECKPOINT_DISTANCE
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "insert into checkpoint (stream_id, term, seq, statement, key, sig) values ($1, $2, $3, $4, $5, $6)
+         on conflict do nothing",
+        stream_id,
+        head.term.to_db(),
+        head.seq.to_db(),
+        signed.statement.as_slice(),
+        signed.key,
+        signed.sig.as_slice()
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The earliest checkpoint held at or after this number; of one term, if it is named.
+pub(in crate::log) async fn find_checkpoint(
+    pool: &PgPool,
+    stream_id: i64,
+    seq: Seq,
+    term: Option<Term>,
+) -> Result<Option<(Seq, Signed)>, Error> {
+    let row = sqlx::query!(
+        "select seq, statement, key, sig from checkpoint
+         where stream_id = $1 and seq >= $2 and ($3::bigint is null or term = $3) order by seq, term limit 1",
+        stream_id,
+        seq.to_db(),
+        term.map(Term::to_db)
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| {
+        (Seq::from_db(row.seq), Signed { statement: row.statement.into(), key: row.key, sig: row.sig.into() })
+    }))
+}
+
+pub(in crate::log) async fn newest_checkpoint(pool: &PgPool, stream_id: i64) -> Result<Option<(Seq, Signed)>, Error> {
+    let row = sqlx::query!(
+        "select seq, statement, key, sig from checkpoint where stream_id = $1 order by term desc, seq desc limit 1",
+        stream_id
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|row| {
+        (Seq::from_db(row.seq), Signed { statement: row.statement.into(), key: row.key, sig: row.sig.into() })
+    }))
 }

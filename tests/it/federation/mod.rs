@@ -1,4 +1,5 @@
 //! Servers that never met.
 
+mod doors;
 mod harness;
 mod proxy;

@@ -53,7 +53,7 @@ impl Home {
     /// From entry `from` to entry `until`, both included.
     fn span(&self, from: usize, until: usize) -> Span {
         let entries = self.entries[from - 1..until].to_vec();
-        Span { home: did(HOME), genesis: self.genesis.clone(), anchor: None, entries }
+        Span { home: did(HOME), genesis: self.genesis.clone(), anchor: None, entries, checkpoint: None }
     }
 
     fn all(&self) -> Span {
@@ -293,5 +293,5 @@ async fn ours_as_span(server: &TestServer, stream: &str) -> Span {
     let rows = rows.bind(stream).fetch_all(&mut server.database.connect().await).await.unwrap();
     let genesis = rows[0].0.clone();
     let entries = rows.into_iter().map(|(_, header, content)| Held { header, content }).collect();
-    Span { home: TestServer::did(), genesis, anchor: None, entries }
+    Span { home: TestServer::did(), genesis, anchor: None, entries, checkpoint: None }
 }

@@ -18,6 +18,7 @@ mod redis;
 mod server;
 mod socket;
 mod stalling;
+mod stranger;
 mod volume;
 mod written;
 
@@ -38,6 +39,7 @@ pub use redis::Redis;
 pub use server::TestServer;
 pub use socket::{Said, Socket};
 pub use stalling::Stalling;
+pub use stranger::{Behaviour, Call, Stranger};
 pub use volume::Volume;
 pub use written::Written;
 

@@ -132,6 +132,11 @@ impl TestServer {
         }
     }
 
+    /// Where its service keys are.
+    pub fn keys_dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("keys")
+    }
+
     pub fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }

@@ -91,3 +91,15 @@ pub struct View {
     /// Everybody with a seat or a device in the group, at most 2000.
     pub members: Vec<ViewMember>,
 }
+
+/// An entry as its home made it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// The header, canonical DAG-CBOR, at most 512 bytes.
+    pub header: Bytes,
+    /// The content, canonical DAG-CBOR, at most 8 MiB; absent where no seat of the caller covers it, and when it
+    /// aged out or was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Bytes>,
+}

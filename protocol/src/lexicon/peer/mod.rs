@@ -2,4 +2,11 @@
 //! `blue.catbird.peer.*`: one module per method.
 
 pub mod defs;
+pub mod follow;
+pub mod get_checkpoint;
+pub mod get_entries;
 pub mod get_keys;
+pub mod replicate;
+pub mod report_fork;
+pub mod show_checkpoint;
+pub mod unfollow;

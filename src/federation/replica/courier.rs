@@ -1,0 +1,380 @@
+//! Sending followers what they lack.
+//!
+//! Invariants: one request in flight for each stream and follower, eight for each follower; a stream's entries go in their
+//! order, and what a follower said that it holds is not sent again; a stream that is refused waits by itself, a server that
+//! cannot be reached waits as a whole. What is kept of a backlog is one number.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes as Body;
+use rand::RngExt;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::store::{self, Lease};
+use super::wire::{Replicate, WireEntry};
+use super::{REQUEST_BYTES, REQUEST_ENTRIES, Replicas};
+use crate::federation::{CallError, PeerRequest};
+use crate::lexicon::peer::replicate::{self, Output};
+use crate::lexicon::{Kind, Method};
+use crate::log::chain::Header;
+use crate::log::{Error, Head, RawEntry};
+use crate::telemetry::metric_name;
+use crate::types::{Bytes, Did, Hash, Seq};
+
+/// Requests at a time for one follower.
+const IN_FLIGHT: usize = 8;
+/// Longer than a request may take; a courier that died holds a stream back for no longer.
+const LEASE: Duration = Duration::from_secs(60);
+/// Requests of one stream before others come first.
+const REQUESTS: usize = 64;
+/// What headers and the rest of a body may take beside the contents.
+const BODY_BYTES: usize = REQUEST_BYTES - (256 << 10);
+/// A server that could not be reached for an hour is asked every quarter of an hour.
+const PARKED_AFTER_S: i64 = 60 * 60;
+const PROBE_EVERY: Duration = Duration::from_mins(15);
+/// Everything that is due is looked for at least so often: another replica may have died.
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
+const TROUBLE: Duration = Duration::from_secs(1);
+
+/// Errors that are about this stream, not about the server.
+const OF_THE_STREAM: &[&str] = &[
+    "StreamNotFound",
+    "NotHome",
+    "StaleTerm",
+    "EntryConflict",
+    "ChainBroken",
+    "ContentMismatch",
+    "CheckpointInvalid",
+    "StreamFrozen",
+    "ClockSkew",
+    "Malformed",
+    "PayloadTooLarge",
+    "InvalidRequest",
+];
+
+/// What became of a leased stream.
+struct Served {
+    lease: Lease,
+    /// When to look at this server again.
+    again: Option<Duration>,
+    /// There is more for this stream now.
+    more: bool,
+}
+
+pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {
+    let mut commits = replicas.log().hub().commits();
+    let mut desk = Desk::new(replicas.clone());
+    let mut sweep_at = Instant::now();
+    loop {
+        let outcome = if Instant::now() >= sweep_at {
+            sweep_at = Instant::now() + SWEEP_EVERY;
+            desk.position = *commits.borrow_and_update();
+            desk.look(None).await
+        } else {
+            desk.look_at_commits().await
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(error = &error as &dyn std::error::Error, "followers could not be looked after");
+            tokio::time::sleep(TROUBLE).await;
+        }
+        let next = desk.next_retry().map_or(sweep_at, |at| at.min(sweep_at));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = commits.changed() => if changed.is_err() { return },
+            () = replicas.inner.wake.notified() => sweep_at = Instant::now(),
+            Some(Ok(served)) = desk.sending.join_next(), if !desk.sending.is_empty() => desk.settle(served).await,
+            () = tokio::time::sleep_until(next) => desk.retry().await,
+        }
+    }
+}
+
+/// Who is being sent to, and what waits.
+struct Desk {
+    replicas: Replicas,
+    position: i64,
+    sending: JoinSet<Served>,
+    in_flight: HashMap<String, usize>,
+    /// Servers for which more was due than could be sent.
+    waiting: HashSet<String>,
+    retries: BTreeSet<(Instant, String)>,
+}
+
+impl Desk {
+    fn new(replicas: Replicas) -> Self {
+        let (sending, in_flight, waiting) = (JoinSet::new(), HashMap::new(), HashSet::new());
+        Self { replicas, position: 0, sending, in_flight, waiting, retries: BTreeSet::new() }
+    }
+
+    /// Followers of the streams in which something was committed since the last look.
+    async fn look_at_commits(&mut self) -> Result<(), Error> {
+        loop {
+            let (streams, upto) = store::touched(self.replicas.storage().pool(), self.position).await?;
+            if upto == self.position {
+                return Ok(());
+            }
+            self.position = upto;
+            if !streams.is_empty() {
+                self.look(Some(&streams)).await?;
+            }
+        }
+    }
+
+    async fn look(&mut self, streams: Option<&[i64]>) -> Result<(), Error> {
+        let now = self.replicas.clock().now();
+        for server in store::due_servers(self.replicas.storage().pool(), streams, now).await? {
+            self.lease(&server, streams).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends to one server what is due, of these streams or of all, as far as it may have more at a time.
+    async fn lease(&mut self, server: &str, streams: Option<&[i64]>) -> Result<(), Error> {
+        let free = IN_FLIGHT.saturating_sub(self.in_flight.get(server).copied().unwrap_or_default());
+        if free == 0 {
+            self.waiting.insert(server.to_owned());
+            return Ok(());
+        }
+        let limit = i64::try_from(free).unwrap_or(1);
+        let now = self.replicas.clock().now();
+        let leases = store::lease(self.replicas.storage().pool(), server, streams, limit, LEASE, now).await?;
+        if leases.len() == free {
+            self.waiting.insert(server.to_owned());
+        }
+        for lease in leases {
+            *self.in_flight.entry(server.to_owned()).or_default() += 1;
+            let replicas = self.replicas.clone();
+            self.sending.spawn(async move { replicas.serve(lease).await });
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, served: Served) {
+        let Served { lease, again, more } = served;
+        if let Some(count) = self.in_flight.get_mut(&lease.server) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_flight.remove(&lease.server);
+            }
+        }
+        if let Some(pause) = again {
+            self.retries.insert((Instant::now() + pause, lease.server.clone()));
+        }
+        let outcome = if self.waiting.remove(&lease.server) {
+            self.lease(&lease.server, None).await
+        } else if more {
+            self.lease(&lease.server, Some(&[lease.stream_id])).await
+        } else {
+            Ok(())
+        };
+        if outcome.is_err() {
+            self.retries.insert((Instant::now() + TROUBLE, lease.server));
+        }
+    }
+
+    fn next_retry(&self) -> Option<Instant> {
+        self.retries.first().map(|(at, _)| *at)
+    }
+
+    async fn retry(&mut self) {
+        let now = Instant::now();
+        while self.retries.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, server)) = self.retries.pop_first() else { return };
+            if self.lease(&server, None).await.is_err() {
+                self.retries.insert((now + TROUBLE, server));
+                return;
+            }
+        }
+    }
+}
+
+/// Why a request did not bring a stream on.
+enum Stopped {
+    /// Nothing is left to be sent.
+    Done,
+    /// The follower has no seat any more, or the stream is not ours to send.
+    Over,
+    /// About this stream alone.
+    Refused(String),
+    /// About the server; with the pause that it asks for.
+    Unreached(Option<Duration>),
+    Trouble(Error),
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Trouble(error)
+    }
+}
+
+impl From<crate::storage::Error> for Stopped {
+    fn from(error: crate::storage::Error) -> Self {
+        Self::Trouble(error.into())
+    }
+}
+
+impl Replicas {
+    /// Sends one follower one stream, request by request, until nothing is left, or something is in the way.
+    async fn serve(&self, mut lease: Lease) -> Served {
+        let mut stopped = Stopped::Done;
+        let mut more = false;
+        for sent in 0..=REQUESTS {
+            if sent == REQUESTS {
+                more = true;
+                break;
+            }
+            if let Err(why) = self.send_next(&mut lease).await {
+                stopped = why;
+                break;
+            }
+        }
+        let (again, outcome) = self.put_down(&lease, stopped).await;
+        match outcome {
+            Ok(behind) => more |= behind,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a follower could not be put down");
+            }
+        }
+        Served { lease, again, more }
+    }
+
+    async fn put_down(&self, lease: &Lease, stopped: Stopped) -> (Option<Duration>, Result<bool, Error>) {
+        let (pool, now) = (self.storage().pool(), self.clock().now());
+        let server = lease.server.as_str();
+        let outcome: Result<(Option<Duration>, bool), crate::storage::Error> = match stopped {
+            Stopped::Done => store::release(pool, lease, Duration::ZERO, now).await.map(|behind| (None, behind)),
+            Stopped::Over => match Did::parse(server) {
+                Ok(did) => store::delete_follower(pool, lease.stream_id, &did).await.map(|()| (None, false)),
+                Err(_) => Ok((None, false)),
+            },
+            Stopped::Refused(error) => {
+                let pause = self.pause(lease.failures);
+                tracing::warn!(
+                    peer = server,
+                    error,
+                    pause_ms = pause.as_millis(),
+                    "a follower refused what it was sent"
+                );
+                metrics::counter!(metric_name::REPLICATION_FAILURES, "reason" => "refused").increment(1);
+                store::refused(pool, lease, pause, now).await.map(|()| (Some(pause), false))
+            }
+            Stopped::Unreached(asked) => self.park(lease, asked).await.map(|pause| (Some(pause), false)),
+            Stopped::Trouble(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "entries could not be read for a follower");
+                store::release(pool, lease, TROUBLE, now).await.map(|_| (Some(TROUBLE), false))
+            }
+        };
+        match outcome {
+            Ok((again, behind)) => (again, Ok(behind)),
+            Err(error) => (Some(LEASE), Err(error.into())),
+        }
+    }
+
+    /// The whole server waits: longer each time, and for a quarter of an hour once it was away for an hour.
+    async fn park(&self, lease: &Lease, asked: Option<Duration>) -> Result<Duration, crate::storage::Error> {
+        let (pool, now) = (self.storage().pool(), self.clock().now());
+        let (failures, since) = store::peer_failures(pool, &lease.server).await?.unwrap_or((0, now.to_datetime()));
+        let parked = now.to_datetime().signed_duration_since(since).num_seconds() >= PARKED_AFTER_S;
+        let pause = if parked { PROBE_EVERY } else { self.pause(failures).max(asked.unwrap_or_default()) };
+        tracing::info!(peer = lease.server, pause_ms = pause.as_millis(), parked, "a follower cannot be reached");
+        metrics::counter!(metric_name::REPLICATION_FAILURES, "reason" => "unreached").increment(1);
+        store::unreached(pool, &lease.server, pause, now).await?;
+        store::release(pool, lease, Duration::ZERO, now).await?;
+        Ok(pause)
+    }
+
+    /// Full jitter below a bound that doubles.
+    pub(super) fn pause(&self, failures: i32) -> Duration {
+        let (least, most) = self.inner.timing.pauses;
+        let doublings = u32::try_from(failures).unwrap_or_default().min(20);
+        let bound = least.saturating_mul(1 << doublings).min(most);
+        bound.mul_f64(rand::rng().random_range(0.05..1.0)).max(least / 10)
+    }
+
+    /// One request. The lease follows what the follower says that it holds.
+    async fn send_next(&self, lease: &mut Lease) -> Result<(), Stopped> {
+        let row = self.log().row(lease.stream_id).await?;
+        let server = Did::parse(&lease.server).map_err(|_| Stopped::Over)?;
+        if !self.is_ours(&row.home) || row.state.is_over() {
+            return Err(Stopped::Over);
+        }
+        if row.state.refuses().is_some() {
+            return Err(Stopped::Done);
+        }
+        let pool = self.storage().pool();
+        let seated = store::seated(pool, lease.stream_id, &server).await?.ok_or(Stopped::Over)?;
+        let acked = Seq::from_db(lease.acked_seq);
+        if seated.until.is_some_and(|until| until <= acked) {
+            return Err(Stopped::Over);
+        }
+        let (limit, bytes) = (REQUEST_ENTRIES, BODY_BYTES);
+        let mut entries = self.log().raw_entries(lease.stream_id, acked.next(), limit, bytes, Some(&server)).await?;
+        // What ends a server's last seat is the last that it gets.
+        entries.retain(|entry| seated.until.is_none_or(|until| entry.seq <= until));
+        let Some(last) = entries.last() else { return Err(Stopped::Done) };
+        let (sent, last_seq) = (entries.len(), last.seq);
+        let body = self.body(&row.head(), acked, entries).await?;
+        let request = PeerRequest {
+            nsid: replicate::Replicate::NSID,
+            kind: Kind::Procedure,
+            query: "",
+            body: Body::from(body),
+            content_type: Some("application/vnd.ipld.dag-cbor"),
+            actor: None,
+        };
+        let answer = self.federation().call(&server, request).await.map_err(judge)?;
+        let answer: Output = serde_json::from_slice(answer.body()).map_err(|_| Stopped::Unreached(None))?;
+        if lease.failures > 0 || store::peer_failures(pool, &lease.server).await?.is_some() {
+            store::reached(pool, &lease.server).await?;
+        }
+        if answer.seq > row.head_seq.0 {
+            // It holds what we do not: entries of ours were lost.
+            self.suspect(lease.stream_id, &server).await?;
+            return Err(Stopped::Refused("the follower is ahead".to_owned()));
+        }
+        let now = self.clock().now();
+        let holds = Seq(answer.seq).min(last_seq);
+        if holds.next() < Seq::from_db(lease.from_seq) {
+            return Err(Stopped::Refused("the follower lost what it held".to_owned()));
+        }
+        if !store::acked(pool, lease, holds, LEASE.as_secs_f64(), now).await? {
+            // It began to follow anew, or somebody else took over.
+            return Err(Stopped::Done);
+        }
+        let stuck = holds <= acked;
+        (lease.acked_seq, lease.failures) = (holds.to_db(), 0);
+        metrics::counter!(metric_name::REPLICATION_SENT).increment(sent as u64);
+        match answer.state.as_str() {
+            "stop" => Err(Stopped::Over),
+            _ if stuck && answer.state != "gap" => Err(Stopped::Refused("the follower takes nothing".to_owned())),
+            _ if stuck && holds == acked => Err(Stopped::Refused("gap".to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    async fn body(&self, head: &Head, acked: Seq, entries: Vec<RawEntry>) -> Result<Vec<u8>, Error> {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(Vec::new()) };
+        let prev: Hash = Header::decode(&first.held.header)?.prev();
+        let Header { stream, term, seq, time, .. } = Header::decode(&last.held.header)?;
+        let checkpoint = self.sign(&Head { stream, term, seq, hash: last.hash, time })?;
+        let request = Replicate {
+            stream: head.stream.clone(),
+            term,
+            from: acked.next(),
+            prev: Bytes(prev.to_vec()),
+            entries: entries.into_iter().map(WireEntry::from).collect(),
+            checkpoint,
+        };
+        Ok(request.encode()?)
+    }
+}
+
+fn judge(error: CallError) -> Stopped {
+    match error {
+        CallError::Refused { error, .. } if OF_THE_STREAM.contains(&error.as_str()) => Stopped::Refused(error),
+        CallError::Refused { retry_after, .. } => Stopped::Unreached(retry_after),
+        CallError::NotSent(_) | CallError::NoAnswer | CallError::Unreadable => Stopped::Unreached(None),
+    }
+}

@@ -1,0 +1,81 @@
+//! Comparing what a home told us with what it told others.
+//!
+//! Invariant: another server's word counts for nothing, the home's signature that it shows counts for everything.
+
+use super::Replicas;
+use super::evidence::{Claim, Kind};
+use super::follow::signed_of;
+use super::home::Witnessed;
+use super::store;
+use crate::federation::CallError;
+use crate::lexicon::peer::get_checkpoint::{GetCheckpoint, Params};
+use crate::log::fork::lead_back;
+use crate::log::{Error, StreamRow};
+use crate::types::{Did, Refusal, Seq};
+
+/// What a comparison showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compared {
+    Same,
+    /// There is no number that both hold.
+    Apart,
+    /// The home said two things: the stream is frozen, if it could be proven.
+    Different,
+}
+
+impl Replicas {
+    /// A server's checkpoint of a stream; nothing if it answers that it has none.
+    pub(super) async fn ask(
+        &self,
+        server: &Did,
+        stream: &str,
+        seq: Option<Seq>,
+    ) -> Result<Option<Witnessed>, CallError> {
+        let params = Params { stream: stream.to_owned(), seq: seq.map(|seq| seq.0) };
+        match self.federation().query::<GetCheckpoint>(server, &params, None).await {
+            Ok(answer) => Ok(Some(Witnessed { checkpoint: signed_of(answer.checkpoint), headers: answer.headers })),
+            Err(error) if error.is("NotHere") || error.is("StreamNotFound") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks a server where the stream stands, and compares.
+    pub(super) async fn check_with(&self, row: &StreamRow, server: &Did) -> Result<Compared, CallError> {
+        let stream = row.public_id.as_str();
+        let mut answer = self.ask(server, stream, Some(row.head_seq)).await?;
+        if answer.is_none() {
+            // It is behind us.
+            answer = self.ask(server, stream, None).await?;
+        }
+        let Some(answer) = answer else { return Ok(Compared::Apart) };
+        match self.compare(row, answer).await {
+            Ok(compared) => Ok(compared),
+            Err(error) => {
+                tracing::info!(peer = server.as_str(), %error, "a checkpoint of a witness could not be compared");
+                Ok(Compared::Apart)
+            }
+        }
+    }
+
+    /// Compares what the home signed, as somebody shows it, with what is held.
+    pub(super) async fn compare(&self, row: &StreamRow, shown: Witnessed) -> Result<Compared, Error> {
+        let home = Did::parse(&row.home).map_err(|why| Refusal::new("CheckpointInvalid", why.to_string()))?;
+        let checkpoint = self.checkpoint_by(&home, &row.public_id, &shown.checkpoint).await?;
+        let led = lead_back(&checkpoint, &shown.headers);
+        let (seq, hash) = led.map_err(|why| Refusal::new("CheckpointInvalid", why.to_string()))?;
+        let Some(held) = self.log().head_at(row.id, seq).await? else { return Ok(Compared::Apart) };
+        if held.hash == hash {
+            return Ok(Compared::Same);
+        }
+        let claim = Claim { from: seq.next(), headers: shown.headers, signed: shown.checkpoint, checkpoint };
+        if let Some(proof) = self.proof(row, seq, &claim).await? {
+            self.convict(row, proof).await?;
+        } else {
+            // Of two terms: one of the two was taken back, which the entry that opens the later one says by itself.
+            let bytes = crate::log::chain::encode(&claim.signed, "evidence")?;
+            let now = self.clock().now();
+            store::insert_evidence(self.storage().pool(), row.id, Kind::Conflict, seq, &bytes, now).await?;
+        }
+        Ok(Compared::Different)
+    }
+}

@@ -1,0 +1,177 @@
+//! What a home tells: its followers where they may begin, entries as made, and its word for them.
+//!
+//! Invariant: to a server without a seat nothing exists; contents go where its seats cover them, headers elsewhere.
+
+use super::store::{self, Seated};
+use super::{REQUEST_BYTES, REQUEST_ENTRIES, Replicas, stream_not_found};
+use crate::identity::Signed;
+use crate::log::chain::Header;
+use crate::log::lineage::LineageLink;
+use crate::log::{Error, Head, RawEntry, StreamInfo, StreamRow};
+use crate::types::{Bytes, Detail, Did, Hash, Refusal, Seq, Term};
+
+/// What a follower begins with.
+#[derive(Clone, Debug)]
+pub struct Following {
+    pub term: Term,
+    pub genesis: Vec<u8>,
+    pub lineage: Vec<LineageLink>,
+    pub anchor: Option<Signed>,
+    pub head: Signed,
+}
+
+/// Entries as made, from one number on.
+#[derive(Clone, Debug)]
+pub struct Entries {
+    pub term: Term,
+    pub from: Seq,
+    pub prev: Hash,
+    pub entries: Vec<RawEntry>,
+    pub checkpoint: Option<Signed>,
+    pub more: bool,
+}
+
+/// A checkpoint of the home, and the headers that lead to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Witnessed {
+    pub checkpoint: Signed,
+    pub headers: Vec<Bytes>,
+}
+
+impl Replicas {
+    /// The stream, if the server has or had a seat in it.
+    async fn seated(&self, peer: &Did, stream: &str) -> Result<(std::sync::Arc<StreamInfo>, Seated), Error> {
+        let info = self.log().find_stream(stream).await?.ok_or_else(stream_not_found)?;
+        let seated = store::seated(self.storage().pool(), info.id, peer).await?;
+        Ok((info, seated.ok_or_else(stream_not_found)?))
+    }
+
+    /// Takes a follower, from `from` on or from where its first seat begins.
+    pub async fn begin_following(&self, peer: &Did, stream: &str, from: Seq) -> Result<Following, Error> {
+        let (info, seated) = self.seated(peer, stream).await?;
+        let row = self.log().row(info.id).await?;
+        self.orders(&row)?;
+        if row.state.refuses().is_some() {
+            return Err(Error::Halted(row.state));
+        }
+        let from = from.max(seated.from).min(row.head_seq.next());
+        let anchor = match from.0.saturating_sub(1) {
+            0 => None,
+            before => Some(self.sign(&self.at(info.id, Seq(before)).await?)?),
+        };
+        let (genesis, openers) = self.log().lineage(info.id).await?;
+        let lineage = openers.into_iter().map(|opener| self.link(opener)).collect::<Result<_, Error>>()?;
+        let head = self.sign(&row.head())?;
+        store::put_follower(self.storage().pool(), info.id, peer, from, self.clock().now()).await?;
+        self.inner.wake.notify_one();
+        Ok(Following { term: row.term, genesis, lineage, anchor, head })
+    }
+
+    fn link(&self, opener: RawEntry) -> Result<LineageLink, Error> {
+        let Header { stream, term, seq, time, .. } = Header::decode(&opener.held.header)?;
+        let checkpoint = self.sign(&Head { stream, term, seq, hash: opener.hash, time })?;
+        let content = opener.held.content.unwrap_or_default();
+        Ok(LineageLink { header: Bytes(opener.held.header), content: Bytes(content), checkpoint })
+    }
+
+    /// Sends it no more.
+    pub async fn end_following(&self, peer: &Did, stream: &str) -> Result<(), Error> {
+        let (info, _) = self.seated(peer, stream).await?;
+        self.orders(&self.log().row(info.id).await?)?;
+        store::delete_follower(self.storage().pool(), info.id, peer).await?;
+        Ok(())
+    }
+
+    /// Entries for a follower of a stream of ours; or, of a stream that we follow, for its home, which lost some.
+    pub async fn entries(
+        &self,
+        peer: &Did,
+        stream: &str,
+        from: Seq,
+        limit: u32,
+        max_bytes: usize,
+    ) -> Result<Entries, Error> {
+        let info = self.log().find_stream(stream).await?.ok_or_else(stream_not_found)?;
+        let row = self.log().row(info.id).await?;
+        let for_home = row.home == peer.as_str();
+        if !for_home {
+            self.seated(peer, stream).await?;
+            self.orders(&row)?;
+        }
+        let reader = (!for_home).then_some(peer);
+        let limit = limit.clamp(1, REQUEST_ENTRIES);
+        let entries = self.log().raw_entries(info.id, from, limit, max_bytes.min(REQUEST_BYTES), reader).await?;
+        let prev = match from.0.saturating_sub(1) {
+            0 => Hash::ZERO,
+            before => self.at(info.id, Seq(before)).await.map_or(Hash::ZERO, |head| head.hash),
+        };
+        let (checkpoint, term, more) = match entries.last() {
+            Some(last) if for_home => {
+                let held = self.log().find_checkpoint(info.id, last.seq, None).await?;
+                let exact = held.filter(|(seq, _)| *seq == last.seq).map(|(_, signed)| signed);
+                (exact, Header::decode(&last.held.header)?.term, last.seq < row.head_seq)
+            }
+            Some(last) => {
+                let head = self.at(info.id, last.seq).await?;
+                (Some(self.sign(&head)?), head.term, last.seq < row.head_seq)
+            }
+            None => (None, row.term, false),
+        };
+        Ok(Entries { term, from, prev, entries, checkpoint, more })
+    }
+
+    /// The earliest checkpoint held at or after `seq`, with the headers that lead from there to it; the newest without.
+    pub async fn checkpoint(&self, peer: &Did, stream: &str, seq: Option<Seq>) -> Result<Witnessed, Error> {
+        let (info, _) = self.seated(peer, stream).await?;
+        let row = self.log().row(info.id).await?;
+        if self.is_ours(&row.home) {
+            // What is stored may be signed at any number: nothing has to lead there.
+            let checkpoint = match seq {
+                Some(seq) if seq > row.head_seq => return Err(not_here()),
+                Some(seq) => self.sign(&self.at(info.id, seq).await?)?,
+                None => self.fresh(&row)?,
+            };
+            return Ok(Witnessed { checkpoint, headers: Vec::new() });
+        }
+        let held = match seq {
+            Some(seq) => self.log().find_checkpoint(info.id, seq, None).await?,
+            None => self.log().newest_checkpoint(info.id).await?,
+        };
+        let (at, checkpoint) = held.ok_or_else(not_here)?;
+        let headers = match seq {
+            Some(seq) => self.log().headers(info.id, seq, at).await?,
+            None => Vec::new(),
+        };
+        // What lies before our first entry is not here, whatever checkpoint is.
+        if seq.is_some_and(|seq| headers.len() as u64 != at.0 - seq.0) {
+            return Err(not_here());
+        }
+        Ok(Witnessed { checkpoint, headers: headers.into_iter().map(Bytes).collect() })
+    }
+
+    fn fresh(&self, row: &StreamRow) -> Result<Signed, Error> {
+        if let Some((_, signed)) = self.inner.fresh.get(&row.id) {
+            return Ok(signed);
+        }
+        let signed = self.sign(&row.head())?;
+        self.inner.fresh.insert(row.id, (row.head_seq, signed.clone()));
+        Ok(signed)
+    }
+
+    /// The stream as it stood after that entry.
+    pub(super) async fn at(&self, stream_id: i64, seq: Seq) -> Result<Head, Error> {
+        self.log().head_at(stream_id, seq).await?.ok_or_else(not_here)
+    }
+
+    pub(super) fn orders(&self, row: &StreamRow) -> Result<(), Error> {
+        if self.is_ours(&row.home) {
+            return Ok(());
+        }
+        let detail = Detail::new("another server is the home of this stream").with("home", row.home.clone());
+        Err(Refusal::new("NotHome", detail).into())
+    }
+}
+
+fn not_here() -> Error {
+    Refusal::new("NotHere", "nothing at or after that number is held here").into()
+}

@@ -1,0 +1,104 @@
+//! The one body between servers that is not JSON: entries as made, in canonical DAG-CBOR.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CONTENT_BYTES, REQUEST_ENTRIES};
+use crate::identity::Signed;
+use crate::log::chain::{HEADER_BYTES, NotCanonical, decode, encode};
+use crate::log::{Held, RawEntry};
+use crate::types::{Bytes, Refusal, Seq, StreamId, Term};
+
+const WHAT: &str = "body of replicate";
+
+/// The next entries of a stream, from its home to a follower.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replicate {
+    pub stream: StreamId,
+    /// That of the last entry.
+    pub term: Term,
+    pub from: Seq,
+    /// The hash of the entry before the first.
+    pub prev: Bytes,
+    pub entries: Vec<WireEntry>,
+    /// The home's, at the last entry.
+    pub checkpoint: Signed,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WireEntry {
+    pub header: Bytes,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Bytes>,
+}
+
+impl From<RawEntry> for WireEntry {
+    fn from(entry: RawEntry) -> Self {
+        Self { header: Bytes(entry.held.header), content: entry.held.content.map(Bytes) }
+    }
+}
+
+impl From<WireEntry> for Held {
+    fn from(entry: WireEntry) -> Self {
+        Self { header: entry.header.0, content: entry.content.map(|content| content.0) }
+    }
+}
+
+impl Replicate {
+    pub fn encode(&self) -> Result<Vec<u8>, NotCanonical> {
+        encode(self, WHAT)
+    }
+
+    /// These bytes and no others, within the limits. What the entries say is judged elsewhere.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
+        let malformed = |why: &str| Refusal::new("Malformed", why.to_owned());
+        let body: Self = decode(bytes, WHAT).map_err(|why| malformed(&why.to_string()))?;
+        let entries = &body.entries;
+        if entries.is_empty() || entries.len() > REQUEST_ENTRIES as usize {
+            return Err(malformed("1 to 256 entries are taken"));
+        }
+        let fits = |entry: &WireEntry| {
+            entry.header.0.len() <= HEADER_BYTES
+                && entry.content.as_ref().is_none_or(|content| content.0.len() <= CONTENT_BYTES)
+        };
+        if body.prev.0.len() != 32 || !entries.iter().all(fits) {
+            return Err(malformed("a hash has 32 bytes, a header 512 at most, a content 4 MiB and 4 KiB at most"));
+        }
+        if body.encode().is_ok_and(|again| again == bytes) { Ok(body) } else { Err(malformed("not canonical")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_read_back_as_made_and_nothing_else_is() {
+        let entry = WireEntry { header: Bytes(vec![1]), content: None };
+        let signed = Signed { statement: Bytes(vec![2]), key: "#checkpoint-ktr7tvtd".to_owned(), sig: Bytes(vec![3]) };
+        let body = Replicate {
+            stream: StreamId::parse("scwfgagcsyqhmdj7pbehnj6jvili52f63").unwrap(),
+            term: Term(7),
+            from: Seq(1),
+            prev: Bytes(vec![0; 32]),
+            entries: vec![entry.clone()],
+            checkpoint: signed,
+        };
+        let bytes = body.encode().unwrap();
+        assert_eq!(Replicate::decode(&bytes).unwrap(), body);
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert_eq!(Replicate::decode(&longer).unwrap_err().name, "Malformed");
+        let refused = |change: &dyn Fn(&mut Replicate)| {
+            let mut other = body.clone();
+            change(&mut other);
+            Replicate::decode(&other.encode().unwrap()).is_err()
+        };
+        assert!(refused(&|body| body.entries.clear()));
+        assert!(refused(&|body| body.entries = vec![entry.clone(); 257]));
+        assert!(refused(&|body| body.prev.0.truncate(31)));
+        assert!(refused(&|body| body.entries[0].header.0 = vec![0; 513]));
+        assert!(refused(&|body| body.entries[0].content = Some(Bytes(vec![0; CONTENT_BYTES + 1]))));
+    }
+}

@@ -1,0 +1,3 @@
+//! What servers ask each other.
+
+mod get_keys;
