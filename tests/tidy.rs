@@ -310,6 +310,7 @@ fn sql_stands_in_stores() {
 /// Files of `src/api` that are neither `mod`, `model` nor `store` nor a method, each with its reason.
 const NOT_METHODS: &[(&str, &str)] = &[
     ("src/api/admin/accounts.rs", "what the admin methods share with the command line"),
+    ("src/api/admin/peers.rs", "what the admin methods share with the command line"),
     ("src/api/event/feed.rs", "what streamEvents and subscribe send on"),
     ("src/api/mls/access.rs", "finds a conversation for a caller: every feature of chat begins with it"),
     ("src/api/mls/commits/elsewhere.rs", "what all methods that commit do for members on other servers"),

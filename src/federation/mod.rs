@@ -18,7 +18,7 @@ pub use accounts::{AccountHome, Age, HomeUnverified};
 pub use admit::Admitted;
 pub use client::{Actor, CallError, MAX_ANSWER_BYTES, PeerRequest, refused as refused_answer};
 pub use own_keys::OwnKey;
-pub use peers::{Counted, KeyState, KnownPeer, Policy, Purpose, Quota, ServerDocument};
+pub use peers::{Counted, KeyState, KnownPeer, Policy, Purpose, Quota, ServerDocument, endpoint, roster};
 pub use refused::PeerRefused;
 pub use signature::{ACTOR, AUDIENCE, DEVICE, INCARNATION, Outgoing, Presented, TAG, sign};
 pub use statements::StatementRefused;
@@ -83,6 +83,7 @@ pub struct Federation {
     client: Guarded,
     replay: ReplayMemory,
     quotas: peers::Quotas,
+    labels: peers::Labels,
     breakers: Cache<Did, Arc<client::Breaker>>,
     not_servers: Cache<Did, &'static str>,
     records: Cache<Did, accounts::Recorded>,
@@ -107,6 +108,7 @@ impl Federation {
         let all_lookups = Budget::new(rate(NonZeroU32::MIN.saturating_add(9), Duration::from_secs(1)), &clock);
         Self {
             quotas: peers::Quotas::new(&clock),
+            labels: peers::Labels::default(),
             breakers: Cache::new(REMEMBERED),
             not_servers: Cache::builder().max_capacity(REMEMBERED).time_to_live(peers::NOT_A_SERVER).build(),
             records: Cache::new(REMEMBERED),

@@ -5,10 +5,13 @@
 //! pinned never changes its bytes.
 
 mod document;
+mod labels;
 mod quotas;
+pub mod roster;
 pub(super) mod store;
 
 pub use document::{Purpose, ServerDocument, ServerKey, domain, endpoint};
+pub use labels::Labels;
 pub use quotas::{Counted, Quota, Quotas};
 
 use std::sync::Arc;
@@ -286,6 +289,9 @@ impl Federation {
             peer = self.known(server).await.map_err(unavailable)?.ok_or(PeerRefused::Unavailable)?;
         }
         store::seen(self.storage.pool(), &peer, now).await.map_err(unavailable)?;
+        if !self.counted(&peer).on_probation {
+            self.labels.admit(&peer.did);
+        }
         Ok(peer)
     }
 

@@ -1,6 +1,7 @@
 //! Servers that never met.
 
 mod doors;
+mod forwarding;
 mod harness;
 mod joining;
 mod proxy;

@@ -25,10 +25,10 @@ mod written;
 
 pub use at_once::at_once;
 pub use chance::chance;
-pub use child::{ChildServer, Process, command, person};
+pub use child::{ChildServer, Process, command, command_with, person};
 pub use contacts::{Contacts, befriend};
 pub use events::{Events, Told};
-pub use federation::Federation;
+pub use federation::{Federation, Member};
 pub use fleet::Fleet;
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};

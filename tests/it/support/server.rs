@@ -231,7 +231,15 @@ impl TestServer {
 
     /// Another command on the server's own machine: what it said, and whether it went well.
     pub async fn command(&self, arguments: &[&str]) -> (String, bool) {
-        super::command(self.folder.path(), Some(&self.database.url), arguments).await
+        let directory = self.directory.url();
+        let own = self.own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings: Vec<_> = own.chain([("PLC_URL", directory.as_str())]).collect();
+        super::command_with(self.folder.path(), Some(&self.database.url), &settings, arguments).await
+    }
+
+    /// While it is stopped: the next start makes others.
+    pub fn forget_keys(&self) {
+        std::fs::remove_dir_all(self.folder.path().join("keys")).unwrap();
     }
 
     /// Stops it for a while.
