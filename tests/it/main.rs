@@ -10,5 +10,6 @@ mod event;
 mod federation;
 mod laws;
 mod mls;
+mod peer;
 mod server;
 mod support;

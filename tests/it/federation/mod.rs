@@ -1,4 +1,8 @@
 //! Servers that never met.
 
+mod courier;
+mod forks;
 mod harness;
 mod proxy;
+mod receipts;
+mod restores;

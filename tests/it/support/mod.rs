@@ -1,12 +1,14 @@
 //! What tests stand on: a database, a server, and people who call it.
 
 mod at_once;
+mod bent;
 pub mod bytes;
 mod chance;
 mod child;
 mod events;
 mod federation;
 mod fleet;
+mod following;
 mod handmade;
 mod maker;
 mod peers;
@@ -18,15 +20,18 @@ mod redis;
 mod server;
 mod socket;
 mod stalling;
+mod two_servers;
 mod volume;
 mod written;
 
 pub use at_once::at_once;
+pub use bent::{BentHome, Chain};
 pub use chance::chance;
 pub use child::{ChildServer, Process, command, person};
 pub use events::{Events, Told};
 pub use federation::Federation;
 pub use fleet::Fleet;
+pub use following::{Following, SEATED, json, no, seq, state, told};
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
 pub use peers::Peers;
@@ -38,6 +43,7 @@ pub use redis::Redis;
 pub use server::TestServer;
 pub use socket::{Said, Socket};
 pub use stalling::Stalling;
+pub use two_servers::{TwoServers, eventually};
 pub use volume::Volume;
 pub use written::Written;
 
