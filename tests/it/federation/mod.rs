@@ -2,6 +2,10 @@
 
 mod doors;
 mod forwarding;
+mod courier;
+mod forks;
 mod harness;
-mod joining;
+pub mod joining;
 mod proxy;
+mod receipts;
+mod restores;
