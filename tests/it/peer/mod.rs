@@ -1,6 +1,6 @@
 //! What servers ask each other.
 
-mod deliver;
+pub mod deliver;
 mod follow;
 mod get_checkpoint;
 mod get_entries;
