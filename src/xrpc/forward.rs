@@ -42,11 +42,20 @@ pub(super) async fn elsewhere<M: Method>(
     let stream = if M::KIND == Kind::Procedure { stream_of_body(body) } else { stream_of_query(query) };
     let Some(stream) = stream else { return Ok(None) };
     let found = cx.log.find_stream(&stream).await.map_err(Fault::of_log)?;
-    let Some(home) = found.map(|stream| stream.home.clone()).filter(|home| home != cx.log.home().as_str()) else {
+    let Some((stream_id, home)) =
+        found.map(|stream| (stream.id, stream.home.clone())).filter(|(_, home)| home != cx.log.home().as_str())
+    else {
         return Ok(None);
     };
     if caller.by_peer {
         return Err(Fault::NotHome { home });
+    }
+    if M::KIND == Kind::Procedure {
+        // A stream that is frozen here takes nothing, whatever its home would say.
+        let state = cx.log.row(stream_id).await.map_err(Fault::of_log)?.state;
+        if state.is_over() {
+            return Err(Fault::Halted(state));
+        }
     }
     let home = Did::parse(&home).map_err(Fault::internal)?;
     let request = || PeerRequest {

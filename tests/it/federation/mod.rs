@@ -1,6 +1,10 @@
 //! Servers that never met.
 
+mod courier;
 mod doors;
+mod forks;
 mod forwarding;
 mod harness;
 mod proxy;
+mod receipts;
+mod restores;

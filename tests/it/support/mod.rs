@@ -1,6 +1,7 @@
 //! What tests stand on: a database, a server, and people who call it.
 
 mod at_once;
+mod bent;
 pub mod bytes;
 mod chance;
 mod child;
@@ -8,6 +9,7 @@ mod contacts;
 mod events;
 mod federation;
 mod fleet;
+mod following;
 mod handmade;
 mod maker;
 mod peers;
@@ -20,16 +22,19 @@ mod server;
 mod socket;
 mod stalling;
 mod stranger;
+mod two_servers;
 mod volume;
 mod written;
 
 pub use at_once::at_once;
+pub use bent::{BentHome, Chain};
 pub use chance::chance;
 pub use child::{ChildServer, Process, command, command_with, person};
 pub use contacts::{Contacts, befriend};
 pub use events::{Events, Told};
 pub use federation::{Federation, Member};
 pub use fleet::Fleet;
+pub use following::{Following, SEATED, json, no, seq, state, told};
 pub use handmade::{Handmade, addition, removal};
 pub use maker::{DAY_S, Maker};
 pub use peers::Peers;
@@ -42,6 +47,7 @@ pub use server::TestServer;
 pub use socket::{Said, Socket};
 pub use stalling::Stalling;
 pub use stranger::{Behaviour, Call, Stranger};
+pub use two_servers::{TwoServers, eventually};
 pub use volume::Volume;
 pub use written::Written;
 

@@ -1,0 +1,103 @@
+//! A home, or a follower, whose database went back in time.
+
+use rookery::log::StreamState;
+
+use crate::support::{TwoServers, eventually};
+
+async fn state(two: &TwoServers, server: usize) -> (StreamState, u64, u64) {
+    let log = &two.servers[server].server().services().log;
+    let info = log.find_stream(&two.stream).await.unwrap().unwrap();
+    let row = log.row(info.id).await.unwrap();
+    (row.state, row.term.0, row.head_seq.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_took_from_a_home_comes_back_from_its_follower_under_a_new_term() {
+    let mut two = TwoServers::followed().await;
+    two.alice.send(&two.stream, b"kept").await.unwrap();
+    two.caught_up(&two.stream).await;
+    let (_, term, kept) = state(&two, 0).await;
+    let people = [std::sync::Arc::clone(&two.alice)];
+    two.servers[0].pause().await;
+    let backup = two.servers[0].database.copy().await;
+    two.servers[0].resume(&[&people[0]]).await;
+    for _ in 0..5 {
+        two.alice.send(&two.stream, b"lost").await.unwrap();
+    }
+    two.caught_up(&two.stream).await;
+    let lost = two.bob.entries(&two.stream, 0).await.unwrap();
+
+    two.servers[0].pause().await;
+    two.servers[0].database.become_copy_of(&backup).await;
+    let (said, well) = two.servers[0].command(&["recover"]).await;
+    assert!(well, "{said}");
+    two.servers[0].resume(&[&people[0]]).await;
+    eventually("the stream goes on", async || state(&two, 0).await.0 == StreamState::Active).await;
+    two.caught_up(&two.stream).await;
+    let (_, new_term, head) = state(&two, 0).await;
+    assert_eq!(head, kept + 5 + 1, "everything, and the entry that opens the new term");
+    assert!(new_term > term);
+    let again = two.bob.entries(&two.stream, 0).await.unwrap();
+    assert_eq!(again[..lost.len()], lost[..]);
+    assert_eq!(again.last().unwrap().kind, "#homeRestored");
+    two.alice.send(&two.stream, b"on").await.unwrap();
+    two.caught_up(&two.stream).await;
+    assert_eq!(state(&two, 1).await.0, StreamState::Active);
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_goes_on_without_a_follower_that_holds_more_is_not_followed_any_more() {
+    let mut two = TwoServers::followed().await;
+    let alice = std::sync::Arc::clone(&two.alice);
+    let bob = std::sync::Arc::clone(&two.bob);
+    two.servers[0].pause().await;
+    let backup = two.servers[0].database.copy().await;
+    two.servers[0].resume(&[&alice]).await;
+    for _ in 0..3 {
+        two.alice.send(&two.stream, b"lost").await.unwrap();
+    }
+    two.caught_up(&two.stream).await;
+    let before = two.bob.entries(&two.stream, 0).await.unwrap();
+
+    // Nobody answers within the wait.
+    two.servers[1].pause().await;
+    two.servers[0].pause().await;
+    two.servers[0].database.become_copy_of(&backup).await;
+    let (said, well) = two.servers[0].command(&["recover"]).await;
+    assert!(well, "{said}");
+    two.servers[0].resume(&[&alice]).await;
+    assert_eq!(state(&two, 0).await.0, StreamState::Recovering);
+    eventually("the wait is over", async || state(&two, 0).await.0 == StreamState::Active).await;
+    two.alice.send(&two.stream, b"another history").await.unwrap();
+
+    two.servers[1].resume(&[&bob]).await;
+    eventually("the follower stops", async || state(&two, 1).await.0 == StreamState::Frozen).await;
+    assert_eq!(two.bob.entries(&two.stream, 0).await.unwrap(), before, "it keeps what it holds");
+    two.servers[1].settled().await;
+    let told = crate::support::told(&two.bob, "#historyRewound").await;
+    assert_eq!(told.len(), 1);
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_went_back_follows_from_its_own_head() {
+    let mut two = TwoServers::followed().await;
+    let bob = std::sync::Arc::clone(&two.bob);
+    two.servers[1].pause().await;
+    let backup = two.servers[1].database.copy().await;
+    two.servers[1].resume(&[&bob]).await;
+    for _ in 0..4 {
+        two.alice.send(&two.stream, b"more").await.unwrap();
+    }
+    two.caught_up(&two.stream).await;
+    let before = two.bob.entries(&two.stream, 0).await.unwrap();
+    two.servers[1].pause().await;
+    two.servers[1].database.become_copy_of(&backup).await;
+    let (said, well) = two.servers[1].command(&["recover"]).await;
+    assert!(well, "{said}");
+    two.servers[1].resume(&[&bob]).await;
+    two.caught_up(&two.stream).await;
+    assert_eq!(two.bob.entries(&two.stream, 0).await.unwrap(), before);
+    two.stop().await;
+}
