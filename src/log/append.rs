@@ -3,7 +3,7 @@
 //! Invariant: the advisory lock is taken first, the row lock second, and the transaction's id is compared with the
 //! stream's head before anything is written, so that positions rise with `seq`.
 
-use super::body::{Body, HomeRestoredBody};
+use super::body::{Body, ErasedBody, HomeRestoredBody};
 use super::chain::{Content, Genesis, Head, Sealed};
 use super::identity::{Author, CallIdentity};
 use super::retention::Keep;
@@ -319,6 +319,10 @@ impl StreamTx {
         store::insert_entry(self.tx.conn(), self.row.id, pos, kind, epoch, &sealed, author, identity).await?;
         self.index += 1;
         self.appended.push(kind);
+        if kind == EntryKind::Erased {
+            let body = ErasedBody::decode(&content.body)?;
+            store::erase(self.tx.conn(), self.row.id, &body.seqs).await?;
+        }
         if kind.changes_seats() {
             self.roster().await?;
             let changes = match &mut self.roster {

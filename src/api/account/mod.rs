@@ -8,6 +8,7 @@ pub mod admission;
 mod chain;
 mod contacts;
 mod list_devices;
+mod moving;
 mod pairing;
 mod register_device;
 mod revoke_device;
@@ -28,4 +29,5 @@ pub fn api() -> Api {
         .method::<RevokeDevice, _, _>(revoke_device::revoke_device)
         .merge(pairing::api())
         .merge(contacts::api())
+        .merge(moving::api())
 }

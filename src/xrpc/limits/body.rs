@@ -11,6 +11,7 @@ const COMMITS: &[&str] = &[
     "blue.catbird.mls.addMembers",
     "blue.catbird.mls.removeMembers",
     "blue.catbird.peer.deliver",
+    "blue.catbird.account.importData",
 ];
 
 /// What a home hands its followers, as bytes; what wraps them is small.

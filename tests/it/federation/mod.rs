@@ -5,6 +5,7 @@ mod doors;
 mod forks;
 mod forwarding;
 mod harness;
+mod joining;
 mod proxy;
 mod receipts;
 mod restores;

@@ -14,7 +14,7 @@ use crate::config::Invitations;
 use crate::storage::Error;
 use crate::types::Did;
 
-pub use store::{blocks, set_policy, unblock};
+pub use store::{blocks, say_if_unsaid, set_policy, unblock};
 
 use super::relationship::{self, Effects};
 

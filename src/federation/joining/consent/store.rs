@@ -71,6 +71,18 @@ pub async fn set_policy(pool: &PgPool, account_id: i64, policy: Invitations) -> 
     Ok(())
 }
 
+/// What it brings from elsewhere does not go before what it said here.
+pub async fn say_if_unsaid(conn: &mut PgConnection, account_id: i64, policy: Invitations) -> Result<(), Error> {
+    sqlx::query!(
+        "update account set invitations = $2 where id = $1 and invitations is null",
+        account_id,
+        to_db(policy)
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Blocks, and passes over what waits from there; whether there is room for one more.
 pub(super) async fn block(
     conn: &mut PgConnection,
