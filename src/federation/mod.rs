@@ -6,6 +6,7 @@
 mod accounts;
 mod admit;
 mod client;
+pub mod joining;
 mod own_keys;
 mod peers;
 mod refused;

@@ -12,7 +12,7 @@ use super::store::{self, StreamRow};
 use super::{Application, EntryKind, Error, Log, StreamKind, StreamState};
 use crate::storage::Tx;
 use crate::telemetry::metric_name;
-use crate::types::{Bytes, Detail, Epoch, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
+use crate::types::{Bytes, Detail, Did, Epoch, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
 
 /// Positions of one transaction: `base + (xid << 10) + index`.
 pub(super) const ENTRIES_PER_TRANSACTION: i64 = 1024;
@@ -226,6 +226,12 @@ impl StreamTx {
             return Err(device_not_in_group().into());
         }
         Ok(Seat { author: Some(author.clone()), role })
+    }
+
+    /// An account with a seat, of which its server says something that no device of it does.
+    pub async fn on_behalf(&mut self, account: &Did) -> Result<Seat, Error> {
+        let role = self.roster().await?.seats.get(account).map(|seat| seat.role);
+        role.map(|role| Seat { author: None, role }).ok_or_else(|| no_seat(true).into())
     }
 
     /// The founder of a stream that this transaction founds.

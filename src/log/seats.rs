@@ -31,6 +31,8 @@ pub struct Roster {
 pub enum SeatChange {
     Opened { account: Did, seat: Seat },
     Role { account: Did, role: Role },
+    /// It is spoken for by another server now.
+    Moved { account: Did, server: String },
     Closed { account: Did, until: Seq },
     LeafAdded { account: Did, device: DeviceId, from: Seq },
     LeafRemoved { account: Did, device: DeviceId, until: Seq },
@@ -96,6 +98,14 @@ impl Roster {
                 }
                 _ => Vec::new(),
             },
+            MembershipChange::Moved => match (self.seats.get_mut(&account), body.server) {
+                (Some(seat), Some(server)) => {
+                    seat.server.clone_from(&server);
+                    vec![SeatChange::Moved { account, server }]
+                }
+                _ => Vec::new(),
+            },
+            MembershipChange::Accepted => Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::federation::joining::Joining;
 use crate::federation::replica::{Replicas, Timing};
 use crate::federation::{self, Federation};
 use crate::identity::http::Upstream;
@@ -114,6 +115,7 @@ pub(super) async fn services(
     let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers, end_workers).await?;
     let timing = Timing::with_recovery_wait(config.federation.recovery_wait);
     let replicas = Replicas::start(log.clone(), Arc::clone(&federation), timing, workers, end_workers);
+    let joining = Joining::start(log.clone(), Arc::clone(&federation), replicas.clone(), workers, end_workers);
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
     let upstream = config.http.upstream.clone().map(Upstream::new).transpose()?;
     let limits = Limits::new(&config.limits, redactor.clone(), &clock);
@@ -126,6 +128,7 @@ pub(super) async fn services(
         keys,
         federation,
         replicas,
+        joining,
         redactor,
         limits: Arc::new(limits),
         upstream,

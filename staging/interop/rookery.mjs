@@ -60,6 +60,7 @@ export class Rookery {
     return {
       ...Object.fromEntries(others),
       ROOKERY_ENV: 'development',
+      INVITATIONS: 'everyone',
       SERVER_HOST: '127.0.0.1',
       SERVER_PORT: String(this.port),
       METRICS_PORT: '0',

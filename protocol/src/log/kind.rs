@@ -81,6 +81,12 @@ entry_kinds! {
     Device = 6, "#device";
     /// A commit elsewhere invited a device of this account.
     Welcome = 7, "#welcome";
+    /// Contents of earlier entries are to be dropped, wherever they are held.
+    Erased = 8, "#erased";
+    /// What stands between the account and another one changed.
+    Relationship = 14, "#relationship";
+    /// The account was brought into a conversation, and may take it or not.
+    Invitation = 15, "#invitation";
     /// A device's pool of key packages is low, or was taken back: publish new ones.
     KeyPackagesLow = 20, "#keyPackagesLow";
     /// Another server begins its reign over the stream, after a move.

@@ -6,6 +6,7 @@
 
 pub mod admission;
 mod chain;
+mod contacts;
 mod list_devices;
 mod pairing;
 mod register_device;
@@ -26,4 +27,5 @@ pub fn api() -> Api {
         .method::<UpdateDevice, _, _>(update_device::update_device)
         .method::<RevokeDevice, _, _>(revoke_device::revoke_device)
         .merge(pairing::api())
+        .merge(contacts::api())
 }

@@ -108,6 +108,7 @@ impl Process {
             .env("SERVICE_DID", self.way.did())
             .env("PUBLIC_URL", self.way.origin())
             .env("METRICS_PORT", "0")
+            .env("INVITATIONS", "everyone")
             .env("PLC_URL", &self.plc_url)
             .env("SHUTDOWN_GRACE_MS", "3000")
             .env("RUST_LOG", "warn,rookery=info")

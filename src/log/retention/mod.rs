@@ -52,6 +52,7 @@ impl Keep {
             | EntryKind::Membership
             | EntryKind::Device
             | EntryKind::DeviceChainReset
+            | EntryKind::Erased
             | EntryKind::HomeOpened
             | EntryKind::HomeRestored => Self::Always,
             EntryKind::Message => Self::Messages,
@@ -59,6 +60,8 @@ impl Keep {
             EntryKind::Welcome
             | EntryKind::KeyPackagesLow
             | EntryKind::Account
+            | EntryKind::Relationship
+            | EntryKind::Invitation
             | EntryKind::ForkDetected
             | EntryKind::HistoryRewound
             | EntryKind::ReceiptBroken => Self::Notices,

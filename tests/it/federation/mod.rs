@@ -1,5 +1,6 @@
 //! Servers that never met.
 
 mod doors;
+mod forwarding;
 mod harness;
 mod proxy;

@@ -54,7 +54,8 @@ async fn replaying_all_entries_into_an_empty_database_gives_equal_seats() {
         let from = stream.sent.saturating_sub(chance.random_range(0..3));
         let until = (stream.sent + chance.random_range(1..=SPAN)).min(stream.entries.len());
         let entries = stream.entries[from..until].to_vec();
-        let span = Span { home: TestServer::did(), genesis: stream.genesis.clone(), anchor: None, entries };
+        let span =
+            Span { home: TestServer::did(), genesis: stream.genesis.clone(), anchor: None, entries, checkpoint: None };
         match log.adopt(&span).await.unwrap() {
             Adopted::Stored { head, fresh } => {
                 assert_eq!((head.seq.0, fresh), (until as u64, (until - stream.sent) as u64));

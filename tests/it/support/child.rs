@@ -125,6 +125,7 @@ impl Process {
             ("ROOKERY_ENV", "development"),
             ("SERVER_HOST", "127.0.0.1"),
             ("METRICS_PORT", "0"),
+            ("INVITATIONS", "everyone"),
             ("DATABASE_POOL", "8"),
             ("RUST_LOG", "error"),
         ] {

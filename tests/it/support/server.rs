@@ -293,6 +293,8 @@ fn config(database: &str, directory: &str, folder: &std::path::Path, settings: &
         ("PLC_URL", directory),
         ("DATA_DIR", &data_dir),
         ("SHUTDOWN_GRACE_MS", "2000"),
+        // Consent has tests of its own.
+        ("INVITATIONS", "everyone"),
         // Tests count what is written.
         ("CANARY_SECONDS", "0"),
     ]
