@@ -29,13 +29,33 @@ pub struct Roster {
 /// A row to write: what one entry did to seats and leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SeatChange {
-    Opened { account: Did, seat: Seat },
-    Role { account: Did, role: Role },
+    Opened {
+        account: Did,
+        seat: Seat,
+    },
+    Role {
+        account: Did,
+        role: Role,
+    },
     /// It is spoken for by another server now.
-    Moved { account: Did, server: String },
-    Closed { account: Did, until: Seq },
-    LeafAdded { account: Did, device: DeviceId, from: Seq },
-    LeafRemoved { account: Did, device: DeviceId, until: Seq },
+    Moved {
+        account: Did,
+        server: String,
+    },
+    Closed {
+        account: Did,
+        until: Seq,
+    },
+    LeafAdded {
+        account: Did,
+        device: DeviceId,
+        from: Seq,
+    },
+    LeafRemoved {
+        account: Did,
+        device: DeviceId,
+        until: Seq,
+    },
 }
 
 impl Roster {

@@ -237,11 +237,7 @@ fn expected_roster(stored: &Stored, declared: &Declared) -> Result<Expected, Ref
     Ok(expected)
 }
 
-fn roster(
-    view: &group_info::GroupView,
-    expected: &Expected,
-    declared: &Declared,
-) -> Result<Vec<StoredLeaf>, Refusal> {
+fn roster(view: &group_info::GroupView, expected: &Expected, declared: &Declared) -> Result<Vec<StoredLeaf>, Refusal> {
     let by_key: HashMap<_, _> =
         expected.values().flat_map(|leaf| leaf.signature_keys.iter().map(move |key| (key, leaf))).collect();
     let added: HashSet<_> = declared.adds.iter().map(|add| (&add.account, &add.device)).collect();

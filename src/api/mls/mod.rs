@@ -13,13 +13,12 @@ mod store;
 mod welcomes;
 
 use crate::lexicon::mls::{
-    accept_convo::AcceptConvo, ack_welcome::AckWelcome, add_members::AddMembers, claim_key_packages::ClaimKeyPackages, create_convo::CreateConvo,
-    decline_convo::DeclineConvo, list_invitations::ListInvitations,
-    get_convo::GetConvo, get_convos::GetConvos, get_group_state::GetGroupState,
-    get_key_package_status::GetKeyPackageStatus, get_key_packages::GetKeyPackages, get_messages::GetMessages,
-    get_welcomes::GetWelcomes, leave_convo::LeaveConvo, publish_key_package::PublishKeyPackage,
-    publish_key_packages::PublishKeyPackages, remove_members::RemoveMembers, send_message::SendMessage,
-    update_cursor::UpdateCursor,
+    accept_convo::AcceptConvo, ack_welcome::AckWelcome, add_members::AddMembers, claim_key_packages::ClaimKeyPackages,
+    create_convo::CreateConvo, decline_convo::DeclineConvo, get_convo::GetConvo, get_convos::GetConvos,
+    get_group_state::GetGroupState, get_key_package_status::GetKeyPackageStatus, get_key_packages::GetKeyPackages,
+    get_messages::GetMessages, get_welcomes::GetWelcomes, leave_convo::LeaveConvo, list_invitations::ListInvitations,
+    publish_key_package::PublishKeyPackage, publish_key_packages::PublishKeyPackages, remove_members::RemoveMembers,
+    send_message::SendMessage, update_cursor::UpdateCursor,
 };
 use crate::xrpc::Api;
 

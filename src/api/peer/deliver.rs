@@ -33,7 +33,8 @@ pub async fn deliver(cx: &Services, caller: Peer, call: Call<Deliver>) -> Result
     cx.federation.take(&caller.counted, Quota::Invitations, 1).map_err(|refused: PeerRefused| Fault::from(refused))?;
     let proven = prove(cx, &caller.server, input).await?;
 
-    let answer = storage::retrying(Failure::is_collision, || take(cx, &caller.server, &input.to, &known, &proven)).await?;
+    let answer =
+        storage::retrying(Failure::is_collision, || take(cx, &caller.server, &input.to, &known, &proven)).await?;
     cx.log.wake_courier();
     cx.joining.wake();
     Ok(answer)

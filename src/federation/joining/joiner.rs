@@ -81,13 +81,7 @@ async fn join(joining: &Joining, joinable: Joinable) -> Result<(), log::Error> {
     storage::retrying(log::Error::is_collision, || show(joining, id, account_id, followed.stream_id, &offer)).await
 }
 
-async fn show(
-    joining: &Joining,
-    id: i64,
-    account_id: i64,
-    stream_id: i64,
-    offer: &Offer,
-) -> Result<(), log::Error> {
+async fn show(joining: &Joining, id: i64, account_id: i64, stream_id: i64, offer: &Offer) -> Result<(), log::Error> {
     let log = joining.log();
     let (term, now) = (log.row(stream_id).await?.term, log.clock().now());
     let mut tx = log.storage().begin().await?;

@@ -12,9 +12,8 @@ async fn told(server: &TestServer, person: &Person) -> Vec<(String, Option<Vec<u
     server.settled().await;
     let page = person.query::<ListEvents>(&list_events::Params { cursor: None, limit: 100 }).await.unwrap();
     let entries = page.events.into_iter().filter(|event| event.kind == "#relationship");
-    let body = |event: rookery::lexicon::event::defs::Event| {
-        RelationshipBody::decode(event.body.unwrap().as_slice()).unwrap()
-    };
+    let body =
+        |event: rookery::lexicon::event::defs::Event| RelationshipBody::decode(event.body.unwrap().as_slice()).unwrap();
     entries.map(body).map(|body| (body.state, body.note.map(|note| note.0))).collect()
 }
 
@@ -94,7 +93,10 @@ async fn an_account_has_10000_contacts_and_requests_and_200_of_others_wait() {
 
     sqlx::query(fill).bind(bob.did().as_str()).bind(2_i16).bind(200).execute(&mut database).await.unwrap();
     let carol = server.newcomer("carol", 0).await;
-    sqlx::query("update relationship set updated_at = updated_at - interval '1 day'").execute(&mut database).await.unwrap();
+    sqlx::query("update relationship set updated_at = updated_at - interval '1 day'")
+        .execute(&mut database)
+        .await
+        .unwrap();
     carol.relate(&bob, "request").await.unwrap();
     let waiting = "select count(*), min(other) filter (where other like '%:n1.example')
                    from relationship r join account a on a.id = r.account_id where a.did = $1 and r.state = 2";

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::json;
 
 use super::store;
+use crate::federation::AccountHome;
 use crate::federation::joining::delivery::{self, Delivery, Enclosed};
 use crate::federation::joining::whereabouts;
-use crate::federation::AccountHome;
 use crate::federation::replica::View;
 use crate::lexicon::mls::defs::Addition;
 use crate::lexicon::peer::defs;

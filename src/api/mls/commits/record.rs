@@ -61,8 +61,7 @@ pub(super) async fn record<E: Named>(
     let references: Vec<Vec<u8>> = verified.adds().iter().map(|add| add.reference.clone()).collect();
     store::spend_claims(tx.conn(), stream.id, &references, now).await?;
     if let Some(welcome) = verified.welcome() {
-        let welcome_id =
-            store::insert_welcome(tx.conn(), stream.id, &entry, verified.epoch(), welcome, now).await?;
+        let welcome_id = store::insert_welcome(tx.conn(), stream.id, &entry, verified.epoch(), welcome, now).await?;
         let notices = invite(cx, &mut tx, caller, (stream, welcome_id), judged, &newcomers).await?;
         tx.send(notices).await?;
         if let Some(before) = before {

@@ -107,7 +107,10 @@ pub(super) async fn lock_targets(conn: &mut PgConnection, targets: &[Did]) -> Re
 pub(super) enum Asker {
     Ours,
     /// Another server, for one of its accounts; `allowed` by name, or not.
-    Server { did: Did, allowed: bool },
+    Server {
+        did: Did,
+        allowed: bool,
+    },
 }
 
 /// An account that is asked for, and how many one-time packages were taken of it in the last day.

@@ -99,8 +99,7 @@ mod tests {
 
     #[test]
     fn a_block_goes_before_everything_and_a_seat_before_the_policy() {
-        let facts =
-            Facts { account_id: 1, own: false, blocked: false, contact: false, seated: false, policy: None };
+        let facts = Facts { account_id: 1, own: false, blocked: false, contact: false, seated: false, policy: None };
         let stranger = |policy| consents(&Facts { policy: Some(policy), ..facts }, Invitations::Nobody);
         assert!(stranger(Invitations::Everyone) && !stranger(Invitations::Contacts) && !stranger(Invitations::Nobody));
         assert!(consents(&facts, Invitations::Everyone) && !consents(&facts, Invitations::Contacts));

@@ -21,12 +21,6 @@ pub struct Known<'a> {
 
 /// Of what it says.
 pub fn hash(input: &Input) -> Hash {
-    let said = Input {
-        genesis: None,
-        lineage: None,
-        anchor: None,
-        view: None,
-        ..input.clone()
-    };
+    let said = Input { genesis: None, lineage: None, anchor: None, view: None, ..input.clone() };
     Hash::labelled("rookery delivery v1", &serde_json::to_vec(&said).unwrap_or_default())
 }

@@ -36,11 +36,7 @@ struct Said {
     streams: Option<Vec<String>>,
 }
 
-pub(super) async fn compose(
-    joining: &Joining,
-    to: &Did,
-    delivery: Due,
-) -> Result<Composed, log::Error> {
+pub(super) async fn compose(joining: &Joining, to: &Did, delivery: Due) -> Result<Composed, log::Error> {
     let Ok(said) = serde_json::from_value::<Said>(delivery.body) else { return Ok(Composed::Nothing) };
     if delivery.kind == super::MOVE_SEATS {
         return Ok(Composed::MoveSeats(move_seats::Input { streams: said.streams, cursor: None }));

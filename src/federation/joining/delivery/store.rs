@@ -90,14 +90,9 @@ pub(super) async fn put_off(pool: &PgPool, id: i64, due_at: DateTime<Utc>) -> Re
 
 /// The account lives on another server now.
 pub(super) async fn redirect(pool: &PgPool, id: i64, server: &Did, now: DateTime<Utc>) -> Result<(), Error> {
-    sqlx::query!(
-        "update delivery set peer = $2, attempts = 0, due_at = $3 where id = $1",
-        id,
-        server.as_str(),
-        now
-    )
-    .execute(pool)
-    .await?;
+    sqlx::query!("update delivery set peer = $2, attempts = 0, due_at = $3 where id = $1", id, server.as_str(), now)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
@@ -136,6 +131,8 @@ pub(super) async fn tell_again(pool: &PgPool, peer: Option<&Did>, now: DateTime<
 /// Deliveries, sent and received, from before then.
 pub(super) async fn forget(pool: &PgPool, before: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query!("delete from delivery where created_at < $1", before).execute(pool).await?;
-    sqlx::query!("delete from delivered where created_at < $1::timestamptz - interval '5 days'", before).execute(pool).await?;
+    sqlx::query!("delete from delivered where created_at < $1::timestamptz - interval '5 days'", before)
+        .execute(pool)
+        .await?;
     Ok(())
 }

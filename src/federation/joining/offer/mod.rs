@@ -63,15 +63,9 @@ impl Offer {
     /// Reads what a server delivers. It must be the home, by the lineage; `Malformed` for what does not hold together.
     pub async fn read(federation: &Federation, caller: &Did, input: &Input) -> Result<Self, Unread> {
         let malformed = |why: &str| Refusal::new("Malformed", why.to_owned());
-        let (Some(stream), Some(genesis), Some(view), Some(from_seq), Some(epoch), Some(refs), Some(welcome)) = (
-            &input.stream,
-            &input.genesis,
-            &input.view,
-            input.from_seq,
-            input.epoch,
-            &input.refs,
-            &input.welcome,
-        ) else {
+        let (Some(stream), Some(genesis), Some(view), Some(from_seq), Some(epoch), Some(refs), Some(welcome)) =
+            (&input.stream, &input.genesis, &input.view, input.from_seq, input.epoch, &input.refs, &input.welcome)
+        else {
             let why = "an invitation has stream, genesis, view, fromSeq, epoch, refs and welcome";
             return Err(malformed(why).into());
         };
@@ -87,7 +81,9 @@ impl Offer {
             let by = Did::parse(&by).map_err(|why| malformed(&why.to_string()))?;
             match federation.verify_statement(&by, CHECKPOINT_LABEL, signed).await {
                 Ok(()) => {}
-                Err(StatementRefused::Invalid) => return Err(malformed("a checkpoint of the lineage does not hold").into()),
+                Err(StatementRefused::Invalid) => {
+                    return Err(malformed("a checkpoint of the lineage does not hold").into());
+                }
                 Err(StatementRefused::Unavailable) => return Err(Unread::Unavailable),
             }
         }
