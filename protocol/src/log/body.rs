@@ -238,6 +238,17 @@ pub struct ReceiptBrokenBody {
     pub receipt: Signed,
 }
 
+/// `#peerKeyChanged` in an account stream: nothing goes to the server or comes from it until it is settled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerKeyChangedBody {
+    pub server: Did,
+    /// Ids of the new keys in its document.
+    pub keys: Vec<String>,
+}
+
+impl Body for PeerKeyChangedBody {
+    const WHAT: &'static str = "#peerKeyChanged body";
+}
 impl Body for ForkDetectedBody {
     const WHAT: &'static str = "#forkDetected body";
 }

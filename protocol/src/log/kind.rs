@@ -103,6 +103,8 @@ entry_kinds! {
     HistoryRewound = 31, "#historyRewound";
     /// The home promised the account an entry, and did not keep it.
     ReceiptBroken = 32, "#receiptBroken";
+    /// A server with members in a conversation of the account shows a key that none of its earlier keys endorsed.
+    PeerKeyChanged = 33, "#peerKeyChanged";
     /// A replica asks whether the log flows.
     Canary = 90, "#canary";
 }

@@ -24,6 +24,8 @@ use super::{Federation, PeerRefused};
 use crate::config::Mode;
 use crate::identity::{Malleability, ResolveError};
 use crate::limit::Budgets;
+use crate::log::EntryKind;
+use crate::log::body::{Body as _, PeerKeyChangedBody};
 use crate::log::chain::encode;
 use crate::storage;
 use crate::types::{Did, UnixMillis};
@@ -308,6 +310,10 @@ impl Federation {
         if !held.is_empty() {
             store::pin(tx.conn(), peer_id, held, KeyState::Held, now).await?;
             store::hold(tx.conn(), peer_id, now + self.settings.key_hold).await?;
+            let keys = held.iter().map(|key| key.id.clone()).collect();
+            let notice = PeerKeyChangedBody { server: server.clone(), keys }.encode();
+            let body = notice.map_err(|_| storage::Error::Corrupt("peer_key.key_id"))?;
+            store::tell_who_shares(tx.conn(), server, EntryKind::PeerKeyChanged.to_db(), &body, now).await?;
         }
         tx.commit().await
     }

@@ -64,7 +64,8 @@ impl Keep {
             | EntryKind::Invitation
             | EntryKind::ForkDetected
             | EntryKind::HistoryRewound
-            | EntryKind::ReceiptBroken => Self::Notices,
+            | EntryKind::ReceiptBroken
+            | EntryKind::PeerKeyChanged => Self::Notices,
             EntryKind::Canary => Self::WithStream,
         }
     }

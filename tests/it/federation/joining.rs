@@ -33,12 +33,10 @@ pub async fn welcomes(person: &Person) -> usize {
 /// Takes in what came until it is in the conversation.
 pub async fn arrives(person: &Person, stream: &str) {
     until("a Welcome", async || (welcomes(person).await > 0).then_some(())).await;
-    until("the conversation", async || {
-        match person.arrive(stream).await {
-            Ok(()) => Some(()),
-            Err(ClientError::Call(error)) if error.is("StreamNotFound") => None,
-            Err(error) => panic!("{error}"),
-        }
+    until("the conversation", async || match person.arrive(stream).await {
+        Ok(()) => Some(()),
+        Err(ClientError::Call(error)) if error.is("StreamNotFound") => None,
+        Err(error) => panic!("{error}"),
     })
     .await;
 }

@@ -1,9 +1,9 @@
 //! Servers that never met.
 
-mod doors;
-mod forwarding;
 mod courier;
+mod doors;
 mod forks;
+mod forwarding;
 mod harness;
 pub mod joining;
 mod joining_claims;
