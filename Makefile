@@ -10,7 +10,7 @@ demo: postgres ## Start a server with a private Postgres, let real MLS clients t
 	ROOKERY_ENV=development cargo run --locked --release -- demo
 
 run: postgres ## Run a development server on http://localhost:3000; it keeps its data in ./data.
-	ROOKERY_ENV=development cargo run --locked -- serve
+	ROOKERY_ENV=development INVITATIONS=$${INVITATIONS:-everyone} cargo run --locked -- serve
 
 test: postgres redis ## Run every test, on a throw-away Postgres (or the one that DATABASE_URL names).
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; staging/with-postgres.sh cargo nextest run --locked --workspace; \

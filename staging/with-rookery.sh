@@ -34,6 +34,7 @@ while answers "$port"; do port=$((20000 + RANDOM % 12000)); done
 
 env -u ROOKERY_BIN -u ROOKERY_URL -u DATABASE_URL -u SERVICE_DID -u PUBLIC_URL \
   ROOKERY_ENV=development SERVER_HOST=127.0.0.1 SERVER_PORT="$port" METRICS_PORT=0 DATA_DIR="$scratch/data" \
+  INVITATIONS=everyone \
   RUST_LOG="${RUST_LOG:-warn}" "$binary" serve &
 server=$!
 for ((tries = 0; tries < 600; tries++)); do

@@ -310,12 +310,15 @@ fn sql_stands_in_stores() {
 /// Files of `src/api` that are neither `mod`, `model` nor `store` nor a method, each with its reason.
 const NOT_METHODS: &[(&str, &str)] = &[
     ("src/api/admin/accounts.rs", "what the admin methods share with the command line"),
+    ("src/api/admin/peers.rs", "what the admin methods share with the command line"),
     ("src/api/event/feed.rs", "what streamEvents and subscribe send on"),
     ("src/api/mls/access.rs", "finds a conversation for a caller: every feature of chat begins with it"),
+    ("src/api/mls/commits/elsewhere.rs", "what all methods that commit do for members on other servers"),
     ("src/api/mls/commits/intake.rs", "the one intake of all methods that commit"),
     ("src/api/mls/commits/record.rs", "the one transaction of all methods that commit"),
     ("src/api/mls/commits/snapshot.rs", "what all methods that commit are judged against"),
     ("src/api/mls/conversations/view.rs", "the view that getConvo and getConvos share"),
+    ("src/api/mls/key_packages/purpose.rs", "what a claim is for, apart from how it is answered"),
     ("src/api/mls/key_packages/publish.rs", "what publishKeyPackage and publishKeyPackages share"),
 ];
 

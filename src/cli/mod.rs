@@ -2,9 +2,11 @@
 
 mod account;
 pub mod demo;
+mod doctor;
 mod keygen;
 mod lexicons;
 mod migrate;
+mod peer;
 mod recover;
 mod resolve;
 mod serve;
@@ -44,17 +46,24 @@ enum Command {
     Recover,
     /// Show the settings in force, with their sources; secrets are hidden.
     Config,
-    /// Make the service keys in KEYS_DIR. Never overwrites any.
-    Keygen,
+    /// Make the service keys in KEYS_DIR, or the next ones. Never overwrites any.
+    Keygen(keygen::Args),
     /// Say who may use this server: list, suspend, resume, allow, invite. Works beside a running server.
     #[command(subcommand)]
     Account(account::Command),
+    /// Say which other servers this one talks to: list, show, allow, block, usual, forget, accept-key, refuse-key. Works
+    /// beside a running server.
+    #[command(subcommand)]
+    Peer(peer::Command),
+    /// Look for what is wrong between this server and the world, and say how to mend it.
+    #[command(subcommand)]
+    Doctor(doctor::Command),
     /// Show who stands behind a handle or a DID, as this server sees it: both ways, key and services.
     Resolve(resolve::Args),
     /// Publish the method descriptions (lexicons) in an account's repository, or see what is published.
     #[command(subcommand)]
     Lexicons(lexicons::Command),
-    /// Start a server and let real MLS clients talk through it, with a crash in the middle.
+    /// Start three servers and let real MLS clients talk through them, with a crash in the middle.
     Demo(demo::Args),
 }
 
@@ -63,10 +72,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let file = arguments.config.as_deref();
     let outcome = match arguments.command {
         Command::Config => settings::run(file),
-        Command::Keygen => keygen::run(file),
+        Command::Keygen(args) => keygen::run(file, &args),
         Command::Serve => with_runtime(serve::run(file)),
         Command::Migrate => with_runtime(migrate::run(file)),
         Command::Account(command) => with_runtime(account::run(file, command)),
+        Command::Peer(command) => with_runtime(peer::run(file, command)),
+        Command::Doctor(command) => with_runtime(doctor::run(file, command)),
         Command::Recover => with_runtime(recover::run(file)),
         Command::Resolve(args) => with_runtime(resolve::run(file, args)),
         Command::Lexicons(command) => with_runtime(lexicons::run(file, command)),

@@ -33,6 +33,8 @@ pub struct Identity {
     /// Who may call admin methods. With none, they are not mounted.
     pub operators: Vec<Did>,
     pub admission: Admission,
+    /// Who may invite an account that said nothing about it.
+    pub invitations: Invitations,
 }
 
 /// Of a secret that stands for a signature: as many as its hash has.
@@ -46,6 +48,15 @@ pub enum Admission {
     Allowlist,
     /// Those that bring a code of `rookery account invite`.
     Invite,
+}
+
+/// Who may invite an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invitations {
+    Everyone,
+    /// Accounts that it agreed with by setRelationship.
+    Contacts,
+    Nobody,
 }
 
 impl Identity {
@@ -80,6 +91,14 @@ impl Identity {
             admission: values.one_of(
                 "ACCOUNTS",
                 &[("open", Admission::Open), ("allowlist", Admission::Allowlist), ("invite", Admission::Invite)],
+            )?,
+            invitations: values.one_of(
+                "INVITATIONS",
+                &[
+                    ("everyone", Invitations::Everyone),
+                    ("contacts", Invitations::Contacts),
+                    ("nobody", Invitations::Nobody),
+                ],
             )?,
         })
     }

@@ -28,7 +28,7 @@ pub use development::{REFUSED, Refused};
 pub use error::ConfigError;
 pub use federation::{Federation, Mode};
 pub use http::{Bodies, Http};
-pub use identity::{Admission, Identity};
+pub use identity::{Admission, Identity, Invitations};
 pub use limits::{AccountRates, AddressRates, Limits, Rate};
 pub use log::{Log, Retention};
 pub use settings::{Fallback, SETTINGS, Setting, markdown};

@@ -82,6 +82,7 @@ pub const SETTINGS: &[Setting] = &[
     row("DEVICE_PROOF", Is("required"), "`required`: a write takes a token that the device signed itself, alone or beside the account's. `optional`: through a PDS, naming the device is enough. Production refuses `optional`."),
     row("OPERATOR_DIDS", Is(""), "DIDs, separated by commas, whose tokens may call admin methods. With none, those methods are not mounted; `rookery account` works always."),
     row("ACCOUNTS", Is("open"), "Who may register a first device: `open` anybody, `allowlist` whom `rookery account allow` named, `invite` who brings a code of `rookery account invite`. Accounts that are here already are not asked."),
+    row("INVITATIONS", Is("contacts"), "Who may invite an account that said nothing about it: `everyone`, `contacts`, or `nobody`. Each account may say otherwise."),
 
     row("SSE_BUFFER_SIZE", Is("500"), "Events that a subscriber may lag behind before it is told `ConsumerTooSlow`, 1 to 100000."),
     row("SSE_HEARTBEAT_MS", Is("15000"), "Milliseconds between comments of an answer by server-sent events that says nothing else, 100 to 60000. A PDS gives up after 30000."),

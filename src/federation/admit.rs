@@ -8,6 +8,7 @@ use super::signature::{Presented, read};
 use super::{AccountHome, Age, Federation, PeerRefused};
 use crate::identity::replay::{Seen, Sighting};
 use crate::limit::Standing;
+use crate::telemetry::metric_name;
 use crate::types::Did;
 
 /// A peer whose signature holds.
@@ -46,6 +47,7 @@ impl Federation {
 
         let counted = self.counted(&peer);
         let (in_flight, standing) = self.quotas.enter(&counted)?;
+        metrics::counter!(metric_name::PEER_REQUESTS, "peer" => self.labels.of(&peer.did)).increment(1);
         Ok(Admitted { server: peer.did, peer_id: peer.id, counted, presented, standing, _in_flight: in_flight })
     }
 

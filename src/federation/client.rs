@@ -3,17 +3,20 @@
 //! Invariants: nothing leaves for a server whose own document does not say that it is one, or that policy or a held key
 //! shuts out; a call that may have happened is told apart from one that cannot have; every attempt has a nonce of its own.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method as Verb, StatusCode, header};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::signature::{INCARNATION, Outgoing, sign};
 use super::{Federation, PeerRefused, peers};
 use crate::identity::http::HttpError;
 use crate::lexicon::{Kind, Method};
+use crate::telemetry::metric_name;
 use crate::types::Did;
 
 /// Bytes of an answer.
@@ -145,6 +148,23 @@ impl Federation {
 
     /// The same; an error, too, as it came.
     pub async fn exchange(&self, peer: &Did, request: PeerRequest<'_>) -> Result<http::Response<Bytes>, CallError> {
+        let began = Instant::now();
+        let answer = self.attempt(peer, request).await;
+        let outcome = match &answer {
+            Ok(answer) if answer.status().is_success() => "answered",
+            Ok(_) => "refused",
+            Err(CallError::NotSent(_)) => "not_sent",
+            Err(_) => "no_answer",
+        };
+        let label = self.labels.of(peer);
+        metrics::counter!(metric_name::PEER_CALLS, "peer" => Arc::clone(&label), "outcome" => outcome).increment(1);
+        if outcome != "not_sent" {
+            metrics::histogram!(metric_name::PEER_CALL_SECONDS, "peer" => label).record(began.elapsed().as_secs_f64());
+        }
+        answer
+    }
+
+    async fn attempt(&self, peer: &Did, request: PeerRequest<'_>) -> Result<http::Response<Bytes>, CallError> {
         let endpoint = self.reach(peer).await?;
         let breaker = self.breakers.get_with(peer.clone(), Default::default);
         let now_ms = self.clock.now().0;

@@ -6,6 +6,7 @@
 mod accounts;
 mod admit;
 mod client;
+pub mod joining;
 mod own_keys;
 mod peers;
 mod refused;
@@ -17,7 +18,7 @@ pub use accounts::{AccountHome, Age, HomeUnverified};
 pub use admit::Admitted;
 pub use client::{Actor, CallError, MAX_ANSWER_BYTES, PeerRequest, refused as refused_answer};
 pub use own_keys::OwnKey;
-pub use peers::{Counted, KeyState, KnownPeer, Policy, Purpose, Quota, ServerDocument};
+pub use peers::{Counted, KeyState, KnownPeer, Policy, Purpose, Quota, ServerDocument, endpoint, roster};
 pub use refused::PeerRefused;
 pub use signature::{ACTOR, AUDIENCE, DEVICE, INCARNATION, Outgoing, Presented, TAG, sign};
 pub use statements::StatementRefused;
@@ -82,11 +83,13 @@ pub struct Federation {
     client: Guarded,
     replay: ReplayMemory,
     quotas: peers::Quotas,
+    labels: peers::Labels,
     breakers: Cache<Did, Arc<client::Breaker>>,
     not_servers: Cache<Did, &'static str>,
     records: Cache<Did, accounts::Recorded>,
     incarnations: Cache<Did, i64>,
-    lookups: Budgets<Did>,
+    discoveries: Budgets<Did>,
+    refetches: Budgets<Did>,
     all_lookups: Budget,
     rises: broadcast::Sender<Did>,
     /// Accounts, with the server that was found to speak for them.
@@ -101,16 +104,18 @@ impl Federation {
     pub fn new(parts: Parts) -> Self {
         let Parts { settings, keys, storage, clock, resolver, guarded, client, replay } = parts;
         // One server once in 5 minutes, all together ten a second.
-        let lookups = Budgets::new(rate(NonZeroU32::MIN, Duration::from_mins(5)), &clock);
+        let lookups = || Budgets::new(rate(NonZeroU32::MIN, Duration::from_mins(5)), &clock);
         let all_lookups = Budget::new(rate(NonZeroU32::MIN.saturating_add(9), Duration::from_secs(1)), &clock);
         Self {
             quotas: peers::Quotas::new(&clock),
+            labels: peers::Labels::default(),
             breakers: Cache::new(REMEMBERED),
             not_servers: Cache::builder().max_capacity(REMEMBERED).time_to_live(peers::NOT_A_SERVER).build(),
             records: Cache::new(REMEMBERED),
             incarnations: Cache::new(REMEMBERED),
             pairs: Cache::new(REMEMBERED * 10),
-            lookups,
+            discoveries: lookups(),
+            refetches: lookups(),
             all_lookups,
             rises: broadcast::channel(RISES).0,
             settings,

@@ -140,7 +140,11 @@ mod tests {
             ("a service token", vec![(auth.clone(), service.as_str())], Ok(())),
             ("with a proof", vec![(auth.clone(), service.as_str()), (token.clone(), proof.as_str())], Ok(())),
             ("with a name", vec![(auth.clone(), service.as_str()), (named.clone(), device)], Ok(())),
-            ("a name that is none", vec![(auth.clone(), service.as_str()), (named.clone(), "x")], Err("DeviceUnknown")),
+            (
+                "a name that is none",
+                vec![(auth.clone(), service.as_str()), (named.clone(), "x y")],
+                Err("DeviceUnknown"),
+            ),
             (
                 "two proofs",
                 vec![(auth.clone(), service.as_str()), (token.clone(), proof.as_str()), (token.clone(), "x")],

@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::zeroize::Zeroizing;
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ const CHECKPOINT_FILE: &str = "checkpoint.key";
 /// Bytes of the longest key file that is read.
 const MAX_FILE_BYTES: u64 = 256;
 
+const PURPOSES: [&str; 2] = ["peer", "checkpoint"];
 /// Published beside the key that signs: the one that will next, and the one that did before.
 const BESIDE: [&str; 2] = ["next", "old"];
 
@@ -49,9 +51,9 @@ impl ServerKeys {
     /// or 0400; of another owner also 0640 or 0440, as a Kubernetes Secret with an fsGroup is mounted.
     pub fn load(dir: &Path) -> Result<Self, KeysError> {
         let mut beside = Vec::new();
-        for purpose in ["peer", "checkpoint"] {
+        for purpose in PURPOSES {
             for which in BESIDE {
-                match read(&dir.join(format!("{purpose}.{which}.key"))) {
+                match read(&beside_path(dir, purpose, which)) {
                     Ok(key) => beside.push((purpose, key)),
                     Err(KeysError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
@@ -59,11 +61,8 @@ impl ServerKeys {
             }
         }
         let keys = Self { peer: read(&dir.join(PEER_FILE))?, checkpoint: read(&dir.join(CHECKPOINT_FILE))?, beside };
-        let mut all: Vec<Vec<u8>> = ["peer", "checkpoint"]
-            .iter()
-            .flat_map(|purpose| keys.published(purpose))
-            .map(|key| key.public().raw())
-            .collect();
+        let mut all: Vec<Vec<u8>> =
+            PURPOSES.iter().flat_map(|purpose| keys.published(purpose)).map(|key| key.public().raw()).collect();
         let several = all.len();
         all.sort_unstable();
         all.dedup();
@@ -88,9 +87,43 @@ impl ServerKeys {
         };
         write(&dir.join(PEER_FILE), &keys.peer)?;
         write(&dir.join(CHECKPOINT_FILE), &keys.checkpoint)?;
-        // The names are as durable as the keys: what was signed with them outlives a crash.
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+        sync(dir)?;
         Ok(keys)
+    }
+
+    /// Makes the keys that will sign next, to be published beside those that sign now. Never overwrites a file.
+    pub fn generate_next(dir: &Path) -> Result<(), KeysError> {
+        for purpose in PURPOSES {
+            write(&beside_path(dir, purpose, "next"), &SigningKey::generate(Curve::Ed25519))?;
+        }
+        sync(dir)
+    }
+
+    /// How long the next keys have been there, by their files; none if there are none.
+    pub fn age_of_next(dir: &Path) -> Option<Duration> {
+        let ages = PURPOSES.map(|purpose| std::fs::metadata(beside_path(dir, purpose, "next")).ok()?.modified().ok());
+        ages.into_iter().map(|made| made?.elapsed().ok()).min().flatten()
+    }
+
+    /// The next keys sign from the next start on; those that signed until now stay published as the old ones.
+    pub fn rotate(dir: &Path) -> Result<(), KeysError> {
+        for purpose in PURPOSES {
+            let (current, next) = (dir.join(format!("{purpose}.key")), beside_path(dir, purpose, "next"));
+            read(&next)?;
+            for (from, to) in [(&current, &beside_path(dir, purpose, "old")), (&next, &current)] {
+                std::fs::rename(from, to).map_err(|source| KeysError::Io { path: from.clone(), source })?;
+            }
+        }
+        sync(dir)
+    }
+
+    /// The old keys are not published any more.
+    pub fn forget_old(dir: &Path) -> Result<(), KeysError> {
+        for purpose in PURPOSES {
+            let path = beside_path(dir, purpose, "old");
+            std::fs::remove_file(&path).map_err(|source| KeysError::Io { path, source })?;
+        }
+        sync(dir)
     }
 
     /// `#peer-<tag>`.
@@ -102,6 +135,16 @@ impl ServerKeys {
     pub fn checkpoint_id(&self) -> String {
         id("checkpoint", &self.checkpoint.public())
     }
+}
+
+fn beside_path(dir: &Path, purpose: &str, which: &str) -> PathBuf {
+    dir.join(format!("{purpose}.{which}.key"))
+}
+
+/// The names are as durable as the keys: what was signed with them outlives a crash.
+fn sync(dir: &Path) -> Result<(), KeysError> {
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|source| KeysError::Io { path: dir.to_owned(), source })
 }
 
 fn id(usage: &str, key: &PublicKey) -> String {
@@ -119,7 +162,7 @@ pub fn server_document(service_did: &Did, endpoint: &str, keys: &ServerKeys) -> 
             "publicKeyMultibase": key.public().multikey(),
         })
     };
-    let methods: Vec<Value> = ["peer", "checkpoint"]
+    let methods: Vec<Value> = PURPOSES
         .iter()
         .flat_map(|purpose| keys.published(purpose).into_iter().map(|key| method(purpose, key)))
         .collect();

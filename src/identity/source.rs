@@ -220,7 +220,7 @@ mod tests {
                 "did:plc:dddddddddddddddddddddddd".to_owned(),
                 Err(ResolveError::Unreachable("the answer is not a document")),
             ),
-            ("did:web:localhost%3A1".to_owned(), Err(ResolveError::Unreachable("the call failed"))),
+            ("did:web:localhost%3A1".to_owned(), Err(ResolveError::Unreachable("no connection"))),
         ] {
             let found = network.fetch(&Did::parse(&did).unwrap()).await;
             assert_eq!(found.map(|document| assert_eq!(document.did.as_str(), did)), expected, "{did}");

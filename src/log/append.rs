@@ -3,7 +3,7 @@
 //! Invariant: the advisory lock is taken first, the row lock second, and the transaction's id is compared with the
 //! stream's head before anything is written, so that positions rise with `seq`.
 
-use super::body::{Body, HomeRestoredBody};
+use super::body::{Body, ErasedBody, HomeRestoredBody};
 use super::chain::{Content, Genesis, Head, Sealed};
 use super::identity::{Author, CallIdentity};
 use super::retention::Keep;
@@ -12,7 +12,7 @@ use super::store::{self, StreamRow};
 use super::{Application, EntryKind, Error, Log, StreamKind, StreamState};
 use crate::storage::Tx;
 use crate::telemetry::metric_name;
-use crate::types::{Bytes, Detail, Epoch, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
+use crate::types::{Bytes, Detail, Did, Epoch, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
 
 /// Positions of one transaction: `base + (xid << 10) + index`.
 pub(super) const ENTRIES_PER_TRANSACTION: i64 = 1024;
@@ -228,6 +228,12 @@ impl StreamTx {
         Ok(Seat { author: Some(author.clone()), role })
     }
 
+    /// An account with a seat, of which its server says something that no device of it does.
+    pub async fn on_behalf(&mut self, account: &Did) -> Result<Seat, Error> {
+        let role = self.roster().await?.seats.get(account).map(|seat| seat.role);
+        role.map(|role| Seat { author: None, role }).ok_or_else(|| no_seat(true).into())
+    }
+
     /// The founder of a stream that this transaction founds.
     pub fn founder(&self, author: &Author) -> Result<Seat, Error> {
         let founding = self.row.head_seq == Seq(0);
@@ -311,6 +317,10 @@ impl StreamTx {
         store::insert_entry(self.tx.conn(), self.row.id, pos, kind, epoch, &sealed, author, identity).await?;
         self.index += 1;
         self.appended.push(kind);
+        if kind == EntryKind::Erased {
+            let body = ErasedBody::decode(&content.body)?;
+            store::erase(self.tx.conn(), self.row.id, &body.seqs).await?;
+        }
         if kind.changes_seats() {
             self.roster().await?;
             let changes = match &mut self.roster {

@@ -29,11 +29,33 @@ pub struct Roster {
 /// A row to write: what one entry did to seats and leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SeatChange {
-    Opened { account: Did, seat: Seat },
-    Role { account: Did, role: Role },
-    Closed { account: Did, until: Seq },
-    LeafAdded { account: Did, device: DeviceId, from: Seq },
-    LeafRemoved { account: Did, device: DeviceId, until: Seq },
+    Opened {
+        account: Did,
+        seat: Seat,
+    },
+    Role {
+        account: Did,
+        role: Role,
+    },
+    /// It is spoken for by another server now.
+    Moved {
+        account: Did,
+        server: String,
+    },
+    Closed {
+        account: Did,
+        until: Seq,
+    },
+    LeafAdded {
+        account: Did,
+        device: DeviceId,
+        from: Seq,
+    },
+    LeafRemoved {
+        account: Did,
+        device: DeviceId,
+        until: Seq,
+    },
 }
 
 impl Roster {
@@ -96,6 +118,14 @@ impl Roster {
                 }
                 _ => Vec::new(),
             },
+            MembershipChange::Moved => match (self.seats.get_mut(&account), body.server) {
+                (Some(seat), Some(server)) => {
+                    seat.server.clone_from(&server);
+                    vec![SeatChange::Moved { account, server }]
+                }
+                _ => Vec::new(),
+            },
+            MembershipChange::Accepted => Vec::new(),
         }
     }
 

@@ -43,7 +43,8 @@ pub struct DeclaredAdd {
     pub device: DeviceId,
     /// The key package reference (RFC 9420 section 5.2).
     pub reference: Vec<u8>,
-    /// As in [`StoredLeaf`].
+    /// As in [`StoredLeaf`]. None for a device of another server: its leaf is known by its credential, and its key is
+    /// learned from the tree.
     pub signature_keys: Vec<Vec<u8>>,
 }
 
@@ -202,27 +203,30 @@ fn fits(stored: &Stored, declared: &Declared, view: &group_info::GroupView) -> R
     Ok(())
 }
 
+type Expected = HashMap<(Did, DeviceId), StoredLeaf>;
+
 /// The leaves that the new tree must have: those stored, less the removes, plus the adds.
 ///
 /// A device that is removed and added again (its client lost the group) has its place in this map again.
-fn expected_roster(stored: &Stored, declared: &Declared) -> Result<HashMap<DeviceId, StoredLeaf>, Refusal> {
-    let by_device = |leaf: &StoredLeaf| (leaf.device.clone(), leaf.clone());
-    let mut expected: HashMap<_, _> = stored.leaves.iter().map(by_device).collect();
-    if expected.get(&declared.committer.device) != Some(&declared.committer) {
+fn expected_roster(stored: &Stored, declared: &Declared) -> Result<Expected, Refusal> {
+    // Another server may call a device as one of ours is called: only with its account it is one.
+    let key = |leaf: &StoredLeaf| (leaf.account.clone(), leaf.device.clone());
+    let mut expected: Expected = stored.leaves.iter().map(|leaf| (key(leaf), leaf.clone())).collect();
+    if expected.get(&key(&declared.committer)) != Some(&declared.committer) {
         return Err(membership("the committer has no leaf in this group"));
     }
     for (account, device) in &declared.removes {
-        if *device == declared.committer.device {
+        if (account, device) == (&declared.committer.account, &declared.committer.device) {
             return Err(membership("a commit cannot remove its own committer"));
         }
-        if expected.remove(device).is_none_or(|leaf| leaf.account != *account) {
+        if expected.remove(&(account.clone(), device.clone())).is_none() {
             return Err(membership("a declared remove is not a leaf of this group"));
         }
     }
     for add in &declared.adds {
         let DeclaredAdd { account, device, signature_keys, .. } = add.clone();
-        let leaf = StoredLeaf { account, device: device.clone(), signature_keys };
-        if expected.insert(device, leaf).is_some() {
+        let leaf = StoredLeaf { account, device, signature_keys };
+        if expected.insert(key(&leaf), leaf).is_some() {
             return Err(duplicate("a declared add is already a member, or is declared twice"));
         }
     }
@@ -233,28 +237,26 @@ fn expected_roster(stored: &Stored, declared: &Declared) -> Result<HashMap<Devic
     Ok(expected)
 }
 
-fn roster(
-    view: &group_info::GroupView,
-    expected: &HashMap<DeviceId, StoredLeaf>,
-    declared: &Declared,
-) -> Result<Vec<StoredLeaf>, Refusal> {
+fn roster(view: &group_info::GroupView, expected: &Expected, declared: &Declared) -> Result<Vec<StoredLeaf>, Refusal> {
     let by_key: HashMap<_, _> =
         expected.values().flat_map(|leaf| leaf.signature_keys.iter().map(move |key| (key, leaf))).collect();
-    let added: HashSet<_> = declared.adds.iter().map(|add| &add.device).collect();
+    let added: HashSet<_> = declared.adds.iter().map(|add| (&add.account, &add.device)).collect();
     let mut seen = HashSet::new();
     let mut leaves = Vec::with_capacity(view.leaves.len());
     for leaf in &view.leaves {
-        let Some(&member) = by_key.get(&leaf.signature_key) else {
-            return Err(membership("the new tree has a leaf that is no member and no declared add"));
+        let known = by_key.get(&leaf.signature_key).copied();
+        let member = match known {
+            Some(member) => member,
+            None => by_credential(expected, &leaf.identity)?,
         };
-        if !seen.insert(&member.device) {
+        if !seen.insert((&member.account, &member.device)) {
             return Err(duplicate("two leaves of the new tree are of the same device"));
         }
         if !identity::names(&leaf.identity, &member.account, &member.device) {
             let detail = Detail::new("a leaf's identity is not its account, or not its account and device");
             return Err(Refusal::new("CredentialMismatch", detail.with("device", member.device.as_str())));
         }
-        if added.contains(&member.device) {
+        if added.contains(&(&member.account, &member.device)) {
             if !leaf.fresh {
                 return Err(membership("a declared add is not new in the new tree"));
             }
@@ -262,13 +264,31 @@ fn roster(
                 return Err(invalid_group_info("an added leaf is outside of its key package's lifetime"));
             }
         }
-        leaves.push(member.clone());
+        // What another server's device signs with is known from here on.
+        let learned = known.is_none().then(|| vec![leaf.signature_key.clone()]);
+        let signature_keys = learned.unwrap_or_else(|| member.signature_keys.clone());
+        leaves.push(StoredLeaf { signature_keys, ..member.clone() });
     }
     // Every leaf is expected and no two are the same, so that equal counts mean equal sets.
     if leaves.len() != expected.len() {
         return Err(membership("the new tree lacks a member that is no declared remove, or a declared add"));
     }
     Ok(leaves)
+}
+
+/// Whose leaf it is that no known key is of: the one declared add of another server that it names. Two devices of one
+/// account are told apart only if their leaves name them.
+fn by_credential<'a>(expected: &'a Expected, identity: &[u8]) -> Result<&'a StoredLeaf, Refusal> {
+    let foreign = expected.values().filter(|member| member.signature_keys.is_empty());
+    let mut named = foreign.filter(|member| identity::names(identity, &member.account, &member.device));
+    match (named.next(), named.next()) {
+        (Some(member), None) => Ok(member),
+        (Some(_), Some(_)) => {
+            let why = "leaves of two devices of one account on another server must name their devices";
+            Err(Refusal::new("CredentialMismatch", why))
+        }
+        (None, _) => Err(membership("the new tree has a leaf that is no member and no declared add")),
+    }
 }
 
 fn welcomed(stored: &Stored, welcome: Option<&[u8]>, declared: &Declared) -> Result<(), Refusal> {

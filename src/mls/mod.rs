@@ -16,7 +16,7 @@ pub mod key_package;
 pub mod limits;
 mod refusals;
 mod suite;
-mod welcome;
+pub mod welcome;
 mod wire;
 
 #[cfg(test)]

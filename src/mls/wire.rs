@@ -5,7 +5,7 @@
 //! with `tls_deserialize_exact` of [`Deserialize`], never of `DeserializeBytes`: the latter asserts on short input.
 
 use openmls::prelude::MlsMessageIn;
-use tls_codec::{Deserialize, TlsDeserialize, TlsSize, VLBytes};
+use tls_codec::{Deserialize, Serialize as _, TlsDeserialize, TlsSerialize, TlsSize, VLBytes};
 
 use super::limits::LEAF_SLOTS;
 use super::refusals::{invalid_group_info, malformed, within};
@@ -96,14 +96,14 @@ pub(super) enum Source {
     Commit(VLBytes),
 }
 
-#[derive(TlsDeserialize, TlsSize)]
+#[derive(TlsDeserialize, TlsSerialize, TlsSize)]
 pub(super) struct Welcome {
     pub cipher_suite: u16,
     pub secrets: Vec<EncryptedGroupSecrets>,
     _encrypted_group_info: VLBytes,
 }
 
-#[derive(TlsDeserialize, TlsSize)]
+#[derive(Debug, TlsDeserialize, TlsSerialize, TlsSize)]
 pub(super) struct EncryptedGroupSecrets {
     pub new_member: VLBytes,
     _kem_output: VLBytes,
@@ -159,6 +159,11 @@ impl Welcome {
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let body = bytes.strip_prefix(&WELCOME_HEADER)?;
         Self::tls_deserialize_exact(body).ok()
+    }
+
+    /// As an MLSMessage.
+    pub fn write(&self) -> Option<Vec<u8>> {
+        Some([&WELCOME_HEADER[..], &self.tls_serialize_detached().ok()?].concat())
     }
 }
 

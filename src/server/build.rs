@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::federation::joining::Joining;
 use crate::federation::replica::{Replicas, Timing};
 use crate::federation::{self, Federation};
 use crate::identity::http::Upstream;
@@ -98,14 +99,7 @@ pub(super) async fn services(
         Verifier::new(audiences, Arc::clone(&resolver), replay.clone(), clock.clone(), rules).with_secret(secret);
 
     let keys = Arc::new(server_keys(&config)?);
-    let settings = federation::Settings {
-        mode: config.federation.mode,
-        allowed: config.federation.allowed.clone(),
-        key_hold: config.federation.key_hold,
-        server: did.clone(),
-        origin: identity.public_url.origin().ascii_serialization(),
-        development: !config.is_production(),
-    };
+    let settings = federation_settings(&config);
     let federation = Arc::new(Federation::new(federation::Parts {
         settings,
         keys: Arc::clone(&keys),
@@ -121,6 +115,7 @@ pub(super) async fn services(
     let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers, end_workers).await?;
     let timing = Timing::with_recovery_wait(config.federation.recovery_wait);
     let replicas = Replicas::start(log.clone(), Arc::clone(&federation), timing, workers, end_workers);
+    let joining = Joining::start(log.clone(), Arc::clone(&federation), replicas.clone(), workers, end_workers);
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
     let upstream = config.http.upstream.clone().map(Upstream::new).transpose()?;
     let limits = Limits::new(&config.limits, redactor.clone(), &clock);
@@ -133,6 +128,7 @@ pub(super) async fn services(
         keys,
         federation,
         replicas,
+        joining,
         redactor,
         limits: Arc::new(limits),
         upstream,
@@ -141,6 +137,46 @@ pub(super) async fn services(
         stopping: CancellationToken::new(),
         sockets: TaskTracker::new(),
     })
+}
+
+fn federation_settings(config: &Config) -> federation::Settings {
+    let identity = &config.identity;
+    federation::Settings {
+        mode: config.federation.mode,
+        allowed: config.federation.allowed.clone(),
+        key_hold: config.federation.key_hold,
+        server: identity.service_did.clone(),
+        origin: identity.public_url.origin().ascii_serialization(),
+        development: !config.is_production(),
+    }
+}
+
+/// What a command needs to speak to other servers as this one does.
+pub struct Beside {
+    pub federation: Federation,
+    pub guarded: Arc<Guarded>,
+    /// Of the keys that this server signs with.
+    pub key_ids: Vec<String>,
+}
+
+/// For a command that runs beside the server. It makes no keys.
+pub fn federation_beside(config: &Config, storage: Storage, clock: Clock) -> anyhow::Result<Beside> {
+    let dir = &config.identity.keys_dir;
+    let fix = "Fix: run it where the server runs, with its settings";
+    let keys = ServerKeys::load(dir).with_context(|| format!("KEYS_DIR {}. {fix}", dir.display()))?;
+    let key_ids = vec![keys.peer_id(), keys.checkpoint_id()];
+    let Outbound { guarded, peers, resolver } = outbound(config, &clock)?;
+    let federation = Federation::new(federation::Parts {
+        settings: federation_settings(config),
+        keys: Arc::new(keys),
+        storage,
+        clock,
+        resolver: Arc::new(resolver),
+        guarded: Arc::clone(&guarded),
+        client: peers,
+        replay: ReplayMemory::in_process(),
+    });
+    Ok(Beside { federation, guarded, key_ids })
 }
 
 /// What goes out to addresses that strangers choose.

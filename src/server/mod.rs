@@ -25,7 +25,7 @@ use crate::telemetry::Metrics;
 use crate::types::Clock;
 use crate::xrpc::Services;
 
-pub use build::{Database, Outbound, open_database, open_database_beside, outbound};
+pub use build::{Beside, Database, Outbound, federation_beside, open_database, open_database_beside, outbound};
 
 /// How long workers get to end once nobody can ask them for anything.
 const WORKERS_END: Duration = Duration::from_secs(5);

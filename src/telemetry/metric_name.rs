@@ -1,6 +1,6 @@
 //! Every metric of this server: name, kind and unit. A metric that is not here does not exist.
 //!
-//! Labels are of small, closed sets (method, status, outcome); an account, device or stream is never a label.
+//! Labels are of small, bounded sets (method, status, outcome, 100 peers); an account, device or stream is never a label.
 
 /// Counter: requests answered, by `method` (NSID or route) and `status`.
 pub const HTTP_REQUESTS: &str = "rookery_http_requests_total";
@@ -12,6 +12,13 @@ pub const HTTP_REQUESTS_OPEN: &str = "rookery_http_requests_open";
 pub const AUTH_REFUSALS: &str = "rookery_auth_refusals_total";
 /// Counter: requests of peers refused before any method saw them, by `error` (the name in the answer).
 pub const PEER_REFUSALS: &str = "rookery_peer_refusals_total";
+/// Counter: requests of peers whose signatures held, by `peer` (its name, or `other`: 100 that are on no probation have
+/// their own).
+pub const PEER_REQUESTS: &str = "rookery_peer_requests_total";
+/// Counter: calls to peers, by `peer` (as above) and `outcome` (`answered`, `refused`, `not_sent`, `no_answer`).
+pub const PEER_CALLS: &str = "rookery_peer_calls_total";
+/// Histogram, seconds: calls to peers that were sent, by `peer` (as above).
+pub const PEER_CALL_SECONDS: &str = "rookery_peer_call_seconds";
 /// Counter: requests that a limit refused, by `limit` (its class, or `first_fetch`).
 pub const RATE_REFUSALS: &str = "rookery_rate_refusals_total";
 /// Counter: entries appended, by `kind`.
@@ -54,6 +61,9 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (HTTP_REQUESTS_OPEN, Kind::Gauge, "Requests that are being answered."),
     (AUTH_REFUSALS, Kind::Counter, "Callers refused, by error."),
     (PEER_REFUSALS, Kind::Counter, "Requests of peers refused, by error."),
+    (PEER_REQUESTS, Kind::Counter, "Requests of peers whose signatures held, by peer."),
+    (PEER_CALLS, Kind::Counter, "Calls to peers, by peer and outcome."),
+    (PEER_CALL_SECONDS, Kind::Histogram, "Seconds of calls to peers, by peer."),
     (RATE_REFUSALS, Kind::Counter, "Requests that a limit refused, by limit."),
     (LOG_ENTRIES, Kind::Counter, "Entries appended, by kind."),
     (LOG_BATCH_ITEMS, Kind::Histogram, "Entries in one commit of the writer."),

@@ -73,6 +73,7 @@ pub trait Caller: Send + Sized {
 /// An account's device, as this server proved it.
 #[derive(Clone, Copy, Debug)]
 pub struct Behalf<'a> {
+    pub account_id: i64,
     pub account: &'a Did,
     pub device: &'a DeviceId,
     /// It came from a peer, and goes no further.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Denied;
 use super::observe::Told;
-use crate::federation::PeerRefused;
+use crate::federation::{HomeUnverified, PeerRefused};
 use crate::identity::TokenRefused;
 use crate::log::StreamState;
 use crate::telemetry::metric_name;
@@ -258,6 +258,12 @@ impl From<storage::Error> for Fault {
 impl From<PeerRefused> for Fault {
     fn from(refused: PeerRefused) -> Self {
         Self::Peer(refused)
+    }
+}
+
+impl From<HomeUnverified> for Fault {
+    fn from(_: HomeUnverified) -> Self {
+        Self::Peer(PeerRefused::HomeUnverified)
     }
 }
 

@@ -27,6 +27,8 @@ const ABOUT_US: &[&str] =
     &["FederationOff", "PeerBlocked", "PeerPending", "PeerKeyHeld", "NotSpokenFor", "ActorNotAllowed"];
 /// A home that just lost its memory of used signatures takes one of the next second.
 const MEMORY_LOST: Duration = Duration::from_millis(1100);
+/// Of the time of a request, what is left to answer it.
+const MARGIN: Duration = Duration::from_millis(250);
 
 /// The answer of the stream's home, if that is another server; nothing if the call is to be judged here.
 pub(super) async fn elsewhere<M: Method>(
@@ -64,17 +66,23 @@ pub(super) async fn elsewhere<M: Method>(
         content_type: (M::KIND == Kind::Procedure).then_some("application/json"),
         actor: Some(Actor { account: caller.account, device: Some(caller.device.as_str()) }),
     };
-    let mut answer = cx.federation.exchange(&home, request()).await;
-    if matches!(&answer, Ok(answer) if refused_answer(answer).is("SignatureExpired")) {
-        tokio::time::sleep(MEMORY_LOST).await;
-        answer = cx.federation.exchange(&home, request()).await;
-    }
-    told(cx, &home, &stream, answer).await.map(Some)
+    let exchange = async {
+        let mut answer = cx.federation.exchange(&home, request()).await;
+        if matches!(&answer, Ok(answer) if refused_answer(answer).is("SignatureExpired")) {
+            tokio::time::sleep(MEMORY_LOST).await;
+            answer = cx.federation.exchange(&home, request()).await;
+        }
+        told(cx, caller, &home, &stream, answer).await
+    };
+    // Before the request as a whole runs out of time, so that the client hears what is known of it.
+    let patience = cx.config.http.request_timeout.saturating_sub(MARGIN);
+    tokio::time::timeout(patience, exchange).await.unwrap_or(Err(Fault::OutcomeUnknown)).map(Some)
 }
 
 /// What the client is told of it.
 async fn told(
     cx: &Services,
+    caller: Behalf<'_>,
     home: &Did,
     stream: &str,
     answer: Result<http::Response<Bytes>, CallError>,
@@ -91,7 +99,7 @@ async fn told(
     let status = answer.status();
     match status.as_u16() {
         200 => {
-            receipt(cx, home, stream, &answer).await?;
+            receipt(cx, caller, home, stream, &answer).await?;
             Ok(plain(status, answer.into_body()))
         }
         504 => Err(Fault::OutcomeUnknown),
@@ -125,7 +133,13 @@ fn plain(status: StatusCode, body: Bytes) -> Response {
 }
 
 /// A home that says that it put an entry somewhere has signed for it.
-async fn receipt(cx: &Services, home: &Did, stream: &str, answer: &http::Response<Bytes>) -> Result<(), Fault> {
+async fn receipt(
+    cx: &Services,
+    caller: Behalf<'_>,
+    home: &Did,
+    stream: &str,
+    answer: &http::Response<Bytes>,
+) -> Result<(), Fault> {
     #[derive(Deserialize)]
     struct Answered {
         term: Term,
@@ -144,6 +158,10 @@ async fn receipt(cx: &Services, home: &Did, stream: &str, answer: &http::Respons
             && checkpoint.hash().as_slice() == answered.hash.as_slice()
     });
     if verified.is_ok() && fits {
+        // It happened: that the promise cannot be remembered now takes nothing from that.
+        if let Err(error) = cx.replicas.remember_receipt(caller.account_id, &receipt).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a receipt could not be remembered");
+        }
         return Ok(());
     }
     tracing::error!(peer = home.as_str(), stream.id = stream, "a receipt does not hold");

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::Limits;
 use crate::config::Config;
 use crate::federation::Federation;
+use crate::federation::joining::Joining;
 use crate::federation::replica::Replicas;
 use crate::identity::http::Upstream;
 use crate::identity::{Resolver, ServerKeys, Verifier};
@@ -38,6 +39,8 @@ pub struct Services {
     pub federation: Arc<Federation>,
     /// Streams across servers.
     pub replicas: Replicas,
+    /// How accounts come to them.
+    pub joining: Joining,
     pub redactor: Redactor,
     pub limits: Arc<Limits>,
     /// Where methods go that this server does not have; development alone.

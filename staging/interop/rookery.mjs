@@ -1,10 +1,11 @@
 // A Rookery of its own: development, a private Postgres in a folder that goes with it, a free port that it keeps over
 // restarts.
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { freePort } from './network.mjs'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -39,22 +40,7 @@ export class Rookery {
     this.did = `did:web:localhost%3A${this.port}`
     /** What `atproto-proxy` names. */
     this.service = `${this.did}#atproto_mls`
-    // Its settings are those below: none of this program's own, nor of who called it.
-    const environment = Object.entries(process.env).filter(([name]) => !/^(ROOKERY_|DATABASE_URL$)/.test(name))
-    this.#child = spawn(binary(), ['serve'], {
-      env: {
-        ...Object.fromEntries(environment),
-        ROOKERY_ENV: 'development',
-        SERVER_HOST: '127.0.0.1',
-        SERVER_PORT: String(this.port),
-        METRICS_PORT: '0',
-        DATA_DIR: path.join(this.#folder, 'data'),
-        RUST_LOG: 'warn',
-        LOG_FORMAT: 'text',
-        ...this.#settings,
-      },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
+    this.#child = spawn(binary(), ['serve'], { env: this.#environment(), stdio: ['ignore', 'pipe', 'pipe'] })
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream.on('data', (text) => (this.#said = (this.#said + text).slice(-20_000)))
     }
@@ -66,6 +52,29 @@ export class Rookery {
       await new Promise((done) => setTimeout(done, 50))
     }
     throw new Error(`the server was not ready in ${READY_MS / 1000} s:\n${this.#said}`)
+  }
+
+  /** Its settings: none of this program's own, nor of who called it. */
+  #environment() {
+    const others = Object.entries(process.env).filter(([name]) => !/^(ROOKERY_|DATABASE_URL$)/.test(name))
+    return {
+      ...Object.fromEntries(others),
+      ROOKERY_ENV: 'development',
+      INVITATIONS: 'everyone',
+      SERVER_HOST: '127.0.0.1',
+      SERVER_PORT: String(this.port),
+      METRICS_PORT: '0',
+      DATA_DIR: path.join(this.#folder, 'data'),
+      RUST_LOG: 'warn',
+      LOG_FORMAT: 'text',
+      ...this.#settings,
+    }
+  }
+
+  /** Another command beside the running server: what it printed. */
+  async command(...words) {
+    const { stdout } = await promisify(execFile)(binary(), words, { env: this.#environment() })
+    return stdout
   }
 
   /** The last of what it printed. */

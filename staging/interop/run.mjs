@@ -29,7 +29,7 @@ const CHECKS = [
 ]
 
 /** Small, so that a check sees the end of an answer, and a slow subscriber, soon. */
-const SETTINGS = { SSE_HEARTBEAT_MS: '1000', SSE_MAX_SECONDS: '10', SSE_BUFFER_SIZE: '8' }
+const SETTINGS = { SSE_HEARTBEAT_MS: '1000', SSE_MAX_SECONDS: '10', SSE_BUFFER_SIZE: '8', FEDERATION: 'open' }
 
 /** What to do at the end, last first. */
 const undo = []

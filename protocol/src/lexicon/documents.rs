@@ -7,12 +7,31 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.account.claimPairing", include_str!("../../../lexicons/blue/catbird/account/claimPairing.json")),
     ("blue.catbird.account.createPairing", include_str!("../../../lexicons/blue/catbird/account/createPairing.json")),
     ("blue.catbird.account.defs", include_str!("../../../lexicons/blue/catbird/account/defs.json")),
+    ("blue.catbird.account.exportData", include_str!("../../../lexicons/blue/catbird/account/exportData.json")),
+    ("blue.catbird.account.importData", include_str!("../../../lexicons/blue/catbird/account/importData.json")),
+    ("blue.catbird.account.listBlocks", include_str!("../../../lexicons/blue/catbird/account/listBlocks.json")),
     ("blue.catbird.account.listDevices", include_str!("../../../lexicons/blue/catbird/account/listDevices.json")),
+    (
+        "blue.catbird.account.listRelationships",
+        include_str!("../../../lexicons/blue/catbird/account/listRelationships.json"),
+    ),
     ("blue.catbird.account.registerDevice", include_str!("../../../lexicons/blue/catbird/account/registerDevice.json")),
     ("blue.catbird.account.revokeDevice", include_str!("../../../lexicons/blue/catbird/account/revokeDevice.json")),
+    ("blue.catbird.account.setBlock", include_str!("../../../lexicons/blue/catbird/account/setBlock.json")),
+    (
+        "blue.catbird.account.setInvitationPolicy",
+        include_str!("../../../lexicons/blue/catbird/account/setInvitationPolicy.json"),
+    ),
+    (
+        "blue.catbird.account.setRelationship",
+        include_str!("../../../lexicons/blue/catbird/account/setRelationship.json"),
+    ),
     ("blue.catbird.account.updateDevice", include_str!("../../../lexicons/blue/catbird/account/updateDevice.json")),
     ("blue.catbird.admin.defs", include_str!("../../../lexicons/blue/catbird/admin/defs.json")),
+    ("blue.catbird.admin.deletePeer", include_str!("../../../lexicons/blue/catbird/admin/deletePeer.json")),
     ("blue.catbird.admin.listAccounts", include_str!("../../../lexicons/blue/catbird/admin/listAccounts.json")),
+    ("blue.catbird.admin.listPeers", include_str!("../../../lexicons/blue/catbird/admin/listPeers.json")),
+    ("blue.catbird.admin.putPeer", include_str!("../../../lexicons/blue/catbird/admin/putPeer.json")),
     ("blue.catbird.admin.suspendAccount", include_str!("../../../lexicons/blue/catbird/admin/suspendAccount.json")),
     ("blue.catbird.authFullChatClient", include_str!("../../../lexicons/blue/catbird/authFullChatClient.json")),
     ("blue.catbird.event.defs", include_str!("../../../lexicons/blue/catbird/event/defs.json")),
@@ -20,11 +39,13 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.event.listEvents", include_str!("../../../lexicons/blue/catbird/event/listEvents.json")),
     ("blue.catbird.event.streamEvents", include_str!("../../../lexicons/blue/catbird/event/streamEvents.json")),
     ("blue.catbird.event.subscribe", include_str!("../../../lexicons/blue/catbird/event/subscribe.json")),
+    ("blue.catbird.mls.acceptConvo", include_str!("../../../lexicons/blue/catbird/mls/acceptConvo.json")),
     ("blue.catbird.mls.ackWelcome", include_str!("../../../lexicons/blue/catbird/mls/ackWelcome.json")),
     ("blue.catbird.mls.addMembers", include_str!("../../../lexicons/blue/catbird/mls/addMembers.json")),
     ("blue.catbird.mls.claimKeyPackages", include_str!("../../../lexicons/blue/catbird/mls/claimKeyPackages.json")),
     ("blue.catbird.mls.createConvo", include_str!("../../../lexicons/blue/catbird/mls/createConvo.json")),
     ("blue.catbird.mls.declaration", include_str!("../../../lexicons/blue/catbird/mls/declaration.json")),
+    ("blue.catbird.mls.declineConvo", include_str!("../../../lexicons/blue/catbird/mls/declineConvo.json")),
     ("blue.catbird.mls.defs", include_str!("../../../lexicons/blue/catbird/mls/defs.json")),
     ("blue.catbird.mls.getConvo", include_str!("../../../lexicons/blue/catbird/mls/getConvo.json")),
     ("blue.catbird.mls.getConvos", include_str!("../../../lexicons/blue/catbird/mls/getConvos.json")),
@@ -37,16 +58,19 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.mls.getMessages", include_str!("../../../lexicons/blue/catbird/mls/getMessages.json")),
     ("blue.catbird.mls.getWelcomes", include_str!("../../../lexicons/blue/catbird/mls/getWelcomes.json")),
     ("blue.catbird.mls.leaveConvo", include_str!("../../../lexicons/blue/catbird/mls/leaveConvo.json")),
+    ("blue.catbird.mls.listInvitations", include_str!("../../../lexicons/blue/catbird/mls/listInvitations.json")),
     ("blue.catbird.mls.publishKeyPackage", include_str!("../../../lexicons/blue/catbird/mls/publishKeyPackage.json")),
     ("blue.catbird.mls.publishKeyPackages", include_str!("../../../lexicons/blue/catbird/mls/publishKeyPackages.json")),
     ("blue.catbird.mls.removeMembers", include_str!("../../../lexicons/blue/catbird/mls/removeMembers.json")),
     ("blue.catbird.mls.sendMessage", include_str!("../../../lexicons/blue/catbird/mls/sendMessage.json")),
     ("blue.catbird.mls.updateCursor", include_str!("../../../lexicons/blue/catbird/mls/updateCursor.json")),
     ("blue.catbird.peer.defs", include_str!("../../../lexicons/blue/catbird/peer/defs.json")),
+    ("blue.catbird.peer.deliver", include_str!("../../../lexicons/blue/catbird/peer/deliver.json")),
     ("blue.catbird.peer.follow", include_str!("../../../lexicons/blue/catbird/peer/follow.json")),
     ("blue.catbird.peer.getCheckpoint", include_str!("../../../lexicons/blue/catbird/peer/getCheckpoint.json")),
     ("blue.catbird.peer.getEntries", include_str!("../../../lexicons/blue/catbird/peer/getEntries.json")),
     ("blue.catbird.peer.getKeys", include_str!("../../../lexicons/blue/catbird/peer/getKeys.json")),
+    ("blue.catbird.peer.moveSeats", include_str!("../../../lexicons/blue/catbird/peer/moveSeats.json")),
     ("blue.catbird.peer.replicate", include_str!("../../../lexicons/blue/catbird/peer/replicate.json")),
     ("blue.catbird.peer.reportFork", include_str!("../../../lexicons/blue/catbird/peer/reportFork.json")),
     ("blue.catbird.peer.showCheckpoint", include_str!("../../../lexicons/blue/catbird/peer/showCheckpoint.json")),
@@ -60,20 +84,32 @@ macro_rules! every_method {
         $each!(crate::lexicon::account::approve_pairing::ApprovePairing);
         $each!(crate::lexicon::account::claim_pairing::ClaimPairing);
         $each!(crate::lexicon::account::create_pairing::CreatePairing);
+        $each!(crate::lexicon::account::export_data::ExportData);
+        $each!(crate::lexicon::account::import_data::ImportData);
+        $each!(crate::lexicon::account::list_blocks::ListBlocks);
         $each!(crate::lexicon::account::list_devices::ListDevices);
+        $each!(crate::lexicon::account::list_relationships::ListRelationships);
         $each!(crate::lexicon::account::register_device::RegisterDevice);
         $each!(crate::lexicon::account::revoke_device::RevokeDevice);
+        $each!(crate::lexicon::account::set_block::SetBlock);
+        $each!(crate::lexicon::account::set_invitation_policy::SetInvitationPolicy);
+        $each!(crate::lexicon::account::set_relationship::SetRelationship);
         $each!(crate::lexicon::account::update_device::UpdateDevice);
+        $each!(crate::lexicon::admin::delete_peer::DeletePeer);
         $each!(crate::lexicon::admin::list_accounts::ListAccounts);
+        $each!(crate::lexicon::admin::list_peers::ListPeers);
+        $each!(crate::lexicon::admin::put_peer::PutPeer);
         $each!(crate::lexicon::admin::suspend_account::SuspendAccount);
         $each!(crate::lexicon::event::get_ticket::GetTicket);
         $each!(crate::lexicon::event::list_events::ListEvents);
         $each!(crate::lexicon::event::stream_events::StreamEvents);
         $each!(crate::lexicon::event::subscribe::Subscribe);
+        $each!(crate::lexicon::mls::accept_convo::AcceptConvo);
         $each!(crate::lexicon::mls::ack_welcome::AckWelcome);
         $each!(crate::lexicon::mls::add_members::AddMembers);
         $each!(crate::lexicon::mls::claim_key_packages::ClaimKeyPackages);
         $each!(crate::lexicon::mls::create_convo::CreateConvo);
+        $each!(crate::lexicon::mls::decline_convo::DeclineConvo);
         $each!(crate::lexicon::mls::get_convo::GetConvo);
         $each!(crate::lexicon::mls::get_convos::GetConvos);
         $each!(crate::lexicon::mls::get_group_state::GetGroupState);
@@ -82,15 +118,18 @@ macro_rules! every_method {
         $each!(crate::lexicon::mls::get_messages::GetMessages);
         $each!(crate::lexicon::mls::get_welcomes::GetWelcomes);
         $each!(crate::lexicon::mls::leave_convo::LeaveConvo);
+        $each!(crate::lexicon::mls::list_invitations::ListInvitations);
         $each!(crate::lexicon::mls::publish_key_package::PublishKeyPackage);
         $each!(crate::lexicon::mls::publish_key_packages::PublishKeyPackages);
         $each!(crate::lexicon::mls::remove_members::RemoveMembers);
         $each!(crate::lexicon::mls::send_message::SendMessage);
         $each!(crate::lexicon::mls::update_cursor::UpdateCursor);
+        $each!(crate::lexicon::peer::deliver::Deliver);
         $each!(crate::lexicon::peer::follow::Follow);
         $each!(crate::lexicon::peer::get_checkpoint::GetCheckpoint);
         $each!(crate::lexicon::peer::get_entries::GetEntries);
         $each!(crate::lexicon::peer::get_keys::GetKeys);
+        $each!(crate::lexicon::peer::move_seats::MoveSeats);
         $each!(crate::lexicon::peer::replicate::Replicate);
         $each!(crate::lexicon::peer::report_fork::ReportFork);
         $each!(crate::lexicon::peer::show_checkpoint::ShowCheckpoint);

@@ -75,6 +75,10 @@ pub enum MembershipChange {
     Opened,
     Left,
     Role,
+    /// The account lives on another server now: `server`.
+    Moved,
+    /// The person took the invitation. It changes no right.
+    Accepted,
 }
 
 /// What a seat may do.
@@ -150,6 +154,34 @@ pub struct WelcomeBody {
     pub refs: Vec<Bytes>,
 }
 
+/// `#relationship` in an account stream: what stands now between it and another account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RelationshipBody {
+    pub account: Did,
+    /// `outgoing`, `incoming`, `accepted` or `none`.
+    pub state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<Bytes>,
+}
+
+/// `#invitation` in an account stream: see listInvitations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InvitationBody {
+    pub stream: StreamId,
+    pub home: Did,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inviter: Option<Did>,
+    /// `waiting`, `accepted` or `declined`.
+    pub state: String,
+}
+
+/// `#erased`: every holder drops these contents within a day, and keeps the headers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErasedBody {
+    /// At most 1,000.
+    pub seqs: Vec<Seq>,
+}
+
 /// `#keyPackagesLow` in an account stream: every device should publish new ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeyPackagesLowBody {
@@ -206,6 +238,17 @@ pub struct ReceiptBrokenBody {
     pub receipt: Signed,
 }
 
+/// `#peerKeyChanged` in an account stream: nothing goes to the server or comes from it until it is settled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerKeyChangedBody {
+    pub server: Did,
+    /// Ids of the new keys in its document.
+    pub keys: Vec<String>,
+}
+
+impl Body for PeerKeyChangedBody {
+    const WHAT: &'static str = "#peerKeyChanged body";
+}
 impl Body for ForkDetectedBody {
     const WHAT: &'static str = "#forkDetected body";
 }
@@ -232,6 +275,15 @@ impl Body for DeviceChainResetBody {
 }
 impl Body for WelcomeBody {
     const WHAT: &'static str = "#welcome body";
+}
+impl Body for RelationshipBody {
+    const WHAT: &'static str = "#relationship body";
+}
+impl Body for InvitationBody {
+    const WHAT: &'static str = "#invitation body";
+}
+impl Body for ErasedBody {
+    const WHAT: &'static str = "#erased body";
 }
 impl Body for AccountBody {
     const WHAT: &'static str = "#account body";

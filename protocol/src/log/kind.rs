@@ -81,6 +81,12 @@ entry_kinds! {
     Device = 6, "#device";
     /// A commit elsewhere invited a device of this account.
     Welcome = 7, "#welcome";
+    /// Contents of earlier entries are to be dropped, wherever they are held.
+    Erased = 8, "#erased";
+    /// What stands between the account and another one changed.
+    Relationship = 14, "#relationship";
+    /// The account was brought into a conversation, and may take it or not.
+    Invitation = 15, "#invitation";
     /// A device's pool of key packages is low, or was taken back: publish new ones.
     KeyPackagesLow = 20, "#keyPackagesLow";
     /// Another server begins its reign over the stream, after a move.
@@ -97,6 +103,8 @@ entry_kinds! {
     HistoryRewound = 31, "#historyRewound";
     /// The home promised the account an entry, and did not keep it.
     ReceiptBroken = 32, "#receiptBroken";
+    /// A server with members in a conversation of the account shows a key that none of its earlier keys endorsed.
+    PeerKeyChanged = 33, "#peerKeyChanged";
     /// A replica asks whether the log flows.
     Canary = 90, "#canary";
 }

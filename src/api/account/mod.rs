@@ -6,7 +6,9 @@
 
 pub mod admission;
 mod chain;
+mod contacts;
 mod list_devices;
+mod moving;
 mod pairing;
 mod register_device;
 mod revoke_device;
@@ -26,4 +28,6 @@ pub fn api() -> Api {
         .method::<UpdateDevice, _, _>(update_device::update_device)
         .method::<RevokeDevice, _, _>(revoke_device::revoke_device)
         .merge(pairing::api())
+        .merge(contacts::api())
+        .merge(moving::api())
 }

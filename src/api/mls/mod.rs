@@ -6,18 +6,19 @@
 mod access;
 mod commits;
 mod conversations;
+mod invitations;
 mod key_packages;
 mod messages;
 mod store;
 mod welcomes;
 
 use crate::lexicon::mls::{
-    ack_welcome::AckWelcome, add_members::AddMembers, claim_key_packages::ClaimKeyPackages, create_convo::CreateConvo,
-    get_convo::GetConvo, get_convos::GetConvos, get_group_state::GetGroupState,
-    get_key_package_status::GetKeyPackageStatus, get_key_packages::GetKeyPackages, get_messages::GetMessages,
-    get_welcomes::GetWelcomes, leave_convo::LeaveConvo, publish_key_package::PublishKeyPackage,
-    publish_key_packages::PublishKeyPackages, remove_members::RemoveMembers, send_message::SendMessage,
-    update_cursor::UpdateCursor,
+    accept_convo::AcceptConvo, ack_welcome::AckWelcome, add_members::AddMembers, claim_key_packages::ClaimKeyPackages,
+    create_convo::CreateConvo, decline_convo::DeclineConvo, get_convo::GetConvo, get_convos::GetConvos,
+    get_group_state::GetGroupState, get_key_package_status::GetKeyPackageStatus, get_key_packages::GetKeyPackages,
+    get_messages::GetMessages, get_welcomes::GetWelcomes, leave_convo::LeaveConvo, list_invitations::ListInvitations,
+    publish_key_package::PublishKeyPackage, publish_key_packages::PublishKeyPackages, remove_members::RemoveMembers,
+    send_message::SendMessage, update_cursor::UpdateCursor,
 };
 use crate::xrpc::Api;
 
@@ -32,6 +33,9 @@ pub fn api() -> Api {
         .method::<GetConvo, _, _>(conversations::get_convo::get_convo)
         .method::<GetConvos, _, _>(conversations::get_convos::get_convos)
         .method::<LeaveConvo, _, _>(conversations::leave_convo::leave_convo)
+        .method::<ListInvitations, _, _>(invitations::list_invitations::list_invitations)
+        .method::<AcceptConvo, _, _>(invitations::accept_convo::accept_convo)
+        .method::<DeclineConvo, _, _>(invitations::decline_convo::decline_convo)
         .method::<UpdateCursor, _, _>(conversations::update_cursor::update_cursor)
         .method::<AddMembers, _, _>(commits::add_members::add_members)
         .method::<RemoveMembers, _, _>(commits::remove_members::remove_members)

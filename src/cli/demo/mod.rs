@@ -55,6 +55,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut servers =
         SERVERS.into_iter().map(|name| Process::new(name, &folder, directory.url())).collect::<Result<Vec<_>, _>>()?;
 
+    let names: Vec<String> = servers.iter().map(|server| server.way.did()).collect();
+    for server in &mut servers {
+        server.allow(&names);
+    }
+
     let told = tokio::select! {
         told = tokio::time::timeout(LIMIT, story::tell(&transcript, &directory, &mut servers, args.messages)) => {
             told.unwrap_or_else(|_| Err(anyhow::anyhow!("{} s were not enough", LIMIT.as_secs())))
@@ -98,6 +103,7 @@ fn report(outcome: &anyhow::Result<Outcome>, transcript: &Transcript) -> serde_j
             "clients": outcome.clients,
             "accounts": outcome.accounts,
             "conversations": outcome.conversations,
+            "chains_equal": outcome.chains_equal,
             "messages_sent": outcome.messages_sent,
             "messages_decrypted": outcome.messages_decrypted,
             "commits": outcome.commits,

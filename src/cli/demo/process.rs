@@ -36,6 +36,8 @@ pub(super) struct Process {
     folder: PathBuf,
     port: u16,
     plc_url: String,
+    /// Servers on no probation, separated by commas.
+    allowed: String,
     http: PlainClient,
     child: Option<Child>,
     /// It was killed, or could not be stopped: its Postgres may still run.
@@ -56,10 +58,16 @@ impl Process {
             folder,
             port,
             plc_url,
+            allowed: String::new(),
             http: plain()?,
             child: None,
             left_postgres: false,
         })
+    }
+
+    /// These servers have the usual quotas from the first moment.
+    pub fn allow(&mut self, servers: &[String]) {
+        self.allowed = servers.join(",");
     }
 
     /// Where its own people call it.
@@ -107,7 +115,11 @@ impl Process {
             .env("SERVER_PORT", self.port.to_string())
             .env("SERVICE_DID", self.way.did())
             .env("PUBLIC_URL", self.way.origin())
+            .env("FEDERATION", "open")
+            .env("FEDERATION_ALLOW", &self.allowed)
+            .env("ROLLBACK_GUARD", self.folder.join("watermark"))
             .env("METRICS_PORT", "0")
+            .env("INVITATIONS", "everyone")
             .env("PLC_URL", &self.plc_url)
             .env("SHUTDOWN_GRACE_MS", "3000")
             .env("RUST_LOG", "warn,rookery=info")
@@ -149,6 +161,24 @@ impl Process {
             bail!("the server ended, but its Postgres may still run: {} is there", lock.display());
         }
         Ok(())
+    }
+
+    /// A copy of its database, stopped meanwhile.
+    pub async fn back_up(&mut self) -> anyhow::Result<PathBuf> {
+        self.end().await?;
+        let backup = self.folder.join("backup");
+        copy(&self.data_dir().join("postgres"), &backup).await?;
+        self.start().await?;
+        Ok(backup)
+    }
+
+    /// Stops it, puts the backup in the place of its database, and starts it.
+    pub async fn restore(&mut self, backup: &Path) -> anyhow::Result<Duration> {
+        self.end().await?;
+        let data = self.data_dir().join("postgres");
+        tokio::fs::remove_dir_all(&data).await.context("removing its database")?;
+        copy(backup, &data).await?;
+        self.start().await
     }
 
     async fn stop(&mut self, mut child: Child) -> anyhow::Result<()> {
@@ -194,4 +224,13 @@ impl Process {
         let text = std::fs::read_to_string(self.log()).unwrap_or_default();
         text.lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect()
     }
+}
+
+/// With owners and modes: as root, Postgres runs as somebody else.
+async fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().await.context("running cp")?;
+    if !copied.success() {
+        bail!("cp -a {} {}: {copied}", from.display(), to.display());
+    }
+    Ok(())
 }

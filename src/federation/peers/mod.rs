@@ -5,10 +5,13 @@
 //! pinned never changes its bytes.
 
 mod document;
+mod labels;
 mod quotas;
+pub mod roster;
 pub(super) mod store;
 
 pub use document::{Purpose, ServerDocument, ServerKey, domain, endpoint};
+pub use labels::Labels;
 pub use quotas::{Counted, Quota, Quotas};
 
 use std::sync::Arc;
@@ -20,6 +23,9 @@ use serde::{Deserialize, Serialize};
 use super::{Federation, PeerRefused};
 use crate::config::Mode;
 use crate::identity::{Malleability, ResolveError};
+use crate::limit::Budgets;
+use crate::log::EntryKind;
+use crate::log::body::{Body as _, PeerKeyChangedBody};
 use crate::log::chain::encode;
 use crate::storage;
 use crate::types::{Did, UnixMillis};
@@ -206,12 +212,12 @@ impl Federation {
             return Err(PeerRefused::PeerUnknown(why));
         }
         if self.resolver.is_new(server).await {
-            self.may_look_up(server)?;
+            self.may_look_up(&self.discoveries, server)?;
         }
         let found = self.resolver.resolve(server).await;
         let document = self.read_document(server, found)?;
         match wants {
-            Some(key_id) if document.key(key_id).is_none() && self.may_look_up(server).is_ok() => {
+            Some(key_id) if document.key(key_id).is_none() && self.may_look_up(&self.refetches, server).is_ok() => {
                 let found = self.resolver.refresh(server).await;
                 self.read_document(server, found)
             }
@@ -219,8 +225,8 @@ impl Federation {
         }
     }
 
-    fn may_look_up(&self, server: &Did) -> Result<(), PeerRefused> {
-        let standing = self.lookups.take(server);
+    fn may_look_up(&self, of_server: &Budgets<Did>, server: &Did) -> Result<(), PeerRefused> {
+        let standing = of_server.take(server);
         let standing = if standing.refused_for.is_none() { self.all_lookups.take() } else { standing };
         match standing.refused_for {
             None => Ok(()),
@@ -285,6 +291,9 @@ impl Federation {
             peer = self.known(server).await.map_err(unavailable)?.ok_or(PeerRefused::Unavailable)?;
         }
         store::seen(self.storage.pool(), &peer, now).await.map_err(unavailable)?;
+        if !self.counted(&peer).on_probation {
+            self.labels.admit(&peer.did);
+        }
         Ok(peer)
     }
 
@@ -301,6 +310,10 @@ impl Federation {
         if !held.is_empty() {
             store::pin(tx.conn(), peer_id, held, KeyState::Held, now).await?;
             store::hold(tx.conn(), peer_id, now + self.settings.key_hold).await?;
+            let keys = held.iter().map(|key| key.id.clone()).collect();
+            let notice = PeerKeyChangedBody { server: server.clone(), keys }.encode();
+            let body = notice.map_err(|_| storage::Error::Corrupt("peer_key.key_id"))?;
+            store::tell_who_shares(tx.conn(), server, EntryKind::PeerKeyChanged.to_db(), &body, now).await?;
         }
         tx.commit().await
     }

@@ -102,6 +102,31 @@ pub(super) async fn hold(conn: &mut PgConnection, peer_id: i64, until: DateTime<
     Ok(())
 }
 
+/// Queues a notice for every account of this server that shares a stream with one of that server.
+pub(super) async fn tell_who_shares(
+    conn: &mut PgConnection,
+    server: &Did,
+    kind: i16,
+    body: &[u8],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into outbox (account_id, kind, body, created_at)
+         select distinct ours.account_id, $2::smallint, $3::bytea, $4::timestamptz
+         from seat theirs join stream t on t.id = theirs.stream_id
+         join seat ours on ours.stream_id = theirs.stream_id and ours.until_seq is null
+         join account a on a.id = ours.account_id and a.stream_id is not null
+         where theirs.until_seq is null and (theirs.server = $1 or t.home = $1) and ours.server <> $1",
+        server.as_str(),
+        kind,
+        body,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// The hold is over: its keys count.
 pub(super) async fn release(conn: &mut PgConnection, peer_id: i64) -> Result<(), Error> {
     sqlx::query!("update peer set held_until = null where id = $1", peer_id).execute(&mut *conn).await?;

@@ -9,7 +9,7 @@
 mod verify;
 
 use super::append::{DRAFTS_PER_TRANSACTION, Won};
-use super::body::{Body, CommitBody};
+use super::body::{Body, CommitBody, ErasedBody};
 use super::chain::Head;
 use super::retention::Keep;
 use super::seats::{Roster, SeatChange};
@@ -115,7 +115,7 @@ impl Log {
         let mut roster = store::roster(tx.conn(), row.id).await?;
         // What is put back after a restore is all that anybody still has.
         let reader = (!ours).then_some(Reader { server: &self.inner.home, now: self.inner.clock.now() });
-        let Replayed { changes, ageing } = replay(&mut roster, &mut row, fresh, reader)?;
+        let Replayed { changes, ageing, erased } = replay(&mut roster, &mut row, fresh, reader)?;
         store::adopt_entries(tx.conn(), row.id, first_pos, fresh).await?;
         if let (Some(signed), Some(last)) = (&span.checkpoint, fresh.last()) {
             store::keep_checkpoint(tx.conn(), row.id, &last.head(), signed).await?;
@@ -124,6 +124,7 @@ impl Log {
         for changes in &changes {
             store::write_seats(tx.conn(), row.id, changes).await?;
         }
+        store::erase(tx.conn(), row.id, &erased).await?;
         for (seq, time) in ageing {
             store::insert_ageing(tx.conn(), row.id, seq, time).await?;
         }
@@ -195,6 +196,8 @@ struct Replayed {
     changes: Vec<Vec<SeatChange>>,
     /// Handshakes that changed no seat.
     ageing: Vec<(Seq, UnixMillis)>,
+    /// What is to be dropped.
+    erased: Vec<Seq>,
 }
 
 /// A server that has a right to the contents that the seats of its accounts cover.
@@ -219,10 +222,16 @@ fn replay(
     entries: &[Entry<'_>],
     reader: Option<Reader<'_>>,
 ) -> Result<Replayed, Refusal> {
-    let mut replayed = Replayed { changes: Vec::new(), ageing: Vec::new() };
+    let mut replayed = Replayed { changes: Vec::new(), ageing: Vec::new(), erased: Vec::new() };
+    for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Erased) {
+        if let Some(content) = &entry.content {
+            replayed.erased.extend(ErasedBody::decode(&content.body).map_err(malformed)?.seqs);
+        }
+    }
     for entry in entries {
         let Some(content) = &entry.content else {
-            if reader.is_some_and(|reader| !reader.does_without(roster, entry)) {
+            let erased = entry.kind == EntryKind::Message && replayed.erased.contains(&entry.header.seq);
+            if !erased && reader.is_some_and(|reader| !reader.does_without(roster, entry)) {
                 return Err(Refusal::new("ContentMismatch", "a content is missing that a seat here covers"));
             }
             continue;

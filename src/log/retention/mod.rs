@@ -52,6 +52,7 @@ impl Keep {
             | EntryKind::Membership
             | EntryKind::Device
             | EntryKind::DeviceChainReset
+            | EntryKind::Erased
             | EntryKind::HomeOpened
             | EntryKind::HomeRestored => Self::Always,
             EntryKind::Message => Self::Messages,
@@ -59,9 +60,12 @@ impl Keep {
             EntryKind::Welcome
             | EntryKind::KeyPackagesLow
             | EntryKind::Account
+            | EntryKind::Relationship
+            | EntryKind::Invitation
             | EntryKind::ForkDetected
             | EntryKind::HistoryRewound
-            | EntryKind::ReceiptBroken => Self::Notices,
+            | EntryKind::ReceiptBroken
+            | EntryKind::PeerKeyChanged => Self::Notices,
             EntryKind::Canary => Self::WithStream,
         }
     }

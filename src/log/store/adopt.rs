@@ -94,7 +94,10 @@ pub(in crate::log) async fn know_members(
                 accounts.insert(account.to_string());
                 devices.insert((account.to_string(), device.to_string()));
             }
-            SeatChange::Role { .. } | SeatChange::Closed { .. } | SeatChange::LeafRemoved { .. } => {}
+            SeatChange::Role { .. }
+            | SeatChange::Moved { .. }
+            | SeatChange::Closed { .. }
+            | SeatChange::LeafRemoved { .. } => {}
         }
     }
     let accounts: Vec<String> = accounts.into_iter().collect();

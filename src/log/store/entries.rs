@@ -113,3 +113,20 @@ pub(in crate::log) async fn position(pool: &sqlx::PgPool, stream_id: i64, seq: S
     let pos = sqlx::query_scalar!("select pos from entry where stream_id = $1 and seq = $2", stream_id, seq.to_db());
     Ok(pos.fetch_one(pool).await?)
 }
+
+/// Drops the contents of these messages. Whatever seats, roles or devices follow from stays, whoever says otherwise.
+pub(in crate::log) async fn erase(conn: &mut PgConnection, stream_id: i64, seqs: &[Seq]) -> Result<(), Error> {
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    let seqs: Vec<i64> = seqs.iter().map(|seq| seq.to_db()).collect();
+    sqlx::query!(
+        "update entry set content = null where stream_id = $1 and seq = any($2) and kind = $3",
+        stream_id,
+        &seqs,
+        EntryKind::Message.to_db()
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -13,7 +13,7 @@ mod streams;
 
 pub(super) use adopt::{adopt_entries, find_stream_id, headers, know_members, set_state};
 pub use entries::Accepted;
-pub(super) use entries::{find_accepted, find_head, insert_entry, position};
+pub(super) use entries::{erase, find_accepted, find_head, insert_entry, position};
 pub(super) use events::{StandingRow, entries_after, entries_before, events, newest_readable, standing, tail};
 pub(super) use origin::{
     ask_others, find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,

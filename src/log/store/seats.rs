@@ -59,6 +59,7 @@ pub(in crate::log) async fn write_seats(
 ) -> Result<(), Error> {
     open_seats(conn, stream_id, changes).await?;
     set_roles(conn, stream_id, changes).await?;
+    set_servers(conn, stream_id, changes).await?;
     add_leaves(conn, stream_id, changes).await?;
     remove_leaves(conn, stream_id, changes).await?;
     close_seats(conn, stream_id, changes).await
@@ -102,6 +103,23 @@ async fn set_roles(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChang
                 stream_id,
                 account.as_str(),
                 role.to_db()
+            )
+            .execute(&mut *conn)
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+async fn set_servers(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChange]) -> Result<(), Error> {
+    for change in changes {
+        if let SeatChange::Moved { account, server } = change {
+            sqlx::query!(
+                "update seat s set server = $3 from account a
+                 where s.stream_id = $1 and s.account_id = a.id and a.did = $2 and s.until_seq is null",
+                stream_id,
+                account.as_str(),
+                server
             )
             .execute(&mut *conn)
             .await?;

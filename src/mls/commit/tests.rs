@@ -168,7 +168,7 @@ fn the_roster_changes_by_exactly_what_is_declared() {
     assert_eq!(with(&key_of_bob), "DuplicateMember", "another's key");
 
     let device_of_bob = |declared: &mut Declared| declared.adds[0].device = bob.device.clone();
-    assert_eq!(with(&device_of_bob), "DuplicateMember", "another's device");
+    assert_eq!(with(&device_of_bob), "CredentialMismatch", "the leaf does not say bob's device");
 
     let accounts = |declared: &mut Declared| declared.adds[0].account = bob.account.clone();
     assert_eq!(with(&accounts), "CredentialMismatch", "the leaf says dave");
@@ -317,7 +317,46 @@ fn a_leaf_is_its_devices_by_any_of_its_keys_and_a_device_has_one_leaf() {
     more(&mut stored, &mut declared, "bob", dave);
     assert_eq!(expected_roster(&stored, &declared).unwrap_err().name, "DuplicateMember", "one key for two devices");
     let mut expected = expected;
-    let dave = expected.remove(&room.leaf("dave").device).unwrap();
-    expected.get_mut(&room.leaf("bob").device).unwrap().signature_keys.extend(dave.signature_keys);
+    let key = |name: &str| (did(name), room.leaf(name).device);
+    let dave = expected.remove(&key("dave")).unwrap();
+    expected.get_mut(&key("bob")).unwrap().signature_keys.extend(dave.signature_keys);
     assert_eq!(roster(&view, &expected, &declared).unwrap_err().name, "DuplicateMember", "two leaves of one device");
+}
+
+/// The change, as the home sees it that does not know dave's keys.
+fn foreign(mut change: Change) -> Change {
+    for add in &mut change.declared.adds {
+        add.signature_keys.clear();
+    }
+    change
+}
+
+#[test]
+fn a_device_of_another_server_is_known_by_its_credential_and_from_then_on_by_its_key() {
+    let (room, change) = room_and_change();
+    let change = foreign(change);
+    let verified = room.judge(&change).unwrap();
+    let dave = verified.leaves().iter().find(|leaf| leaf.account == did("dave")).unwrap();
+    assert_eq!(dave.signature_keys, room.leaf("dave").signature_keys, "read from the tree");
+}
+
+#[test]
+fn a_leaf_that_names_another_account_or_device_is_no_declared_add_of_another_server() {
+    for (account, device) in [(did("mallory"), None), (did("dave"), Some(DeviceId::of_key(b"another")))] {
+        let (room, change) = room_and_change();
+        let mut change = foreign(change);
+        let add = &mut change.declared.adds[0];
+        add.account = account;
+        add.device = device.unwrap_or_else(|| add.device.clone());
+        assert_eq!(refused(&room, &change).name, "MembershipMismatch");
+    }
+}
+
+#[test]
+fn another_server_may_call_a_device_as_one_of_ours_is_called() {
+    let (room, change) = room_and_change();
+    let mut change = foreign(change);
+    change.declared.adds[0].device = room.leaf("bob").device;
+    // Its leaf names its account and its own device: what is refused is the name, not that bob has one like it.
+    assert_eq!(refused(&room, &change).name, "MembershipMismatch");
 }

@@ -80,8 +80,8 @@ impl Caller for Device {
     }
 
     fn behalf(&self) -> Option<Behalf<'_>> {
-        let Author { did, device, .. } = &self.author;
-        Some(Behalf { account: did, device, by_peer: self.via.is_some() })
+        let Author { account_id, did, device, .. } = &self.author;
+        Some(Behalf { account_id: *account_id, account: did, device, by_peer: self.via.is_some() })
     }
 
     fn did(&self) -> Option<&Did> {

@@ -6,8 +6,13 @@ use crate::federation::replica::REQUEST_BYTES;
 /// Methods whose body is one message, or a batch of key packages.
 const MESSAGES: &[&str] = &["blue.catbird.mls.sendMessage", "blue.catbird.mls.publishKeyPackages"];
 /// Methods whose body holds a commit, a Welcome and a GroupInfo with its tree.
-const COMMITS: &[&str] =
-    &["blue.catbird.mls.createConvo", "blue.catbird.mls.addMembers", "blue.catbird.mls.removeMembers"];
+const COMMITS: &[&str] = &[
+    "blue.catbird.mls.createConvo",
+    "blue.catbird.mls.addMembers",
+    "blue.catbird.mls.removeMembers",
+    "blue.catbird.peer.deliver",
+    "blue.catbird.account.importData",
+];
 
 /// What a home hands its followers, as bytes; what wraps them is small.
 const ENTRIES: &str = "blue.catbird.peer.replicate";

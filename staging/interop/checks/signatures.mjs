@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { httpbis } from 'http-message-signatures'
-import { digest, keyFrom, signRequest, verifier } from '../peer.mjs'
+import { Secp256k1Keypair } from '@atproto/crypto'
+import { Peer, digest, keyFrom, signRequest, verifier } from '../peer.mjs'
 
 const DOCUMENT = new URL('../../../docs/FEDERATION.md', import.meta.url)
 /** The vectors are of one day; whoever verifies them on another must not mind. */
@@ -12,6 +13,12 @@ const TOLERANCE_S = 100 * 365 * 24 * 60 * 60
 
 export async function check(lab) {
   await vectors(lab)
+  const peer = await Peer.start()
+  try {
+    await taken(lab, peer)
+  } finally {
+    await peer.stop()
+  }
 }
 
 /** The fenced blocks of the section with that heading, by their language. */
@@ -81,4 +88,71 @@ async function vectors({ saw }) {
     saw(`${heading.toLowerCase()}: http-message-signatures makes the base and the signature of docs/FEDERATION.md, and`)
     saw(`${heading.toLowerCase()}: verifies them, and nothing of which a covered component was changed`)
   }
+}
+
+/** Well-formed, and nobody's. */
+const NO_STREAM = 's' + 'a'.repeat(32)
+
+/** What a running server makes of requests that `http-message-signatures` signed. */
+async function taken({ network, rookery, saw }, peer) {
+  const said = await rookery.command('peer', 'allow', peer.did)
+  assert.ok(said.includes(`${peer.did}  allowed`), said)
+
+  // An account that lives on that server by its DID document, and one that does not.
+  const { did: actor } = network.own.kim
+  const signer = await Secp256k1Keypair.import(network.rotationKey, { exportable: true })
+  await network.directory.updateData(actor, signer, (last) => ({
+    ...last,
+    services: { ...last.services, atproto_mls: { type: 'AtprotoMlsService', endpoint: peer.url } },
+  }))
+  const stranger = network.own.carol.did
+
+  const nsid = 'blue.catbird.mls.getGroupState'
+  const call = { params: { stream: NO_STREAM }, actor, device: 'd1' }
+  const answers = async (options, status, error, what) => {
+    const request = { nsid, ...call, ...options }
+    const answer = await peer.send(await peer.request(rookery, request.nsid, request))
+    assert.deepEqual([answer.status, answer.body.error], [status, error], `${what}: ${answer.body.message}`)
+    saw(`a request that http-message-signatures signed, ${what}: ${status} ${error}`)
+  }
+  // Who is proven is told that there is no such conversation.
+  await answers({}, 404, 'StreamNotFound', 'as it should be')
+
+  const header = (name, value) => (request) => ({ ...request, headers: { ...request.headers, [name]: value } })
+  const now = Date.now()
+  const at = (seconds) => new Date(now + seconds * 1000)
+  const other = digest('something else')
+  await answers({ change: header('x-rookery-device', 'd2') }, 401, 'SignatureInvalid', 'with another device')
+  await answers({ change: header('x-rookery-actor', stranger) }, 401, 'SignatureInvalid', 'with another actor')
+  await answers({ change: header('content-digest', other) }, 401, 'SignatureMalformed', 'with the digest of a body')
+  await answers({ change: header('x-rookery-audience', 'did:web:b.example') }, 401, 'WrongAudience', 'for another server')
+  await answers(
+    { change: (request) => ({ ...request, url: `${request.url}x` }) },
+    401,
+    'SignatureInvalid',
+    'with another query',
+  )
+  await answers({ change: header('x-rookery-more', 'x') }, 401, 'SignatureMalformed', 'with a header that is not covered')
+  await answers({ actor: stranger }, 403, 'NotSpokenFor', 'for an account of another server')
+  await answers({ values: { tag: 'another' } }, 401, 'SignatureMissing', 'with another tag')
+  await answers({ values: { created: at(-120), expires: at(-60) } }, 401, 'SignatureExpired', 'of two minutes ago')
+  await answers({ values: { expires: at(120) } }, 401, 'SignatureExpired', 'good for two minutes')
+  await answers({ values: { keyid: `${peer.did}#peer-aaaaaaaa` } }, 401, 'PeerKeyUnknown', 'by a key that is not there')
+
+  const leaving = {
+    nsid: 'blue.catbird.mls.leaveConvo',
+    params: undefined,
+    input: { stream: NO_STREAM, idem: 'a-name-for-this-call' },
+  }
+  await answers(leaving, 404, 'StreamNotFound', 'with a body')
+  const body = (request) => ({ ...request, body: request.body.replace('a-name', 'b-name') })
+  await answers({ ...leaving, change: body }, 401, 'DigestMismatch', 'with another body')
+  const kind = header('content-type', 'application/json; charset=utf-8')
+  await answers({ ...leaving, change: kind }, 401, 'SignatureInvalid', 'with another content type')
+
+  const twice = await peer.request(rookery, nsid, call)
+  assert.equal((await peer.send(twice)).status, 404)
+  const again = await peer.send(twice)
+  assert.deepEqual([again.status, again.body.error], [401, 'SignatureReplayed'])
+  saw('a request that http-message-signatures signed, twice: 401 SignatureReplayed')
 }

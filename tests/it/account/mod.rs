@@ -4,10 +4,15 @@ mod admission;
 mod approve_pairing;
 mod claim_pairing;
 mod create_pairing;
+mod list_blocks;
 mod list_devices;
+mod list_relationships;
 mod mls_keys;
 mod register_device;
 mod revoke_device;
+mod set_block;
+mod set_invitation_policy;
+mod set_relationship;
 mod update_device;
 
 use rookery::lexicon::account::revoke_device::Input as Revocation;

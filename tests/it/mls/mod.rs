@@ -1,10 +1,12 @@
 //! `blue.catbird.mls.*`.
 
+mod accept_convo;
 mod ack_welcome;
 mod add_members;
 mod claim_key_packages;
 mod commits;
 mod create_convo;
+mod decline_convo;
 mod get_convo;
 mod get_convos;
 mod get_group_state;
@@ -13,6 +15,7 @@ mod get_key_packages;
 mod get_messages;
 mod get_welcomes;
 mod leave_convo;
+mod list_invitations;
 mod publish_key_package;
 mod publish_key_packages;
 mod remove_members;

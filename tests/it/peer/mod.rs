@@ -1,8 +1,9 @@
-//! What servers ask each other about streams.
+//! What servers ask each other.
 
 mod follow;
 mod get_checkpoint;
 mod get_entries;
+mod get_keys;
 mod replicate;
 mod report_fork;
 mod show_checkpoint;

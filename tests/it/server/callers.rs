@@ -395,8 +395,8 @@ async fn after_a_crash_of_the_database_the_first_fresh_token_is_not_refused_for_
     server.pause().await;
     // What a crash does to unlogged tables.
     sqlx::query("truncate replay_since").execute(&mut server.database.connect().await).await.unwrap();
-    let url = server.database.url.clone();
-    server.resume(&url, &[], &[Arc::clone(&alice)]).await;
+    server.start_again(&[]).await;
+    alice.service().move_to(&server.url());
     // Tokens of the second in which the memory was lost are refused, whoever comes first.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     alice.query::<GetConvos>(&get_convos::Params { limit: 10, cursor: None }).await.unwrap();

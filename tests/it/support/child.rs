@@ -125,6 +125,7 @@ impl Process {
             ("ROOKERY_ENV", "development"),
             ("SERVER_HOST", "127.0.0.1"),
             ("METRICS_PORT", "0"),
+            ("INVITATIONS", "everyone"),
             ("DATABASE_POOL", "8"),
             ("RUST_LOG", "error"),
         ] {
@@ -185,8 +186,19 @@ pub async fn person(name: &str, directory: &Directory, service: &Arc<Service>) -
 
 /// Runs a command in the folder of a server; without a database, on the server's own.
 pub async fn command(data_dir: &Path, database: Option<&str>, arguments: &[&str]) -> (String, bool) {
+    command_with(data_dir, database, &[], arguments).await
+}
+
+/// The same with settings beside.
+pub async fn command_with(
+    data_dir: &Path,
+    database: Option<&str>,
+    settings: &[(&str, &str)],
+    arguments: &[&str],
+) -> (String, bool) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
     command.args(arguments).env_remove("DATABASE_URL").env("ROOKERY_ENV", "development").env("DATA_DIR", data_dir);
+    command.envs(settings.iter().copied());
     if let Some(database) = database {
         command.env("DATABASE_URL", database);
     }

@@ -13,14 +13,17 @@ use rookery::types::{Clock, Did};
 use super::TestServer;
 use super::proxy::Proxy;
 
-/// What every server that federates is started with.
-pub const FEDERATES: &[(&str, &str)] = &[];
+/// What every server that federates is started with, beside the names of the others: on probation, a tenth of the quotas
+/// would be spent in a moment.
+pub const FEDERATES: &[(&str, &str)] = &[("FEDERATION", "open")];
 
 /// Servers that share a directory and a clock.
 pub struct Federation {
     pub directory: Arc<Directory>,
     pub clock: Clock,
     members: Vec<Member>,
+    /// Names, separated by commas.
+    allowed: String,
 }
 
 /// One of them. It derefs to the server as its own clients and operators know it.
@@ -42,22 +45,28 @@ impl Federation {
     /// With a clock that the test may move on.
     pub async fn at(size: usize, clock: Clock, settings: &[(&str, &str)]) -> Self {
         let directory = Arc::new(Directory::start().await.unwrap());
-        let mut federation = Self { directory, clock, members: Vec::new() };
-        for _ in 0..size {
-            federation.join(settings).await;
+        let ways: Vec<Proxy> = (0..size as u64).map(Proxy::reserve).collect();
+        let allowed = ways.iter().map(Proxy::did).collect::<Vec<_>>().join(",");
+        let mut federation = Self { directory, clock, members: Vec::new(), allowed };
+        for proxy in ways {
+            federation.start(proxy, settings).await;
         }
         federation
     }
 
-    /// One more server.
+    /// One more server, which the others never heard of.
     pub async fn join(&mut self, settings: &[(&str, &str)]) -> &Member {
-        let proxy = Proxy::reserve(self.members.len() as u64);
+        self.start(Proxy::reserve(self.members.len() as u64), settings).await;
+        self.members.last().unwrap()
+    }
+
+    async fn start(&mut self, proxy: Proxy, settings: &[(&str, &str)]) {
         let (origin, did) = (proxy.origin(), Did::parse(&proxy.did()).unwrap());
-        let settings = [&[("PUBLIC_URL", origin.as_str())], FEDERATES, settings].concat();
+        let own = [("PUBLIC_URL", origin.as_str()), ("FEDERATION_ALLOW", &self.allowed)];
+        let settings = [&own, FEDERATES, settings].concat();
         let server = TestServer::start_named(&self.directory, &did, self.clock.clone(), &settings).await;
         proxy.lead_to(server.server().address());
         self.members.push(Member { proxy, server });
-        self.members.last().unwrap()
     }
 
     pub async fn stop(self) {
@@ -112,6 +121,14 @@ impl Member {
         person.register().await.unwrap();
         person.publish(5, true).await.unwrap();
         Arc::new(person)
+    }
+
+    /// The first device of the account that `OPERATOR_DIDS` names, which lives elsewhere.
+    pub async fn operator(&self, account: &Arc<Identity>) -> Arc<Person> {
+        self.server.directory.add(account);
+        let operator = Person::new("operator", Arc::clone(account), self.server.service()).unwrap();
+        operator.register().await.unwrap();
+        Arc::new(operator)
     }
 
     /// Stops it; its name leads nowhere.

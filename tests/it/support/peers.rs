@@ -33,13 +33,15 @@ impl Peers {
     /// All ready. What happens on the ways between them follows from the seed.
     pub async fn start(size: usize, seed: u64, settings: &[(&'static str, &str)]) -> Self {
         let directory = Arc::new(Directory::start().await.unwrap());
+        let ways: Vec<Proxy> = (0..size as u64).map(|number| Proxy::reserve(seed.wrapping_add(number))).collect();
+        let allowed = ways.iter().map(Proxy::did).collect::<Vec<_>>().join(",");
         let mut servers = Vec::new();
-        for number in 0..size {
-            let proxy = Proxy::reserve(seed.wrapping_add(number as u64));
+        for proxy in ways {
             let (database, folder) = (TestDatabase::create().await, super::open_folder());
             let mut process = Process::new(folder.path(), &directory.url(), Some(&database.url))
                 .with("SERVICE_DID", &proxy.did())
                 .with("PUBLIC_URL", &proxy.origin())
+                .with("FEDERATION_ALLOW", &allowed)
                 .with("CANARY_SECONDS", "0");
             for (name, value) in FEDERATES.iter().chain(settings) {
                 process = process.with(name, value);

@@ -25,6 +25,38 @@ const FAULTS: &[(&str, u16)] = &[
     ("InternalServerError", 500),
 ];
 
+/// What any method that peers call may answer to one instead.
+const PEER_FAULTS: &[(&str, u16)] = &[
+    ("AmbiguousCredentials", 400),
+    ("ActorRequired", 400),
+    ("ActorNotAllowed", 400),
+    ("DeviceMismatch", 400),
+    ("SignatureMissing", 401),
+    ("SignatureMalformed", 401),
+    ("SignatureExpired", 401),
+    ("SignatureInvalid", 401),
+    ("SignatureReplayed", 401),
+    ("DigestMismatch", 401),
+    ("WrongAudience", 401),
+    ("PeerKeyUnknown", 401),
+    ("PeerKeyReused", 401),
+    ("FederationOff", 403),
+    ("PeerPending", 403),
+    ("PeerBlocked", 403),
+    ("PeerKeyHeld", 403),
+    ("NotSpokenFor", 403),
+    ("NotHome", 403),
+    ("TooManyDevices", 409),
+    ("StreamFrozen", 409),
+    ("HomeMoved", 409),
+    ("HomeUnavailable", 502),
+    ("FederationRefused", 502),
+    ("HomeUnverified", 503),
+    ("HomeMoving", 503),
+    ("HomeRecovering", 503),
+    ("OutcomeUnknown", 504),
+];
+
 /// An answer that its lexicon allows.
 #[derive(Debug)]
 pub struct Answer {
@@ -128,7 +160,7 @@ fn check(nsid: &str, answer: &Answer) {
         methods.find(|(name, ..)| *name == nsid).is_some_and(|(.., errors)| errors.iter().any(|e| e == error));
     // A token's refusal has one of many names; its status, and the header, say what it is.
     let token = status == 401 && answer.header("www-authenticate").contains(error);
-    let fault = FAULTS.contains(&(error, status));
+    let fault = FAULTS.contains(&(error, status)) || PEER_FAULTS.contains(&(error, status));
     assert!(declared || token || fault, "{nsid} answered {status} with {error:?}, which it does not declare");
     let message = answer.body["message"].as_str().unwrap_or_default();
     assert!(!message.is_empty(), "{nsid}: {error} comes with a sentence");

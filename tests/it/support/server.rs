@@ -132,6 +132,11 @@ impl TestServer {
         }
     }
 
+    /// Where its service keys are.
+    pub fn keys_dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("keys")
+    }
+
     pub fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
     }
@@ -226,7 +231,15 @@ impl TestServer {
 
     /// Another command on the server's own machine: what it said, and whether it went well.
     pub async fn command(&self, arguments: &[&str]) -> (String, bool) {
-        super::command(self.folder.path(), Some(&self.database.url), arguments).await
+        let directory = self.directory.url();
+        let own = self.own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings: Vec<_> = own.chain([("PLC_URL", directory.as_str())]).collect();
+        super::command_with(self.folder.path(), Some(&self.database.url), &settings, arguments).await
+    }
+
+    /// While it is stopped: the next start makes others.
+    pub fn forget_keys(&self) {
+        std::fs::remove_dir_all(self.folder.path().join("keys")).unwrap();
     }
 
     /// Stops it for a while.
@@ -280,6 +293,8 @@ fn config(database: &str, directory: &str, folder: &std::path::Path, settings: &
         ("PLC_URL", directory),
         ("DATA_DIR", &data_dir),
         ("SHUTDOWN_GRACE_MS", "2000"),
+        // Consent has tests of its own.
+        ("INVITATIONS", "everyone"),
         // Tests count what is written.
         ("CANARY_SECONDS", "0"),
     ]

@@ -27,3 +27,40 @@ pub struct Account {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<Did>,
 }
+
+/// A key that another server has shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerKey {
+    /// Its id in the server's document, at most 32 bytes.
+    pub id: String,
+    /// `peer` signs requests, `checkpoint` signs statements; at most 16 bytes.
+    pub r#use: String,
+    /// The key as a Multikey, at most 64 bytes.
+    pub public_key_multibase: String,
+    /// Whether it counts: `accepted`, `held` until the operator or the time has decided, or `refused`; at most 16
+    /// bytes.
+    pub state: String,
+}
+
+/// Another server, as the operators of this one see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// Its name.
+    pub server: Did,
+    /// The registrable domain that its quotas are counted by, at most 253 bytes.
+    pub domain: String,
+    /// What was decided about it: `usual` (as FEDERATION says), `allowed` or `blocked`; at most 16 bytes.
+    pub policy: String,
+    /// When it was first seen, or decided about. RFC 3339, UTC, milliseconds.
+    pub first_seen_at: String,
+    /// When it was last seen, to the hour. RFC 3339, UTC, milliseconds.
+    pub last_seen_at: String,
+    /// It showed a key that no earlier one endorsed: until then nothing goes either way. Absent while it is not
+    /// held. RFC 3339, UTC, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<String>,
+    /// Every key that it has shown, at most 1000.
+    pub keys: Vec<PeerKey>,
+}

@@ -2,5 +2,8 @@
 //! `blue.catbird.admin.*`: one module per method.
 
 pub mod defs;
+pub mod delete_peer;
 pub mod list_accounts;
+pub mod list_peers;
+pub mod put_peer;
 pub mod suspend_account;

@@ -68,6 +68,10 @@ pub enum Output {
     DeviceChainReset(DeviceChainReset),
     #[serde(rename = "blue.catbird.event.subscribe#welcome")]
     Welcome(Welcome),
+    #[serde(rename = "blue.catbird.event.subscribe#invitation")]
+    Invitation(Invitation),
+    #[serde(rename = "blue.catbird.event.subscribe#relationship")]
+    Relationship(Relationship),
     #[serde(rename = "blue.catbird.event.subscribe#keyPackagesLow")]
     KeyPackagesLow(KeyPackagesLow),
     #[serde(rename = "blue.catbird.event.subscribe#lastResortUsed")]
@@ -82,6 +86,8 @@ pub enum Output {
     HistoryRewound(HistoryRewound),
     #[serde(rename = "blue.catbird.event.subscribe#receiptBroken")]
     ReceiptBroken(ReceiptBroken),
+    #[serde(rename = "blue.catbird.event.subscribe#peerKeyChanged")]
+    PeerKeyChanged(PeerKeyChanged),
     #[serde(rename = "blue.catbird.event.subscribe#cursor")]
     Cursor(Cursor),
     #[serde(rename = "blue.catbird.event.subscribe#info")]
@@ -759,6 +765,42 @@ pub struct ReceiptBroken {
     pub cursor: String,
 }
 
+/// A server with which the account shares a conversation shows a key that none of its earlier keys endorsed;
+/// nothing goes to it or comes from it until it is settled. The type is the entry's kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerKeyChanged {
+    /// The id of the stream that holds the entry, at most 64 bytes.
+    pub stream: String,
+    /// The reign of the home that ordered the entry; a restore or a move raises it.
+    pub term: u64,
+    /// The entry's number in its stream: 1, 2, 3 … without gaps.
+    pub seq: u64,
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
+    pub hash: Bytes,
+    /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
+    pub time: String,
+    /// The header as the home made it, canonical DAG-CBOR, at most 512 bytes: a client checks the chain with it.
+    pub header: Bytes,
+    /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Bytes>,
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Bytes>,
+    /// The account that caused the entry; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Did>,
+    /// The device that caused the entry, at most 64 bytes; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The MLS epoch of the entry, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    pub cursor: String,
+}
+
 /// Another device of the account moved its read position. Never stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -778,4 +820,74 @@ pub struct Info {
     /// The same in words, at most 512 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// What stands between the account and another one changed. The type is the entry's kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Relationship {
+    /// The id of the stream that holds the entry, at most 64 bytes.
+    pub stream: String,
+    /// The reign of the home that ordered the entry; a restore or a move raises it.
+    pub term: u64,
+    /// The entry's number in its stream: 1, 2, 3 … without gaps.
+    pub seq: u64,
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
+    pub hash: Bytes,
+    /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
+    pub time: String,
+    /// The header as the home made it, canonical DAG-CBOR, at most 512 bytes: a client checks the chain with it.
+    pub header: Bytes,
+    /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Bytes>,
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Bytes>,
+    /// The account that caused the entry; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Did>,
+    /// The device that caused the entry, at most 64 bytes; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The MLS epoch of the entry, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    pub cursor: String,
+}
+
+/// The account was brought into a conversation, and may take it or not. The type is the entry's kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Invitation {
+    /// The id of the stream that holds the entry, at most 64 bytes.
+    pub stream: String,
+    /// The reign of the home that ordered the entry; a restore or a move raises it.
+    pub term: u64,
+    /// The entry's number in its stream: 1, 2, 3 … without gaps.
+    pub seq: u64,
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
+    pub hash: Bytes,
+    /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
+    pub time: String,
+    /// The header as the home made it, canonical DAG-CBOR, at most 512 bytes: a client checks the chain with it.
+    pub header: Bytes,
+    /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Bytes>,
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Bytes>,
+    /// The account that caused the entry; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Did>,
+    /// The device that caused the entry, at most 64 bytes; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The MLS epoch of the entry, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    pub cursor: String,
 }

@@ -8,7 +8,8 @@ use crate::types::{Bytes, Detail, Did, Named};
 
 /// Takes one key package per certified device of each target, for one conversation; a repeat with the same
 /// claimId gets the same ones. Who took 5 one-time key packages of an account within a day gets its last-resort
-/// ones. Forward: target. Caller: a certified device.
+/// ones, and so does who comes from another server that took 20, or when such servers together took 100.
+/// Forward: target. Caller: a certified device.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimKeyPackages;
 
@@ -34,7 +35,8 @@ pub struct Input {
     pub claim_id: String,
     /// The conversation that the key packages are for, at most 64 bytes.
     pub stream: String,
-    /// The DID of the server that orders the stream; absent for this server, and no other is taken yet.
+    /// The DID of the server that orders the stream; absent for this server. A client need not name it: its own
+    /// server knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<Did>,
     /// The accounts to claim for, 1 to 20.
@@ -111,7 +113,8 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<Vec<Package>>,
     /// Why there is none, at most 64 bytes. exhausted: no device has an acceptable one left; notHere: the account
-    /// is not known here; moved: it is on another server; consentRequired: it must agree first.
+    /// is not known here; moved: it is on another server; consentRequired: it must agree first; unavailable: its
+    /// server gave no answer, try again under another claimId.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

@@ -2,10 +2,12 @@
 //! `blue.catbird.peer.*`: one module per method.
 
 pub mod defs;
+pub mod deliver;
 pub mod follow;
 pub mod get_checkpoint;
 pub mod get_entries;
 pub mod get_keys;
+pub mod move_seats;
 pub mod replicate;
 pub mod report_fork;
 pub mod show_checkpoint;

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::record::record;
+use super::elsewhere::{self, Homes};
+use super::record::{Judged, record};
 use super::snapshot::Snapshot;
 use crate::api::mls::access;
 use crate::lexicon::mls::defs::{Addition, Removal};
@@ -34,13 +35,14 @@ pub(super) async fn intake<E: Named>(
 ) -> Result<(Accepted, Epoch), Failure<E>> {
     access::certified(caller)?;
     let stream = access::find(cx, &bundle.stream).await?;
+    let homes = elsewhere::homes(cx, &bundle.adds).await?;
     let bundle = Arc::new(bundle);
     for _ in 0..SNAPSHOTS {
         if let Some(first) = cx.log.repeated(stream.id, &bundle.identity).await? {
             return Ok(with_epoch(first));
         }
         let row = cx.log.row(stream.id).await?;
-        match attempt(cx, caller, &stream, &bundle, &row).await {
+        match attempt(cx, caller, &stream, &bundle, (&row, &homes)).await {
             Ok(Some(accepted)) => return Ok(with_epoch(accepted)),
             Ok(None) => {}
             Err(failure) => {
@@ -64,11 +66,12 @@ async fn attempt<E: Named>(
     caller: &Device,
     stream: &StreamInfo,
     bundle: &Arc<Bundle>,
-    row: &StreamRow,
+    (row, homes): (&StreamRow, &Homes),
 ) -> Result<Option<Accepted>, Failure<E>> {
-    let snapshot = Snapshot::take(cx, caller, stream, bundle, row).await?;
+    let snapshot = Snapshot::take(cx, caller, stream, bundle, (row, homes)).await?;
     let verified = snapshot.judge(cx, caller, stream, bundle).await?;
-    storage::retrying(Failure::is_collision, || record(cx, caller, stream, &snapshot, &verified, bundle.identity)).await
+    let judged = Judged { snapshot: &snapshot, verified: &verified, homes };
+    storage::retrying(Failure::is_collision, || record(cx, caller, stream, judged, bundle.identity)).await
 }
 
 /// The epoch that a commit's entry made: the one after the one it left.

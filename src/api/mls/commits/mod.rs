@@ -4,6 +4,7 @@
 //! one commit wins an epoch, and everything that follows from it is written with its entry.
 
 pub(super) mod add_members;
+mod elsewhere;
 pub(super) mod get_group_state;
 mod intake;
 mod model;

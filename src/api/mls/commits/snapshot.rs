@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::elsewhere::Homes;
 use super::intake::Bundle;
 use super::{model, store};
 use crate::api::mls::access;
@@ -28,7 +29,7 @@ impl Snapshot {
         caller: &Device,
         stream: &StreamInfo,
         bundle: &Bundle,
-        row: &StreamRow,
+        (row, homes): (&StreamRow, &Homes),
     ) -> Result<Self, Failure<E>> {
         let readable = access::seated(cx, &caller.author, stream.public_id.as_str()).await?;
         let roster = cx.log.roster(readable.stream.id).await?;
@@ -42,7 +43,7 @@ impl Snapshot {
             .map(|removal| Ok((removal.account.clone(), parse(DeviceId::parse, &removal.device)?)))
             .collect::<Result<Vec<_>, Failure<E>>>()?;
         model::judge_rights(&roster, &caller.author.did, &removes)?;
-        let adds = claimed(cx, stream, &bundle.adds).await?;
+        let adds = claimed(cx, stream, &bundle.adds, homes).await?;
         Ok(Self { epoch: row.epoch, rules: row.rules, leaves, adds, removes })
     }
 
@@ -80,11 +81,13 @@ impl Snapshot {
     }
 }
 
-/// The declared additions, each with the keys of the device whose package was claimed for this stream.
+/// The declared additions, each with the keys of the device whose package was claimed for this stream. What devices of
+/// other servers are known by is in the tree.
 async fn claimed<E: Named>(
     cx: &Services,
     stream: &StreamInfo,
     adds: &[Addition],
+    homes: &Homes,
 ) -> Result<Vec<DeclaredAdd>, Failure<E>> {
     let references: Vec<Vec<u8>> = adds.iter().map(|add| add.r#ref.0.clone()).collect();
     let since = cx.clock.now().to_datetime() - store::CLAIM_LIFETIME;
@@ -92,6 +95,11 @@ async fn claimed<E: Named>(
     let unknown = || Refusal::new("KeyPackageUnknown", "a ref was not claimed for this stream, or was used already");
     adds.iter()
         .map(|add| {
+            if homes.contains_key(&add.account) {
+                let device = parse(DeviceId::parse, &add.device)?;
+                let (account, reference) = (add.account.clone(), add.r#ref.0.clone());
+                return Ok(DeclaredAdd { account, device, reference, signature_keys: Vec::new() });
+            }
             let package = packages.remove(add.r#ref.as_slice()).ok_or_else(unknown)?;
             if package.account != add.account || package.device.as_str() != add.device {
                 return Err(unknown().into());

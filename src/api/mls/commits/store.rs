@@ -1,14 +1,15 @@
 //! SQL of the commit intake: leaves, claimed packages, GroupInfo, Welcomes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, PgPool};
 
 use crate::log::Sealed;
-use crate::mls::{DeclaredAdd, StoredLeaf, VerifiedCommit};
+use crate::log::body::{ConvoBody, WelcomeBody};
+use crate::mls::{StoredLeaf, VerifiedCommit};
 use crate::storage::Error;
-use crate::types::{DeviceId, Did, Epoch};
+use crate::types::{Bytes, DeviceId, Did, Epoch};
 
 /// A claimed key package may be used this long, and does not return to its pool.
 pub(super) const CLAIM_LIFETIME: TimeDelta = TimeDelta::hours(24);
@@ -29,7 +30,10 @@ fn device(text: &str) -> Result<DeviceId, Error> {
 pub(super) async fn leaves(pool: &PgPool, stream_id: i64) -> Result<Vec<StoredLeaf>, Error> {
     let rows = sqlx::query!(
         r#"select a.did, d.public_id,
-                  array(select k.public_key from device_key k where k.device_id = d.id) as "keys!: Vec<Vec<u8>>"
+                  case when d.state = 'foreign'
+                      then array(select k.public_key from leaf_key k where k.device_id = d.id and k.stream_id = $1)
+                      else array(select k.public_key from device_key k where k.device_id = d.id)
+                  end as "keys!: Vec<Vec<u8>>"
            from seat_device l
            join device d on d.id = l.device_id join account a on a.id = l.account_id
            where l.stream_id = $1 and l.until_seq is null"#,
@@ -129,17 +133,16 @@ pub(super) async fn insert_group_info(
     Ok(())
 }
 
-/// Stores the Welcome once, with a pointer for each device.
+/// Stores the Welcome once. For whom it is, say pointers and deliveries.
 pub(super) async fn insert_welcome(
     conn: &mut PgConnection,
     stream_id: i64,
     entry: &Sealed,
     epoch: Epoch,
     welcome: &[u8],
-    adds: &[DeclaredAdd],
     now: DateTime<Utc>,
-) -> Result<(), Error> {
-    let welcome_id = sqlx::query_scalar!(
+) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar!(
         "insert into welcome (stream_id, term, seq, epoch, bytes, created_at) values ($1, $2, $3, $4, $5, $6)
          returning id",
         stream_id,
@@ -149,21 +152,121 @@ pub(super) async fn insert_welcome(
         welcome,
         now
     )
-    .fetch_one(&mut *conn)
-    .await?;
-    let devices: Vec<String> = adds.iter().map(|add| add.device.to_string()).collect();
-    let references: Vec<Vec<u8>> = adds.iter().map(|add| add.reference.clone()).collect();
+    .fetch_one(conn)
+    .await?)
+}
+
+/// For the devices of one account of this server; those that are held show when it takes the invitation.
+pub(super) async fn insert_pointers(
+    conn: &mut PgConnection,
+    welcome_id: i64,
+    body: &WelcomeBody,
+    held: bool,
+) -> Result<(), Error> {
+    let devices: Vec<String> = body.device.iter().map(ToString::to_string).collect();
+    let references: Vec<Vec<u8>> = body.refs.iter().map(|reference| reference.0.clone()).collect();
     sqlx::query!(
-        "insert into welcome_pointer (welcome_id, device_id, ref)
-         select $1, d.id, n.reference from unnest($2::text[], $3::bytea[]) n (device, reference)
+        "insert into welcome_pointer (welcome_id, device_id, ref, state)
+         select $1, d.id, n.reference, case when $4 then 'held' else 'waiting' end
+         from unnest($2::text[], $3::bytea[]) n (device, reference)
          join device d on d.public_id = n.device and d.state <> 'foreign'",
         welcome_id,
         &devices,
-        &references
+        &references,
+        held
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Makes rows for accounts and devices of other servers that an entry is about to name. (account, device, server)
+pub(super) async fn know_devices(
+    conn: &mut PgConnection,
+    named: &[(&Did, &str, &Did)],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    // In order, so that two who make the same rows never wait for each other in a circle.
+    let named: BTreeSet<(&str, &str, &str)> =
+        named.iter().map(|(account, device, server)| (account.as_str(), *device, server.as_str())).collect();
+    let accounts: Vec<String> = named.iter().map(|(account, ..)| (*account).to_owned()).collect();
+    let devices: Vec<String> = named.iter().map(|(_, device, _)| (*device).to_owned()).collect();
+    let servers: Vec<String> = named.iter().map(|(.., server)| (*server).to_owned()).collect();
+    sqlx::query!(
+        "insert into account (did, server, created_at)
+         select distinct on (n.did) n.did, n.server, $3 from unnest($1::text[], $2::text[]) n (did, server)
+         order by n.did
+         on conflict (did) do update set server = excluded.server where account.server is distinct from excluded.server",
+        &accounts,
+        &servers,
+        now
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "insert into device (account_id, public_id, public_key, alg, kind, state, created_at)
+         select a.id, n.device, '', 'EdDSA', 'app', 'foreign', $3
+         from unnest($1::text[], $2::text[]) n (did, device) join account a on a.did = n.did
+         on conflict do nothing",
+        &accounts,
+        &devices,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What another server's device signs with here, as the tree shows it.
+pub(super) async fn keep_leaf_key(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    account: &Did,
+    device: &str,
+    key: &[u8],
+) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into leaf_key (stream_id, device_id, public_key)
+         select $1, d.id, $4 from device d join account a on a.id = d.account_id
+         where a.did = $2 and d.public_id = $3
+         on conflict (stream_id, device_id) do update set public_key = excluded.public_key",
+        stream_id,
+        account.as_str(),
+        device,
+        key
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What the conversation is, as its `#convo` says it.
+pub(super) async fn convo_body(conn: &mut PgConnection, stream_id: i64) -> Result<ConvoBody, Error> {
+    let row = sqlx::query!(
+        "select group_id, cipher_suite, handshake_policy, policy, metadata from convo where stream_id = $1",
+        stream_id
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(ConvoBody {
+        group_id: Bytes(row.group_id),
+        cipher_suite: u16::try_from(row.cipher_suite).unwrap_or_default(),
+        handshake_policy: if row.handshake_policy == 0 { "opaque" } else { "validated" }.to_owned(),
+        policy: row.policy.to_string(),
+        metadata: row.metadata.map(Bytes),
+    })
+}
+
+/// The server of each account that has or had a seat, by its newest.
+pub(super) async fn servers(conn: &mut PgConnection, stream_id: i64) -> Result<HashMap<Did, Did>, Error> {
+    let rows = sqlx::query!(
+        "select distinct on (s.account_id) a.did, s.server from seat s join account a on a.id = s.account_id
+         where s.stream_id = $1 order by s.account_id, s.from_seq desc",
+        stream_id
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().filter_map(|row| Some((did(&row.did).ok()?, Did::parse(&row.server).ok()?))).collect())
 }
 
 pub(super) async fn account_ids(conn: &mut PgConnection, dids: &[String]) -> Result<HashMap<String, i64>, Error> {

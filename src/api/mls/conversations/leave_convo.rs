@@ -3,21 +3,33 @@
 //! Invariants: the entry that says so is the last one the account reads; a conversation with members keeps an admin. The
 //! account's leaves stay in the tree until a member commits their removal, which anybody may.
 
+use super::store;
 use crate::api::mls::access;
 use crate::lexicon::mls::leave_convo::{Error, LeaveConvo, Output};
-use crate::log::body::{Body, MembershipBody, MembershipChange, Role};
+use crate::log::body::{Body, ErasedBody, MembershipBody, MembershipChange, Role};
 use crate::log::{CallIdentity, Draft, EntryKind, Roster, StreamInfo};
 use crate::storage;
 use crate::types::{Bytes, Did};
 use crate::xrpc::{Call, Device, Failure, Services};
 
+/// Messages that one entry erases, and that leaving erases: the newest.
+const ERASED_IN_AN_ENTRY: usize = 1_000;
+const ERASED_AT_ONCE: i64 = 500_000;
+
 pub async fn leave_convo(cx: &Services, caller: Device, call: Call<LeaveConvo>) -> Result<Output, Failure<Error>> {
     access::certified(&caller)?;
     let identity = call.identity(&caller.author, &call.input.idem)?;
     let stream = access::find(cx, &call.input.stream).await?;
-    let successor = call.input.new_admin.as_ref();
+    let erase = call.input.erase == Some(true);
+    let wishes = Wishes { successor: call.input.new_admin.as_ref(), erase };
 
-    storage::retrying(Failure::is_collision, || leave(cx, &caller, &stream, identity, successor)).await
+    storage::retrying(Failure::is_collision, || leave(cx, &caller, &stream, identity, wishes)).await
+}
+
+#[derive(Clone, Copy)]
+struct Wishes<'a> {
+    successor: Option<&'a Did>,
+    erase: bool,
 }
 
 async fn leave(
@@ -25,7 +37,7 @@ async fn leave(
     caller: &Device,
     stream: &StreamInfo,
     identity: CallIdentity,
-    successor: Option<&Did>,
+    Wishes { successor, erase }: Wishes<'_>,
 ) -> Result<Output, Failure<Error>> {
     let did = &caller.author.did;
     let mut tx = cx.log.lock(stream.id).await?;
@@ -40,6 +52,13 @@ async fn leave(
     if let Some(successor) = promoted {
         let body = membership(successor, MembershipChange::Role, Some(Role::Admin)).encode()?;
         tx.append(&seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
+    }
+    if erase {
+        let written = store::messages_of(tx.conn(), stream.id, caller.author.account_id, ERASED_AT_ONCE).await?;
+        for seqs in written.chunks(ERASED_IN_AN_ENTRY) {
+            let body = ErasedBody { seqs: seqs.to_vec() }.encode()?;
+            tx.append(&seat, Draft { kind: EntryKind::Erased, epoch: None, body, identity: None }).await?;
+        }
     }
     let body = membership(did, MembershipChange::Left, None).encode()?;
     let draft = Draft { kind: EntryKind::Membership, epoch: None, body, identity: Some(identity) };

@@ -102,6 +102,10 @@ pub(super) async fn list_convos(
                ) counted
            ) u
            where s.account_id = $1 and s.until_seq is null and s.stream_id > $3 and ($2::bigint is null or s.stream_id = $2)
+             and not exists (
+                 select 1 from invitation i
+                 where i.account_id = s.account_id and i.stream = t.public_id and i.state in (1, 4)
+             )
            order by s.stream_id limit $4"#,
         account_id,
         only,
@@ -161,4 +165,24 @@ pub(super) async fn advance_read_position(
     .fetch_one(pool)
     .await?;
     Ok(Seq::from_db(seq))
+}
+
+/// Messages of the account in this stream that still have their contents, oldest first; the newest of them.
+pub(super) async fn messages_of(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    account_id: i64,
+    most: i64,
+) -> Result<Vec<Seq>, Error> {
+    let mut seqs = sqlx::query_scalar!(
+        "select seq from entry where stream_id = $1 and author = $2 and kind = 4 and content is not null
+         order by seq desc limit $3",
+        stream_id,
+        account_id,
+        most
+    )
+    .fetch_all(conn)
+    .await?;
+    seqs.reverse();
+    Ok(seqs.into_iter().map(Seq::from_db).collect())
 }

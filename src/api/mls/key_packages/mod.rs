@@ -9,4 +9,5 @@ pub(super) mod get_key_packages;
 mod publish;
 pub(super) mod publish_key_package;
 pub(super) mod publish_key_packages;
+mod purpose;
 mod store;

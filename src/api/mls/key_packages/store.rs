@@ -1,8 +1,11 @@
 //! SQL on key packages and their claims.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, PgPool};
 
+use super::purpose::Purpose;
 use crate::lexicon::mls::{get_key_package_status, get_key_packages};
 use crate::log::Author;
 use crate::mls::CheckedKeyPackage;
@@ -85,11 +88,40 @@ pub(super) async fn lock_claimer(conn: &mut PgConnection, claimer_id: i64) -> Re
     Ok(())
 }
 
-/// An account that is asked for, and how many one-time packages the asker took of it in the last day.
+/// The same for claims of servers, each of which counts what the others took.
+pub(super) async fn lock_targets(conn: &mut PgConnection, targets: &[Did]) -> Result<(), Error> {
+    // In order, so that two never wait for each other in a circle.
+    let ordered: BTreeSet<&Did> = targets.iter().collect();
+    for target in ordered {
+        sqlx::query!(
+            "select pg_advisory_xact_lock(hashtextextended('claims from outside of ' || $1::text, 0))",
+            target.as_str()
+        )
+        .execute(&mut *conn)
+        .await?;
+    }
+    Ok(())
+}
+
+/// From where a claim comes.
+pub(super) enum Asker {
+    Ours,
+    /// Another server, for one of its accounts; `allowed` by name, or not.
+    Server {
+        did: Did,
+        allowed: bool,
+    },
+}
+
+/// An account that is asked for, and how many one-time packages were taken of it in the last day.
 pub(super) struct Target {
     pub account_id: i64,
     pub did: String,
-    pub taken_today: i64,
+    pub taken_by_inviter: i64,
+    /// For accounts of the same server.
+    pub taken_by_server: i64,
+    /// By all servers that were not allowed by name.
+    pub taken_by_servers: i64,
 }
 
 /// Those of the accounts that have a certified device here, and are not suspended.
@@ -97,22 +129,34 @@ pub(super) async fn targets(
     conn: &mut PgConnection,
     accounts: &[Did],
     claimer_id: i64,
+    asker: &Asker,
     now: DateTime<Utc>,
 ) -> Result<Vec<Target>, Error> {
+    let server = match asker {
+        Asker::Ours => None,
+        Asker::Server { did, .. } => Some(did.as_str()),
+    };
     let dids: Vec<String> = accounts.iter().map(Did::to_string).collect();
     Ok(sqlx::query_as!(
         Target,
         r#"select a.id as account_id, a.did, (
                select count(*) from key_package_claim c
                where c.claimer_id = $2 and c.target_id = a.id and c.one_time and c.created_at > $3
-           ) as "taken_today!"
+           ) as "taken_by_inviter!", (
+               select count(*) from key_package_claim c
+               where c.peer = $4 and c.target_id = a.id and c.one_time and c.created_at > $3
+           ) as "taken_by_server!", (
+               select count(*) from key_package_claim c
+               where c.peer is not null and c.outside and c.target_id = a.id and c.one_time and c.created_at > $3
+           ) as "taken_by_servers!"
            from account a
            where a.did = any($1) and a.suspended_at is null and exists (
                select 1 from device d where d.account_id = a.id and d.state = 'certified'
            )"#,
         &dids,
         claimer_id,
-        now - TimeDelta::days(1)
+        now - TimeDelta::days(1),
+        server
     )
     .fetch_all(conn)
     .await?)
@@ -198,22 +242,32 @@ pub(super) async fn insert_claims(
     conn: &mut PgConnection,
     claimed: &[Claimed],
     claimer_id: i64,
-    stream_id: i64,
+    purpose: &Purpose,
+    asker: &Asker,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
+    let (server, outside) = match asker {
+        Asker::Ours => (None, false),
+        Asker::Server { did, allowed } => (Some(did.as_str()), !allowed),
+    };
     let ids: Vec<i64> = claimed.iter().map(|one| one.id).collect();
     let accounts: Vec<i64> = claimed.iter().map(|one| one.account_id).collect();
     let one_time: Vec<bool> = claimed.iter().map(|one| !one.last_resort).collect();
     sqlx::query!(
-        "insert into key_package_claim (key_package_id, target_id, one_time, claimer_id, stream_id, created_at)
-         select id, target, one_time, $4, $5, $6
+        "insert into key_package_claim
+             (key_package_id, target_id, one_time, claimer_id, stream_id, created_at, stream, home, peer, outside)
+         select id, target, one_time, $4, $5, $6, $7, $8, $9, $10
          from unnest($1::bigint[], $2::bigint[], $3::boolean[]) n (id, target, one_time)",
         &ids,
         &accounts,
         &one_time,
         claimer_id,
-        stream_id,
-        now
+        purpose.stream_id,
+        now,
+        purpose.stream,
+        purpose.home.as_str(),
+        server,
+        outside
     )
     .execute(conn)
     .await?;

@@ -62,7 +62,8 @@ impl Player {
 #[derive(Default)]
 pub struct Cast {
     players: BTreeMap<String, Player>,
-    listening: Vec<AbortHandle>,
+    /// By the same names.
+    listening: BTreeMap<String, AbortHandle>,
 }
 
 impl Cast {
@@ -77,9 +78,27 @@ impl Cast {
         let (person, account) = (Arc::new(person), account.to_owned());
         let feed = Feed::new(&person, Some(Cursor(0)));
         let player = Player { person, account, diary: Arc::default(), connections: feed.connections() };
-        self.players.insert(player.person.name().to_owned(), player.clone());
-        self.listening.push(tokio::spawn(listen(player.clone(), feed)).abort_handle());
+        let name = player.person.name().to_owned();
+        self.players.insert(name.clone(), player.clone());
+        self.listening.insert(name, tokio::spawn(listen(player.clone(), feed)).abort_handle());
         player
+    }
+
+    /// Its server has lost its memory: it forgets which entries came, and listens from the oldest event again. What it
+    /// decrypted stays as it was.
+    pub fn listen_anew(&mut self, name: &str) -> anyhow::Result<()> {
+        let player = self.get(name)?.clone();
+        if let Some(listening) = self.listening.remove(name) {
+            listening.abort();
+        }
+        {
+            let mut diary = player.diary();
+            diary.entries.clear();
+            diary.failed = None;
+        }
+        let feed = Feed::new(&player.person, Some(Cursor(0)));
+        self.listening.insert(name.to_owned(), tokio::spawn(listen(player, feed)).abort_handle());
+        Ok(())
     }
 
     pub fn get(&self, name: &str) -> anyhow::Result<&Player> {
@@ -120,7 +139,7 @@ impl Cast {
 
 impl Drop for Cast {
     fn drop(&mut self) {
-        for task in &self.listening {
+        for task in self.listening.values() {
             task.abort();
         }
     }

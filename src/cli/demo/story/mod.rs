@@ -1,6 +1,7 @@
 //! The story: who meets, what is said, what breaks, and whether everybody heard what they should and nothing else.
 
 mod cast;
+mod federated;
 mod ledger;
 mod pairing;
 mod refusals;
@@ -39,15 +40,22 @@ const ON_THE_WEB: &str = "erin";
 
 /// The server on which all but the federated acts play.
 const A: usize = 0;
+const B: usize = 1;
+const C: usize = 2;
 
 const VILLAGE: usize = 0;
 const STUDY: usize = 1;
 const PAIR: usize = 2;
+/// The one across servers.
+const BRIDGE: usize = 3;
+/// Who lives on the other servers, and how many devices they have.
+const ELSEWHERE: (usize, usize) = (2, 3);
 
 /// What came out.
 pub(super) struct Outcome {
     pub clients: usize,
     pub accounts: usize,
+    pub chains_equal: bool,
     pub conversations: usize,
     pub messages_sent: usize,
     pub messages_decrypted: usize,
@@ -81,7 +89,7 @@ pub(super) async fn tell(
         let (name, took, did) = (server.name, took.as_secs_f64(), server.way.did());
         transcript.say(format_args!("{name} is ready after {took:.1} s: {did}"));
     }
-    let process = &mut servers[A];
+    let process = &servers[A];
     let service = Arc::new(Service::new(&process.url(), Did::parse(&process.way.did())?)?);
     let (cast, convos) = (Cast::default(), Vec::new());
     let origin = process.way.origin();
@@ -92,13 +100,16 @@ pub(super) async fn tell(
     stage.refusals(&second).await?;
     stage.pairing(second).await?;
     stage.race().await?;
-    stage.storm(process, messages).await?;
+    stage.storm(&mut servers[A], messages).await?;
     stage.farewell().await?;
+    stage.federated(directory, servers).await?;
     let (messages_decrypted, difference) = stage.verdict().await?;
+    let chains_equal = stage.chains_equal().await?;
 
     Ok(Outcome {
-        clients: PEOPLE.len() + 1,
-        accounts: PEOPLE.len(),
+        clients: PEOPLE.len() + 1 + ELSEWHERE.1,
+        accounts: PEOPLE.len() + ELSEWHERE.0,
+        chains_equal,
         conversations: stage.convos.len(),
         messages_sent: stage.convos.iter().map(|convo| convo.messages.len()).sum(),
         messages_decrypted,

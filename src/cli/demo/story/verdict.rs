@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, ensure};
 
-use super::Stage;
 use super::cast::{Diary, Player};
 use super::ledger::{Convo, Difference};
+use super::{BRIDGE, Stage};
 use crate::lexicon::event::defs::Entry;
 
 impl Stage<'_> {
@@ -47,6 +47,31 @@ impl Stage<'_> {
             "nothing lost, repeated or leaked; {before} messages reached somebody too new to open them, and stayed closed"
         ));
         Ok((decrypted, difference))
+    }
+
+    /// Whether everybody in the conversation across servers was shown the same hash at the same number, each by its own
+    /// server.
+    pub(super) async fn chains_equal(&self) -> anyhow::Result<bool> {
+        let convo = &self.convos[BRIDGE];
+        self.transcript.step("comparing the chains of three servers");
+        let log = self.player(&convo.founder)?.person.entries(&convo.stream, 0).await?;
+        let head = log.last().context("an empty log")?.seq;
+        let mut compared = 0;
+        for name in convo.members() {
+            let player = self.player(&name)?;
+            let due = convo.entries_for(&player.account, head);
+            let held = player.person.entries(&convo.stream, 0).await?;
+            let of = |entries: &[Entry]| {
+                let covered = entries.iter().filter(|entry| due.contains(&entry.seq));
+                covered.map(|entry| (entry.seq, entry.term, entry.hash.clone())).collect::<Vec<_>>()
+            };
+            if of(&held) != of(&log) {
+                return Ok(false);
+            }
+            compared += held.len();
+        }
+        self.transcript.say(format_args!("bridge: three servers hold one chain ({compared} entries compared)"));
+        Ok(true)
     }
 
     /// All members are in one epoch, with the same secrets.

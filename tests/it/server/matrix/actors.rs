@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rookery::cli::demo::Person;
+use rookery::identity::{Curve, SigningKey};
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::admin::suspend_account::{self, SuspendAccount};
 use rookery::lexicon::mls::get_welcomes::{self, GetWelcomes};
 use rookery::types::Did;
 
-use crate::support::{TestServer, certify};
+use crate::support::{Stranger, TestDatabase, TestServer, certify};
 
 /// The columns of the table, in its order.
 pub const ACTORS: [&str; 19] = [
@@ -67,11 +68,34 @@ pub struct World {
     pub welcome: String,
     /// By device.
     pub public_keys: HashMap<String, Vec<u8>>,
+    /// By the actor's name.
+    pub peers: HashMap<&'static str, Peer>,
+}
+
+/// Another server.
+pub struct Peer {
+    pub stranger: Stranger,
+    /// The account that it speaks for, where that is not the person that others are.
+    pub account: Option<Did>,
+    /// A key that its document does not list.
+    pub forged: Option<SigningKey>,
 }
 
 impl World {
     pub async fn begin() -> Self {
-        let (server, operator) = TestServer::start_with_operator().await;
+        let mut peers = HashMap::new();
+        for name in ["unknown-peer", "blocked-peer", "foreign-peer", "former-home"] {
+            peers.insert(name, Peer { stranger: Stranger::start().await, account: None, forged: None });
+        }
+        let names: Vec<&str> = peers.values().map(|peer| peer.stranger.did.as_str()).collect();
+        let settings = [("FEDERATION", "open"), ("FEDERATION_ALLOW", &*names.join(","))];
+        let database = TestDatabase::create().await;
+        let (server, operator) = TestServer::start_with_operator_on_with(database, &settings).await;
+        peers.get_mut("unknown-peer").unwrap().forged = Some(SigningKey::generate(Curve::Ed25519));
+        let foreign = peers.get_mut("foreign-peer").unwrap();
+        let account = server.account();
+        server.directory.add_at(&account, &foreign.stranger.origin);
+        foreign.account = Some(account.did.clone());
         let admin = server.person("admin").await;
         let (stranger, blocked) = (server.newcomer("stranger", 0).await, server.newcomer("blocked", 0).await);
         let mut seated = HashMap::new();
@@ -98,10 +122,15 @@ impl World {
         let (ciphertext, _) = admin.encrypt(&stream, b"whoever says it").await.unwrap();
 
         let mut connection = server.database.connect().await;
+        let block =
+            "insert into peer (did, domain, policy, first_seen_at, last_seen_at) values ($1, $1, 2, now(), now())";
+        let blocked_peer = peers["blocked-peer"].stranger.did.as_str();
+        sqlx::query(block).bind(blocked_peer).execute(&mut connection).await.unwrap();
         let keys = sqlx::query_as::<_, (String, Vec<u8>)>("select public_id, public_key from device");
         let public_keys = keys.fetch_all(&mut connection).await.unwrap().into_iter().collect();
 
         let member = Arc::clone(&seated["member"]);
+        server.directory.add_at(member.account(), "https://rookery.test");
         let actors = ACTORS.map(|name| {
             let (by, person) = match name {
                 "anonymous" => (By::Nothing, &member),
@@ -119,7 +148,7 @@ impl World {
             };
             Actor { name, by, person: Arc::clone(person) }
         });
-        Self { server, stream, actors: actors.into(), member, ciphertext, welcome, public_keys }
+        Self { server, stream, actors: actors.into(), member, ciphertext, welcome, public_keys, peers }
     }
 
     pub async fn end(self) {

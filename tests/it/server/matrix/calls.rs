@@ -2,7 +2,7 @@
 //! what is answered is who may and not what is wrong.
 
 use http::{HeaderName, header};
-use rookery::identity::{Curve, DEVICE_HEADER, DEVICE_TOKEN_HEADER, SigningKey, body_hash, service_token};
+use rookery::identity::{Curve, DEVICE_HEADER, DEVICE_TOKEN_HEADER, SigningKey, service_token};
 use rookery::lexicon::{Kind, schema};
 use rookery::types::Bytes;
 use rookery::xrpc::Rule;
@@ -16,7 +16,7 @@ use crate::support::{AccountToken, Said, Socket, TestServer, idem};
 pub async fn outcome(world: &World, rule: Rule, actor: &Actor) -> String {
     let query = query(params(world, rule).as_ref());
     let body = input(world, rule, actor).map(|input| serde_json::to_vec(&input).unwrap());
-    let headers = headers(rule, actor, body.as_deref());
+    let headers = headers(world, rule, actor, &query, body.as_deref());
     if rule.kind == Kind::Subscription {
         return match Socket::with(&world.server, rule.nsid, &query, &headers).await.next().await {
             Said::Event { .. } => "200".to_owned(),
@@ -30,7 +30,10 @@ pub async fn outcome(world: &World, rule: Rule, actor: &Actor) -> String {
         request = request.header(name.clone(), value);
     }
     if let Some(body) = body {
-        request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+        if actor.by != By::Peer {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        request = request.body(body);
     }
     let answer = request.send().await;
     let (status, name) = answer.outcome();
@@ -95,7 +98,7 @@ fn here(world: &World, fields: &mut serde_json::Map<String, Value>) {
     }
 }
 
-fn headers(rule: Rule, actor: &Actor, body: Option<&[u8]>) -> Vec<(HeaderName, String)> {
+fn headers(world: &World, rule: Rule, actor: &Actor, query: &str, body: Option<&[u8]>) -> Vec<(HeaderName, String)> {
     let (nsid, person) = (rule.nsid, &actor.person);
     let bearer = |token: String| (header::AUTHORIZATION, format!("Bearer {token}"));
     match actor.by {
@@ -113,20 +116,21 @@ fn headers(rule: Rule, actor: &Actor, body: Option<&[u8]>) -> Vec<(HeaderName, S
         }
         By::Device if rule.caller == "Account" => vec![bearer(person.service_token(nsid))],
         By::Device => vec![bearer(person.token(nsid))],
-        By::Peer => signature(actor, body.unwrap_or_default()),
+        By::Peer => signature(world, rule, actor, query, body),
     }
 }
 
-/// As another server would sign (RFC 9421), on behalf of an account.
-fn signature(actor: &Actor, body: &[u8]) -> Vec<(HeaderName, String)> {
-    let name = |name: &'static str| HeaderName::from_static(name);
-    let keyid = format!("did:web:{}.example#peer-aaaaaaaa", actor.name);
-    let covered = r#"("@method" "@target-uri" "content-digest" "x-rookery-audience" "x-rookery-actor")"#;
-    vec![
-        (name("content-digest"), format!("sha-256=:{}:", body_hash(body))),
-        (name("x-rookery-audience"), TestServer::did().to_string()),
-        (name("x-rookery-actor"), actor.person.did().to_string()),
-        (name("signature-input"), format!(r#"peer={covered};keyid="{keyid}";tag="rookery-peer-v1""#)),
-        (name("signature"), format!("peer=:{}:", "A".repeat(86) + "==")),
-    ]
+/// As another server signs, on behalf of an account where the method is not for servers themselves.
+fn signature(world: &World, rule: Rule, actor: &Actor, query: &str, body: Option<&[u8]>) -> Vec<(HeaderName, String)> {
+    let peer = &world.peers[actor.name];
+    let (account, device) = (peer.account.as_ref().unwrap_or(actor.person.did()), actor.person.device().to_string());
+    let on_behalf = (rule.caller != "Peer").then_some((account, device.as_str()));
+    let mut call = peer.stranger.call(rule.nsid, on_behalf);
+    query.clone_into(&mut call.query);
+    call.body = body.map(|body| serde_json::from_slice(body).unwrap());
+    if let Some(key) = &peer.forged {
+        call.key = key;
+    }
+    let (_, headers) = call.signed(&world.server);
+    headers.iter().map(|(name, value)| (name.clone(), value.to_str().unwrap().to_owned())).collect()
 }

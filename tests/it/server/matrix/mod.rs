@@ -9,14 +9,11 @@ mod table;
 
 use std::path::Path;
 
-use rookery::lexicon::schema;
-
 use actors::{ACTORS, World};
 use table::{Line, Table};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_method_answers_every_kind_of_actor_as_the_committed_table_says() {
-    nobody_can_block_and_no_server_speaks_for_others();
     let world = World::begin().await;
     let mut rules = super::callers::rules();
     // What ends the caller's seat comes last: everybody has a seat of their own to lose.
@@ -40,12 +37,4 @@ async fn every_method_answers_every_kind_of_actor_as_the_committed_table_says() 
     }
     let differences = committed.differences(&ACTORS, &lines);
     assert!(differences.is_empty(), "\n{}\n`MATRIX=write` writes what is so.\n", differences.join("\n"));
-}
-
-/// Until then, the columns of a blocked account and of other servers say what happens to whoever claims to be one.
-fn nobody_can_block_and_no_server_speaks_for_others() {
-    for (nsid, ..) in schema::methods() {
-        let real = nsid.ends_with(".setBlock") || nsid.starts_with("blue.catbird.peer.");
-        assert!(!real, "{nsid} is here: let tests/it/server/matrix/actors.rs make the actors that it makes possible");
-    }
 }

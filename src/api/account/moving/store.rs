@@ -1,0 +1,190 @@
+//! SQL on what an account takes with it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use crate::lexicon::account::{export_data, import_data};
+use crate::log::body::Role;
+use crate::storage::Error;
+use crate::types::{Bytes, Did};
+
+pub(super) async fn said_policy(pool: &PgPool, account_id: i64) -> Result<Option<String>, Error> {
+    let said = sqlx::query_scalar!("select invitations from account where id = $1", account_id);
+    let name = |value: i16| ["everyone", "contacts", "nobody"].get(usize::try_from(value - 1).unwrap_or(usize::MAX));
+    Ok(said.fetch_optional(pool).await?.flatten().and_then(name).map(|name| (*name).to_owned()))
+}
+
+fn number(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+/// Open seats in conversations, by the stream's row.
+pub(super) async fn list_seats(
+    pool: &PgPool,
+    account_id: i64,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(i64, export_data::Seat)>, Error> {
+    let rows = sqlx::query!(
+        "select t.id, t.public_id, t.home, s.from_seq, s.role
+         from seat s join stream t on t.id = s.stream_id join convo c on c.stream_id = t.id
+         where s.account_id = $1 and s.until_seq is null and t.id > $2 order by t.id limit $3",
+        account_id,
+        after,
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let home = Did::parse(&row.home).map_err(|_| Error::Corrupt("stream.home"))?;
+            let role = Role::from_db(row.role).name().to_owned();
+            Ok((row.id, export_data::Seat { stream: row.public_id, home, from_seq: number(row.from_seq), role }))
+        })
+        .collect()
+}
+
+/// Welcomes that wait for devices of the account, by their pointers.
+pub(super) async fn list_welcomes(
+    pool: &PgPool,
+    account_id: i64,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(i64, export_data::Welcome)>, Error> {
+    let rows = sqlx::query!(
+        "select p.id, d.public_id as device, t.public_id as stream, w.term, w.seq, w.epoch, p.ref as reference, w.bytes
+         from welcome_pointer p
+         join device d on d.id = p.device_id and d.account_id = $1
+         join welcome w on w.id = p.welcome_id join stream t on t.id = w.stream_id
+         where p.state = 'waiting' and p.id > $2 order by p.id limit $3",
+        account_id,
+        after,
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let one = export_data::Welcome {
+                device: row.device,
+                stream: row.stream,
+                term: number(row.term),
+                seq: number(row.seq),
+                epoch: number(row.epoch),
+                r#ref: Bytes(row.reference),
+                welcome: Bytes(row.bytes),
+            };
+            (row.id, one)
+        })
+        .collect())
+}
+
+/// A request that is open is open for a week from here on.
+pub(super) async fn bring_relationship(
+    conn: &mut PgConnection,
+    account_id: i64,
+    other: &Did,
+    state: &str,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into relationship (account_id, other, state, updated_at, expires_at)
+         select $1, $2, n.state, $4, case when n.state = 3 then null else $5::timestamptz end
+         from (values ('outgoing', 1::smallint), ('incoming', 2), ('accepted', 3)) n (name, state)
+         where n.name = $3 and (select count(*) from relationship where account_id = $1) < 10000
+         on conflict do nothing",
+        account_id,
+        other.as_str(),
+        state,
+        now,
+        now + TimeDelta::days(7)
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn bring_block(
+    conn: &mut PgConnection,
+    account_id: i64,
+    other: &Did,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into block (account_id, other, created_at)
+         select $1, $2, $3 where (select count(*) from block where account_id = $1) < 10000
+         on conflict do nothing",
+        account_id,
+        other.as_str(),
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Whether it waits for its device now, or did before: its conversation is followed.
+pub(super) async fn bring_welcome(
+    conn: &mut PgConnection,
+    account_id: i64,
+    brought: &import_data::Welcome,
+    now: DateTime<Utc>,
+) -> Result<bool, Error> {
+    let stream = sqlx::query_scalar!(
+        "select c.stream_id from convo c join stream t on t.id = c.stream_id
+         join seat s on s.stream_id = t.id and s.account_id = $2 and s.until_seq is null
+         where t.public_id = $1",
+        brought.stream,
+        account_id
+    );
+    let Some(stream_id) = stream.fetch_optional(&mut *conn).await? else { return Ok(false) };
+    sqlx::query!(
+        "with device_of as (
+             select id from device where account_id = $1 and public_id = $2 and state <> 'foreign'
+                 and not exists (
+                     select 1 from welcome_pointer p join welcome w on w.id = p.welcome_id
+                     where p.device_id = device.id and p.ref = $7 and w.stream_id = $3
+                 )
+         ), stored as (
+             insert into welcome (stream_id, term, seq, epoch, bytes, created_at)
+             select $3, $4, $5, $6, $8, $9 from device_of returning id
+         )
+         insert into welcome_pointer (welcome_id, device_id, ref)
+         select stored.id, device_of.id, $7 from stored, device_of",
+        account_id,
+        brought.device,
+        stream_id,
+        i64::try_from(brought.term).unwrap_or(i64::MAX),
+        i64::try_from(brought.seq).unwrap_or(i64::MAX),
+        i64::try_from(brought.epoch).unwrap_or(i64::MAX),
+        brought.r#ref.as_slice(),
+        brought.welcome.as_slice(),
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(true)
+}
+
+/// Whether this home is told the same already, or was.
+pub(super) async fn is_announced(
+    conn: &mut PgConnection,
+    account: &Did,
+    home: &Did,
+    streams: Option<&[String]>,
+) -> Result<bool, Error> {
+    let body = serde_json::json!({ "streams": streams });
+    Ok(sqlx::query_scalar!(
+        r#"select exists (
+               select 1 from delivery
+               where account = $1 and peer = $2 and kind = 'moveSeats' and body = $3
+                 and state in ('waiting', 'accepted') and created_at > now() - interval '1 day'
+           ) as "announced!""#,
+        account.as_str(),
+        home.as_str(),
+        body
+    )
+    .fetch_one(conn)
+    .await?)
+}

@@ -1,0 +1,19 @@
+//! `blue.catbird.admin.deletePeer`: forgets another server.
+//!
+//! Invariant: a server that signed anything of a conversation here is not forgotten, for its keys are what proves it.
+
+use crate::federation::roster::{self, Undecided};
+use crate::lexicon::Nothing;
+use crate::lexicon::admin::delete_peer::{DeletePeer, Error};
+use crate::xrpc::{Call, Failure, Fault, Operator, Services};
+
+pub async fn delete_peer(cx: &Services, _: Operator, call: Call<DeletePeer>) -> Result<Nothing, Failure<Error>> {
+    let forgotten = roster::forget(&cx.storage, &call.input.server).await;
+
+    forgotten.map(|()| Nothing {}).map_err(|undecided| match undecided {
+        Undecided::NotFound => Failure::Named(Error::PeerNotFound(undecided.to_string().into())),
+        Undecided::InUse => Failure::Named(Error::PeerInUse(undecided.to_string().into())),
+        Undecided::Storage(error) => error.into(),
+        Undecided::NotAServer | Undecided::NoSuchKey => Failure::Fault(Fault::internal(undecided.to_string())),
+    })
+}

@@ -1,0 +1,105 @@
+//! What a commit does for members whose accounts live on other servers.
+//!
+//! Invariants: where an account lives is asked before anything is locked; the refs of such adds are judged by the server
+//! that handed them out, when the Welcome is delivered there; each delivery is a row of the commit's own transaction.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::json;
+
+use super::store;
+use crate::federation::AccountHome;
+use crate::federation::joining::delivery::{self, Delivery, Enclosed};
+use crate::federation::joining::whereabouts;
+use crate::federation::replica::View;
+use crate::lexicon::mls::defs::Addition;
+use crate::lexicon::peer::defs;
+use crate::log::body::Role;
+use crate::log::{Roster, Sealed, StreamInfo, StreamTx};
+use crate::mls::VerifiedCommit;
+use crate::types::{Did, Named};
+use crate::xrpc::{Failure, Fault, Services};
+
+/// The servers of those of the added accounts that live on another one.
+pub(super) type Homes = HashMap<Did, Did>;
+
+pub(super) async fn homes<E: Named>(cx: &Services, adds: &[Addition]) -> Result<Homes, Failure<E>> {
+    let accounts = adds.iter().map(|add| add.account.clone());
+    let mut homes = Homes::new();
+    for (account, server) in whereabouts::locate(&cx.federation, accounts).await {
+        if let AccountHome::Elsewhere(server) = server.map_err(Fault::from)? {
+            homes.insert(account, server);
+        }
+    }
+    Ok(homes)
+}
+
+/// The conversation just before the commit; nothing if nobody of another server is added.
+pub(super) struct Before {
+    roster: Roster,
+    view: View,
+}
+
+/// Before the entry: makes rows for what it is about to name.
+pub(super) async fn prepare<E: Named>(
+    tx: &mut StreamTx,
+    stream: &StreamInfo,
+    verified: &VerifiedCommit,
+    homes: &Homes,
+    own: &Did,
+) -> Result<Option<Before>, Failure<E>> {
+    let named: Vec<(&Did, &str, &Did)> = verified
+        .adds()
+        .iter()
+        .filter_map(|add| Some((&add.account, add.device.as_str(), homes.get(&add.account)?)))
+        .collect();
+    if named.is_empty() {
+        return Ok(None);
+    }
+    let roster = tx.roster().await?.clone();
+    let now = tx.now().to_datetime();
+    store::know_devices(tx.conn(), &named, now).await?;
+    let convo = store::convo_body(tx.conn(), stream.id).await?;
+    let servers = store::servers(tx.conn(), stream.id).await?;
+    let server = |account: &Did| servers.get(account).cloned().unwrap_or_else(|| own.clone());
+    let view = View::of(convo, &roster, server);
+    Ok(Some(Before { roster, view }))
+}
+
+/// After the entry: keeps the keys of the new leaves, and queues what their servers are told.
+pub(super) async fn tell<E: Named>(
+    tx: &mut StreamTx,
+    stream: &StreamInfo,
+    verified: &VerifiedCommit,
+    homes: &Homes,
+    before: Before,
+    (entry, welcome_id): (&Sealed, i64),
+) -> Result<(), Failure<E>> {
+    let mut by_account: BTreeMap<&Did, Vec<Vec<u8>>> = BTreeMap::new();
+    for add in verified.adds().iter().filter(|add| homes.contains_key(&add.account)) {
+        by_account.entry(&add.account).or_default().push(add.reference.clone());
+        let mut leaves = verified.leaves().iter();
+        let leaf = leaves.find(|leaf| (&leaf.account, &leaf.device) == (&add.account, &add.device));
+        if let Some(key) = leaf.and_then(|leaf| leaf.signature_keys.first()) {
+            store::keep_leaf_key(tx.conn(), stream.id, &add.account, add.device.as_str(), key).await?;
+        }
+    }
+    let view = defs::View::from(before.view);
+    let mut deliveries = Vec::with_capacity(by_account.len());
+    for (to, references) in by_account {
+        let Some(server) = homes.get(to) else { continue };
+        let seat = before.roster.seats.get(to);
+        let body = json!({
+            "stream": stream.public_id,
+            "role": seat.map_or(Role::Member, |seat| seat.role).name(),
+            "fromSeq": seat.map_or(entry.seq, |seat| seat.from),
+            "epoch": verified.epoch().0,
+            "view": view,
+        });
+        let kind = if seat.is_some() { "welcome" } else { "invitation" };
+        let welcome = Some(Enclosed { welcome_id, references });
+        deliveries.push(Delivery { server, to, kind, body, stream_id: Some(stream.id), welcome });
+    }
+    let now = tx.now();
+    Ok(delivery::queue(tx.conn(), &deliveries, now).await?)
+}

@@ -1,0 +1,85 @@
+//! `blue.catbird.mls.declineConvo`: the person passes over an invitation. A repeat says yes.
+//!
+//! Invariant: whoever sent it is not told. In a conversation of this server the seat ends with it, so that nothing more
+//! comes from there.
+
+use crate::api::mls::access;
+use crate::federation::joining::consent;
+use crate::federation::joining::invitation::{self, Invitation, State};
+use crate::lexicon::mls::decline_convo::{DeclineConvo, Error, Output};
+use crate::log::body::{Body, MembershipBody, MembershipChange};
+use crate::log::{self, Draft, EntryKind, StreamTx};
+use crate::storage::{self, Tx};
+use crate::types::{StreamId, UnixMillis};
+use crate::xrpc::{Call, Device, Failure, Services, parse};
+
+pub async fn decline_convo(cx: &Services, caller: Device, call: Call<DeclineConvo>) -> Result<Output, Failure<Error>> {
+    access::certified(&caller)?;
+    let stream = parse(StreamId::parse, &call.input.stream)?;
+    let block = call.input.block == Some(true);
+
+    storage::retrying(Failure::is_collision, || decline(cx, &caller, &stream, block)).await?;
+    cx.log.wake_courier();
+    Ok(Output {})
+}
+
+async fn decline(cx: &Services, caller: &Device, stream: &StreamId, block: bool) -> Result<(), Failure<Error>> {
+    let ours = cx.log.find_stream(stream.as_str()).await?.filter(|info| info.home == cx.log.home().as_str());
+    match ours {
+        Some(info) => {
+            let mut tx = cx.log.lock(info.id).await?;
+            if !pass(tx.conn(), caller, stream, block, cx.clock.now()).await? {
+                return Ok(());
+            }
+            leave(&mut tx, caller).await?;
+            Ok(tx.commit().await?)
+        }
+        None => {
+            let mut tx: Tx = cx.storage.begin().await?;
+            pass(tx.conn(), caller, stream, block, cx.clock.now()).await?;
+            Ok(tx.commit().await?)
+        }
+    }
+}
+
+/// Whether it waited until now.
+async fn pass(
+    conn: &mut sqlx::PgConnection,
+    caller: &Device,
+    stream: &StreamId,
+    block: bool,
+    now: UnixMillis,
+) -> Result<bool, Failure<Error>> {
+    let author = &caller.author;
+    let Some(found) = invitation::find_for_update(conn, author.account_id, stream).await? else {
+        return Err(Failure::Named(Error::InvitationNotFound("no invitation to this conversation waits".into())));
+    };
+    let Invitation { state, inviter, .. } = &found;
+    match state {
+        State::Waiting => {}
+        State::Passed => return Ok(false),
+        State::Joining | State::Taken => {
+            return Err(Failure::Named(Error::InvitationNotFound("this invitation was taken".into())));
+        }
+    }
+    let mut notices = vec![invitation::pass(conn, author.account_id, stream, &found, now.to_datetime()).await?];
+    if let Some(inviter) = inviter.as_ref().filter(|_| block) {
+        let own = (author.account_id, &author.did);
+        if let Some(ended) = consent::block(conn, own, inviter, now.to_datetime()).await? {
+            notices.extend(ended.notices);
+        }
+    }
+    log::queue(conn, &notices, now).await?;
+    Ok(true)
+}
+
+async fn leave(tx: &mut StreamTx, caller: &Device) -> Result<(), Failure<Error>> {
+    if !tx.roster().await?.seats.contains_key(&caller.author.did) {
+        return Ok(());
+    }
+    let seat = tx.seat(&caller.author, false).await?;
+    let (account, change) = (caller.author.did.clone(), MembershipChange::Left);
+    let body = MembershipBody { account, change, role: None, server: None }.encode()?;
+    tx.append(&seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
+    Ok(())
+}

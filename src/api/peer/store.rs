@@ -1,0 +1,126 @@
+//! SQL on the seats of accounts that moved.
+
+use std::collections::HashMap;
+
+use sqlx::PgPool;
+
+use crate::log::body::{ConvoBody, Role};
+use crate::log::{Roster, RosterSeat};
+use crate::storage::Error;
+use crate::types::{Bytes, DeviceId, Did, Seq};
+
+/// An open seat of the account in a conversation of this home.
+pub(super) struct Seated {
+    pub stream_id: i64,
+    pub stream: String,
+    pub from_seq: u64,
+    pub epoch: u64,
+    pub server: String,
+}
+
+/// In the order of the streams' founding, after `after`; all of them, or those named.
+pub(super) async fn list_seats(
+    pool: &PgPool,
+    account: &Did,
+    home: &Did,
+    only: Option<&[String]>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Seated>, Error> {
+    let rows = sqlx::query!(
+        "select t.id, t.public_id, t.epoch, s.from_seq, s.server
+         from account a
+         join seat s on s.account_id = a.id and s.until_seq is null
+         join stream t on t.id = s.stream_id and t.home = $2
+         join convo c on c.stream_id = t.id
+         where a.did = $1 and t.id > $4 and ($3::text[] is null or t.public_id = any($3))
+         order by t.id limit $5",
+        account.as_str(),
+        home.as_str(),
+        only,
+        after,
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    let number = |value: i64| u64::try_from(value).unwrap_or_default();
+    Ok(rows
+        .into_iter()
+        .map(|row| Seated {
+            stream_id: row.id,
+            stream: row.public_id,
+            from_seq: number(row.from_seq),
+            epoch: number(row.epoch),
+            server: row.server,
+        })
+        .collect())
+}
+
+pub(super) async fn note_server(pool: &PgPool, account: &Did, server: &Did) -> Result<(), Error> {
+    sqlx::query!("update account set server = $2 where did = $1", account.as_str(), server.as_str())
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// A conversation just before one of its entries.
+pub(super) struct Before {
+    pub convo: ConvoBody,
+    pub roster: Roster,
+    /// Of everybody who ever had a seat.
+    pub servers: HashMap<Did, Did>,
+}
+
+fn did(text: &str) -> Result<Did, Error> {
+    Did::parse(text).map_err(|_| Error::Corrupt("account.did"))
+}
+
+pub(super) async fn before(pool: &PgPool, stream_id: i64, begins: Seq) -> Result<Before, Error> {
+    let row = sqlx::query!(
+        "select group_id, cipher_suite, handshake_policy, policy, metadata from convo where stream_id = $1",
+        stream_id
+    )
+    .fetch_one(pool)
+    .await?;
+    let convo = ConvoBody {
+        group_id: Bytes(row.group_id),
+        cipher_suite: u16::try_from(row.cipher_suite).unwrap_or_default(),
+        handshake_policy: if row.handshake_policy == 0 { "opaque" } else { "validated" }.to_owned(),
+        policy: row.policy.to_string(),
+        metadata: row.metadata.map(Bytes),
+    };
+    let (mut roster, mut servers) = (Roster::default(), HashMap::new());
+    let seats = sqlx::query!(
+        r#"select a.did, s.server, s.from_seq, s.role,
+                  s.from_seq < $2 and coalesce(s.until_seq >= $2, true) as "stood!"
+           from seat s join account a on a.id = s.account_id where s.stream_id = $1 order by s.from_seq"#,
+        stream_id,
+        begins.to_db()
+    )
+    .fetch_all(pool)
+    .await?;
+    for row in seats {
+        let account = did(&row.did)?;
+        if let Ok(server) = Did::parse(&row.server) {
+            servers.insert(account.clone(), server);
+        }
+        if row.stood {
+            let (from, role) = (Seq::from_db(row.from_seq), Role::from_db(row.role));
+            roster.seats.insert(account, RosterSeat { from, role, server: row.server });
+        }
+    }
+    let leaves = sqlx::query!(
+        "select a.did, d.public_id, l.from_seq from seat_device l
+         join account a on a.id = l.account_id join device d on d.id = l.device_id
+         where l.stream_id = $1 and l.from_seq < $2 and coalesce(l.until_seq >= $2, true)",
+        stream_id,
+        begins.to_db()
+    )
+    .fetch_all(pool)
+    .await?;
+    for row in leaves {
+        let device = DeviceId::parse(&row.public_id).map_err(|_| Error::Corrupt("device.public_id"))?;
+        roster.leaves.insert((did(&row.did)?, device), Seq::from_db(row.from_seq));
+    }
+    Ok(Before { convo, roster, servers })
+}

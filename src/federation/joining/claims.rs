@@ -1,0 +1,194 @@
+//! Claims for accounts of other servers, each asked of its own.
+//!
+//! Invariants: a server is asked for its own accounts alone, for a claim of its own name, so that a repeat of the whole
+//! is a repeat there; where one does not answer, the others' answers stand.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::whereabouts::{self, Whereabouts};
+use crate::federation::{AccountHome, Actor, CallError, Federation, Policy};
+use crate::lexicon::mls::claim_key_packages::{ClaimKeyPackages, Input, Target};
+use crate::storage;
+use crate::types::{DeviceId, Did, Hash};
+
+/// No answer of the account's server, or none that can be told apart from it.
+pub const UNAVAILABLE: &str = "unavailable";
+/// The account's server says that it is another one.
+const MOVED: &str = "moved";
+
+/// Who claims.
+#[derive(Clone, Debug)]
+pub struct Inviter {
+    pub account: Did,
+    pub device: DeviceId,
+}
+
+/// What the servers of those targets that live on others answer. `claim` names stream, home and suites. Targets that are
+/// for this server to answer are not in it.
+pub async fn ask_elsewhere(
+    federation: &Arc<Federation>,
+    inviter: &Inviter,
+    claim: &Input,
+    homes: &Whereabouts,
+) -> HashMap<Did, Target> {
+    let mut answers = ask(federation, inviter, claim, homes).await;
+    // A server's word that an account has moved is worth one fresh look, and one more question.
+    let moved: Vec<Did> = with_problem(&answers, MOVED).cloned().collect();
+    for account in &moved {
+        federation.look_again(account).await;
+    }
+    if !moved.is_empty() {
+        let mut fresh = whereabouts::locate(federation, moved).await;
+        fresh.retain(|account, home| homes.get(account) != Some(home));
+        answers.extend(ask(federation, inviter, claim, &fresh).await);
+    }
+    answers
+}
+
+fn with_problem<'a>(answers: &'a HashMap<Did, Target>, problem: &'a str) -> impl Iterator<Item = &'a Did> {
+    let has = move |target: &&Target| target.problem.as_deref() == Some(problem);
+    answers.values().filter(has).map(|target| &target.account)
+}
+
+async fn ask(
+    federation: &Arc<Federation>,
+    inviter: &Inviter,
+    claim: &Input,
+    homes: &Whereabouts,
+) -> HashMap<Did, Target> {
+    let (mut answers, mut by_server) = (HashMap::new(), BTreeMap::<&Did, Vec<Did>>::new());
+    for (account, home) in homes {
+        match home {
+            Ok(AccountHome::Elsewhere(server)) => by_server.entry(server).or_default().push(account.clone()),
+            Ok(AccountHome::Here | AccountHome::Nowhere) => {}
+            Err(_) => drop(answers.insert(account.clone(), unavailable(account))),
+        }
+    }
+    let mut calls = JoinSet::new();
+    for (server, mut targets) in by_server {
+        targets.sort();
+        let (federation, inviter, server) = (Arc::clone(federation), inviter.clone(), server.clone());
+        let claim_id = claim_id(&claim.claim_id, &server, &targets);
+        let input = Input { claim_id, targets, ..claim.clone() };
+        calls.spawn(async move {
+            let actor = Actor { account: &inviter.account, device: Some(inviter.device.as_str()) };
+            let answer = federation.procedure::<ClaimKeyPackages>(&server, &input, Some(actor)).await;
+            told(&server, input.targets, answer.map(|answer| answer.targets))
+        });
+    }
+    while let Some(told) = calls.join_next().await {
+        answers.extend(told.unwrap_or_default());
+    }
+    answers
+}
+
+/// The name of one server's part of a claim. Other targets are another claim.
+fn claim_id(whole: &str, server: &Did, targets: &[Did]) -> String {
+    let targets: Vec<&str> = targets.iter().map(Did::as_str).collect();
+    let text = [&[whole, server.as_str()], &targets[..]].concat().join(" ");
+    hex::encode(&Hash::labelled("rookery claim v1", text.as_bytes()).0[..16])
+}
+
+/// Its word on each account that it was asked for, and on no other.
+fn told(server: &Did, asked: Vec<Did>, answer: Result<Vec<Target>, CallError>) -> HashMap<Did, Target> {
+    if let Err(error) = &answer {
+        tracing::info!(peer = server.as_str(), error = error as &dyn std::error::Error, "a claim was not answered");
+    }
+    let mut answered = answer.unwrap_or_default();
+    let mut target = |account: Did| {
+        let at = answered.iter().position(|target| target.account == account);
+        let target = at.map(|at| answered.swap_remove(at)).filter(holds_together);
+        (account.clone(), target.unwrap_or_else(|| unavailable(&account)))
+    };
+    asked.into_iter().map(&mut target).collect()
+}
+
+/// Packages or a problem, and no more of them than a client bears.
+fn holds_together(target: &Target) -> bool {
+    const PACKAGES: usize = 50;
+    const PACKAGE_BYTES: usize = 16 << 10;
+    match (&target.packages, &target.problem) {
+        (Some(packages), None) => {
+            let fits = |bytes: &[u8], most| !bytes.is_empty() && bytes.len() <= most;
+            (1..=PACKAGES).contains(&packages.len())
+                && packages.iter().all(|one| {
+                    fits(one.key_package.as_slice(), PACKAGE_BYTES)
+                        && fits(one.r#ref.as_slice(), 64)
+                        && (1..=64).contains(&one.device.len())
+                })
+        }
+        (None, Some(problem)) => problem.len() <= 64,
+        _ => false,
+    }
+}
+
+fn unavailable(account: &Did) -> Target {
+    Target { account: account.clone(), packages: None, problem: Some(UNAVAILABLE.to_owned()) }
+}
+
+impl Federation {
+    /// Whether the operator allowed this server by name.
+    pub async fn is_allowed(&self, server: &Did) -> Result<bool, storage::Error> {
+        let known = self.known(server).await?;
+        Ok(self.settings.allowed.contains(server) || known.is_some_and(|known| known.policy == Policy::Allowed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lexicon::mls::claim_key_packages::Package;
+    use crate::types::Bytes;
+
+    fn did(text: &str) -> Did {
+        Did::parse(text).unwrap()
+    }
+
+    fn with(account: &Did, packages: usize) -> Target {
+        let package = Package {
+            device: "d1".to_owned(),
+            cipher_suite: 1,
+            r#ref: Bytes(vec![1]),
+            key_package: Bytes(vec![1]),
+            last_resort: false,
+        };
+        Target { account: account.clone(), packages: Some(vec![package; packages]), problem: None }
+    }
+
+    #[test]
+    fn a_server_is_believed_about_those_that_it_was_asked_for_and_nobody_else() {
+        let (bob, carol, mallory) = (did("did:plc:bob"), did("did:plc:carol"), did("did:plc:mallory"));
+        let server = did("did:web:b.example");
+        let answer = Ok(vec![with(&bob, 1), with(&mallory, 1), with(&bob, 2)]);
+        let told = told(&server, vec![bob.clone(), carol.clone()], answer);
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[&bob].packages.as_ref().unwrap().len(), 1, "its first word");
+        assert_eq!(told[&carol].problem.as_deref(), Some(UNAVAILABLE));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_hold_together_is_none() {
+        let bob = did("did:plc:bob");
+        assert!(holds_together(&with(&bob, 50)) && !holds_together(&with(&bob, 51)) && !holds_together(&with(&bob, 0)));
+        let mut both = with(&bob, 1);
+        both.problem = Some("moved".to_owned());
+        assert!(!holds_together(&both));
+        let mut long = with(&bob, 1);
+        long.packages.as_mut().unwrap()[0].key_package = Bytes(vec![1; (16 << 10) + 1]);
+        assert!(!holds_together(&long));
+    }
+
+    #[test]
+    fn one_servers_part_of_a_claim_has_a_name_of_its_own() {
+        let (one, two) = (did("did:web:a.example"), did("did:web:b.example"));
+        let bob = [did("did:plc:bob")];
+        let name = claim_id("b6f0c1d2-7a44-4d1e-9c55-0c1f0a7e3d21", &one, &bob);
+        assert_eq!(name, claim_id("b6f0c1d2-7a44-4d1e-9c55-0c1f0a7e3d21", &one, &bob));
+        assert_ne!(name, claim_id("b6f0c1d2-7a44-4d1e-9c55-0c1f0a7e3d21", &two, &bob));
+        assert_ne!(name, claim_id("b6f0c1d2-7a44-4d1e-9c55-0c1f0a7e3d21", &one, &[]));
+        assert!(crate::types::Idem::parse(&name).is_ok());
+    }
+}

@@ -1,0 +1,98 @@
+//! What is said to another server, from the row that says that it must be.
+//!
+//! Invariant: composed twice, it says the same: what the receiver compares does not change.
+
+use serde::Deserialize;
+
+use super::store::{self, Due};
+use crate::federation::joining::Joining;
+use crate::identity::Signed;
+use crate::lexicon::peer::{defs, deliver, move_seats};
+use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint};
+use crate::log::{self, Head};
+use crate::mls;
+use crate::types::{Bytes, Did, Seq};
+
+pub(super) enum Composed {
+    Deliver(Box<deliver::Input>),
+    /// A home is told that an account lives here now.
+    MoveSeats(move_seats::Input),
+    /// What it was about is gone.
+    Nothing,
+}
+
+/// The fields of all kinds, as they were queued.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said {
+    from: Option<Did>,
+    note: Option<Bytes>,
+    change: Option<String>,
+    stream: Option<String>,
+    role: Option<String>,
+    from_seq: Option<u64>,
+    epoch: Option<u64>,
+    view: Option<defs::View>,
+    streams: Option<Vec<String>>,
+}
+
+pub(super) async fn compose(joining: &Joining, to: &Did, delivery: Due) -> Result<Composed, log::Error> {
+    let Ok(said) = serde_json::from_value::<Said>(delivery.body) else { return Ok(Composed::Nothing) };
+    if delivery.kind == super::MOVE_SEATS {
+        return Ok(Composed::MoveSeats(move_seats::Input { streams: said.streams, cursor: None }));
+    }
+    let mut input = deliver::Input {
+        delivery_id: delivery.public_id,
+        to: to.clone(),
+        kind: delivery.kind,
+        from: said.from,
+        note: said.note,
+        change: said.change,
+        stream: said.stream,
+        genesis: None,
+        lineage: None,
+        anchor: None,
+        role: said.role,
+        from_seq: said.from_seq,
+        epoch: said.epoch,
+        view: said.view,
+        refs: None,
+        welcome: None,
+    };
+    let Some(stream_id) = delivery.stream_id else { return Ok(Composed::Deliver(Box::new(input))) };
+    let (Some(welcome_id), Some(from)) = (delivery.welcome_id, said.from_seq) else { return Ok(Composed::Nothing) };
+    let Some(welcome) = store::find_welcome(joining.log().storage().pool(), welcome_id).await? else {
+        return Ok(Composed::Nothing);
+    };
+    let references = delivery.refs.clone();
+    let cut = tokio::task::spawn_blocking(move || mls::welcome::cut(&welcome, &references)).await;
+    let Ok(Ok(welcome)) = cut else { return Ok(Composed::Nothing) };
+
+    let (genesis, openers) = joining.log().lineage(stream_id).await?;
+    let mut lineage = Vec::with_capacity(openers.len());
+    for opener in openers {
+        let Some(content) = opener.held.content else { continue };
+        let (header, content) = (Bytes(opener.held.header), Bytes(content));
+        if let Some(checkpoint) = sign(joining, stream_id, opener.seq).await? {
+            lineage.push(defs::LineageLink { header, content, checkpoint });
+        }
+    }
+    input.genesis = Some(Bytes(genesis));
+    input.lineage = Some(lineage);
+    input.anchor = sign(joining, stream_id, Seq(from.saturating_sub(1))).await?;
+    input.refs = Some(delivery.refs.into_iter().map(Bytes).collect());
+    input.welcome = Some(Bytes(welcome));
+    Ok(Composed::Deliver(Box::new(input)))
+}
+
+/// This server's word for one of its entries. None for what it does not hold.
+async fn sign(joining: &Joining, stream_id: i64, seq: Seq) -> Result<Option<defs::Signed>, log::Error> {
+    if seq == Seq(0) {
+        return Ok(None);
+    }
+    let Some(head) = joining.log().head_at(stream_id, seq).await? else { return Ok(None) };
+    let head = Head { time: joining.log().clock().now(), ..head };
+    let statement = Checkpoint::new(joining.log().home().as_str(), &head).statement()?;
+    let Signed { statement, key, sig } = joining.inner.federation.sign_statement(CHECKPOINT_LABEL, statement);
+    Ok(Some(defs::Signed { statement, key, sig }))
+}

@@ -1,0 +1,138 @@
+//! SQL on deliveries to other servers.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use super::Delivery;
+use crate::storage::Error;
+use crate::types::Did;
+
+pub(super) async fn insert(
+    conn: &mut PgConnection,
+    id: &str,
+    delivery: &Delivery<'_>,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let references = delivery.welcome.as_ref().map_or(&[][..], |enclosed| &enclosed.references);
+    sqlx::query!(
+        "insert into delivery (public_id, peer, account, kind, body, stream_id, welcome_id, refs, created_at, due_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
+        id,
+        delivery.server.as_str(),
+        delivery.to.as_str(),
+        delivery.kind,
+        delivery.body,
+        delivery.stream_id,
+        delivery.welcome.as_ref().map(|enclosed| enclosed.welcome_id),
+        references,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What is to be told, with what it takes to say it.
+pub(super) struct Due {
+    pub id: i64,
+    pub public_id: String,
+    pub peer: String,
+    pub account: String,
+    pub kind: String,
+    pub body: serde_json::Value,
+    pub stream_id: Option<i64>,
+    pub welcome_id: Option<i64>,
+    pub refs: Vec<Vec<u8>>,
+    pub attempts: i16,
+}
+
+/// Those that are due, leased until `until`: who dies with them leaves them to the next.
+pub(super) async fn due(
+    pool: &PgPool,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Due>, Error> {
+    Ok(sqlx::query_as!(
+        Due,
+        "update delivery d set due_at = $2
+         from (
+             select id from delivery where state = 'waiting' and due_at <= $1
+             order by due_at limit $3 for update skip locked
+         ) due
+         where d.id = due.id
+         returning d.id, d.public_id, d.peer, d.account, d.kind, d.body, d.stream_id, d.welcome_id, d.refs, d.attempts",
+        now,
+        until,
+        limit
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+pub(super) async fn find_welcome(pool: &PgPool, id: i64) -> Result<Option<Vec<u8>>, Error> {
+    Ok(sqlx::query_scalar!("select bytes from welcome where id = $1", id).fetch_optional(pool).await?)
+}
+
+pub(super) async fn answered(pool: &PgPool, id: i64, state: &str, now: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query!("update delivery set state = $2, answered_at = $3 where id = $1", id, state, now)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn put_off(pool: &PgPool, id: i64, due_at: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query!("update delivery set attempts = least(attempts, 1000) + 1, due_at = $2 where id = $1", id, due_at)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// The account lives on another server now.
+pub(super) async fn redirect(pool: &PgPool, id: i64, server: &Did, now: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query!("update delivery set peer = $2, attempts = 0, due_at = $3 where id = $1", id, server.as_str(), now)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// What nobody was told of yet goes to the account's new server.
+pub async fn redirect_account(
+    conn: &mut PgConnection,
+    account: &Did,
+    server: &Did,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update delivery set peer = $2, attempts = 0, due_at = $3
+         where account = $1 and state = 'waiting' and kind <> 'moveSeats'",
+        account.as_str(),
+        server.as_str(),
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// One server, or all, are told everything again that they answered.
+pub(super) async fn tell_again(pool: &PgPool, peer: Option<&Did>, now: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query!(
+        "update delivery set state = 'waiting', attempts = 0, due_at = $2
+         where state in ('accepted', 'pending') and ($1::text is null or peer = $1)",
+        peer.map(Did::as_str),
+        now
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Deliveries, sent and received, from before then.
+pub(super) async fn forget(pool: &PgPool, before: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query!("delete from delivery where created_at < $1", before).execute(pool).await?;
+    sqlx::query!("delete from delivered where created_at < $1::timestamptz - interval '5 days'", before)
+        .execute(pool)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Telling other servers.
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::compose::{Composed, compose};
+use super::store::{self, Due};
+use crate::federation::joining::moves::{self, Untold};
+use crate::federation::joining::{AT_ONCE, Joining, LEASE, POLL, pause, whereabouts};
+use crate::federation::{AccountHome, CallError};
+use crate::lexicon::peer::deliver::Deliver;
+use crate::storage::Error;
+use crate::types::Did;
+
+/// After this, whoever it was for has been told, or never will be.
+const KEPT: chrono::TimeDelta = chrono::TimeDelta::days(30);
+/// Passes between two looks for what is older.
+const SWEEP_EVERY: u32 = 600;
+
+/// What became of an attempt.
+enum Outcome {
+    Answered(String),
+    /// For good.
+    Failed,
+    Later,
+    /// Its server, as it is found now.
+    Moved(Did),
+}
+
+pub(in crate::federation::joining) async fn run(joining: Joining, stop: CancellationToken) {
+    let mut passes: u32 = 0;
+    loop {
+        let worked = match pass(&joining, passes.is_multiple_of(SWEEP_EVERY)).await {
+            Ok(worked) => worked,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "deliveries cannot be looked up");
+                false
+            }
+        };
+        passes = passes.wrapping_add(1);
+        if worked {
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = joining.inner.deliver.notified() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+/// What a peer was told in the last 30 days is told again when its database went back in time.
+pub(in crate::federation::joining) async fn repeat(joining: Joining, stop: CancellationToken) {
+    let mut rises = joining.inner.federation.rises();
+    loop {
+        let peer = tokio::select! {
+            () = stop.cancelled() => return,
+            rise = rises.recv() => match rise {
+                Ok(peer) => Some(peer),
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => None,
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+            },
+        };
+        let now = joining.log().clock().now().to_datetime();
+        // Some were missed: all are told again.
+        if let Err(error) = store::tell_again(joining.log().storage().pool(), peer.as_ref(), now).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "what was delivered is not told again");
+        }
+        joining.wake();
+    }
+}
+
+/// One look; whether anything was due.
+async fn pass(joining: &Joining, sweeps: bool) -> Result<bool, Error> {
+    let now = joining.log().clock().now().to_datetime();
+    let pool = joining.log().storage().pool();
+    if sweeps {
+        store::forget(pool, now - KEPT).await?;
+    }
+    let due = store::due(pool, now, now + LEASE, AT_ONCE).await?;
+    let any = !due.is_empty();
+    let mut deliveries = JoinSet::new();
+    for delivery in due {
+        let joining = joining.clone();
+        deliveries.spawn(async move {
+            let (id, attempts) = (delivery.id, delivery.attempts);
+            let outcome = tell(&joining, delivery).await;
+            let now = joining.log().clock().now().to_datetime();
+            let pool = joining.log().storage().pool();
+            match outcome {
+                Outcome::Answered(state) => store::answered(pool, id, &state, now).await,
+                Outcome::Failed => store::answered(pool, id, "failed", now).await,
+                Outcome::Moved(server) => store::redirect(pool, id, &server, now).await,
+                Outcome::Later => store::put_off(pool, id, now + pause(attempts)).await,
+            }
+        });
+    }
+    while let Some(delivered) = deliveries.join_next().await {
+        if let Ok(Err(error)) = delivered {
+            tracing::warn!(error = &error as &dyn std::error::Error, "what became of a delivery is not written down");
+        }
+    }
+    Ok(any)
+}
+
+async fn tell(joining: &Joining, delivery: Due) -> Outcome {
+    let (Ok(server), Ok(to)) = (Did::parse(&delivery.peer), Did::parse(&delivery.account)) else {
+        return Outcome::Failed;
+    };
+    let composed = match compose(joining, &to, delivery).await {
+        Ok(composed) => composed,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "a delivery cannot be composed");
+            return Outcome::Later;
+        }
+    };
+    let federation = &joining.inner.federation;
+    let answer = match composed {
+        Composed::Deliver(input) => federation.procedure::<Deliver>(&server, &input, None).await.map(|it| it.state),
+        Composed::MoveSeats(input) => match moves::tell(joining, &server, &to, input).await {
+            Ok(()) => Ok("accepted".to_owned()),
+            Err(Untold::Call(error)) => Err(error),
+            Err(Untold::Log(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "seats that moved here are not followed yet");
+                return Outcome::Later;
+            }
+        },
+        Composed::Nothing => return Outcome::Failed,
+    };
+    match answer {
+        Ok(state) if ["accepted", "pending", "refused"].contains(&state.as_str()) => Outcome::Answered(state),
+        Ok(_) => Outcome::Answered("refused".to_owned()),
+        Err(CallError::Refused { error, .. }) if ["AccountMoved", "NotHere"].contains(&error.as_str()) => {
+            moved(joining, &server, &to).await
+        }
+        Err(CallError::Refused { status: 400 | 409 | 413, error, .. }) => {
+            tracing::warn!(peer = server.as_str(), error, "a delivery was refused for good");
+            Outcome::Failed
+        }
+        Err(error) => {
+            tracing::info!(peer = server.as_str(), error = &error as &dyn std::error::Error, "not delivered yet");
+            Outcome::Later
+        }
+    }
+}
+
+/// A server's word that the account does not live there is worth one fresh look.
+async fn moved(joining: &Joining, server: &Did, to: &Did) -> Outcome {
+    joining.inner.federation.look_again(to).await;
+    let found = whereabouts::find(&joining.inner.federation, to).await;
+    match found {
+        Ok(AccountHome::Elsewhere(now)) if now != *server => Outcome::Moved(now),
+        _ => Outcome::Later,
+    }
+}

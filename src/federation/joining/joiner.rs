@@ -1,0 +1,96 @@
+//! Following what an account took.
+//!
+//! Invariants: a Welcome is shown once its stream is followed, never before; a stream whose home does not answer holds
+//! back no other.
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::offer::{self, Joinable, Offer};
+use super::{AT_ONCE, Joining, LEASE, POLL, pause};
+use crate::federation::CallError;
+use crate::federation::replica::{FollowError, View};
+use crate::log::body::Body;
+use crate::log::{self, EntryKind, Outgoing};
+use crate::storage;
+
+/// A home that does not know the seat any more, so often: it ended meanwhile.
+const NOT_FOUND: i16 = 6;
+/// Attempts altogether: about a month.
+const ATTEMPTS: i16 = 8_000;
+
+pub(super) async fn run(joining: Joining, stop: CancellationToken) {
+    loop {
+        let worked = match pass(&joining).await {
+            Ok(worked) => worked,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "what is to be followed cannot be looked up");
+                false
+            }
+        };
+        if worked {
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = joining.inner.join.notified() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+/// One look; whether anything was due.
+async fn pass(joining: &Joining) -> Result<bool, storage::Error> {
+    let now = joining.log().clock().now().to_datetime();
+    let pool = joining.log().storage().pool();
+    let due = offer::find_joinable(pool, now, now + LEASE, AT_ONCE).await?;
+    let any = !due.is_empty();
+    let mut joins = JoinSet::new();
+    for joinable in due {
+        let joining = joining.clone();
+        joins.spawn(async move { join(&joining, joinable).await });
+    }
+    while let Some(joined) = joins.join_next().await {
+        if let Ok(Err(error)) = joined {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a stream was not joined");
+        }
+    }
+    Ok(any)
+}
+
+async fn join(joining: &Joining, joinable: Joinable) -> Result<(), log::Error> {
+    let (id, attempts, account_id) = (joinable.id, joinable.attempts, joinable.account_id);
+    let pool = joining.log().storage().pool();
+    let offer: Offer = match serde_json::from_slice(&joinable.offer) {
+        Ok(offer) => offer,
+        Err(_) => return Ok(offer::put_off(pool, id, None).await?),
+    };
+    let view = View::try_from(offer.view.clone()).ok();
+    let followed = joining.inner.replicas.follow(&offer.stream, &offer.home, offer.from_seq, view).await;
+    let followed = match followed {
+        Ok(followed) => followed,
+        Err(error) => {
+            let gone = matches!(&error, FollowError::Call(CallError::Refused { status: 404, .. }));
+            tracing::info!(stream.id = %offer.stream, error = &error as &dyn std::error::Error, "not followed yet");
+            let over = attempts >= ATTEMPTS || gone && attempts >= NOT_FOUND;
+            let now = joining.log().clock().now().to_datetime();
+            let due_at = (!over).then(|| now + pause(attempts));
+            return Ok(offer::put_off(pool, id, due_at).await?);
+        }
+    };
+    storage::retrying(log::Error::is_collision, || show(joining, id, account_id, followed.stream_id, &offer)).await
+}
+
+async fn show(joining: &Joining, id: i64, account_id: i64, stream_id: i64, offer: &Offer) -> Result<(), log::Error> {
+    let log = joining.log();
+    let (term, now) = (log.row(stream_id).await?.term, log.clock().now());
+    let mut tx = log.storage().begin().await?;
+    let notice = offer::joined(tx.conn(), id, stream_id, offer, term.to_db(), now.to_datetime()).await?;
+    if let Some(body) = notice {
+        let body = body.encode()?;
+        log::queue(tx.conn(), &[Outgoing { account_id, kind: EntryKind::Welcome, body }], now).await?;
+    }
+    tx.commit().await?;
+    log.wake_courier();
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Accounts that came from another server.
+//!
+//! Invariant: a home is told by the account's new server alone, and looks the account up before it believes it; told
+//! twice, it moves nothing twice.
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use super::Joining;
+use super::delivery::{self, Delivery, MOVE_SEATS};
+use super::invitation::{self, New, State};
+use super::offer::Offer;
+use super::whereabouts;
+use crate::federation::{Actor, CallError};
+use crate::lexicon::peer::move_seats::{Input, MoveSeats, Seat};
+use crate::log;
+use crate::storage::Error;
+use crate::types::{Did, Seq, StreamId, UnixMillis};
+
+/// Pages of one home.
+const PAGES: usize = 100;
+
+/// Queues the word to a home that this account lives here now; all its seats, or those in these streams.
+pub async fn announce(
+    conn: &mut PgConnection,
+    account: &Did,
+    home: &Did,
+    streams: Option<&[String]>,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    let body = json!({ "streams": streams });
+    let delivery = Delivery { server: home, to: account, kind: MOVE_SEATS, body, stream_id: None, welcome: None };
+    delivery::queue(conn, &[delivery], now).await
+}
+
+/// Why a home was not told.
+pub(super) enum Untold {
+    Call(CallError),
+    Log(log::Error),
+}
+
+/// Tells a home, and takes over what it answers: each stream is followed from where the seat begins.
+pub(super) async fn tell(joining: &Joining, home: &Did, account: &Did, mut input: Input) -> Result<(), Untold> {
+    let federation = &joining.inner.federation;
+    for _ in 0..PAGES {
+        let actor = Actor { account, device: None };
+        let page = federation.procedure::<MoveSeats>(home, &input, Some(actor)).await.map_err(Untold::Call)?;
+        for seat in page.seats {
+            take_over(joining, home, account, seat).await.map_err(Untold::Log)?;
+        }
+        match page.cursor {
+            Some(cursor) => input.cursor = Some(cursor),
+            None => break,
+        }
+    }
+    joining.wake();
+    Ok(())
+}
+
+async fn take_over(joining: &Joining, home: &Did, account: &Did, seat: Seat) -> Result<(), log::Error> {
+    let Ok(stream) = StreamId::parse(&seat.stream) else { return Ok(()) };
+    let offer = Offer {
+        stream,
+        home: home.clone(),
+        from_seq: Seq(seat.from_seq),
+        epoch: seat.epoch,
+        view: seat.view,
+        refs: Vec::new(),
+        welcome: None,
+    };
+    let now = joining.log().clock().now().to_datetime();
+    let mut tx = joining.log().storage().begin().await?;
+    let Some(account_id) = whereabouts::find_local(tx.conn(), account).await? else { return Ok(()) };
+    let bytes = serde_json::to_vec(&offer).map_err(|_| Error::Corrupt("an offer"))?;
+    let (stream, offer) = (&offer.stream, Some(bytes.as_slice()));
+    // It took this conversation long ago: nobody is told anew.
+    let new = New { account_id, stream, home, inviter: None, offer, state: State::Joining };
+    invitation::hold(tx.conn(), &new, now).await?;
+    Ok(tx.commit().await?)
+}
