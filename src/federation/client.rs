@@ -93,6 +93,14 @@ impl Breaker {
 }
 
 impl Federation {
+    /// It gave a sign of life: it is worth a try.
+    pub(super) fn seems_well(&self, peer: &Did) {
+        if let Some(breaker) = self.breakers.get(peer) {
+            breaker.connected();
+            breaker.closed_until_ms.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Calls a query.
     pub async fn query<M: Method>(
         &self,

@@ -278,22 +278,20 @@ impl StreamTx {
         epoch: Option<Epoch>,
         identity: Option<CallIdentity>,
     ) -> Result<Sealed, Error> {
-        self.reopen_if_due().await?;
+        if self.row.incarnation != self.log.inner.incarnation {
+            self.reopen().await?;
+        }
         self.write(author, content, kind, epoch, identity).await
     }
 
-    /// Opens the term of this incarnation, if the stream's is of an older one.
-    pub(super) async fn reopen_if_due(&mut self) -> Result<(), Error> {
-        if self.row.incarnation == self.log.inner.incarnation { Ok(()) } else { self.reopen().await }
-    }
-
     /// The database went back in time since this stream's last entry: a new term says from where it goes on.
-    async fn reopen(&mut self) -> Result<(), Error> {
+    pub(super) async fn reopen(&mut self) -> Result<(), Error> {
         let restored_to = store::restored_to(self.tx.conn(), self.row.incarnation).await?;
         let body = HomeRestoredBody {
             base: self.head.seq,
             base_hash: Bytes(self.head.hash.to_vec()),
-            restored_to: restored_to.into(),
+            // Without a raise it was a peer that noticed: then this stream's own time is what is known.
+            restored_to: restored_to.map_or(self.head.time, Into::into),
         };
         let now_s = u64::try_from(self.log.inner.clock.now_seconds()).unwrap_or(0);
         self.head.term = self.head.term.next().max(Term(now_s));

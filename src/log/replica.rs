@@ -128,10 +128,10 @@ impl Log {
         Ok(Some(ReplicaTx { tx: won.tx, log: self.clone(), row: won.row }))
     }
 
-    /// Opens the term of this incarnation now, instead of with the next entry: what recovery ends with.
+    /// Opens a new term now, instead of with the next entry: what recovery ends with.
     pub async fn open_term(&self, stream_id: i64) -> Result<(), Error> {
         let mut tx = self.lock(stream_id).await?;
-        tx.reopen_if_due().await?;
+        tx.reopen().await?;
         tx.commit().await
     }
 }

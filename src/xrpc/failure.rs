@@ -233,7 +233,7 @@ impl<E: Named> From<log::Error> for Failure<E> {
 
 impl Fault {
     /// Of the log, where no method has a name for it.
-    pub(super) fn of_log(error: log::Error) -> Self {
+    pub(in crate::xrpc) fn of_log(error: log::Error) -> Self {
         match error {
             log::Error::Busy => Self::Unavailable,
             log::Error::Storage(error) => error.into(),

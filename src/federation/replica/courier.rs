@@ -5,6 +5,7 @@
 //! cannot be reached waits as a whole. What is kept of a backlog is one number.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes as Body;
@@ -27,7 +28,7 @@ use crate::types::{Bytes, Did, Hash, Seq};
 /// Requests at a time for one follower.
 const IN_FLIGHT: usize = 8;
 /// Longer than a request may take; a courier that died holds a stream back for no longer.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(15);
 /// Requests of one stream before others come first.
 const REQUESTS: usize = 64;
 /// What headers and the rest of a body may take beside the contents.
@@ -38,6 +39,7 @@ const PROBE_EVERY: Duration = Duration::from_mins(15);
 /// Everything that is due is looked for at least so often: another replica may have died.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const TROUBLE: Duration = Duration::from_secs(1);
+const EARLY: Duration = Duration::from_millis(50);
 
 /// Errors that are about this stream, not about the server.
 const OF_THE_STREAM: &[&str] = &[
@@ -66,8 +68,12 @@ struct Served {
 
 pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {
     let mut commits = replicas.log().hub().commits();
-    let mut desk = Desk::new(replicas.clone());
+    let mut desk = Desk::new(replicas.clone(), stop.clone());
     let mut sweep_at = Instant::now();
+    match store::unreached_servers(replicas.storage().pool()).await {
+        Ok(away) => replicas.inner.away.lock().unwrap_or_else(PoisonError::into_inner).extend(away),
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "who is away is not known"),
+    }
     loop {
         let outcome = if Instant::now() >= sweep_at {
             sweep_at = Instant::now() + SWEEP_EVERY;
@@ -82,18 +88,21 @@ pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {
         }
         let next = desk.next_retry().map_or(sweep_at, |at| at.min(sweep_at));
         tokio::select! {
-            () = stop.cancelled() => return,
-            changed = commits.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => break,
+            changed = commits.changed() => if changed.is_err() { break },
             () = replicas.inner.wake.notified() => sweep_at = Instant::now(),
             Some(Ok(served)) = desk.sending.join_next(), if !desk.sending.is_empty() => desk.settle(served).await,
             () = tokio::time::sleep_until(next) => desk.retry().await,
         }
     }
+    // What is under way is put down in order: nobody has to wait for its lease.
+    while desk.sending.join_next().await.is_some() {}
 }
 
 /// Who is being sent to, and what waits.
 struct Desk {
     replicas: Replicas,
+    stop: CancellationToken,
     position: i64,
     sending: JoinSet<Served>,
     in_flight: HashMap<String, usize>,
@@ -103,9 +112,9 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(replicas: Replicas) -> Self {
+    fn new(replicas: Replicas, stop: CancellationToken) -> Self {
         let (sending, in_flight, waiting) = (JoinSet::new(), HashMap::new(), HashSet::new());
-        Self { replicas, position: 0, sending, in_flight, waiting, retries: BTreeSet::new() }
+        Self { replicas, stop, position: 0, sending, in_flight, waiting, retries: BTreeSet::new() }
     }
 
     /// Followers of the streams in which something was committed since the last look.
@@ -145,8 +154,8 @@ impl Desk {
         }
         for lease in leases {
             *self.in_flight.entry(server.to_owned()).or_default() += 1;
-            let replicas = self.replicas.clone();
-            self.sending.spawn(async move { replicas.serve(lease).await });
+            let (replicas, stop) = (self.replicas.clone(), self.stop.clone());
+            self.sending.spawn(async move { replicas.serve(lease, stop).await });
         }
         Ok(())
     }
@@ -217,7 +226,7 @@ impl From<crate::storage::Error> for Stopped {
 
 impl Replicas {
     /// Sends one follower one stream, request by request, until nothing is left, or something is in the way.
-    async fn serve(&self, mut lease: Lease) -> Served {
+    async fn serve(&self, mut lease: Lease, stop: CancellationToken) -> Served {
         let mut stopped = Stopped::Done;
         let mut more = false;
         for sent in 0..=REQUESTS {
@@ -227,6 +236,9 @@ impl Replicas {
             }
             if let Err(why) = self.send_next(&mut lease).await {
                 stopped = why;
+                break;
+            }
+            if stop.is_cancelled() {
                 break;
             }
         }
@@ -250,8 +262,10 @@ impl Replicas {
                 Err(_) => Ok((None, false)),
             },
             Stopped::Refused(error) => {
-                let pause = self.pause(lease.failures);
-                tracing::warn!(
+                // Who asked a moment ago may not have written it down yet.
+                let early = error == "StreamNotFound" && lease.failures == 0;
+                let pause = if early { EARLY } else { self.pause(lease.failures) };
+                tracing::info!(
                     peer = server,
                     error,
                     pause_ms = pause.as_millis(),
@@ -281,6 +295,7 @@ impl Replicas {
         tracing::info!(peer = lease.server, pause_ms = pause.as_millis(), parked, "a follower cannot be reached");
         metrics::counter!(metric_name::REPLICATION_FAILURES, "reason" => "unreached").increment(1);
         store::unreached(pool, &lease.server, pause, now).await?;
+        self.inner.away.lock().unwrap_or_else(PoisonError::into_inner).insert(lease.server.clone());
         store::release(pool, lease, Duration::ZERO, now).await?;
         Ok(pause)
     }

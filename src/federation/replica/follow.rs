@@ -12,7 +12,7 @@ use crate::identity::Signed;
 use crate::lexicon::peer::defs;
 use crate::lexicon::peer::follow::{Follow, Input, Output};
 use crate::lexicon::peer::unfollow;
-use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint};
+use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint, Genesis};
 use crate::log::lineage::{self, LineageLink};
 use crate::log::{Error, Founding, Head};
 use crate::storage;
@@ -164,13 +164,12 @@ impl Replicas {
         }
         let head = self.checkpoint_by(home, stream, &signed_of(answer.head)).await?;
         let signed = answer.anchor.map(signed_of);
+        let genesis = Genesis::decode_exact(&answer.genesis.0).map_err(|why| broken(why.to_string()))?;
+        let time = genesis.time;
         let anchor = match &signed {
-            Some(signed) => self.checkpoint_by(home, stream, signed).await?.head(),
-            None => {
-                let genesis = crate::log::chain::Genesis::decode_exact(&answer.genesis.0)
-                    .map_err(|why| broken(why.to_string()))?;
-                Head { stream: stream.clone(), term: genesis.term(), seq: Seq(0), hash: Hash::ZERO, time: genesis.time }
-            }
+            // It was signed just now: when its entry was ordered is not told.
+            Some(signed) => Head { time, ..self.checkpoint_by(home, stream, signed).await?.head() },
+            None => Head { stream: stream.clone(), term: genesis.term(), seq: Seq(0), hash: Hash::ZERO, time },
         };
         if head.term != reign.term || answer.term != reign.term.0 || anchor.term > reign.term || anchor.seq > head.seq {
             return Err(broken("the home's checkpoints are not of the reign that its lineage leads to".to_owned()));

@@ -26,7 +26,8 @@ pub use view::{View, ViewDevice, ViewMember};
 pub use watch::proof_of;
 pub use wire::{Replicate, WireEntry};
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -39,7 +40,7 @@ use crate::identity::Signed;
 use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint};
 use crate::log::{Error, Head, Log};
 use crate::storage::Storage;
-use crate::types::{Clock, Refusal};
+use crate::types::{Clock, Did, Refusal};
 
 /// Entries of one request, and bytes of its body.
 pub const REQUEST_ENTRIES: u32 = 256;
@@ -82,6 +83,8 @@ struct Inner {
     wake: Notify,
     watch: Notify,
     fresh: Cache<i64, (crate::types::Seq, Signed)>,
+    /// Followers that could not be reached when they were last tried.
+    away: Mutex<HashSet<String>>,
 }
 
 impl Replicas {
@@ -94,7 +97,8 @@ impl Replicas {
         stop: &CancellationToken,
     ) -> Self {
         let fresh = Cache::builder().max_capacity(FRESH_STREAMS).time_to_live(FRESH_EVERY).build();
-        let inner = Inner { log, federation, timing, wake: Notify::new(), watch: Notify::new(), fresh };
+        let (wake, watch, away) = (Notify::new(), Notify::new(), Mutex::default());
+        let inner = Inner { log, federation, timing, wake, watch, fresh, away };
         let replicas = Self { inner: Arc::new(inner) };
         if replicas.inner.federation.is_on() {
             tasks.spawn(courier::run(replicas.clone(), stop.clone()));
@@ -102,6 +106,17 @@ impl Replicas {
             tasks.spawn(watch::rises(replicas.clone(), stop.clone()));
         }
         replicas
+    }
+
+    /// A server gave a sign of life: if it could not be reached, it is tried at once.
+    pub async fn heard_from(&self, server: &Did) -> Result<(), Error> {
+        let was_away = self.inner.away.lock().unwrap_or_else(PoisonError::into_inner).remove(server.as_str());
+        if was_away {
+            self.federation().seems_well(server);
+            store::reached(self.storage().pool(), server.as_str()).await?;
+            self.inner.wake.notify_one();
+        }
+        Ok(())
     }
 
     fn log(&self) -> &Log {

@@ -94,9 +94,9 @@ pub(in crate::log) async fn raise_origin(
 }
 
 /// When the newest entry that a restore left to a stream of that incarnation was ordered, in the whole log.
-pub(in crate::log) async fn restored_to(conn: &mut PgConnection, after: i64) -> Result<DateTime<Utc>, Error> {
+pub(in crate::log) async fn restored_to(conn: &mut PgConnection, after: i64) -> Result<Option<DateTime<Utc>>, Error> {
     Ok(sqlx::query_scalar!(
-        r#"select min(restored_to) as "restored_to!" from log_restore where incarnation > $1"#,
+        r#"select min(restored_to) as "restored_to" from log_restore where incarnation > $1"#,
         after
     )
     .fetch_one(conn)

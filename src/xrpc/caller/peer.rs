@@ -71,6 +71,7 @@ pub(super) async fn admit(cx: &Services, asked: Asked<'_>) -> Result<Admitted, F
     cx.limits.may_prove(asked.visit, None)?;
     let admitted = cx.federation.admit(asked.parts).await?;
     asked.visit.by_peer(&admitted.server, admitted.standing);
+    cx.replicas.heard_from(&admitted.server).await.map_err(Fault::of_log)?;
     Ok(admitted)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{BentHome, TwoServers, eventually};
+use crate::support::{TwoServers, eventually};
 
 async fn progress(two: &TwoServers) -> Vec<(i64, i32)> {
     sqlx::query_as("select acked_seq, failures from follower order by stream_id")
@@ -30,6 +30,7 @@ async fn a_backlog_costs_one_row_however_long_it_is_and_is_made_up_in_order() {
     assert_eq!(progress(&two).await, [(4, 0)]);
     let bob = std::sync::Arc::clone(&two.bob);
     two.servers[1].resume(&[&bob]).await;
+    two.alive().await;
     two.caught_up(&two.stream).await;
     eventually("it is written down", async || progress(&two).await == [(604, 0)]).await;
     let seqs: Vec<u64> = two.bob.entries(&two.stream, 0).await.unwrap().iter().map(|entry| entry.seq).collect();
@@ -87,7 +88,7 @@ async fn who_has_no_seat_any_more_is_sent_the_entry_that_says_so_and_forgotten()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_nobody_can_reach_waits_as_a_whole_and_longer_each_time() {
     let two = TwoServers::start().await;
-    let gone = BentHome::start().await;
+    let gone = two.stranger().await;
     let streams =
         [two.stream.clone(), two.alice.create_convo().await.unwrap(), two.alice.create_convo().await.unwrap()];
     let mut home = two.servers[0].database.connect().await;

@@ -84,7 +84,7 @@ async fn a_restore_that_takes_nothing_back_is_followed() {
 async fn what_was_told_to_somebody_else_is_found_out_within_a_day() {
     let clock = Clock::manual(Clock::System.now());
     let mut following = Following::seated_at(clock.clone()).await;
-    let witness = BentHome::start().await;
+    let witness = following.stranger().await;
     let mut bent = following.chain.clone();
     following.chain.messages(3);
     bent.messages(5);

@@ -72,6 +72,7 @@ async fn a_home_that_goes_on_without_a_follower_that_holds_more_is_not_followed_
     two.alice.send(&two.stream, b"another history").await.unwrap();
 
     two.servers[1].resume(&[&bob]).await;
+    two.alive().await;
     eventually("the follower stops", async || state(&two, 1).await.0 == StreamState::Frozen).await;
     assert_eq!(two.bob.entries(&two.stream, 0).await.unwrap(), before, "it keeps what it holds");
     two.servers[1].settled().await;

@@ -15,7 +15,7 @@ fn why(outcome: Result<(), FollowError>) -> &'static str {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_that_cannot_prove_its_lineage_is_not_followed_and_nothing_is_founded() {
     let following = Following::begin().await;
-    let (home, squatter) = (&following.home, BentHome::start().await);
+    let (home, squatter) = (&following.home, following.stranger().await);
     // Somebody else's stream, with somebody else's genesis, or with one's own.
     let theirs = Chain::found(home);
     assert_eq!(why(following.follow_as(&squatter, &theirs).await), "NotHome");
@@ -58,7 +58,7 @@ async fn a_home_that_cannot_prove_its_lineage_is_not_followed_and_nothing_is_fou
 async fn a_group_id_that_another_stream_has_is_nobody_s_to_take() {
     let mut following = Following::seated().await;
     // Another home's stream of the same group id; and then one of this server.
-    let other = BentHome::start().await;
+    let other = following.stranger().await;
     let mut twin = Chain::found(&other);
     twin.group_id.clone_from(&following.chain.group_id);
     twin.add(&following.bob, following.servers[0].did());
@@ -75,8 +75,8 @@ async fn a_group_id_that_another_stream_has_is_nobody_s_to_take() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn to_a_server_without_a_seat_there_is_no_stream() {
-    let two = TwoServers::start().await;
-    let stranger = BentHome::start().await;
+    let two = TwoServers::followed().await;
+    let stranger = two.stranger().await;
     let to = (two.origin.as_str(), two.servers[0].did());
     let follow = |stream: &str| json!({ "stream": stream, "from": 1 });
     for stream in [two.stream.as_str(), "scwfgagcsyqhmdj7pbehnj6jvili52f63"] {

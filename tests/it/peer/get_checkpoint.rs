@@ -21,9 +21,10 @@ async fn a_follower_shows_the_next_checkpoint_and_the_headers_that_lead_to_it() 
     for from in (5..1_605).step_by(10) {
         assert_eq!(following.replicates(from, from + 9).await.0, 200);
     }
-    let witness = BentHome::start().await;
-    let seats = "insert into seat (stream_id, account_id, from_seq, role, server)
-        select s.stream_id, s.account_id, 1, 1, $1 from seat s limit 1";
+    let witness = following.stranger().await;
+    let seats = "with a as (insert into account (did, created_at) values ('did:plc:carol', now()) returning id)
+        insert into seat (stream_id, account_id, from_seq, role, server)
+        select s.id, a.id, 1, 1, $1 from stream s, a where s.kind = 1";
     let mut database = following.servers[0].database.connect().await;
     sqlx::query(seats).bind(witness.did.as_str()).execute(&mut database).await.unwrap();
     let kept: i64 = sqlx::query_scalar("select count(*) from checkpoint").fetch_one(&mut database).await.unwrap();
@@ -50,7 +51,7 @@ async fn a_follower_shows_the_next_checkpoint_and_the_headers_that_lead_to_it() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_signs_afresh_for_whoever_has_a_seat() {
     let two = TwoServers::followed().await;
-    let witness = BentHome::start().await;
+    let witness = two.stranger().await;
     let stream = two.seat_of(&witness, 0).await;
     let to = (two.origin.as_str(), two.servers[0].did());
     let ask = async |query: String| witness.asks(to, "getCheckpoint", &query).await;

@@ -15,7 +15,7 @@ async fn a_follower_gets_contents_where_its_seats_cover_them_and_headers_elsewhe
     two.dismiss(&two.stream).await;
     two.alice.send(&two.stream, b"among ourselves").await.unwrap();
     // Four entries before Bob's seat and with it, a message, his end, and one after it.
-    let stranger = BentHome::start().await;
+    let stranger = two.stranger().await;
     let home = (two.origin.as_str(), two.servers[0].did());
     let seats = "update seat set server = $1 where server = $2";
     sqlx::query(seats)
@@ -47,7 +47,7 @@ async fn a_home_gets_back_from_its_follower_what_it_made_and_nobody_else_does() 
     assert_eq!(answer["checkpoint"], json(&following.home.checkpoint(&following.chain, 7)));
     let (_, answer) = following.home.asks(following.to(), "getEntries", &query.replace("from=5", "from=99")).await;
     assert_eq!(answer["entries"], serde_json::json!([]));
-    let stranger = BentHome::start().await;
+    let stranger = following.stranger().await;
     assert_eq!(no(&stranger.asks(following.to(), "getEntries", &query).await), (404, "StreamNotFound"));
     assert_eq!(following.held().await.1, SEATED + 3);
     following.stop().await;

@@ -93,7 +93,7 @@ async fn what_does_not_hold_together_is_refused_by_its_name_and_nothing_of_it_is
 async fn only_the_home_of_a_stream_that_was_asked_for_is_listened_to() {
     let mut following = Following::seated().await;
     following.chain.messages(1);
-    let stranger = BentHome::start().await;
+    let stranger = following.stranger().await;
     // Another server with the very entries, and its own word for them.
     let mut request = following.home.part(&following.chain, 5, 5);
     request.checkpoint = stranger.checkpoint(&following.chain, 5);

@@ -30,7 +30,7 @@ async fn a_proof_that_a_stranger_shows_freezes_the_stream_and_anything_less_does
     a.messages(2);
     b.messages(3);
     let good = proof(home, &a, &b, 5);
-    let stranger = BentHome::start().await;
+    let stranger = following.stranger().await;
 
     let mut forged = good.clone();
     forged.b = stranger.sign(&b.head);

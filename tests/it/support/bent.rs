@@ -34,6 +34,7 @@ pub struct BentHome {
     pub keys: Arc<ServerKeys>,
     script: Script,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
+    clock: Clock,
     http: PlainClient,
     _serving: AbortOnDropHandle<()>,
     _folder: tempfile::TempDir,
@@ -48,6 +49,10 @@ struct Stage {
 
 impl BentHome {
     pub async fn start() -> Self {
+        Self::start_at(Clock::System).await
+    }
+
+    pub async fn start_at(clock: Clock) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let origin = format!("http://localhost:{port}");
@@ -62,7 +67,8 @@ impl BentHome {
             .route("/xrpc/{nsid}", any(answer))
             .with_state(stage);
         let serving = AbortOnDropHandle::new(tokio::spawn(async move { drop(axum::serve(listener, router).await) }));
-        Self { did, origin, keys, script, asked, http: plain().unwrap(), _serving: serving, _folder: folder }
+        let http = plain().unwrap();
+        Self { did, origin, keys, script, asked, clock, http, _serving: serving, _folder: folder }
     }
 
     /// From now on it answers this to that method (`follow`, …).
@@ -149,7 +155,7 @@ impl BentHome {
             actor: None,
             device: None,
             key_id: &key_id,
-            created_s: Clock::System.now_seconds(),
+            created_s: self.clock.now_seconds(),
             nonce: rand::random(),
         };
         let mut headers = sign(&outgoing, &self.keys.peer).unwrap();

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::bent::{BentHome, Chain, Said};
 use super::federation::Federation;
+use super::two_servers::allow;
 
 /// The entry by which Bob is seated.
 pub const SEATED: u64 = 4;
@@ -32,7 +33,7 @@ impl Following {
     }
 
     pub async fn begin_at(clock: Clock) -> Self {
-        let home = BentHome::start().await;
+        let home = BentHome::start_at(clock.clone()).await;
         let settings = [("FEDERATION", "open"), ("FEDERATION_ALLOW", home.did.as_str())];
         let servers = Federation::at(1, clock, &settings).await;
         let bob = servers[0].person("bob").await;
@@ -64,6 +65,13 @@ impl Following {
         home.offers(chain, SEATED);
         let replicas = &self.servers[0].server().services().replicas;
         replicas.follow(chain.stream(), &home.did, Seq(SEATED), Some(chain.view())).await.map(drop)
+    }
+
+    /// Another server that is on no probation.
+    pub async fn stranger(&self) -> BentHome {
+        let stranger = BentHome::start_at(self.servers.clock.clone()).await;
+        allow(&self.servers[0], &stranger.did).await;
+        stranger
     }
 
     pub fn to(&self) -> (&str, &Did) {

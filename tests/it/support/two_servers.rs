@@ -82,12 +82,27 @@ impl TwoServers {
         commit(&self.servers[0], stream, &self.alice, &body).await;
     }
 
+    /// The follower gives a sign of life, as it would with anything that it asks.
+    pub async fn alive(&self) {
+        let replicas = &self.servers[0].server().services().replicas;
+        replicas.heard_from(self.servers[1].did()).await.unwrap();
+    }
+
     pub async fn caught_up(&self, stream: &str) {
         eventually("the follower has caught up", async || {
             let (home, follower) = (row(&self.servers[0], stream).await, row(&self.servers[1], stream).await);
             home.zip(follower).is_some_and(|(home, follower)| home.head_hash == follower.head_hash)
         })
         .await;
+    }
+
+    /// A further server, which is on no probation.
+    pub async fn stranger(&self) -> BentHome {
+        let stranger = BentHome::start().await;
+        for server in 0..2 {
+            allow(&self.servers[server], &stranger.did).await;
+        }
+        stranger
     }
 
     /// Gives a server of no account here a seat in the stream, behind the server's back; answers the stream.

@@ -227,6 +227,11 @@ pub async fn unreached(pool: &PgPool, server: &str, pause: Duration, now: UnixMi
     Ok(())
 }
 
+/// Followers that could not be reached when they were last tried.
+pub async fn unreached_servers(pool: &PgPool) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar!("select server from follower_peer").fetch_all(pool).await?)
+}
+
 /// It answers again.
 pub async fn reached(pool: &PgPool, server: &str) -> Result<bool, Error> {
     let done = sqlx::query!("delete from follower_peer where server = $1", server).execute(pool).await?;
