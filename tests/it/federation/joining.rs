@@ -7,7 +7,7 @@ use rookery::cli::demo::Person;
 use rookery::lexicon::mls::get_welcomes::{self, GetWelcomes};
 use rookery_client::ClientError;
 
-use crate::support::Federation;
+use crate::support::{Federation, allow};
 
 /// What is expected comes within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,12 +33,10 @@ pub async fn welcomes(person: &Person) -> usize {
 /// Takes in what came until it is in the conversation.
 pub async fn arrives(person: &Person, stream: &str) {
     until("a Welcome", async || (welcomes(person).await > 0).then_some(())).await;
-    until("the conversation", async || {
-        match person.arrive(stream).await {
-            Ok(()) => Some(()),
-            Err(ClientError::Call(error)) if error.is("StreamNotFound") => None,
-            Err(error) => panic!("{error}"),
-        }
+    until("the conversation", async || match person.arrive(stream).await {
+        Ok(()) => Some(()),
+        Err(ClientError::Call(error)) if error.is("StreamNotFound") => None,
+        Err(error) => panic!("{error}"),
     })
     .await;
 }
@@ -53,6 +51,21 @@ pub async fn hears(person: &Person, stream: &str, seq: u64) {
     person.arrive(stream).await.unwrap();
 }
 
+/// Servers whose operators know of each other: on no probation.
+pub async fn known(size: usize, settings: &[(&str, &str)]) -> Federation {
+    if std::env::var("RUST_LOG").is_ok() {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    }
+    let servers = Federation::with(size, settings).await;
+    for one in 0..size {
+        for other in (0..size).filter(|other| *other != one) {
+            allow(&servers[one], servers[other].did()).await;
+        }
+    }
+    servers
+}
+
 /// Alice's conversation on the first server with Bob of the second.
 pub async fn two(servers: &Federation) -> (String, Arc<Person>, Arc<Person>) {
     let (alice, bob) = (servers[0].person("alice").await, servers[1].person("bob").await);
@@ -64,7 +77,7 @@ pub async fn two(servers: &Federation) -> (String, Arc<Person>, Arc<Person>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_who_live_on_servers_that_never_met_talk_and_each_hears_the_other() {
-    let servers = Federation::with(2, &[("INVITATIONS", "everyone")]).await;
+    let servers = known(2, &[("INVITATIONS", "everyone")]).await;
     let (stream, alice, bob) = two(&servers).await;
     let sent = alice.send(&stream, b"from the home").await.unwrap();
     hears(&bob, &stream, sent.seq).await;

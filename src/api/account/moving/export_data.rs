@@ -56,7 +56,8 @@ pub async fn export_data(
             let mut found = relationship::list(pool, account_id, None, from.after, ITEMS + 1, now).await?;
             let more = cut(&mut found, ITEMS);
             let last = found.last().map(|one| one.other.to_string());
-            let one = |one: relationship::Listed| Relationship { account: one.other, state: one.state.name().to_owned() };
+            let one =
+                |one: relationship::Listed| Relationship { account: one.other, state: one.state.name().to_owned() };
             part.relationships = found.into_iter().map(one).collect();
             (more, last)
         }

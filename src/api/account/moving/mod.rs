@@ -11,7 +11,5 @@ use crate::lexicon::account::{export_data::ExportData, import_data::ImportData};
 use crate::xrpc::Api;
 
 pub fn api() -> Api {
-    Api::new()
-        .method::<ExportData, _, _>(export_data::export_data)
-        .method::<ImportData, _, _>(import_data::import_data)
+    Api::new().method::<ExportData, _, _>(export_data::export_data).method::<ImportData, _, _>(import_data::import_data)
 }

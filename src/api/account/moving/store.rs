@@ -90,7 +90,7 @@ pub(super) async fn bring_relationship(
 ) -> Result<(), Error> {
     sqlx::query!(
         "insert into relationship (account_id, other, state, updated_at, expires_at)
-         select $1, $2, n.state, $4, case when n.state = 3 then null else $5 end
+         select $1, $2, n.state, $4, case when n.state = 3 then null else $5::timestamptz end
          from (values ('outgoing', 1::smallint), ('incoming', 2), ('accepted', 3)) n (name, state)
          where n.name = $3 and (select count(*) from relationship where account_id = $1) < 10000
          on conflict do nothing",
