@@ -81,8 +81,9 @@ schema: ## Renew docs/SCHEMA.md from the migrations.
 schema-check: ## Compare docs/SCHEMA.md with the migrations.
 	staging/schema.sh check
 
-bench: ## Measure: a token check beside the bare signature check.
+bench: ## Measure: a token check beside the bare signature check, a follower that catches up beside local appending.
 	cargo bench --locked --bench token
+	cargo bench --locked --bench replication
 
 FUZZ_SECONDS ?= 120
 fuzz: ## Fuzz each reader of hostile bytes for FUZZ_SECONDS (needs a nightly compiler and cargo-fuzz).

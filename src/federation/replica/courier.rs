@@ -207,8 +207,10 @@ enum Stopped {
     Over,
     /// About this stream alone.
     Refused(String),
-    /// About the server; with the pause that it asks for.
-    Unreached(Option<Duration>),
+    /// The server is well, and takes no more for so long.
+    Slowed(Duration),
+    /// About the server.
+    Unreached,
     Trouble(Error),
 }
 
@@ -274,7 +276,8 @@ impl Replicas {
                 metrics::counter!(metric_name::REPLICATION_FAILURES, "reason" => "refused").increment(1);
                 store::refused(pool, lease, pause, now).await.map(|()| (Some(pause), false))
             }
-            Stopped::Unreached(asked) => self.park(lease, asked).await.map(|pause| (Some(pause), false)),
+            Stopped::Slowed(pause) => store::release(pool, lease, pause, now).await.map(|_| (Some(pause), false)),
+            Stopped::Unreached => self.park(lease).await.map(|pause| (Some(pause), false)),
             Stopped::Trouble(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "entries could not be read for a follower");
                 store::release(pool, lease, TROUBLE, now).await.map(|_| (Some(TROUBLE), false))
@@ -287,11 +290,11 @@ impl Replicas {
     }
 
     /// The whole server waits: longer each time, and for a quarter of an hour once it was away for an hour.
-    async fn park(&self, lease: &Lease, asked: Option<Duration>) -> Result<Duration, crate::storage::Error> {
+    async fn park(&self, lease: &Lease) -> Result<Duration, crate::storage::Error> {
         let (pool, now) = (self.storage().pool(), self.clock().now());
         let (failures, since) = store::peer_failures(pool, &lease.server).await?.unwrap_or((0, now.to_datetime()));
         let parked = now.to_datetime().signed_duration_since(since).num_seconds() >= PARKED_AFTER_S;
-        let pause = if parked { PROBE_EVERY } else { self.pause(failures).max(asked.unwrap_or_default()) };
+        let pause = if parked { PROBE_EVERY } else { self.pause(failures) };
         tracing::info!(peer = lease.server, pause_ms = pause.as_millis(), parked, "a follower cannot be reached");
         metrics::counter!(metric_name::REPLICATION_FAILURES, "reason" => "unreached").increment(1);
         store::unreached(pool, &lease.server, pause, now).await?;
@@ -340,7 +343,7 @@ impl Replicas {
             actor: None,
         };
         let answer = self.federation().call(&server, request).await.map_err(judge)?;
-        let answer: Output = serde_json::from_slice(answer.body()).map_err(|_| Stopped::Unreached(None))?;
+        let answer: Output = serde_json::from_slice(answer.body()).map_err(|_| Stopped::Unreached)?;
         if lease.failures > 0 || store::peer_failures(pool, &lease.server).await?.is_some() {
             store::reached(pool, &lease.server).await?;
         }
@@ -389,7 +392,9 @@ impl Replicas {
 fn judge(error: CallError) -> Stopped {
     match error {
         CallError::Refused { error, .. } if OF_THE_STREAM.contains(&error.as_str()) => Stopped::Refused(error),
-        CallError::Refused { retry_after, .. } => Stopped::Unreached(retry_after),
-        CallError::NotSent(_) | CallError::NoAnswer | CallError::Unreadable => Stopped::Unreached(None),
+        CallError::Refused { status: 429, retry_after, .. } => {
+            Stopped::Slowed(retry_after.unwrap_or(TROUBLE).mul_f64(rand::rng().random_range(1.0..1.5)))
+        }
+        _ => Stopped::Unreached,
     }
 }
