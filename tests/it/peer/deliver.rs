@@ -7,7 +7,7 @@ use rookery::federation::joining::invitation;
 use rookery::identity::Curve;
 use rookery::log::StreamKind;
 use rookery::log::chain::Genesis;
-use rookery::types::{Bytes, Did, DeviceId, StreamId, UnixMillis};
+use rookery::types::{Bytes, DeviceId, Did, StreamId, UnixMillis};
 use rookery_client::mls::Client;
 use serde_json::{Value, json};
 
@@ -217,8 +217,7 @@ async fn an_invitation_is_taken_from_the_home_alone_for_packages_that_were_claim
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_is_good_for_a_day_and_whoever_lost_consent_or_is_blocked_is_told_the_same() {
     let foreign = Foreign::start(&[]).await;
-    let (late, unsure, blocked) =
-        (foreign.invitation().await, foreign.invitation().await, foreign.invitation().await);
+    let (late, unsure, blocked) = (foreign.invitation().await, foreign.invitation().await, foreign.invitation().await);
     let mut database = foreign.servers[0].database.connect().await;
     let age = "update key_package_claim set created_at = created_at - interval '1 day' where stream = $1";
     sqlx::query(age).bind(late.stream.as_str()).execute(&mut database).await.unwrap();

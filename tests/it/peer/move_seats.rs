@@ -1,8 +1,8 @@
 use rookery::lexicon::account::import_data::{ImportData, Input};
 use serde_json::json;
 
-use crate::federation::joining::{known, two};
 use super::deliver::Foreign;
+use crate::federation::joining::{known, two};
 use crate::support::{Answer, idem};
 
 async fn move_seats(foreign: &Foreign, account: &rookery::types::Did) -> Answer {
@@ -53,14 +53,8 @@ async fn an_account_that_moved_goes_on_from_its_new_server() {
     for number in 0..3 {
         servers[number].server().services().federation.look_again(bob.did()).await;
     }
-    let input = Input {
-        invitations: None,
-        relationships: None,
-        blocks: None,
-        seats: Some(seats),
-        welcomes: None,
-        homes: None,
-    };
+    let input =
+        Input { invitations: None, relationships: None, blocks: None, seats: Some(seats), welcomes: None, homes: None };
     moved.procedure::<ImportData>(&input).await.unwrap();
     let sent = alice.send(&stream, b"wherever you are").await.unwrap();
     crate::federation::joining::until("the new server follows", async || {
