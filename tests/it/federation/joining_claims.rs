@@ -42,7 +42,8 @@ fn account_of(foreign: &Foreign) -> Did {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_actor_claims_nothing() {
     let foreign = Foreign::start(&[]).await;
-    let (alice, nowhere) = (foreign.servers[0].person("alice").await, Identity::plc(Curve::K256, Form::Multikey).unwrap());
+    let (alice, nowhere) =
+        (foreign.servers[0].person("alice").await, Identity::plc(Curve::K256, Form::Multikey).unwrap());
     foreign.servers.directory.add(&nowhere);
     for actor in [alice.did(), foreign.bob.did(), &nowhere.did] {
         let answer = claim(&foreign, actor, &idem(), foreign.bob.did()).await;
@@ -145,7 +146,8 @@ async fn a_strangers_did_document_cannot_aim_our_calls_at_a_third_party() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_lies_or_says_nothing_keeps_nobody_else_out() {
     let servers = known(2, &[("INVITATIONS", "everyone")]).await;
-    let (alice, bob, liar) = (servers[0].person("alice").await, servers[1].person("bob").await, Stranger::start().await);
+    let (alice, bob, liar) =
+        (servers[0].person("alice").await, servers[1].person("bob").await, Stranger::start().await);
     let carol = servers[0].person("carol").await;
     let account = Identity::plc(Curve::K256, Form::Multikey).unwrap();
     servers.directory.add_at(&account, &liar.origin);
@@ -160,8 +162,7 @@ async fn a_server_that_lies_or_says_nothing_keeps_nobody_else_out() {
         targets: vec![account.did.clone(), bob.did().clone(), carol.did().clone()],
         cipher_suites: vec![1],
     };
-    let answer =
-        alice.procedure::<rookery::lexicon::mls::claim_key_packages::ClaimKeyPackages>(&input).await.unwrap();
+    let answer = alice.procedure::<rookery::lexicon::mls::claim_key_packages::ClaimKeyPackages>(&input).await.unwrap();
     let problems: Vec<Option<&str>> = answer.targets.iter().map(|target| target.problem.as_deref()).collect();
     assert_eq!(problems, [Some("unavailable"), None, None]);
     assert_eq!(answer.targets[1].account, *bob.did(), "in the order asked");
