@@ -39,6 +39,8 @@ const PROBE_EVERY: Duration = Duration::from_mins(15);
 /// Everything that is due is looked for at least so often: another replica may have died.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const TROUBLE: Duration = Duration::from_secs(1);
+/// Between two looks for what was committed and cannot be read yet.
+const FENCE: Duration = Duration::from_millis(20);
 const EARLY: Duration = Duration::from_millis(50);
 
 /// Errors that are about this stream, not about the server.
@@ -75,18 +77,24 @@ pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {
         Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "who is away is not known"),
     }
     loop {
-        let outcome = if Instant::now() >= sweep_at {
+        let mut outcome = Ok(());
+        if Instant::now() >= sweep_at {
             sweep_at = Instant::now() + SWEEP_EVERY;
-            desk.position = *commits.borrow_and_update();
-            desk.look(None).await
-        } else {
-            desk.look_at_commits().await
-        };
+            outcome = desk.look(None).await;
+        }
+        let committed = *commits.borrow_and_update();
+        if outcome.is_ok() {
+            outcome = desk.look_at_commits().await;
+        }
         if let Err(error) = outcome {
             tracing::warn!(error = &error as &dyn std::error::Error, "followers could not be looked after");
             tokio::time::sleep(TROUBLE).await;
         }
-        let next = desk.next_retry().map_or(sweep_at, |at| at.min(sweep_at));
+        let mut next = desk.next_retry().map_or(sweep_at, |at| at.min(sweep_at));
+        if desk.position < committed {
+            // It was committed, and an older transaction still holds the readers' fence below it.
+            next = next.min(Instant::now() + FENCE);
+        }
         tokio::select! {
             () = stop.cancelled() => break,
             changed = commits.changed() => if changed.is_err() { break },
@@ -114,7 +122,8 @@ struct Desk {
 impl Desk {
     fn new(replicas: Replicas, stop: CancellationToken) -> Self {
         let (sending, in_flight, waiting) = (JoinSet::new(), HashMap::new(), HashSet::new());
-        Self { replicas, stop, position: 0, sending, in_flight, waiting, retries: BTreeSet::new() }
+        let position = replicas.log().hub().position().to_db();
+        Self { replicas, stop, position, sending, in_flight, waiting, retries: BTreeSet::new() }
     }
 
     /// Followers of the streams in which something was committed since the last look.

@@ -9,10 +9,11 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 use rookery::cli::demo::Person;
+use rookery::types::Did;
 use tokio::sync::mpsc;
 
 use crate::laws::order::assert_unbroken;
-use crate::support::{Fate, Faults, Load, Peers, chance, grow};
+use crate::support::{Fate, Faults, Load, Peers, chance, eventually};
 
 /// Rounds, unless `ROOKERY_SOAK_ROUNDS` says otherwise.
 const ROUNDS: usize = 10;
@@ -116,7 +117,12 @@ async fn random_faults_between_three_servers_lose_nothing_double_nothing_and_lea
         people.push(peers[server].person(&format!("member {number} on {server}"), PATIENCE).await);
     }
     let stream = founder.create_convo().await.unwrap();
-    grow(&people, &stream).await;
+    let others: Vec<Did> = people[1..].iter().map(|person| person.did().clone()).collect();
+    founder.add_members(&stream, &others).await.unwrap();
+    for person in &people[1..] {
+        // The Welcome first, and what was said before it came; of another server's conversation both come by and by.
+        eventually("everybody is in", async || person.arrive(&stream).await.is_ok()).await;
+    }
 
     let load = Load::new(SENDERS.len());
     let senders = load.begin(&people[1..], &stream, PAUSE);
