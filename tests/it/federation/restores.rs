@@ -1,8 +1,13 @@
 //! A home, or a follower, whose database went back in time.
 
+use std::time::Duration;
+
 use rookery::log::StreamState;
 
 use crate::support::{TwoServers, eventually};
+
+/// Tokens from before a restore are refused for a second or so.
+const TOKENS: Duration = Duration::from_millis(2_500);
 
 async fn state(two: &TwoServers, server: usize) -> (StreamState, u64, u64) {
     let log = &two.servers[server].server().services().log;
@@ -40,6 +45,7 @@ async fn what_a_restore_took_from_a_home_comes_back_from_its_follower_under_a_ne
     let again = two.bob.entries(&two.stream, 0).await.unwrap();
     assert_eq!(again[..lost.len()], lost[..]);
     assert_eq!(again.last().unwrap().kind, "#homeRestored");
+    tokio::time::sleep(TOKENS).await;
     two.alice.send(&two.stream, b"on").await.unwrap();
     two.caught_up(&two.stream).await;
     assert_eq!(state(&two, 1).await.0, StreamState::Active);
@@ -69,6 +75,7 @@ async fn a_home_that_goes_on_without_a_follower_that_holds_more_is_not_followed_
     let (said, well) = two.servers[0].command(&["recover"]).await;
     assert!(well, "{said}");
     two.servers[0].resume(&[&alice]).await;
+    tokio::time::sleep(TOKENS).await;
     eventually("the follower stops", async || state(&two, 1).await.0 == StreamState::Frozen).await;
     assert_eq!(two.bob.entries(&two.stream, 0).await.unwrap(), before, "it keeps what it holds");
     two.servers[1].settled().await;
