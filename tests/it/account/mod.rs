@@ -4,6 +4,8 @@ mod admission;
 mod approve_pairing;
 mod claim_pairing;
 mod create_pairing;
+mod export_data;
+mod import_data;
 mod list_blocks;
 mod list_devices;
 mod list_relationships;

@@ -1,0 +1,66 @@
+use rookery::lexicon::account::import_data::{ImportData, Input};
+use serde_json::json;
+
+use super::deliver::Foreign;
+use crate::federation::joining::{known, two};
+use crate::support::{Answer, idem};
+
+async fn move_seats(foreign: &Foreign, account: &rookery::types::Did) -> Answer {
+    foreign.call("blue.catbird.peer.moveSeats", Some((account, "")), json!({})).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_server_that_the_account_names_moves_its_seats() {
+    let foreign = Foreign::start(&[]).await;
+    let stream = foreign.bob.create_convo().await.unwrap();
+    let stolen = move_seats(&foreign, foreign.bob.did()).await;
+    assert_eq!(stolen.outcome(), (403, "NotSpokenFor"));
+    let nobody = foreign.call("blue.catbird.peer.moveSeats", None, json!({})).await;
+    assert_eq!(nobody.outcome(), (400, "ActorRequired"));
+
+    foreign.servers.directory.add_at(foreign.bob.account(), &foreign.stranger.origin);
+    foreign.servers[0].server().services().federation.look_again(foreign.bob.did()).await;
+    for _ in 0..2 {
+        let moved = move_seats(&foreign, foreign.bob.did()).await;
+        assert_eq!(moved.outcome(), (200, ""), "{}", moved.body);
+        assert_eq!(moved.body["seats"][0]["stream"], json!(stream));
+        assert_eq!(moved.body["seats"][0]["fromSeq"], 1);
+    }
+    let entries = "select count(*) from entry e join stream s on s.id = e.stream_id where s.public_id = $1";
+    let entries = sqlx::query_scalar::<_, i64>(entries).bind(&stream);
+    let count = entries.fetch_one(&mut foreign.servers[0].database.connect().await).await.unwrap();
+    assert_eq!(count, 4, "opened, convo, the founder's seat, and one move for two calls");
+    assert_eq!(idem().len(), 32);
+    foreign.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_moved_goes_on_from_its_new_server() {
+    let servers = known(3, &[("INVITATIONS", "everyone")]).await;
+    let (stream, alice, bob) = two(&servers).await;
+    let service = rookery_client::Service::new(&servers[2].url(), servers[2].did().clone()).unwrap();
+    bob.service().move_to(&servers[1].url());
+    let seats = vec![rookery::lexicon::account::import_data::Seat {
+        stream: stream.clone(),
+        home: servers[0].did().clone(),
+        from_seq: 4,
+        role: "member".to_owned(),
+    }];
+    // The same device at its new server.
+    let moved = rookery::cli::demo::Person::new("bob elsewhere", bob.account().clone(), service.into()).unwrap();
+    moved.register().await.unwrap();
+    servers[2].houses(bob.account());
+    for number in 0..3 {
+        servers[number].server().services().federation.look_again(bob.did()).await;
+    }
+    let input =
+        Input { invitations: None, relationships: None, blocks: None, seats: Some(seats), welcomes: None, homes: None };
+    moved.procedure::<ImportData>(&input).await.unwrap();
+    let sent = alice.send(&stream, b"wherever you are").await.unwrap();
+    crate::federation::joining::until("the new server follows", async || {
+        let entries = moved.entries(&stream, 0).await.unwrap_or_default();
+        entries.iter().any(|entry| entry.seq == sent.seq).then_some(())
+    })
+    .await;
+    servers.stop().await;
+}
