@@ -16,9 +16,11 @@ test: postgres redis ## Run every test, on a throw-away Postgres (or the one tha
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; staging/with-postgres.sh cargo nextest run --locked --workspace; \
 	else set -x; staging/with-postgres.sh cargo test --locked --workspace; fi
 
-soak: postgres redis ## Kill replicas, Postgres and Redis at random under load, 200 times (ROOKERY_SOAK_ROUNDS, ROOKERY_SEED).
+soak: postgres redis ## Kill and cut off at random under load: replicas 200 times, servers that federate 300 (ROOKERY_SOAK_ROUNDS, ROOKERY_SEED).
 	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-200} staging/with-postgres.sh \
 		cargo test --locked --test it laws::crash::random -- --nocapture
+	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-300} staging/with-postgres.sh \
+		cargo test --locked --test it federation::partitions::random -- --nocapture
 
 interop: postgres ## Let a real PDS, official clients and another MLS implementation drive a server (the first time it installs them).
 	cargo build --locked --bin rookery
@@ -81,8 +83,10 @@ schema: ## Renew docs/SCHEMA.md from the migrations.
 schema-check: ## Compare docs/SCHEMA.md with the migrations.
 	staging/schema.sh check
 
-bench: ## Measure: a token check beside the bare signature check.
+bench: postgres ## Measure: token checks, catching up and forwarded sends, each beside a ceiling of the same run.
 	cargo bench --locked --bench token
+	cargo bench --locked --bench replication
+	cargo bench --locked --bench forwarded
 
 FUZZ_SECONDS ?= 120
 fuzz: ## Fuzz each reader of hostile bytes for FUZZ_SECONDS (needs a nightly compiler and cargo-fuzz).

@@ -557,6 +557,22 @@ fn logging_lists_the_metrics(files: &[File]) -> Vec<String> {
     names.filter(|name| !document.contains(*name)).map(|name| format!("docs/LOGGING.md: `{name}` is missing")).collect()
 }
 
+/// Errors that servers tell each other: those of the lexicons, and those that come before any method.
+fn federation_lists_the_errors(files: &[File]) -> Vec<String> {
+    let document = files.iter().find(|file| file.path == "docs/FEDERATION.md").map(|file| file.text.as_str());
+    let of_methods = files.iter().filter(|file| file.path.starts_with("lexicons/blue/catbird/peer/")).flat_map(|file| {
+        let lexicon: Value = serde_json::from_str(&file.text).unwrap_or_default();
+        let errors = lexicon["defs"]["main"]["errors"].as_array().cloned().unwrap_or_default();
+        errors.into_iter().filter_map(|error| Some(error["name"].as_str()?.to_owned())).collect::<Vec<_>>()
+    });
+    let refused = files.iter().filter(|file| file.path == "src/federation/refused.rs");
+    let before = refused.flat_map(|file| file.text.lines().filter_map(|line| line.split("=> \"").nth(1)));
+    let before = before.filter_map(|rest| rest.split('"').next()).map(str::to_owned);
+    let missing = |name: &String| !document.is_some_and(|text| text.contains(&format!("`{name}`")));
+    let names: std::collections::BTreeSet<String> = of_methods.chain(before).filter(missing).collect();
+    names.into_iter().map(|name| format!("docs/FEDERATION.md: `{name}` is missing")).collect()
+}
+
 fn migrations_are_named_by_time(files: &[File]) -> Vec<String> {
     let good = |name: &str| {
         let (time, what) = name.trim_end_matches(".sql").split_once('_').unwrap_or_default();
@@ -578,6 +594,10 @@ fn documents_stand_where_they_are_looked_for_and_say_what_is_so() {
     breaks(readme_lists_the_settings, "README.md", "| setting | default | what |");
     holds(logging_lists_the_metrics);
     breaks(logging_lists_the_metrics, "src/telemetry/metric_name.rs", "const A: &str = \"rookery_a_total\";");
+    holds(federation_lists_the_errors);
+    let lexicon = r#"{"defs": {"main": {"errors": [{"name": "NeverHeardOf"}]}}}"#;
+    breaks(federation_lists_the_errors, "lexicons/blue/catbird/peer/x.json", lexicon);
+    breaks(federation_lists_the_errors, "src/federation/refused.rs", "Self::X => \"NeverHeardOf\",");
     holds(migrations_are_named_by_time);
     breaks(migrations_are_named_by_time, "migrations/0001_log.sql", "");
     passes(migrations_are_named_by_time, "migrations/202611210900_log.sql", "");

@@ -40,6 +40,12 @@ impl<A: Account> Session<A> {
         Self { account, signer, service, platform, kept: Mutex::default() }
     }
 
+    /// The same device of the same account at another server, where it is not known before it registers.
+    pub fn at(&self, service: Arc<Service>) -> Self {
+        let (account, signer) = (Arc::clone(&self.account), Arc::clone(&self.signer));
+        Self { account, signer, service, platform: self.platform.clone(), kept: Mutex::default() }
+    }
+
     /// What other devices of the account see it runs on, such as `ios`, at most 64 bytes; the name of this program's own
     /// system unless said.
     pub fn on_platform(mut self, platform: &str) -> Self {

@@ -3,7 +3,7 @@
 //! Invariant: judged for every call, from rows, so that it takes effect at once. What the DID document says is taken from
 //! what is known: a directory that does not answer refuses nobody.
 
-use crate::identity::TokenRefused;
+use crate::identity::{DidDocument, TokenRefused};
 use crate::types::{Did, UnixMillis};
 use crate::xrpc::store::{self, AccountRow, DeviceRow};
 use crate::xrpc::{Denied, Fault, Services};
@@ -63,7 +63,8 @@ pub(super) async fn device(
     Ok(())
 }
 
-/// Refuses an account that has its home elsewhere. `stored`: what its row says, for when its document is not known now.
+/// Refuses an account that has its home elsewhere; before that, looks once more (at most once a minute): it may have moved
+/// here a moment ago. `stored`: what its row says, for when its document is not known now.
 async fn home(
     cx: &Services,
     nsid: &str,
@@ -71,18 +72,26 @@ async fn home(
     account_id: Option<i64>,
     stored: Option<&str>,
 ) -> Result<(), Fault> {
-    let named = match cx.resolver.known(did).await {
-        Some(document) => document.mls_server(!cx.config.is_production()).filter(|server| server != cx.log.home()),
+    let elsewhere = |document: &DidDocument| {
+        document.mls_server(!cx.config.is_production()).filter(|server| server != cx.log.home())
+    };
+    let mut named = match cx.resolver.known(did).await {
+        Some(document) => elsewhere(&document),
         None => stored.and_then(|server| Did::parse(server).ok()),
     };
+    let anywhere = FOR_ANY_HOME.contains(&nsid) || nsid.starts_with(FOR_OPERATORS);
+    if named.is_some()
+        && !anywhere
+        && let Ok(document) = cx.resolver.refresh(did).await
+    {
+        named = elsewhere(&document);
+    }
     let other = named.as_ref().map(Did::as_str);
     if let Some(account_id) = account_id.filter(|_| other != stored) {
         store::set_server(cx.storage.pool(), account_id, other).await?;
     }
     match named {
-        Some(server) if !FOR_ANY_HOME.contains(&nsid) && !nsid.starts_with(FOR_OPERATORS) => {
-            Err(Denied::AccountHomeElsewhere(server).into())
-        }
+        Some(server) if !anywhere => Err(Denied::AccountHomeElsewhere(server).into()),
         _ => Ok(()),
     }
 }

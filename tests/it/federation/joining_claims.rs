@@ -42,8 +42,10 @@ fn account_of(foreign: &Foreign) -> Did {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_actor_claims_nothing() {
     let foreign = Foreign::start(&[]).await;
-    let alice = foreign.servers[0].person("alice").await;
-    for actor in [alice.did(), foreign.bob.did()] {
+    let (alice, nowhere) =
+        (foreign.servers[0].person("alice").await, Identity::plc(Curve::K256, Form::Multikey).unwrap());
+    foreign.servers.directory.add(&nowhere);
+    for actor in [alice.did(), foreign.bob.did(), &nowhere.did] {
         let answer = claim(&foreign, actor, &idem(), foreign.bob.did()).await;
         assert_eq!(answer.outcome(), (403, "NotSpokenFor"));
     }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::RngExt;
 use rookery::cli::demo::Person;
@@ -11,17 +10,14 @@ use rookery::lexicon::event::list_events::{self, ListEvents};
 use rookery::types::Cursor;
 use rookery_client::{Feed, Received};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 use super::order::assert_unbroken;
-use crate::support::{ChildServer, Fleet, chance, grow};
+use crate::support::{ChildServer, Fleet, Load, chance, grow};
 
 const ROUNDS: usize = 3;
 const SENDERS: usize = 4;
 /// Rounds against two replicas, their Postgres and their Redis, unless `ROOKERY_SOAK_ROUNDS` says otherwise.
 const FLEET_ROUNDS: usize = 10;
-/// Between two kills the senders get answers within this time.
-const GOES_ON: Duration = Duration::from_secs(40);
 /// Rounds until there is another guest, and invitations of one: a last-resort package is good for ten in a day.
 const GUEST_STAYS: usize = 8;
 const INVITATIONS: usize = 12;
@@ -40,7 +36,7 @@ async fn kill_9_during_load_loses_no_acknowledged_message_and_doubles_none() {
     grow(&people, &stream).await;
 
     let load = Load::new(SENDERS);
-    let sending = load.begin(&people, &stream);
+    let sending = load.begin(&people, &stream, Duration::ZERO);
     for round in 0..ROUNDS {
         load.goes_on().await;
         // Once with its Postgres, so that recovery from the WAL is part of it.
@@ -64,63 +60,6 @@ async fn kill_9_during_load_loses_no_acknowledged_message_and_doubles_none() {
         assert_eq!(acknowledged.get(&entry.seq), Some(&entry.hash.0));
     }
     server.stop().await;
-}
-
-/// The seq and the hash of each message that its sender was told.
-type Receipts = Vec<(u64, Vec<u8>)>;
-
-/// What all senders share.
-struct Load {
-    /// Messages that each sender was answered.
-    acknowledged: Vec<AtomicUsize>,
-    ended: AtomicBool,
-}
-
-impl Load {
-    fn new(senders: usize) -> Arc<Self> {
-        let acknowledged = (0..senders).map(|_| AtomicUsize::new(0)).collect();
-        Arc::new(Self { acknowledged, ended: AtomicBool::new(false) })
-    }
-
-    fn acknowledged(&self) -> Vec<usize> {
-        self.acknowledged.iter().map(|count| count.load(Ordering::SeqCst)).collect()
-    }
-
-    /// Waits until every sender was answered once more: whatever is killed is killed under load, and nobody is cut off
-    /// for ever by bad luck.
-    async fn goes_on(&self) {
-        let (before, until) = (self.acknowledged(), Instant::now() + GOES_ON);
-        while self.acknowledged().iter().zip(&before).any(|(now, before)| now == before) {
-            assert!(Instant::now() < until, "a sender was not answered for {} s", GOES_ON.as_secs());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Each of these people sends one message after the other; each is repeated with its own name until it is
-    /// acknowledged. Their receipts come when `end` is called.
-    fn begin(self: &Arc<Self>, people: &[Arc<Person>], stream: &str) -> Vec<JoinHandle<Receipts>> {
-        let senders = people.iter().enumerate().map(|(number, person)| {
-            let (load, person, stream) = (Arc::clone(self), Arc::clone(person), stream.to_owned());
-            tokio::spawn(async move {
-                let mut receipts = Vec::new();
-                while !load.has_ended() {
-                    let sent = person.send(&stream, b"under load").await.unwrap();
-                    load.acknowledged[number].fetch_add(1, Ordering::SeqCst);
-                    receipts.push((sent.seq, sent.hash.0));
-                }
-                receipts
-            })
-        });
-        senders.collect()
-    }
-
-    fn end(&self) {
-        self.ended.store(true, Ordering::SeqCst);
-    }
-
-    fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
-    }
 }
 
 /// Senders and subscribers on both replicas; the founder invites and removes a guest all the time, so that commits,
@@ -149,7 +88,7 @@ async fn random_kill_9_of_replicas_postgres_and_redis_loses_nothing_and_doubles_
         })
         .collect();
     let load = Load::new(SENDERS);
-    let senders = load.begin(&people[1..], &stream);
+    let senders = load.begin(&people[1..], &stream, Duration::ZERO);
     let (guests, invited) = mpsc::unbounded_channel();
     let inviting = tokio::spawn(invite(Arc::clone(&founder), stream.clone(), invited, Arc::clone(&load)));
 

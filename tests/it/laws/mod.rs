@@ -42,7 +42,7 @@ mod courier;
 mod crash;
 mod epochs;
 mod idempotency;
-mod order;
+pub mod order;
 mod paging;
 mod relay;
 mod repeats;

@@ -118,7 +118,7 @@ async fn messages_that_are_refused_leave_no_hole_between_those_that_are_taken() 
 }
 
 /// From the first entry on: the next number, the hash of the one before, and its own.
-pub(super) fn assert_unbroken(entries: &[Entry]) {
+pub fn assert_unbroken(entries: &[Entry]) {
     let mut prev = Hash::ZERO;
     for (index, entry) in entries.iter().enumerate() {
         assert_eq!(entry.seq, index as u64 + 1);

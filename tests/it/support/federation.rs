@@ -54,12 +54,6 @@ impl Federation {
         federation
     }
 
-    /// One more server, which the others never heard of.
-    pub async fn join(&mut self, settings: &[(&str, &str)]) -> &Member {
-        self.start(Proxy::reserve(self.members.len() as u64), settings).await;
-        self.members.last().unwrap()
-    }
-
     async fn start(&mut self, proxy: Proxy, settings: &[(&str, &str)]) {
         let (origin, did) = (proxy.origin(), Did::parse(&proxy.did()).unwrap());
         let own = [("PUBLIC_URL", origin.as_str()), ("FEDERATION_ALLOW", &self.allowed)];

@@ -33,7 +33,8 @@ const PACKAGES_A_CALL: usize = 100;
 pub struct Device<A> {
     name: String,
     session: Session<A>,
-    state: Mutex<State>,
+    /// Shared by what this device is at several servers while its account moves.
+    state: Arc<Mutex<State>>,
 }
 
 /// What a device keeps.
@@ -66,7 +67,12 @@ impl<A: Account> Device<A> {
         let mls = Client::new(account.did().clone(), seed, public)?;
         let state = State { mls, groups: HashMap::new(), heard: Vec::new() };
         let session = Session::new(account, service, key);
-        Ok(Self { name: name.to_owned(), session, state: Mutex::new(state) })
+        Ok(Self { name: name.to_owned(), session, state: Arc::new(Mutex::new(state)) })
+    }
+
+    /// The same device at the server that its account moves to: the same keys, and the same groups.
+    pub fn at(&self, service: Arc<Service>) -> Self {
+        Self { name: self.name.clone(), session: self.session.at(service), state: Arc::clone(&self.state) }
     }
 
     /// What transcripts call it.

@@ -84,6 +84,13 @@ impl Cast {
         player
     }
 
+    /// The same device at another server: it listens there, from the oldest event on.
+    pub fn move_to(&mut self, name: &str, person: Person) -> anyhow::Result<()> {
+        let player = self.players.get_mut(name).with_context(|| format!("nobody is called {name}"))?;
+        player.person = Arc::new(person);
+        self.listen_anew(name)
+    }
+
     /// Its server has lost its memory: it forgets which entries came, and listens from the oldest event again. What it
     /// decrypted stays as it was.
     pub fn listen_anew(&mut self, name: &str) -> anyhow::Result<()> {

@@ -20,7 +20,7 @@ use rookery_client::Service;
 
 /// What is said while somebody is cut off or put back.
 const WORDS: [&str; 4] = ["one", "two", "three", "four"];
-const TABLET: &str = "carol's tablet";
+pub(super) const TABLET: &str = "carol's tablet";
 /// How long a call may be repeated until the way is there again.
 const SOON: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -31,7 +31,8 @@ impl Stage<'_> {
         let backup = servers[C].back_up().await.context("backing up server c")?;
         self.transcript.say("server c is stopped, backed up and started again");
         self.cut_off(servers).await?;
-        self.put_back(&mut servers[C], &backup).await
+        self.put_back(&mut servers[C], &backup).await?;
+        self.moving(directory, &servers[B]).await
     }
 
     /// Alice on a, bob on b, carol on c with two devices: nobody told the servers of one another.

@@ -3,6 +3,7 @@
 mod cast;
 mod federated;
 mod ledger;
+mod moving;
 mod pairing;
 mod refusals;
 mod storm;
