@@ -71,14 +71,12 @@ struct Desk {
 impl Desk {
     fn new(replicas: Replicas, stop: CancellationToken) -> Self {
         let (sending, in_flight, waiting) = (JoinSet::new(), HashMap::new(), HashSet::new());
-        Self { replicas, stop, position: 0, sending, in_flight, waiting, retries: BTreeSet::new() }
+        let position = replicas.log().hub().position().to_db();
+        Self { replicas, stop, position, sending, in_flight, waiting, retries: BTreeSet::new() }
     }
 
     /// Followers of the streams in which something was committed since the last look; with `sweeps`, all that are due.
     async fn look_around(&mut self, sweeps: bool) -> Result<(), Error> {
-        if self.position == 0 {
-            self.position = store::newest(self.replicas.storage().pool()).await?;
-        }
         if sweeps {
             self.look(None).await?;
         }
