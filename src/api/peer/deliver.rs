@@ -57,8 +57,7 @@ async fn account(cx: &Services, to: &Did) -> Result<i64, Failure<Error>> {
 async fn prove(cx: &Services, caller: &Did, input: &Input) -> Result<Proven, Failure<Error>> {
     let malformed = |why: &str| Failure::Named(Error::Malformed(why.into()));
     let word = match (input.kind.as_str(), input.change.as_deref()) {
-        ("consentRequest", _) => Word::Ask,
-        ("relationship", Some("request")) => Word::Ask,
+        ("consentRequest", _) | ("relationship", Some("request")) => Word::Ask,
         ("relationship", Some("accept")) => Word::Agree,
         ("relationship", Some("end")) => Word::End,
         ("relationship", _) => return Err(malformed("a relationship has a change: request, accept or end")),

@@ -65,10 +65,13 @@ async fn join(joining: &Joining, joinable: Joinable) -> Result<(), log::Error> {
         Ok(offer) => offer,
         Err(_) => return Ok(offer::put_off(pool, id, None).await?),
     };
+    if let Some(stream_id) = followed_already(joining, account_id, &offer).await? {
+        return storage::retrying(log::Error::is_collision, || show(joining, id, account_id, stream_id, &offer)).await;
+    }
     let view = View::try_from(offer.view.clone()).ok();
     let followed = joining.inner.replicas.follow(&offer.stream, &offer.home, offer.from_seq, view).await;
-    let followed = match followed {
-        Ok(followed) => followed,
+    let stream_id = match followed {
+        Ok(followed) => followed.stream_id,
         Err(error) => {
             let gone = matches!(&error, FollowError::Call(CallError::Refused { status: 404, .. }));
             tracing::info!(stream.id = %offer.stream, error = &error as &dyn std::error::Error, "not followed yet");
@@ -78,7 +81,15 @@ async fn join(joining: &Joining, joinable: Joinable) -> Result<(), log::Error> {
             return Ok(offer::put_off(pool, id, due_at).await?);
         }
     };
-    storage::retrying(log::Error::is_collision, || show(joining, id, account_id, followed.stream_id, &offer)).await
+    storage::retrying(log::Error::is_collision, || show(joining, id, account_id, stream_id, &offer)).await
+}
+
+/// A further device of an account that is in: the stream comes here already.
+async fn followed_already(joining: &Joining, account_id: i64, offer: &Offer) -> Result<Option<i64>, log::Error> {
+    let Some(info) = joining.log().find_stream(offer.stream.as_str()).await? else { return Ok(None) };
+    let windows = joining.log().windows(info.id, account_id).await;
+    let seated = windows.is_ok_and(|windows| windows.last().is_some_and(|window| window.until.is_none()));
+    Ok((seated && info.home == offer.home.as_str()).then_some(info.id))
 }
 
 async fn show(joining: &Joining, id: i64, account_id: i64, stream_id: i64, offer: &Offer) -> Result<(), log::Error> {

@@ -92,7 +92,7 @@ pub(super) async fn tell<E: Named>(
         let body = json!({
             "stream": stream.public_id,
             "role": seat.map_or(Role::Member, |seat| seat.role).name(),
-            "fromSeq": seat.map_or(entry.seq, |seat| seat.from),
+            "fromSeq": entry.seq,
             "epoch": verified.epoch().0,
             "view": view,
         });

@@ -109,9 +109,8 @@ fn told(word: Word, own: Option<State>) -> (Option<State>, Option<Word>) {
         (Word::Ask, None | Some(State::Incoming)) => (Some(State::Incoming), None),
         (Word::Ask, Some(State::Outgoing | State::Accepted)) => (Some(State::Accepted), Some(Word::Agree)),
         (Word::Agree, Some(State::Outgoing)) => (Some(State::Accepted), None),
-        (Word::Agree, own) => (own, None),
         (Word::End, Some(State::Incoming | State::Accepted)) => (None, None),
-        (Word::End, own) => (own, None),
+        (Word::Agree | Word::End, own) => (own, None),
     }
 }
 
