@@ -83,8 +83,9 @@ schema: ## Renew docs/SCHEMA.md from the migrations.
 schema-check: ## Compare docs/SCHEMA.md with the migrations.
 	staging/schema.sh check
 
-bench: postgres ## Measure: a token check beside the bare signature check, a forwarded send beside a local one.
+bench: postgres ## Measure: token checks, catching up and forwarded sends, each beside a ceiling of the same run.
 	cargo bench --locked --bench token
+	cargo bench --locked --bench replication
 	cargo bench --locked --bench forwarded
 
 FUZZ_SECONDS ?= 120

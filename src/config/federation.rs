@@ -4,6 +4,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::ConfigError;
+use super::limits::{Rate, rate};
 use super::values::Values;
 use crate::types::Did;
 
@@ -27,6 +28,15 @@ pub struct Federation {
     pub key_hold: TimeDelta,
     /// How long a stream waits after a restore for followers that do not answer.
     pub recovery_wait: Duration,
+    pub rates: PeerRates,
+}
+
+/// What the servers of one registrable domain may do.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerRates {
+    pub requests: Rate,
+    pub entries: Rate,
+    pub kib: Rate,
 }
 
 impl Federation {
@@ -47,6 +57,11 @@ impl Federation {
             allowed: values.list("FEDERATION_ALLOW").map(server).collect::<Result<_, _>>()?,
             key_hold: TimeDelta::hours(values.number("FEDERATION_KEY_HOLD_HOURS", 0..=720)?),
             recovery_wait: Duration::from_secs(values.number("RECOVERY_WAIT_SECONDS", 0..=604_800)?),
+            rates: PeerRates {
+                requests: rate(values, "RATE_PEER")?,
+                entries: rate(values, "RATE_PEER_ENTRIES")?,
+                kib: rate(values, "RATE_PEER_KIB")?,
+            },
         })
     }
 }

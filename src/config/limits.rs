@@ -74,7 +74,7 @@ impl Limits {
     }
 }
 
-fn rate(values: &Values, name: &'static str) -> Result<Rate, ConfigError> {
+pub(super) fn rate(values: &Values, name: &'static str) -> Result<Rate, ConfigError> {
     let text = values.text(name).unwrap_or_default();
     let read = text.split_once('/').and_then(|(quantity, seconds)| {
         let quantity: NonZeroU32 = quantity.trim().parse().ok()?;

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 pub use database::Database;
 pub use development::{REFUSED, Refused};
 pub use error::ConfigError;
-pub use federation::{Federation, Mode};
+pub use federation::{Federation, Mode, PeerRates};
 pub use http::{Bodies, Http};
 pub use identity::{Admission, Identity, Invitations};
 pub use limits::{AccountRates, AddressRates, Limits, Rate};

@@ -110,6 +110,9 @@ pub const SETTINGS: &[Setting] = &[
     row("FEDERATION", Is("off"), "Which other servers are spoken to: `off` none, `open` all that are not blocked, `allowlist` those that `FEDERATION_ALLOW` or `rookery peer allow` names."),
     row("FEDERATION_ALLOW", Is(""), "Servers, `did:web:<host>` separated by commas, that the operator allows: they are on no probation."),
     row("RECOVERY_WAIT_SECONDS", Is("900"), "Seconds that a stream waits after a restore for followers that do not answer, 0 to 604800; then it goes on without what they may hold."),
+    row("RATE_PEER", Is("50/1"), "Requests of one registrable domain's servers. In its first seven days, unless the operator allowed it, a tenth of this and of the next two."),
+    row("RATE_PEER_ENTRIES", Is("100000/3600"), "Entries that such a domain's servers may send."),
+    row("RATE_PEER_KIB", Is("524288/3600"), "KiB that they may send."),
     row("FEDERATION_KEY_HOLD_HOURS", Is("72"), "Hours that nothing goes to or comes from a server whose new key no earlier one endorsed, 0 to 720. The operator may decide sooner."),
 ];
 

@@ -118,6 +118,7 @@ fn a_wrong_value_is_answered_with_its_name_its_value_and_the_fix() {
         ("FEDERATION", "everybody"),
         ("FEDERATION_ALLOW", "chat.example.com"),
         ("FEDERATION_KEY_HOLD_HOURS", "721"),
+        ("RATE_PEER", "50"),
         ("SSE_BUFFER_SIZE", "0"),
         ("WRITER_QUEUE", "lots"),
         ("JTI_TTL_SECONDS", "1.5"),

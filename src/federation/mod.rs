@@ -32,7 +32,7 @@ use chrono::TimeDelta;
 use moka::sync::Cache;
 use tokio::sync::broadcast;
 
-use crate::config::{Mode, Rate};
+use crate::config::{Mode, PeerRates, Rate};
 use crate::identity::{Guarded, ReplayMemory, Resolver, ServerKeys};
 use crate::limit::{Budget, Budgets};
 use crate::storage::Storage;
@@ -56,6 +56,8 @@ pub struct Settings {
     pub origin: String,
     /// Loopback is open.
     pub development: bool,
+    /// What a domain's servers may do.
+    pub rates: PeerRates,
 }
 
 /// What it is made of.
@@ -107,7 +109,7 @@ impl Federation {
         let lookups = || Budgets::new(rate(NonZeroU32::MIN, Duration::from_mins(5)), &clock);
         let all_lookups = Budget::new(rate(NonZeroU32::MIN.saturating_add(9), Duration::from_secs(1)), &clock);
         Self {
-            quotas: peers::Quotas::new(&clock),
+            quotas: peers::Quotas::new(settings.rates, &clock),
             labels: peers::Labels::default(),
             breakers: Cache::new(REMEMBERED),
             not_servers: Cache::builder().max_capacity(REMEMBERED).time_to_live(peers::NOT_A_SERVER).build(),

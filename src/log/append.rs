@@ -81,7 +81,7 @@ impl Log {
         won.map(|won| self.open(won)).transpose()
     }
 
-    fn open(&self, Won { tx, row, first_pos }: Won) -> Result<StreamTx, Error> {
+    pub(super) fn open(&self, Won { tx, row, first_pos }: Won) -> Result<StreamTx, Error> {
         // What is frozen is told as such wherever it is ordered.
         let ours = row.home == self.inner.home.as_str();
         if row.state.refuses().is_some() && (ours || row.state.is_over()) {

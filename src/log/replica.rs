@@ -128,9 +128,15 @@ impl Log {
         Ok(Some(ReplicaTx { tx: won.tx, log: self.clone(), row: won.row }))
     }
 
-    /// Opens a new term now, instead of with the next entry: what recovery ends with.
-    pub async fn open_term(&self, stream_id: i64) -> Result<(), Error> {
-        let mut tx = self.lock(stream_id).await?;
+    /// Orders a recovered stream again, and opens its new term, at once: nothing is ever put into the old one.
+    pub async fn go_on(&self, stream_id: i64) -> Result<(), Error> {
+        let mut won = self.win(stream_id).await?;
+        if won.row.state != StreamState::Recovering {
+            return Err(Error::Halted(won.row.state));
+        }
+        store::set_state(won.tx.conn(), stream_id, StreamState::Active).await?;
+        won.row.state = StreamState::Active;
+        let mut tx = self.open(won)?;
         tx.reopen().await?;
         tx.commit().await
     }

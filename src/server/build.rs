@@ -148,6 +148,7 @@ fn federation_settings(config: &Config) -> federation::Settings {
         server: identity.service_did.clone(),
         origin: identity.public_url.origin().ascii_serialization(),
         development: !config.is_production(),
+        rates: config.federation.rates,
     }
 }
 

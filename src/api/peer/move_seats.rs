@@ -4,14 +4,11 @@
 //! server before goes to the new one.
 
 use super::store::{self, Seated};
-use crate::federation::joining::delivery;
+use crate::federation::joining::{delivery, moves};
 use crate::federation::replica::View;
 use crate::federation::{Age, PeerRefused};
 use crate::lexicon::peer::defs;
 use crate::lexicon::peer::move_seats::{Error, MoveSeats, Output, Seat};
-use crate::log::body::{Body, MembershipBody, MembershipChange};
-use crate::log::{Draft, EntryKind};
-use crate::storage;
 use crate::types::{Cursor, Did, Seq};
 use crate::xrpc::{Call, Failure, Fault, Peer, Services, parse};
 
@@ -38,7 +35,7 @@ pub async fn move_seats(cx: &Services, caller: Peer, call: Call<MoveSeats>) -> R
     let mut seats = Vec::with_capacity(found.len());
     for seat in found {
         if seat.server != server.as_str() {
-            storage::retrying(Failure::is_collision, || take_over(cx, account, server, &seat)).await?;
+            moves::move_seat(&cx.log, account, server, seat.stream_id).await?;
         }
         let view = view(cx, &seat).await?;
         seats.push(Seat { stream: seat.stream, from_seq: seat.from_seq, epoch: seat.epoch, view });
@@ -48,19 +45,6 @@ pub async fn move_seats(cx: &Services, caller: Peer, call: Call<MoveSeats>) -> R
     delivery::redirect_account(&mut connection, account, server, cx.clock.now().to_datetime()).await?;
     cx.joining.wake();
     Ok(Output { seats, cursor })
-}
-
-async fn take_over(cx: &Services, account: &Did, server: &Did, seat: &Seated) -> Result<(), Failure<Error>> {
-    let mut tx = cx.log.lock(seat.stream_id).await?;
-    let held = tx.roster().await?.seats.get(account).map(|seat| seat.server.clone());
-    if held.is_none_or(|held| held == server.as_str()) {
-        return Ok(());
-    }
-    let by = tx.on_behalf(account).await?;
-    let (change, server) = (MembershipChange::Moved, Some(server.to_string()));
-    let body = MembershipBody { account: account.clone(), change, role: None, server }.encode()?;
-    tx.append(&by, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
-    Ok(tx.commit().await?)
 }
 
 /// The conversation just before the seat began.

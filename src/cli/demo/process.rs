@@ -116,6 +116,7 @@ impl Process {
             .env("SERVICE_DID", self.way.did())
             .env("PUBLIC_URL", self.way.origin())
             .env("FEDERATION", "open")
+            .env("RATE_PEER", "5000/1")
             .env("FEDERATION_ALLOW", &self.allowed)
             .env("ROLLBACK_GUARD", self.folder.join("watermark"))
             .env("METRICS_PORT", "0")

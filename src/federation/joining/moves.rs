@@ -13,8 +13,9 @@ use super::offer::Offer;
 use super::whereabouts;
 use crate::federation::{Actor, CallError};
 use crate::lexicon::peer::move_seats::{Input, MoveSeats, Seat};
-use crate::log;
-use crate::storage::Error;
+use crate::log::body::{Body, MembershipBody, MembershipChange};
+use crate::log::{self, Draft, EntryKind, Log};
+use crate::storage::{self, Error};
 use crate::types::{Did, Seq, StreamId, UnixMillis};
 
 /// Pages of one home.
@@ -31,6 +32,24 @@ pub async fn announce(
     let body = json!({ "streams": streams });
     let delivery = Delivery { server: home, to: account, kind: MOVE_SEATS, body, stream_id: None, welcome: None };
     delivery::queue(conn, &[delivery], now).await
+}
+
+/// Says in one of this home's streams that the account's seat is spoken for by `server` from here on. Once is enough.
+pub async fn move_seat(log: &Log, account: &Did, server: &Did, stream_id: i64) -> Result<(), log::Error> {
+    storage::retrying(log::Error::is_collision, || move_once(log, account, server, stream_id)).await
+}
+
+async fn move_once(log: &Log, account: &Did, server: &Did, stream_id: i64) -> Result<(), log::Error> {
+    let mut tx = log.lock(stream_id).await?;
+    let held = tx.roster().await?.seats.get(account).map(|seat| seat.server.clone());
+    if held.is_none_or(|held| held == server.as_str()) {
+        return Ok(());
+    }
+    let by = tx.on_behalf(account).await?;
+    let (change, server) = (MembershipChange::Moved, Some(server.to_string()));
+    let body = MembershipBody { account: account.clone(), change, role: None, server }.encode()?;
+    tx.append(&by, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
+    tx.commit().await
 }
 
 /// Why a home was not told.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Rate;
+use crate::config::{PeerRates, Rate};
 use crate::federation::PeerRefused;
 use crate::limit::{Budget, Budgets, Standing};
 use crate::types::Clock;
@@ -30,7 +30,6 @@ pub enum Quota {
     Entries,
     /// In KiB.
     ReceivedKib,
-    SentKib,
     Invitations,
     KeyPackages,
 }
@@ -53,25 +52,25 @@ pub struct Quotas {
     requests: Both,
     entries: Both,
     received_kib: Both,
-    sent_kib: Both,
     invitations: Both,
     key_packages: Both,
     in_flight: Cache<Arc<str>, Arc<Semaphore>>,
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_hours(1);
+/// Invitations that a domain's servers may deliver, and key packages that they may claim. The compiler works out that these
+/// are not 0.
+const INVITATIONS: Rate = Rate { quantity: NonZeroU32::new(100).unwrap(), period: Duration::from_hours(1) };
+const KEY_PACKAGES: Rate = Rate { quantity: NonZeroU32::new(1_000).unwrap(), period: Duration::from_hours(1) };
 
 impl Quotas {
-    pub fn new(clock: &Clock) -> Self {
-        let both = |quantity, period| Both::new(quantity, period, clock);
+    pub fn new(rates: PeerRates, clock: &Clock) -> Self {
+        let both = |rate| Both::new(rate, clock);
         Self {
-            requests: both(50, SECOND),
-            entries: both(100_000, HOUR),
-            received_kib: both(512 * 1024, HOUR),
-            sent_kib: both(512 * 1024, HOUR),
-            invitations: both(100, HOUR),
-            key_packages: both(1_000, HOUR),
+            requests: both(rates.requests),
+            entries: both(rates.entries),
+            received_kib: both(rates.kib),
+            invitations: both(INVITATIONS),
+            key_packages: both(KEY_PACKAGES),
             in_flight: Cache::builder().max_capacity(MAX_DOMAINS).time_to_idle(Duration::from_mins(10)).build(),
         }
     }
@@ -89,7 +88,6 @@ impl Quotas {
         let both = match quota {
             Quota::Entries => &self.entries,
             Quota::ReceivedKib => &self.received_kib,
-            Quota::SentKib => &self.sent_kib,
             Quota::Invitations => &self.invitations,
             Quota::KeyPackages => &self.key_packages,
         };
@@ -99,10 +97,11 @@ impl Quotas {
 }
 
 impl Both {
-    fn new(quantity: u32, period: Duration, clock: &Clock) -> Self {
-        let rate = |quantity: u32| Rate { quantity: quantity.try_into().unwrap_or(NonZeroU32::MIN), period };
+    fn new(usual: Rate, clock: &Clock) -> Self {
+        let quantity = usual.quantity.get();
+        let rate = |quantity: u32| Rate { quantity: quantity.try_into().unwrap_or(NonZeroU32::MIN), ..usual };
         Self {
-            usual: Budgets::new(rate(quantity), clock),
+            usual: Budgets::new(usual, clock),
             probation: Budgets::new(rate(quantity / PROBATION_PART), clock),
             all_on_probation: Budget::new(rate(quantity.saturating_mul(PROBATION_DOMAINS)), clock),
         }
@@ -127,8 +126,17 @@ fn within(standing: Standing) -> Result<Standing, PeerRefused> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counted, IN_FLIGHT, PeerRefused, Quota, Quotas};
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::{Counted, IN_FLIGHT, PeerRates, PeerRefused, Quota, Quotas, Rate};
     use crate::types::{Clock, UnixMillis};
+
+    const RATES: PeerRates = PeerRates { requests: of(50, 1), entries: of(100_000, 3600), kib: of(524_288, 3600) };
+
+    const fn of(quantity: u32, seconds: u64) -> Rate {
+        Rate { quantity: NonZeroU32::new(quantity).unwrap(), period: Duration::from_secs(seconds) }
+    }
 
     fn counted(domain: &str, on_probation: bool) -> Counted {
         Counted { domain: domain.into(), on_probation }
@@ -137,7 +145,7 @@ mod tests {
     #[test]
     fn a_domain_has_what_it_has_however_many_names_it_uses_and_one_on_probation_a_tenth() {
         let clock = Clock::manual(UnixMillis(1_795_000_000_000));
-        let quotas = Quotas::new(&clock);
+        let quotas = Quotas::new(RATES, &clock);
         let granted = |counted: &Counted| (0..200).take_while(|_| quotas.enter(counted).is_ok()).count();
         assert_eq!(granted(&counted("a.example", false)), 50);
         assert_eq!(granted(&counted("b.example", true)), 5);
@@ -152,7 +160,7 @@ mod tests {
 
     #[test]
     fn all_on_probation_together_have_a_part_of_the_whole() {
-        let quotas = Quotas::new(&Clock::manual(UnixMillis(1_795_000_000_000)));
+        let quotas = Quotas::new(RATES, &Clock::manual(UnixMillis(1_795_000_000_000)));
         let taken: usize = (0..1000)
             .map(|number| {
                 let peer = counted(&format!("p{number}.example"), true);
@@ -165,7 +173,7 @@ mod tests {
 
     #[test]
     fn eight_requests_are_in_flight_at_most() {
-        let quotas = Quotas::new(&Clock::manual(UnixMillis(1_795_000_000_000)));
+        let quotas = Quotas::new(RATES, &Clock::manual(UnixMillis(1_795_000_000_000)));
         let peer = counted("a.example", false);
         let held: Vec<_> = (0..IN_FLIGHT).map(|_| quotas.enter(&peer).unwrap()).collect();
         assert_eq!(quotas.enter(&peer).unwrap_err(), PeerRefused::RateLimited { retry_after_s: 1 });

@@ -1,17 +1,14 @@
 //! Sending followers what they lack.
 //!
-//! Invariants: one request in flight for each stream and follower, eight for each follower; a stream's entries go in their
-//! order, and what a follower said that it holds is not sent again; a stream that is refused waits by itself, a server that
-//! cannot be reached waits as a whole. What is kept of a backlog is one number.
+//! Invariants: a stream's entries go in their order, and what a follower said that it holds is not sent again; a stream
+//! that is refused waits by itself, a server that cannot be reached waits as a whole. What is kept of a backlog is one
+//! number.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes as Body;
 use rand::RngExt;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::store::{self, Lease};
@@ -25,10 +22,8 @@ use crate::log::{Error, Head, RawEntry};
 use crate::telemetry::metric_name;
 use crate::types::{Bytes, Did, Hash, Seq};
 
-/// Requests at a time for one follower.
-const IN_FLIGHT: usize = 8;
 /// Longer than a request may take; a courier that died holds a stream back for no longer.
-const LEASE: Duration = Duration::from_secs(15);
+pub(super) const LEASE: Duration = Duration::from_secs(15);
 /// Requests of one stream before others come first.
 const REQUESTS: usize = 64;
 /// What headers and the rest of a body may take beside the contents.
@@ -36,9 +31,7 @@ const BODY_BYTES: usize = REQUEST_BYTES - (256 << 10);
 /// A server that could not be reached for an hour is asked every quarter of an hour.
 const PARKED_AFTER_S: i64 = 60 * 60;
 const PROBE_EVERY: Duration = Duration::from_mins(15);
-/// Everything that is due is looked for at least so often: another replica may have died.
-const SWEEP_EVERY: Duration = Duration::from_mins(1);
-const TROUBLE: Duration = Duration::from_secs(1);
+pub(super) const TROUBLE: Duration = Duration::from_secs(1);
 const EARLY: Duration = Duration::from_millis(50);
 
 /// Errors that are about this stream, not about the server.
@@ -58,145 +51,12 @@ const OF_THE_STREAM: &[&str] = &[
 ];
 
 /// What became of a leased stream.
-struct Served {
-    lease: Lease,
+pub(super) struct Served {
+    pub lease: Lease,
     /// When to look at this server again.
-    again: Option<Duration>,
+    pub again: Option<Duration>,
     /// There is more for this stream now.
-    more: bool,
-}
-
-pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {
-    let mut commits = replicas.log().hub().commits();
-    let mut desk = Desk::new(replicas.clone(), stop.clone());
-    let mut sweep_at = Instant::now();
-    match store::unreached_servers(replicas.storage().pool()).await {
-        Ok(away) => replicas.inner.away.lock().unwrap_or_else(PoisonError::into_inner).extend(away),
-        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "who is away is not known"),
-    }
-    loop {
-        let outcome = if Instant::now() >= sweep_at {
-            sweep_at = Instant::now() + SWEEP_EVERY;
-            desk.position = *commits.borrow_and_update();
-            desk.look(None).await
-        } else {
-            desk.look_at_commits().await
-        };
-        if let Err(error) = outcome {
-            tracing::warn!(error = &error as &dyn std::error::Error, "followers could not be looked after");
-            tokio::time::sleep(TROUBLE).await;
-        }
-        let next = desk.next_retry().map_or(sweep_at, |at| at.min(sweep_at));
-        tokio::select! {
-            () = stop.cancelled() => break,
-            changed = commits.changed() => if changed.is_err() { break },
-            () = replicas.inner.wake.notified() => sweep_at = Instant::now(),
-            Some(Ok(served)) = desk.sending.join_next(), if !desk.sending.is_empty() => desk.settle(served).await,
-            () = tokio::time::sleep_until(next) => desk.retry().await,
-        }
-    }
-    // What is under way is put down in order: nobody has to wait for its lease.
-    while desk.sending.join_next().await.is_some() {}
-}
-
-/// Who is being sent to, and what waits.
-struct Desk {
-    replicas: Replicas,
-    stop: CancellationToken,
-    position: i64,
-    sending: JoinSet<Served>,
-    in_flight: HashMap<String, usize>,
-    /// Servers for which more was due than could be sent.
-    waiting: HashSet<String>,
-    retries: BTreeSet<(Instant, String)>,
-}
-
-impl Desk {
-    fn new(replicas: Replicas, stop: CancellationToken) -> Self {
-        let (sending, in_flight, waiting) = (JoinSet::new(), HashMap::new(), HashSet::new());
-        Self { replicas, stop, position: 0, sending, in_flight, waiting, retries: BTreeSet::new() }
-    }
-
-    /// Followers of the streams in which something was committed since the last look.
-    async fn look_at_commits(&mut self) -> Result<(), Error> {
-        loop {
-            let (streams, upto) = store::touched(self.replicas.storage().pool(), self.position).await?;
-            if upto == self.position {
-                return Ok(());
-            }
-            self.position = upto;
-            if !streams.is_empty() {
-                self.look(Some(&streams)).await?;
-            }
-        }
-    }
-
-    async fn look(&mut self, streams: Option<&[i64]>) -> Result<(), Error> {
-        let now = self.replicas.clock().now();
-        for server in store::due_servers(self.replicas.storage().pool(), streams, now).await? {
-            self.lease(&server, streams).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends to one server what is due, of these streams or of all, as far as it may have more at a time.
-    async fn lease(&mut self, server: &str, streams: Option<&[i64]>) -> Result<(), Error> {
-        let free = IN_FLIGHT.saturating_sub(self.in_flight.get(server).copied().unwrap_or_default());
-        if free == 0 {
-            self.waiting.insert(server.to_owned());
-            return Ok(());
-        }
-        let limit = i64::try_from(free).unwrap_or(1);
-        let now = self.replicas.clock().now();
-        let leases = store::lease(self.replicas.storage().pool(), server, streams, limit, LEASE, now).await?;
-        if leases.len() == free {
-            self.waiting.insert(server.to_owned());
-        }
-        for lease in leases {
-            *self.in_flight.entry(server.to_owned()).or_default() += 1;
-            let (replicas, stop) = (self.replicas.clone(), self.stop.clone());
-            self.sending.spawn(async move { replicas.serve(lease, stop).await });
-        }
-        Ok(())
-    }
-
-    async fn settle(&mut self, served: Served) {
-        let Served { lease, again, more } = served;
-        if let Some(count) = self.in_flight.get_mut(&lease.server) {
-            *count -= 1;
-            if *count == 0 {
-                self.in_flight.remove(&lease.server);
-            }
-        }
-        if let Some(pause) = again {
-            self.retries.insert((Instant::now() + pause, lease.server.clone()));
-        }
-        let outcome = if self.waiting.remove(&lease.server) {
-            self.lease(&lease.server, None).await
-        } else if more {
-            self.lease(&lease.server, Some(&[lease.stream_id])).await
-        } else {
-            Ok(())
-        };
-        if outcome.is_err() {
-            self.retries.insert((Instant::now() + TROUBLE, lease.server));
-        }
-    }
-
-    fn next_retry(&self) -> Option<Instant> {
-        self.retries.first().map(|(at, _)| *at)
-    }
-
-    async fn retry(&mut self) {
-        let now = Instant::now();
-        while self.retries.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, server)) = self.retries.pop_first() else { return };
-            if self.lease(&server, None).await.is_err() {
-                self.retries.insert((now + TROUBLE, server));
-                return;
-            }
-        }
-    }
+    pub more: bool,
 }
 
 /// Why a request did not bring a stream on.
@@ -207,8 +67,10 @@ enum Stopped {
     Over,
     /// About this stream alone.
     Refused(String),
-    /// About the server; with the pause that it asks for.
-    Unreached(Option<Duration>),
+    /// The server is well, and takes no more for so long.
+    Slowed(Duration),
+    /// About the server.
+    Unreached,
     Trouble(Error),
 }
 
@@ -226,7 +88,7 @@ impl From<crate::storage::Error> for Stopped {
 
 impl Replicas {
     /// Sends one follower one stream, request by request, until nothing is left, or something is in the way.
-    async fn serve(&self, mut lease: Lease, stop: CancellationToken) -> Served {
+    pub(super) async fn serve(&self, mut lease: Lease, stop: CancellationToken) -> Served {
         let mut stopped = Stopped::Done;
         let mut more = false;
         for sent in 0..=REQUESTS {
@@ -274,7 +136,8 @@ impl Replicas {
                 metrics::counter!(metric_name::REPLICATION_FAILURES, "reason" => "refused").increment(1);
                 store::refused(pool, lease, pause, now).await.map(|()| (Some(pause), false))
             }
-            Stopped::Unreached(asked) => self.park(lease, asked).await.map(|pause| (Some(pause), false)),
+            Stopped::Slowed(pause) => store::release(pool, lease, pause, now).await.map(|_| (Some(pause), false)),
+            Stopped::Unreached => self.park(lease).await.map(|pause| (Some(pause), false)),
             Stopped::Trouble(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "entries could not be read for a follower");
                 store::release(pool, lease, TROUBLE, now).await.map(|_| (Some(TROUBLE), false))
@@ -287,11 +150,11 @@ impl Replicas {
     }
 
     /// The whole server waits: longer each time, and for a quarter of an hour once it was away for an hour.
-    async fn park(&self, lease: &Lease, asked: Option<Duration>) -> Result<Duration, crate::storage::Error> {
+    async fn park(&self, lease: &Lease) -> Result<Duration, crate::storage::Error> {
         let (pool, now) = (self.storage().pool(), self.clock().now());
         let (failures, since) = store::peer_failures(pool, &lease.server).await?.unwrap_or((0, now.to_datetime()));
         let parked = now.to_datetime().signed_duration_since(since).num_seconds() >= PARKED_AFTER_S;
-        let pause = if parked { PROBE_EVERY } else { self.pause(failures).max(asked.unwrap_or_default()) };
+        let pause = if parked { PROBE_EVERY } else { self.pause(failures) };
         tracing::info!(peer = lease.server, pause_ms = pause.as_millis(), parked, "a follower cannot be reached");
         metrics::counter!(metric_name::REPLICATION_FAILURES, "reason" => "unreached").increment(1);
         store::unreached(pool, &lease.server, pause, now).await?;
@@ -340,7 +203,7 @@ impl Replicas {
             actor: None,
         };
         let answer = self.federation().call(&server, request).await.map_err(judge)?;
-        let answer: Output = serde_json::from_slice(answer.body()).map_err(|_| Stopped::Unreached(None))?;
+        let answer: Output = serde_json::from_slice(answer.body()).map_err(|_| Stopped::Unreached)?;
         if lease.failures > 0 || store::peer_failures(pool, &lease.server).await?.is_some() {
             store::reached(pool, &lease.server).await?;
         }
@@ -389,7 +252,9 @@ impl Replicas {
 fn judge(error: CallError) -> Stopped {
     match error {
         CallError::Refused { error, .. } if OF_THE_STREAM.contains(&error.as_str()) => Stopped::Refused(error),
-        CallError::Refused { retry_after, .. } => Stopped::Unreached(retry_after),
-        CallError::NotSent(_) | CallError::NoAnswer | CallError::Unreadable => Stopped::Unreached(None),
+        CallError::Refused { status: 429, retry_after, .. } => {
+            Stopped::Slowed(retry_after.unwrap_or(TROUBLE).mul_f64(rand::rng().random_range(1.0..1.5)))
+        }
+        _ => Stopped::Unreached,
     }
 }

@@ -7,6 +7,7 @@
 
 mod courier;
 mod cross_check;
+mod desk;
 mod evidence;
 mod follow;
 mod home;
@@ -101,7 +102,7 @@ impl Replicas {
         let inner = Inner { log, federation, timing, wake, watch, fresh, away };
         let replicas = Self { inner: Arc::new(inner) };
         if replicas.inner.federation.is_on() {
-            tasks.spawn(courier::run(replicas.clone(), stop.clone()));
+            tasks.spawn(desk::run(replicas.clone(), stop.clone()));
             tasks.spawn(watch::run(replicas.clone(), stop.clone()));
             tasks.spawn(watch::rises(replicas.clone(), stop.clone()));
         }

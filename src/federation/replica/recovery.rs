@@ -143,13 +143,12 @@ impl Replicas {
         if !all_answered && !over {
             return Ok(false);
         }
-        match self.log().end_recovery(stream_id).await {
+        match self.log().go_on(stream_id).await {
             Ok(()) => {}
             // Another replica of this server was quicker.
             Err(Error::Halted(_)) => return Ok(true),
             Err(error) => return Err(error),
         }
-        self.log().open_term(stream_id).await?;
         let row = self.log().row(stream_id).await?;
         tracing::warn!(
             stream.id = row.public_id.as_str(),

@@ -187,7 +187,8 @@ impl Hub {
         self.wake.notified().await;
     }
 
-    pub(super) fn position(&self) -> Cursor {
+    /// Up to where the tail has read: whatever is committed below it was seen.
+    pub fn position(&self) -> Cursor {
         lock(&self.state).position
     }
 

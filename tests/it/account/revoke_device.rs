@@ -78,7 +78,7 @@ async fn a_device_that_the_account_has_not_is_not_found_whoever_has_it() {
     let token = || Some(nobody.service_token(RevokeDevice::NSID));
     let answer = nobody.service.procedure::<RevokeDevice>(&of(alice.device()), token).await;
     refused(answer, 404, "DeviceNotFound");
-    let malformed = Input { device: "dev_".to_owned(), revocation: None };
+    let malformed = Input { device: "dev _".to_owned(), revocation: None };
     refused(alice.procedure::<RevokeDevice>(&malformed).await, 400, "InvalidRequest");
     server.stop().await;
 }

@@ -152,7 +152,7 @@ async fn patiently(call: &crate::support::Call<'_>, server: &TestServer) -> (u16
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_new_has_a_tenth_and_is_told_when_to_come_back() {
-    let servers = Federation::of(1).await;
+    let servers = Federation::with(1, &[("RATE_PEER", "50/1")]).await;
     let (stranger, server) = (Stranger::start().await, &servers[0]);
     let theirs = account(&servers, &stranger);
     let calls: Vec<_> = (0..30).map(|_| query(&stranger, &theirs)).collect();

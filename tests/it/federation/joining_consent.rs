@@ -36,17 +36,17 @@ async fn two_who_never_met_agree_across_servers_and_only_then_one_invites_the_ot
 async fn an_invitation_from_another_server_waits_for_the_person_and_nothing_is_followed_before() {
     let servers = known(2, &[("INVITATIONS", "everyone")]).await;
     let (alice, bob) = (servers[0].person("alice").await, servers[1].person("bob").await);
-    let mut streams = Vec::new();
-    for _ in 0..2 {
+    let listed = async || bob.query::<ListInvitations>(&rookery::lexicon::Nothing {}).await.unwrap().invitations;
+    let mut streams: Vec<String> = Vec::new();
+    for number in 1..=2 {
         let stream = alice.create_convo().await.unwrap();
         bob.invitations("everyone").await;
         let claimed = alice.claim(&stream, &[bob.did().clone()]).await.unwrap();
         bob.invitations("nobody").await;
         alice.change(&stream, &claimed, &[]).await.unwrap();
         streams.push(stream);
+        until("an invitation", async || (listed().await.len() == number).then_some(())).await;
     }
-    let listed = async || bob.query::<ListInvitations>(&rookery::lexicon::Nothing {}).await.unwrap().invitations;
-    until("two invitations", async || (listed().await.len() == 2).then_some(())).await;
     for one in listed().await {
         assert_eq!((one.inviter.as_ref(), &one.home), (Some(alice.did()), servers[0].did()));
     }

@@ -88,3 +88,25 @@ async fn an_uncertified_device_does_not_take_its_account_out() {
     assert!(people[1].convo(&stream).await.is_ok());
     server.stop().await;
 }
+
+#[tokio::test]
+async fn leaving_may_erase_the_accounts_own_messages_and_nobody_elses() {
+    let server = TestServer::start().await;
+    let (stream, people) = conversation(&server, 2).await;
+    let mut expected = Vec::new();
+    for number in 0..4 {
+        let speaker = &people[number % 2];
+        let sent = speaker.send(&stream, b"said").await.unwrap();
+        expected.push((sent.seq, number % 2 == 0));
+    }
+    let input = Input { erase: Some(true), ..leave(&stream) };
+    let left = people[1].procedure::<LeaveConvo>(&input).await.unwrap();
+    assert_eq!(people[1].procedure::<LeaveConvo>(&input).await.unwrap(), left, "a repeat erases nothing anew");
+    let entries = people[0].entries(&stream, 0).await.unwrap();
+    let messages = entries.iter().filter(|entry| entry.kind == "#message");
+    let kept: Vec<(u64, bool)> = messages.map(|entry| (entry.seq, entry.body.is_some())).collect();
+    assert_eq!(kept, expected, "headers stay");
+    let kinds: Vec<&str> = entries.iter().rev().take(2).map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(kinds, ["#membership", "#erased"]);
+    server.stop().await;
+}

@@ -3,7 +3,7 @@
 use rookery::federation::replica::FollowError;
 use serde_json::json;
 
-use crate::support::{BentHome, Chain, Following, TwoServers, no};
+use crate::support::{Chain, Following, TwoServers, no};
 
 fn why(outcome: Result<(), FollowError>) -> &'static str {
     match outcome {

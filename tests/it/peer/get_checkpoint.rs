@@ -6,7 +6,7 @@ use rookery::log::fork::lead_back;
 use rookery::types::Bytes;
 use serde_json::Value;
 
-use crate::support::{BentHome, Following, TwoServers, no};
+use crate::support::{Following, TwoServers, no};
 
 fn read(answer: &Value) -> (Checkpoint, Vec<Bytes>) {
     let signed: Signed = serde_json::from_value(answer["checkpoint"].clone()).unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{BentHome, Following, SEATED, TwoServers, json, no};
+use crate::support::{Following, SEATED, TwoServers, json, no};
 
 fn contents(answer: &Value) -> Vec<bool> {
     answer["entries"].as_array().unwrap().iter().map(|entry| entry.get("content").is_some()).collect()

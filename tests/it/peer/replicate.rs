@@ -4,7 +4,7 @@ use rookery::federation::replica::Replicate;
 use rookery::log::{EntryKind, StreamState};
 use rookery::types::{Bytes, Clock, UnixMillis};
 
-use crate::support::{BentHome, Chain, Following, SEATED, no, seq, state};
+use crate::support::{Chain, Following, SEATED, no, seq, state};
 
 const MINUTE_MS: i64 = 60_000;
 

@@ -17,6 +17,10 @@ pub async fn import_data(cx: &Services, caller: Device, call: Call<ImportData>) 
         let why = "a certified device of the account must approve this device first";
         return Err(Refusal::new("DeviceUncertified", why).into());
     }
+    // Of this home's own streams nobody needs to be told.
+    for stream_id in store::seats_elsewhere(cx.storage.pool(), caller.author.account_id, cx.log.home()).await? {
+        moves::move_seat(&cx.log, &caller.author.did, cx.log.home(), stream_id).await?;
+    }
     let waiting = storage::retrying(Failure::is_collision, || import(cx, &caller, &call.input)).await?;
     cx.joining.wake();
     Ok(Output { waiting })

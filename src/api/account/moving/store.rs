@@ -167,6 +167,18 @@ pub(super) async fn bring_welcome(
     Ok(true)
 }
 
+/// Streams of this home in which a seat of the account is spoken for by another server.
+pub(super) async fn seats_elsewhere(pool: &PgPool, account_id: i64, home: &Did) -> Result<Vec<i64>, Error> {
+    Ok(sqlx::query_scalar!(
+        "select t.id from seat s join stream t on t.id = s.stream_id and t.home = $2
+         where s.account_id = $1 and s.until_seq is null and s.server <> $2 order by t.id",
+        account_id,
+        home.as_str()
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
 /// Whether this home is told the same already, or was.
 pub(super) async fn is_announced(
     conn: &mut PgConnection,

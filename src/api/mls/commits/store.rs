@@ -30,10 +30,10 @@ fn device(text: &str) -> Result<DeviceId, Error> {
 pub(super) async fn leaves(pool: &PgPool, stream_id: i64) -> Result<Vec<StoredLeaf>, Error> {
     let rows = sqlx::query!(
         r#"select a.did, d.public_id,
-                  case when d.state = 'foreign'
-                      then array(select k.public_key from leaf_key k where k.device_id = d.id and k.stream_id = $1)
-                      else array(select k.public_key from device_key k where k.device_id = d.id)
-                  end as "keys!: Vec<Vec<u8>>"
+                  array(
+                      select k.public_key from device_key k where k.device_id = d.id
+                      union select k.public_key from leaf_key k where k.device_id = d.id and k.stream_id = $1
+                  ) as "keys!: Vec<Vec<u8>>"
            from seat_device l
            join device d on d.id = l.device_id join account a on a.id = l.account_id
            where l.stream_id = $1 and l.until_seq is null"#,

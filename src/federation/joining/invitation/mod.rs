@@ -111,6 +111,16 @@ pub async fn take(
     Ok(notices)
 }
 
+/// Whatever another home delivered for this stream is to be followed.
+pub async fn join(
+    conn: &mut PgConnection,
+    account_id: i64,
+    stream: &StreamId,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    store::set_state(conn, account_id, stream.as_str(), State::Joining, now).await
+}
+
 /// The person passes over it.
 pub async fn pass(
     conn: &mut PgConnection,

@@ -145,6 +145,10 @@ impl Offer {
             state: if consents { State::Joining } else { State::Waiting },
         };
         let notice = invitation::hold(conn, &new, at).await?;
+        if consents {
+            // What waited from before is taken with it: the account is in this conversation now.
+            invitation::join(conn, account_id, &self.stream, at).await?;
+        }
         // What is taken at once is told of by its Welcome.
         let notices = if consents { Vec::new() } else { vec![notice] };
         Ok(Some((consents, notices)))

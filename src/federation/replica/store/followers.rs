@@ -66,6 +66,16 @@ pub async fn delete_follower(pool: &PgPool, stream_id: i64, server: &Did) -> Res
     Ok(())
 }
 
+/// The newest position before which nothing can appear any more.
+pub async fn newest(pool: &PgPool) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"select coalesce(max(pos), 0) as "pos!" from entry
+           where pos < (select base + (pg_snapshot_xmin(pg_current_snapshot())::text::bigint << 10) from log_origin)"#
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
 /// Followed streams in which something was committed after that position, and how far was looked.
 pub async fn touched(pool: &PgPool, after: i64) -> Result<(Vec<i64>, i64), Error> {
     let row = sqlx::query!(

@@ -1,0 +1,163 @@
+//! Which followers are sent to now.
+//!
+//! Invariants: one request in flight for each stream and follower, eight for each follower; nobody waits for another; what
+//! is committed is looked at once nothing can appear before it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::courier::{LEASE, Served, TROUBLE};
+use super::{Replicas, store};
+use crate::log::Error;
+
+/// Requests at a time for one follower.
+const IN_FLIGHT: usize = 8;
+/// Everything that is due is looked for at least so often: another replica may have died.
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
+/// Between two looks at what an open writer holds back.
+const FENCED: Duration = Duration::from_millis(20);
+
+pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {
+    let mut commits = replicas.log().hub().commits();
+    let mut desk = Desk::new(replicas.clone(), stop.clone());
+    let mut sweep_at = Instant::now();
+    match store::unreached_servers(replicas.storage().pool()).await {
+        Ok(away) => replicas.inner.away.lock().unwrap_or_else(PoisonError::into_inner).extend(away),
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "who is away is not known"),
+    }
+    loop {
+        let woken = *commits.borrow_and_update();
+        let sweeps = Instant::now() >= sweep_at;
+        if let Err(error) = desk.look_around(sweeps).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "followers could not be looked after");
+            tokio::time::sleep(TROUBLE).await;
+        } else if sweeps {
+            sweep_at = Instant::now() + SWEEP_EVERY;
+        }
+        let mut next = desk.next_retry().map_or(sweep_at, |at| at.min(sweep_at));
+        if desk.position < woken {
+            // An older writer is still open: what was committed is told about once nothing can appear before it.
+            next = next.min(Instant::now() + FENCED);
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = commits.changed() => if changed.is_err() { break },
+            () = replicas.inner.wake.notified() => sweep_at = Instant::now(),
+            Some(Ok(served)) = desk.sending.join_next(), if !desk.sending.is_empty() => desk.settle(served).await,
+            () = tokio::time::sleep_until(next) => desk.retry().await,
+        }
+    }
+    // What is under way is put down in order: nobody has to wait for its lease.
+    while desk.sending.join_next().await.is_some() {}
+}
+
+/// Who is being sent to, and what waits.
+struct Desk {
+    replicas: Replicas,
+    stop: CancellationToken,
+    position: i64,
+    sending: JoinSet<Served>,
+    in_flight: HashMap<String, usize>,
+    /// Servers for which more was due than could be sent.
+    waiting: HashSet<String>,
+    retries: BTreeSet<(Instant, String)>,
+}
+
+impl Desk {
+    fn new(replicas: Replicas, stop: CancellationToken) -> Self {
+        let (sending, in_flight, waiting) = (JoinSet::new(), HashMap::new(), HashSet::new());
+        Self { replicas, stop, position: 0, sending, in_flight, waiting, retries: BTreeSet::new() }
+    }
+
+    /// Followers of the streams in which something was committed since the last look; with `sweeps`, all that are due.
+    async fn look_around(&mut self, sweeps: bool) -> Result<(), Error> {
+        if self.position == 0 {
+            self.position = store::newest(self.replicas.storage().pool()).await?;
+        }
+        if sweeps {
+            self.look(None).await?;
+        }
+        loop {
+            let (streams, upto) = store::touched(self.replicas.storage().pool(), self.position).await?;
+            if upto == self.position {
+                return Ok(());
+            }
+            self.position = upto;
+            if !streams.is_empty() {
+                self.look(Some(&streams)).await?;
+            }
+        }
+    }
+
+    async fn look(&mut self, streams: Option<&[i64]>) -> Result<(), Error> {
+        let now = self.replicas.clock().now();
+        for server in store::due_servers(self.replicas.storage().pool(), streams, now).await? {
+            self.lease(&server, streams).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends to one server what is due, of these streams or of all, as far as it may have more at a time.
+    async fn lease(&mut self, server: &str, streams: Option<&[i64]>) -> Result<(), Error> {
+        let free = IN_FLIGHT.saturating_sub(self.in_flight.get(server).copied().unwrap_or_default());
+        if free == 0 {
+            self.waiting.insert(server.to_owned());
+            return Ok(());
+        }
+        let limit = i64::try_from(free).unwrap_or(1);
+        let now = self.replicas.clock().now();
+        let leases = store::lease(self.replicas.storage().pool(), server, streams, limit, LEASE, now).await?;
+        if leases.len() == free {
+            self.waiting.insert(server.to_owned());
+        }
+        for lease in leases {
+            *self.in_flight.entry(server.to_owned()).or_default() += 1;
+            let (replicas, stop) = (self.replicas.clone(), self.stop.clone());
+            self.sending.spawn(async move { replicas.serve(lease, stop).await });
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, served: Served) {
+        let Served { lease, again, more } = served;
+        if let Some(count) = self.in_flight.get_mut(&lease.server) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_flight.remove(&lease.server);
+            }
+        }
+        if let Some(pause) = again {
+            self.retries.insert((Instant::now() + pause, lease.server.clone()));
+        }
+        let outcome = if self.waiting.remove(&lease.server) {
+            self.lease(&lease.server, None).await
+        } else if more {
+            self.lease(&lease.server, Some(&[lease.stream_id])).await
+        } else {
+            Ok(())
+        };
+        if outcome.is_err() {
+            self.retries.insert((Instant::now() + TROUBLE, lease.server));
+        }
+    }
+
+    fn next_retry(&self) -> Option<Instant> {
+        self.retries.first().map(|(at, _)| *at)
+    }
+
+    async fn retry(&mut self) {
+        let now = Instant::now();
+        while self.retries.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, server)) = self.retries.pop_first() else { return };
+            if self.lease(&server, None).await.is_err() {
+                self.retries.insert((now + TROUBLE, server));
+                return;
+            }
+        }
+    }
+}
