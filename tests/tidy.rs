@@ -560,11 +560,12 @@ fn logging_lists_the_metrics(files: &[File]) -> Vec<String> {
 /// Errors that servers tell each other: those of the lexicons, and those that come before any method.
 fn federation_lists_the_errors(files: &[File]) -> Vec<String> {
     let document = files.iter().find(|file| file.path == "docs/FEDERATION.md").map(|file| file.text.as_str());
-    let of_methods = files.iter().filter(|file| file.path.starts_with("lexicons/blue/catbird/peer/")).flat_map(|file| {
-        let lexicon: Value = serde_json::from_str(&file.text).unwrap_or_default();
-        let errors = lexicon["defs"]["main"]["errors"].as_array().cloned().unwrap_or_default();
-        errors.into_iter().filter_map(|error| Some(error["name"].as_str()?.to_owned())).collect::<Vec<_>>()
-    });
+    let of_methods =
+        files.iter().filter(|file| file.path.starts_with("lexicons/blue/catbird/peer/")).flat_map(|file| {
+            let lexicon: Value = serde_json::from_str(&file.text).unwrap_or_default();
+            let errors = lexicon["defs"]["main"]["errors"].as_array().cloned().unwrap_or_default();
+            errors.into_iter().filter_map(|error| Some(error["name"].as_str()?.to_owned())).collect::<Vec<_>>()
+        });
     let refused = files.iter().filter(|file| file.path == "src/federation/refused.rs");
     let before = refused.flat_map(|file| file.text.lines().filter_map(|line| line.split("=> \"").nth(1)));
     let before = before.filter_map(|rest| rest.split('"').next()).map(str::to_owned);
