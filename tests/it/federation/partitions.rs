@@ -122,7 +122,8 @@ async fn random_faults_between_three_servers_lose_nothing_double_nothing_and_lea
     founder.add_members(&stream, &others).await.unwrap();
     for person in &people[1..] {
         // The Welcome first, and what was said before it came; of another server's conversation both come by and by.
-        eventually("everybody is in", async || person.arrive(&stream).await.is_ok()).await;
+        let is_in = async || person.arrive(&stream).await.is_ok() && person.epoch(&stream).await.is_ok();
+        eventually("everybody is in", is_in).await;
     }
 
     let load = Load::new(SENDERS.len());
