@@ -80,7 +80,13 @@ impl Federation {
 
     /// Whether the server speaks for the account: its document names it.
     pub async fn speaks_for(&self, server: &Did, account: &Did, age: Age) -> Result<(), PeerRefused> {
-        match self.home_of(account, age).await {
+        let mut found = self.home_of(account, age).await;
+        if matches!(&found, Ok(home) if *home != AccountHome::Elsewhere(server.clone())) {
+            // It may have moved there a moment ago: the new server's word is worth one fresh look, and no more.
+            self.look_again(account).await;
+            found = self.home_of(account, age).await;
+        }
+        match found {
             Ok(AccountHome::Elsewhere(named)) if named == *server => {
                 self.pairs.insert((server.clone(), account.clone()), ());
                 Ok(())
