@@ -39,7 +39,7 @@ impl Federation {
 
         let known = self.known(&presented.server).await.map_err(unavailable)?;
         self.may_talk(&presented.server, known.as_ref())?;
-        let document = self.document(&presented.server, Some(&presented.key_id)).await?;
+        let document = self.document_of(&presented.server, known.as_ref(), Some(&presented.key_id)).await?;
         let key = document.key(&presented.key_id).ok_or(PeerRefused::PeerKeyUnknown)?;
         presented.verify(&key.key)?;
         let peer = self.meet(&presented.server, known, &document).await?;

@@ -201,7 +201,7 @@ impl Federation {
         };
         let known = self.known(peer).await.map_err(|error| told(peers::unavailable(error)))?;
         self.may_talk(peer, known.as_ref()).map_err(told)?;
-        let document = self.document(peer, None).await.map_err(told)?;
+        let document = self.document_of(peer, known.as_ref(), None).await.map_err(told)?;
         self.meet(peer, known, &document).await.map_err(told)?;
         Ok(document.endpoint)
     }

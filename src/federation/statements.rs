@@ -28,7 +28,7 @@ impl Federation {
         if let Some(key) = known.as_ref().and_then(|peer| self.pinned(peer, &signed.key)) {
             return judge(signed, label, key);
         }
-        let document = self.document(server, Some(&signed.key)).await.map_err(why)?;
+        let document = self.document_of(server, known.as_ref(), Some(&signed.key)).await.map_err(why)?;
         let peer = self.meet(server, known, &document).await.map_err(why)?;
         match self.pinned(&peer, &signed.key) {
             Some(key) => judge(signed, label, key),

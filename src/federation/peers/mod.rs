@@ -225,6 +225,27 @@ impl Federation {
         }
     }
 
+    /// The same of a server that was met before: while its document cannot be fetched, it is what it was when it was last
+    /// seen, for a day.
+    pub(super) async fn document_of(
+        &self,
+        server: &Did,
+        known: Option<&KnownPeer>,
+        wants: Option<&str>,
+    ) -> Result<ServerDocument, PeerRefused> {
+        let found = self.document(server, wants).await;
+        match (found, known) {
+            (Err(PeerRefused::Unavailable | PeerRefused::RateLimited { .. }), Some(known))
+                if self.clock.now().to_datetime() - known.last_seen_at < TimeDelta::days(1) =>
+            {
+                let endpoint = endpoint(server, self.settings.development).ok_or(PeerRefused::Unavailable)?;
+                let accepted = known.keys.iter().filter(|known| known.state == KeyState::Accepted);
+                Ok(ServerDocument { endpoint, keys: accepted.map(|known| known.key.clone()).collect() })
+            }
+            (found, _) => found,
+        }
+    }
+
     fn may_look_up(&self, of_server: &Budgets<Did>, server: &Did) -> Result<(), PeerRefused> {
         let standing = of_server.take(server);
         let standing = if standing.refused_for.is_none() { self.all_lookups.take() } else { standing };
