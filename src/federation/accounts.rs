@@ -58,8 +58,19 @@ pub(super) struct Recorded {
 }
 
 impl Federation {
-    /// Where the account lives, by an answer that is at most so old.
+    /// Where the account lives, by an answer that is at most so old. One that registered here and is not known to have moved
+    /// lives here while nobody can be asked.
     pub async fn home_of(&self, account: &Did, age: Age) -> Result<AccountHome, HomeUnverified> {
+        match self.named_by(account, age).await {
+            Err(HomeUnverified) if peers::store::is_ours(self.storage.pool(), account).await.unwrap_or(false) => {
+                Ok(AccountHome::Here)
+            }
+            found => found,
+        }
+    }
+
+    /// What its document names, or its record.
+    async fn named_by(&self, account: &Did, age: Age) -> Result<AccountHome, HomeUnverified> {
         let document = match self.resolver.resolve_within(account, age.ms()).await {
             Ok(document) => document,
             Err(ResolveError::Unreachable(_)) => return Err(HomeUnverified),

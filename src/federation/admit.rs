@@ -43,7 +43,7 @@ impl Federation {
         let key = document.key(&presented.key_id).ok_or(PeerRefused::PeerKeyUnknown)?;
         presented.verify(&key.key)?;
         let peer = self.meet(&presented.server, known, &document).await?;
-        self.counts(&peer, &presented.key_id)?;
+        Self::counts(&peer, &presented.key_id)?;
 
         let counted = self.counted(&peer);
         let (in_flight, standing) = self.quotas.enter(&counted)?;

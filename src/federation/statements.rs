@@ -25,19 +25,19 @@ impl Federation {
             return judge(signed, label, &self.keys.checkpoint.public());
         }
         let known = self.known(server).await.map_err(|_| StatementRefused::Unavailable)?;
-        if let Some(key) = known.as_ref().and_then(|peer| self.pinned(peer, &signed.key)) {
+        if let Some(key) = known.as_ref().and_then(|peer| Self::pinned(peer, &signed.key)) {
             return judge(signed, label, key);
         }
         let document = self.document_of(server, known.as_ref(), Some(&signed.key)).await.map_err(why)?;
         let peer = self.meet(server, known, &document).await.map_err(why)?;
-        match self.pinned(&peer, &signed.key) {
+        match Self::pinned(&peer, &signed.key) {
             Some(key) => judge(signed, label, key),
             None => Err(StatementRefused::Invalid),
         }
     }
 
-    fn pinned<'p>(&self, peer: &'p KnownPeer, key_id: &str) -> Option<&'p PublicKey> {
-        let key = self.counts(peer, key_id).ok()?;
+    fn pinned<'p>(peer: &'p KnownPeer, key_id: &str) -> Option<&'p PublicKey> {
+        let key = Self::counts(peer, key_id).ok()?;
         (key.purpose == Purpose::Checkpoint).then_some(&key.key)
     }
 }

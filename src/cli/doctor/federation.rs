@@ -53,9 +53,9 @@ impl Doctor<'_> {
             None => report.unseen("their keys"),
         }
         if report.is_well() {
-            self.call(&mut report).await
+            self.call(&mut report).await;
         } else {
-            report.unseen("signed call")
+            report.unseen("signed call");
         }
         report
     }

@@ -340,7 +340,7 @@ impl Federation {
     }
 
     /// The key of this purpose, if it counts now.
-    pub(super) fn counts<'k>(&self, peer: &'k KnownPeer, key_id: &str) -> Result<&'k ServerKey, PeerRefused> {
+    pub(super) fn counts<'k>(peer: &'k KnownPeer, key_id: &str) -> Result<&'k ServerKey, PeerRefused> {
         match peer.key(key_id) {
             Some(KnownKey { key, state: KeyState::Accepted }) => Ok(key),
             Some(KnownKey { state: KeyState::Held, .. }) => Err(PeerRefused::PeerKeyHeld),
@@ -356,6 +356,7 @@ impl Federation {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what map_err calls")]
 pub(super) fn unavailable(error: storage::Error) -> PeerRefused {
     tracing::warn!(error = &error as &dyn std::error::Error, "peers cannot be looked up");
     PeerRefused::Unavailable

@@ -142,6 +142,17 @@ pub(super) async fn seen(pool: &PgPool, peer: &KnownPeer, now: DateTime<Utc>) ->
     Ok(())
 }
 
+/// Whether the account registered here, and was not found to name another server since.
+pub(in crate::federation) async fn is_ours(pool: &PgPool, account: &Did) -> Result<bool, Error> {
+    let ours = sqlx::query_scalar!(
+        r#"select exists (
+               select 1 from account where did = $1 and stream_id is not null and server is null
+           ) as "ours!""#,
+        account.as_str()
+    );
+    Ok(ours.fetch_one(pool).await?)
+}
+
 /// This server's own keys, oldest first.
 pub(in crate::federation) async fn list_own(pool: &PgPool) -> Result<Vec<OwnKey>, Error> {
     let rows = sqlx::query!(

@@ -193,7 +193,7 @@ impl Replicas {
         entries.retain(|entry| seated.until.is_none_or(|until| entry.seq <= until));
         let Some(last) = entries.last() else { return Err(Stopped::Done) };
         let (sent, last_seq) = (entries.len(), last.seq);
-        let body = self.body(&row.head(), acked, entries).await?;
+        let body = self.body(&row.head(), acked, entries)?;
         let request = PeerRequest {
             nsid: replicate::Replicate::NSID,
             kind: Kind::Procedure,
@@ -232,7 +232,7 @@ impl Replicas {
         }
     }
 
-    async fn body(&self, head: &Head, acked: Seq, entries: Vec<RawEntry>) -> Result<Vec<u8>, Error> {
+    fn body(&self, head: &Head, acked: Seq, entries: Vec<RawEntry>) -> Result<Vec<u8>, Error> {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(Vec::new()) };
         let prev: Hash = Header::decode(&first.held.header)?.prev();
         let Header { stream, term, seq, time, .. } = Header::decode(&last.held.header)?;

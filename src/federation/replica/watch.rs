@@ -21,7 +21,7 @@ use crate::types::{Did, UnixMillis};
 
 /// Rows of one pass.
 const BATCH: i64 = 32;
-const REPORT_LEASE: Duration = Duration::from_secs(60);
+const REPORT_LEASE: Duration = Duration::from_mins(1);
 /// After so many attempts, the longest pauses take about ten days together.
 const REPORT_ATTEMPTS: i32 = 1_500;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;

@@ -12,6 +12,8 @@ pub enum Class {
     KeyPackage,
     Account,
     Subscribe,
+    /// What another server asks for itself: counted with its domain's.
+    Peer,
     /// What proves nobody and need not.
     Open,
     /// Whether the server is well.
@@ -30,6 +32,7 @@ impl Class {
             Self::KeyPackage => "key_package",
             Self::Account => "account",
             Self::Subscribe => "subscribe",
+            Self::Peer => "peer",
             Self::Open => "open",
             Self::Probe => "probe",
             Self::Failure => "failure",
@@ -40,6 +43,9 @@ impl Class {
     pub fn of(nsid: &str, kind: Kind, caller: &str) -> Self {
         if caller == "Anyone" {
             return Self::Open;
+        }
+        if caller == "Peer" {
+            return Self::Peer;
         }
         let named = NAMED.iter().find(|(_, methods)| methods.contains(&nsid));
         match (named, kind) {

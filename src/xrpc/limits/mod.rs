@@ -109,7 +109,7 @@ impl Limits {
             Class::KeyPackage => Some(&accounts.key_package),
             Class::Account => Some(&accounts.account),
             Class::Subscribe => Some(&accounts.subscribe),
-            Class::Open | Class::Probe | Class::Failure => None,
+            Class::Peer | Class::Open | Class::Probe | Class::Failure => None,
         }
     }
 

@@ -5,12 +5,12 @@ use rookery::types::Did;
 use crate::support::{Contacts, TestServer, befriend, refused};
 
 async fn parts(person: &Person) -> Vec<Output> {
-    let (mut parts, mut cursor) = (Vec::new(), None);
+    let (mut parts, mut params) = (Vec::new(), Params { cursor: None });
     loop {
-        let part = person.query::<ExportData>(&Params { cursor }).await.unwrap();
-        cursor = part.cursor.clone();
+        let part = person.query::<ExportData>(&params).await.unwrap();
+        params.cursor.clone_from(&part.cursor);
         parts.push(part);
-        if cursor.is_none() {
+        if params.cursor.is_none() {
             return parts;
         }
     }

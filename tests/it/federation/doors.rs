@@ -44,6 +44,7 @@ async fn outcome(call: &crate::support::Call<'_>, server: &TestServer) -> (u16, 
     (status, error.to_owned())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what outcome() answers, as it comes")]
 fn is(outcome: (u16, String), expected: (u16, &str)) {
     assert_eq!((outcome.0, outcome.1.as_str()), expected);
 }

@@ -44,7 +44,7 @@ async fn a_forged_actor_claims_nothing() {
     let foreign = Foreign::start(&[]).await;
     let (alice, nowhere) =
         (foreign.servers[0].person("alice").await, Identity::plc(Curve::K256, Form::Multikey).unwrap());
-    foreign.servers.directory.add(&nowhere);
+    foreign.servers.directory.publish(&nowhere.did, json!({ "id": nowhere.did }));
     for actor in [alice.did(), foreign.bob.did(), &nowhere.did] {
         let answer = claim(&foreign, actor, &idem(), foreign.bob.did()).await;
         assert_eq!(answer.outcome(), (403, "NotSpokenFor"));

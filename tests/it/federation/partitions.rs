@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(120);
 /// How long a round is bad, in milliseconds.
 const BAD_MS: std::ops::Range<u64> = 150..900;
 /// A call is repeated for so long: the breaker of a way that was closed holds for ten seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Until all servers hold the same, once nothing is broken: a courier pauses after what failed.
 const CATCHES_UP: Duration = Duration::from_secs(90);
 /// Rounds until there is another guest, and invitations of one: five one-time packages, then one of last resort.
@@ -87,7 +87,9 @@ impl Trouble {
             Self::Killed(server) => peers[*server].kill().await,
             Self::AllAlone => {
                 for server in 0..SERVERS {
-                    names.iter().for_each(|name| peers[server].proxy.ban(name));
+                    for name in &names {
+                        peers[server].proxy.ban(name);
+                    }
                 }
             }
         }

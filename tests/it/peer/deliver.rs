@@ -107,6 +107,7 @@ fn pair() -> ([u8; 32], [u8; 32]) {
     (seed, key.public().raw().try_into().unwrap())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "made by json! where it is called")]
 fn word(foreign: &Foreign, kind: &str, more: Value) -> Value {
     let mut body = json!({ "deliveryId": idem(), "to": foreign.bob.did(), "kind": kind, "from": foreign.mallory.did });
     for (name, value) in more.as_object().unwrap() {

@@ -1,4 +1,5 @@
-//! `blue.catbird.peer.follow`: where a follower may begin, and why it believes it.
+//! `blue.catbird.peer.follow`: where a follower may begin, and why it believes it. What somebody without a seat is told by
+//! `blue.catbird.peer.getEntries` and `blue.catbird.peer.getCheckpoint`.
 
 use rookery::federation::replica::FollowError;
 use serde_json::json;
@@ -92,5 +93,18 @@ async fn to_a_server_without_a_seat_there_is_no_stream() {
     let said = two.seat_of(&stranger, 1).await;
     let refused = stranger.calls((&follower, two.servers[1].did()), "follow", &follow(&said)).await;
     assert_eq!(no(&refused), (403, "NotHome"));
+    let query = format!("stream={said}&from=1");
+    let refused = stranger.asks((&follower, two.servers[1].did()), "getEntries", &query).await;
+    assert_eq!(no(&refused), (403, "NotHome"));
+    // At the home it has a seat too; but the stream is frozen there.
+    let said = two.seat_of(&stranger, 0).await;
+    let freeze = "update stream set state = $2 where public_id = $1";
+    sqlx::query(freeze)
+        .bind(&said)
+        .bind(rookery::log::StreamState::Frozen.to_db())
+        .execute(&mut two.servers[0].database.connect().await)
+        .await
+        .unwrap();
+    assert_eq!(no(&stranger.calls(to, "follow", &follow(&said)).await), (409, "StreamFrozen"));
     two.stop().await;
 }

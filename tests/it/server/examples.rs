@@ -48,10 +48,18 @@ async fn every_example_is_taken_or_refused_by_a_name_of_its_own() {
             };
             let mut request = server.raw(rule.nsid, &query).token(&token);
             if rule.kind == Kind::Procedure {
-                request = request.json(&example.input.unwrap());
+                request = match example.input {
+                    Some(input) => request.json(&input),
+                    None => request.header(http::header::CONTENT_TYPE, "application/vnd.ipld.dag-cbor"),
+                };
             }
             let answer = request.send().await;
             let (status, error) = answer.outcome();
+            if rule.caller == "Peer" {
+                // Past the shape of the parameters; the body is read for who has signed.
+                assert_eq!((status, error), (401, "SignatureMissing"), "{}", rule.nsid);
+                continue;
+            }
             let understood = status < 500 && !["InvalidRequest", "AuthenticationRequired"].contains(&error);
             assert!(understood && status != 401, "{}: {status} {}", rule.nsid, answer.body);
         }

@@ -30,7 +30,6 @@ type Script = Arc<Mutex<std::collections::HashMap<String, Said>>>;
 
 pub struct BentHome {
     pub did: Did,
-    pub origin: String,
     pub keys: Arc<ServerKeys>,
     script: Script,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
@@ -68,7 +67,7 @@ impl BentHome {
             .with_state(stage);
         let serving = AbortOnDropHandle::new(tokio::spawn(async move { drop(axum::serve(listener, router).await) }));
         let http = plain().unwrap();
-        Self { did, origin, keys, script, asked, clock, http, _serving: serving, _folder: folder }
+        Self { did, keys, script, asked, clock, http, _serving: serving, _folder: folder }
     }
 
     /// From now on it answers this to that method (`follow`, …).

@@ -69,7 +69,7 @@ impl TestDatabase {
         let name = format!("rookery_test_{}", hex::encode(rand::random::<[u8; 8]>()));
         let mut connection = PgConnection::connect(&admin).await.unwrap();
         connection.execute(AssertSqlSafe(format!("create database {name} template {template}"))).await.unwrap();
-        Self { url: with_database(&admin, &name), name, admin, own: own }
+        Self { url: with_database(&admin, &name), name, admin, own }
     }
 
     /// All that is in it now, as another database of the same cluster. Nobody may be connected to it meanwhile.

@@ -89,7 +89,7 @@ fn method(of: &str, nsid: &str, main: &Value) -> Result<String> {
         more += "const DAG_CBOR: bool = true;\n";
     }
     if let Some(forward) = forward(description)? {
-        write!(more, "const FORWARD: Option<crate::lexicon::Forward> = Some(crate::lexicon::Forward::{forward});\n")?;
+        writeln!(more, "const FORWARD: Option<crate::lexicon::Forward> = Some(crate::lexicon::Forward::{forward});")?;
     }
     write!(
         out,

@@ -26,13 +26,12 @@ impl Stage<'_> {
         tablet.register_vouched(certificate).await.context("carol's tablet registers again")?;
 
         let mut parts = Vec::new();
-        let mut cursor = None;
+        let mut asked = export_data::Params { cursor: None };
         loop {
-            let asked = export_data::Params { cursor };
             let part = old.query::<ExportData>(&asked).await.context("carol exports")?;
-            cursor = part.cursor.clone();
+            asked.cursor.clone_from(&part.cursor);
             parts.push(serde_json::to_value(part)?);
-            if cursor.is_none() {
+            if asked.cursor.is_none() {
                 break;
             }
         }
