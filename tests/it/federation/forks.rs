@@ -1,4 +1,4 @@
-//! A home that says two things about one number, or takes something back.
+//! A home that says two things about one number, or takes something back: to `blue.catbird.peer.replicate`, or elsewhere.
 
 use rookery::lexicon::mls::send_message::{Input, SendMessage};
 use rookery::log::body::{Body, ForkDetectedBody, HistoryRewoundBody};

@@ -1,5 +1,5 @@
 //! `blue.catbird.peer.follow`: where a follower may begin, and why it believes it. What somebody without a seat is told by
-//! `blue.catbird.peer.getEntries` and `blue.catbird.peer.getCheckpoint`.
+//! `blue.catbird.peer.unfollow`, `blue.catbird.peer.getEntries` and `blue.catbird.peer.getCheckpoint`.
 
 use rookery::federation::replica::FollowError;
 use serde_json::json;

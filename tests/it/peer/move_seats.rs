@@ -13,7 +13,8 @@ async fn move_seats(foreign: &Foreign, account: &rookery::types::Did) -> Answer 
 async fn only_the_server_that_the_account_names_moves_its_seats() {
     let foreign = Foreign::start(&[]).await;
     let stream = foreign.bob.create_convo().await.unwrap();
-    let stolen = move_seats(&foreign, foreign.bob.did()).await;
+    let alice = foreign.servers[0].person("alice").await;
+    let stolen = move_seats(&foreign, alice.did()).await;
     assert_eq!(stolen.outcome(), (403, "NotSpokenFor"));
     let nobody = foreign.call("blue.catbird.peer.moveSeats", None, json!({})).await;
     assert_eq!(nobody.outcome(), (400, "ActorRequired"));

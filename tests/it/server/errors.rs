@@ -11,9 +11,12 @@ const CANNOT_BE_YET: &[(&str, &str, &str)] = &[(
     "only a certified device can get a leaf, and without a leaf it is DeviceNotInGroup",
 )];
 
-/// The tests of a method: the file that is called after it, and those of its group that say `group.method`.
+/// The tests of a method: the file that is called after it, and those of its group, or between servers, that say
+/// `group.method`.
 fn tests(group: &str, method: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(group);
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    // What servers ask each other is tried between servers, too.
+    let folders = [tests.join(group), tests.join("federation")];
     let snake: String = method.chars().fold(String::new(), |mut snake, c| {
         if c.is_uppercase() {
             snake.push('_');
@@ -22,7 +25,8 @@ fn tests(group: &str, method: &str) -> String {
         snake
     });
     let mut texts = String::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
+    let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+    for entry in entries {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         if path.file_stem().unwrap() == snake.as_str() || text.contains(&format!("{group}.{method}`")) {

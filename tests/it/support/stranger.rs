@@ -101,7 +101,16 @@ impl Stranger {
 
     /// A call as a good server would sign it, for that account and device.
     pub fn call<'a>(&'a self, nsid: &'a str, actor: Option<(&'a Did, &'a str)>) -> Call<'a> {
-        Call { stranger: self, nsid, query: String::new(), body: None, actor, key: &self.peer, skew_s: 0 }
+        Call {
+            stranger: self,
+            nsid,
+            query: String::new(),
+            body: None,
+            content_type: "application/json",
+            actor,
+            key: &self.peer,
+            skew_s: 0,
+        }
     }
 }
 
@@ -112,6 +121,7 @@ pub struct Call<'a> {
     /// With its `?`.
     pub query: String,
     pub body: Option<Value>,
+    pub content_type: &'static str,
     pub actor: Option<(&'a Did, &'a str)>,
     pub key: &'a SigningKey,
     /// By how much its clock is wrong.
@@ -128,7 +138,7 @@ impl Call<'_> {
         let outgoing = Outgoing {
             method: if self.body.is_some() { "POST" } else { "GET" },
             target_uri: &target_uri,
-            content_type: Some("application/json"),
+            content_type: Some(self.content_type),
             body: &body,
             audience: server.name().as_str(),
             actor: self.actor.map(|(account, _)| account.as_str()),

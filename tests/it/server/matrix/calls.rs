@@ -9,7 +9,7 @@ use rookery::xrpc::Rule;
 use serde_json::{Value, json};
 
 use super::actors::{Actor, By, World};
-use crate::server::examples::query;
+use crate::server::examples::{media_type, query};
 use crate::support::{AccountToken, Said, Socket, TestServer, idem};
 
 /// `200`, or status and error name; of a subscription, which has no status, `200` or the name.
@@ -31,7 +31,7 @@ pub async fn outcome(world: &World, rule: Rule, actor: &Actor) -> String {
     }
     if let Some(body) = body {
         if actor.by != By::Peer {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+            request = request.header(header::CONTENT_TYPE, media_type(rule.nsid));
         }
         request = request.body(body);
     }
@@ -128,6 +128,7 @@ fn signature(world: &World, rule: Rule, actor: &Actor, query: &str, body: Option
     let mut call = peer.stranger.call(rule.nsid, on_behalf);
     query.clone_into(&mut call.query);
     call.body = body.map(|body| serde_json::from_slice(body).unwrap());
+    call.content_type = media_type(rule.nsid);
     if let Some(key) = &peer.forged {
         call.key = key;
     }
