@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rookery::cli::demo::Person;
 use rookery::identity::{Curve, SigningKey};
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
+use rookery::lexicon::account::set_block::{self, SetBlock};
 use rookery::lexicon::admin::suspend_account::{self, SuspendAccount};
 use rookery::lexicon::mls::get_welcomes::{self, GetWelcomes};
 use rookery::types::Did;
@@ -108,6 +109,10 @@ impl World {
         let dids: Vec<Did> = seated.values().map(|person| person.did().clone()).collect();
         admin.add_members(&stream, &dids).await.unwrap();
 
+        for by in [&admin, &seated["member"]] {
+            let block = set_block::Input { account: blocked.did().clone(), blocked: true };
+            by.procedure::<SetBlock>(&block).await.unwrap();
+        }
         admin.remove_members(&stream, &[seated["former"].did().clone()]).await.unwrap();
         let uncertified = server.second_device(&seated["uncertified"]).await;
         let leafless = server.second_device(&seated["leafless"]).await;
