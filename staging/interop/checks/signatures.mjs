@@ -98,9 +98,16 @@ async function taken({ network, rookery, saw }, peer) {
   const said = await rookery.command('peer', 'allow', peer.did)
   assert.ok(said.includes(`${peer.did}  allowed`), said)
 
-  // An account that lives on that server by its DID document, and one that does not.
-  const { did: actor } = network.own.kim
+  // An account that lives on that server by its DID document, and one that does not. The first is of this check alone: what
+  // the others are known by may have been looked up a moment ago, and is not asked for again so soon.
   const signer = await Secp256k1Keypair.import(network.rotationKey, { exportable: true })
+  const actor = await network.directory.createDid({
+    signingKey: (await Secp256k1Keypair.create()).did(),
+    handle: 'lee.test',
+    pds: network.pds,
+    rotationKeys: [signer.did()],
+    signer,
+  })
   await network.directory.updateData(actor, signer, (last) => ({
     ...last,
     services: { ...last.services, atproto_mls: { type: 'AtprotoMlsService', endpoint: peer.url } },
