@@ -27,7 +27,7 @@ pub type Params = Nothing;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Input {
-    /// Who may invite.
+    /// Who may invite, at most 16 bytes.
     pub invitations: String,
 }
 

@@ -31,7 +31,7 @@ pub struct Input {
     /// The other account, wherever it lives.
     pub account: Did,
     /// request to ask (it also agrees, if the other asked before), accept to agree to an open request, remove to
-    /// end, decline or take back.
+    /// end, decline or take back; at most 16 bytes.
     pub change: String,
     /// What the other is shown with a request, encrypted or encoded as the clients agreed, at most 1 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]

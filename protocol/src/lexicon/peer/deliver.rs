@@ -32,7 +32,7 @@ pub struct Input {
     pub delivery_id: String,
     /// The account that it is for.
     pub to: Did,
-    /// What it is: consentRequest and relationship with from, the others with what a stream has.
+    /// What it is, at most 32 bytes: consentRequest and relationship with from, the others with what a stream has.
     pub kind: String,
     /// Who says it; the caller is its server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ pub struct Input {
     /// What comes with a consentRequest, opaque, at most 1 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Bytes>,
-    /// What a relationship becomes: request to ask, accept to agree, end.
+    /// What a relationship becomes, at most 16 bytes: request to ask, accept to agree, end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<String>,
     /// The conversation, at most 64 bytes.
@@ -55,7 +55,7 @@ pub struct Input {
     /// A checkpoint at the entry before fromSeq; absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<crate::lexicon::peer::defs::Signed>,
-    /// What the seat may do.
+    /// What the seat may do, at most 16 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// The entry that added the devices.
