@@ -314,6 +314,7 @@ const NOT_METHODS: &[(&str, &str)] = &[
     ("src/api/event/feed.rs", "what streamEvents and subscribe send on"),
     ("src/api/mls/access.rs", "finds a conversation for a caller: every feature of chat begins with it"),
     ("src/api/mls/commits/elsewhere.rs", "what all methods that commit do for members on other servers"),
+    ("src/api/mls/commits/newcomers.rs", "what all methods that commit do for those of this server whom they bring in"),
     ("src/api/mls/commits/intake.rs", "the one intake of all methods that commit"),
     ("src/api/mls/commits/record.rs", "the one transaction of all methods that commit"),
     ("src/api/mls/commits/snapshot.rs", "what all methods that commit are judged against"),

@@ -8,6 +8,7 @@ mod elsewhere;
 pub(super) mod get_group_state;
 mod intake;
 mod model;
+mod newcomers;
 mod record;
 pub(super) mod remove_members;
 mod snapshot;
