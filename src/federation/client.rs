@@ -56,7 +56,14 @@ pub enum CallError {
     #[error("sent, and no answer came")]
     NoAnswer,
     #[error("the peer answered {status} {error}")]
-    Refused { status: u16, error: String, message: String, retry_after: Option<Duration> },
+    Refused {
+        status: u16,
+        error: String,
+        message: String,
+        retry_after: Option<Duration>,
+        /// Whom it names as the stream's home. Nobody believes it by that alone.
+        home: Option<Did>,
+    },
     #[error("the peer's answer cannot be read")]
     Unreadable,
 }
@@ -65,6 +72,14 @@ impl CallError {
     /// Whether the peer refused it by this name.
     pub fn is(&self, name: &str) -> bool {
         matches!(self, Self::Refused { error, .. } if error == name)
+    }
+
+    /// The home that the peer names, where it is not the home itself.
+    pub fn named_home(&self) -> Option<&Did> {
+        match self {
+            Self::Refused { error, home, .. } if ["NotHome", "HomeMoved"].contains(&error.as_str()) => home.as_ref(),
+            _ => None,
+        }
     }
 }
 
@@ -276,10 +291,11 @@ pub fn refused(answer: &http::Response<Bytes>) -> CallError {
         error: String,
         #[serde(default)]
         message: String,
+        home: Option<String>,
     }
     let told = Some(answer.body()).filter(|body| body.len() <= MAX_ERROR_BYTES);
     let told: Option<Told> = told.and_then(|body| serde_json::from_slice(body).ok());
-    let told = told.unwrap_or(Told { error: String::new(), message: String::new() });
+    let told = told.unwrap_or(Told { error: String::new(), message: String::new(), home: None });
     let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let status: StatusCode = answer.status();
     CallError::Refused {
@@ -287,5 +303,6 @@ pub fn refused(answer: &http::Response<Bytes>) -> CallError {
         error: told.error,
         message: told.message,
         retry_after: retry_after.map(Duration::from_secs),
+        home: told.home.and_then(|home| Did::parse(&home).ok()),
     }
 }

@@ -5,6 +5,7 @@
 
 use super::body::{Body, ErasedBody, HomeRestoredBody};
 use super::chain::{Content, Genesis, Head, Sealed};
+use super::handover::later;
 use super::identity::{Author, CallIdentity};
 use super::retention::Keep;
 use super::seats::{Roster, SeatChange};
@@ -286,6 +287,9 @@ impl StreamTx {
 
     /// The database went back in time since this stream's last entry: a new term says from where it goes on.
     pub(super) async fn reopen(&mut self) -> Result<(), Error> {
+        if self.take_up().await? {
+            return Ok(());
+        }
         let restored_to = store::restored_to(self.tx.conn(), self.row.incarnation).await?;
         let body = HomeRestoredBody {
             base: self.head.seq,
@@ -293,12 +297,22 @@ impl StreamTx {
             // Without a raise it was a peer that noticed: then this stream's own time is what is known.
             restored_to: restored_to.map_or(self.head.time, Into::into),
         };
-        let now_s = u64::try_from(self.log.inner.clock.now_seconds()).unwrap_or(0);
-        self.head.term = self.head.term.next().max(Term(now_s));
+        let term = later(self.head.term, self.log.inner.clock.now_seconds());
+        self.open_term(term, EntryKind::HomeRestored, body.encode()?).await
+    }
+
+    pub(super) async fn open_term(&mut self, term: Term, kind: EntryKind, body: Vec<u8>) -> Result<(), Error> {
+        self.head.term = term;
         self.row.incarnation = self.log.inner.incarnation;
         self.rules_changed = true;
-        self.write(None, &Content::new(body.encode()?, None), EntryKind::HomeRestored, None, None).await?;
+        self.write(None, &Content::new(body, None), kind, None, None).await?;
         Ok(())
+    }
+
+    /// Another server orders the stream once this is committed.
+    pub(super) fn goes_to(&mut self, home: &Did) {
+        self.row.home = home.to_string();
+        self.rules_changed = true;
     }
 
     async fn write(
@@ -355,6 +369,9 @@ impl StreamTx {
             let head_pos = self.first_pos + self.index - 1;
             store::update_head(self.tx.conn(), &self.row, &self.head, head_pos, self.rules_changed).await?;
             self.tx.commit().await?;
+            if self.row.home != self.log.inner.home.as_str() {
+                self.log.inner.streams.invalidate(self.row.public_id.as_str());
+            }
             for kind in &self.appended {
                 metrics::counter!(metric_name::LOG_ENTRIES, "kind" => kind.name()).increment(1);
             }

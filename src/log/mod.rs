@@ -20,6 +20,7 @@ mod cursor;
 mod cut_over;
 mod error;
 mod frame;
+mod handover;
 mod hub;
 mod identity;
 mod origin;
@@ -36,7 +37,7 @@ mod watermark;
 mod writer;
 
 pub use rookery_protocol::log::{
-    Content, EntryKind, Fork, ForkProof, Head, NoFork, Sealed, StreamKind, body, chain, fork, lineage,
+    Content, EntryKind, Fork, ForkProof, Head, NoFork, Sealed, StreamKind, acceptance, body, chain, fork, lineage,
 };
 
 pub use adopt::{Adopted, Conflict, Held, Span};
@@ -47,6 +48,7 @@ pub use cursor::Standing;
 pub use cut_over::CutOver;
 pub use error::Error;
 pub use frame::{Event, Frame, Signal, server_sent};
+pub use handover::{Handover, Replayed};
 pub use hub::{Delivery, Ended, Filter, Hub, Listener, Subscription};
 pub use identity::{Author, CallIdentity};
 pub use origin::Raised;
@@ -185,7 +187,12 @@ impl Log {
         store::stream_row(self.inner.storage.pool(), stream_id).await
     }
 
-    /// What never changes about a stream, by its public id.
+    /// Looks it up afresh next time: another replica of this server may know of another home.
+    pub fn forget_stream(&self, public_id: &str) {
+        self.inner.streams.invalidate(public_id);
+    }
+
+    /// What seldom changes about a stream, by its public id. Its home may be of a moment ago: who writes finds out.
     pub async fn find_stream(&self, public_id: &str) -> Result<Option<Arc<StreamInfo>>, Error> {
         if let Some(info) = self.inner.streams.get(public_id) {
             return Ok(Some(info));

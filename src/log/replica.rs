@@ -44,14 +44,17 @@ impl Log {
         let genesis = Genesis::decode_exact(&founding.genesis)?;
         let stream = StreamId::of_genesis(&founding.genesis);
         let kind = StreamKind::from_name(&genesis.kind)
-            .filter(|_| founding.anchor.stream == stream && founding.home != self.inner.home)
+            .filter(|_| founding.anchor.stream == stream)
             .ok_or_else(|| Refusal::new("ChainBroken", "the anchor is not of a stream that could be followed"))?;
         if let Some(stream_id) = store::find_stream_id(self.inner.storage.pool(), &stream).await? {
             let won = self.win(stream_id).await?;
-            if won.row.home != founding.home.as_str() {
-                return Err(Refusal::new("NotHome", "another server is the home of this stream").into());
+            if won.row.home == self.inner.home.as_str() {
+                return Err(Refusal::new("NotHome", "this server orders the stream itself").into());
             }
             return Ok(ReplicaTx { tx: won.tx, log: self.clone(), row: won.row });
+        }
+        if founding.home == self.inner.home {
+            return Err(Refusal::new("NotHome", "this server ordered the stream there, and does not hold it").into());
         }
         let mut tx = self.inner.storage.begin().await?;
         let (home, incarnation) = (founding.home.as_str(), self.inner.incarnation);
@@ -98,10 +101,10 @@ impl Log {
         Ok(found.map(|(header, hash)| Head { stream: header.stream, term: header.term, seq, hash, time: header.time }))
     }
 
-    /// What founded the stream, and the entries that opened its later terms.
+    /// What founded the stream, and the entries that ended its reigns and opened its later terms.
     pub async fn lineage(&self, stream_id: i64) -> Result<(Vec<u8>, Vec<RawEntry>), Error> {
         let pool = self.inner.storage.pool();
-        Ok((store::genesis(pool, stream_id).await?, store::term_openers(pool, stream_id).await?))
+        Ok((store::genesis(pool, stream_id).await?, store::changes_of_reign(pool, stream_id).await?))
     }
 
     /// The home's earliest checkpoint that is held at or after this number; of one term, if it is named.
@@ -120,11 +123,16 @@ impl Log {
 
     /// Begins a transaction that stops the stream for good, ours or another's; nothing if it was stopped before.
     pub async fn freezing(&self, stream_id: i64) -> Result<Option<ReplicaTx>, Error> {
+        self.turning(stream_id, StreamState::Frozen).await
+    }
+
+    /// Begins a transaction in which the stream takes another state; nothing if it cannot.
+    pub(super) async fn turning(&self, stream_id: i64, state: StreamState) -> Result<Option<ReplicaTx>, Error> {
         let mut won = self.win(stream_id).await?;
-        if !won.row.state.may_become(StreamState::Frozen) {
+        if !won.row.state.may_become(state) {
             return Ok(None);
         }
-        store::set_state(won.tx.conn(), stream_id, StreamState::Frozen).await?;
+        store::set_state(won.tx.conn(), stream_id, state).await?;
         Ok(Some(ReplicaTx { tx: won.tx, log: self.clone(), row: won.row }))
     }
 

@@ -1,6 +1,7 @@
 //! What a stream's row says of it beside its head.
 //!
-//! Invariant: a stream takes new entries while it is active, and in no other state; nothing thaws by itself.
+//! Invariant: a stream takes new entries while it is active, and in no other state; nothing thaws by itself. Which server
+//! orders it is not a state: the row names the home, and a stream that went to another one is a replica here.
 
 /// Whether a stream takes new entries, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,10 +9,8 @@ pub enum StreamState {
     Active,
     /// Entries that were lost are being put back: nothing new is ordered.
     Recovering,
-    /// It is being handed to another home: for half a minute at most.
+    /// It goes from one home to another: for half a minute at most, on either side.
     Handing,
-    /// Another home orders it now.
-    Moved,
     /// Its home said two things, or took something back: members go on by a reset.
     Frozen,
     /// A new stream has taken its place.
@@ -19,14 +18,13 @@ pub enum StreamState {
 }
 
 impl StreamState {
-    const ALL: [Self; 6] = [Self::Active, Self::Recovering, Self::Handing, Self::Moved, Self::Frozen, Self::Closed];
+    const ALL: [Self; 5] = [Self::Active, Self::Recovering, Self::Handing, Self::Frozen, Self::Closed];
 
     pub const fn to_db(self) -> i16 {
         match self {
             Self::Active => 0,
             Self::Recovering => 1,
             Self::Handing => 2,
-            Self::Moved => 3,
             Self::Frozen => 4,
             Self::Closed => 5,
         }
@@ -40,10 +38,10 @@ impl StreamState {
     pub const fn may_become(self, next: Self) -> bool {
         match self {
             Self::Active => matches!(next, Self::Handing | Self::Frozen | Self::Recovering | Self::Closed),
-            Self::Handing => matches!(next, Self::Moved | Self::Active),
-            Self::Recovering => matches!(next, Self::Active | Self::Moved | Self::Frozen),
+            Self::Handing => matches!(next, Self::Active),
+            Self::Recovering => matches!(next, Self::Active | Self::Frozen),
             Self::Frozen => matches!(next, Self::Closed),
-            Self::Moved | Self::Closed => false,
+            Self::Closed => false,
         }
     }
 
@@ -53,14 +51,13 @@ impl StreamState {
             Self::Active => None,
             Self::Recovering => Some("HomeRecovering"),
             Self::Handing => Some("HomeMoving"),
-            Self::Moved => Some("HomeMoved"),
             Self::Frozen | Self::Closed => Some("StreamFrozen"),
         }
     }
 
     /// Whether it is so for good: whoever waits waits in vain.
     pub const fn is_over(self) -> bool {
-        matches!(self, Self::Moved | Self::Frozen | Self::Closed)
+        matches!(self, Self::Frozen | Self::Closed)
     }
 }
 

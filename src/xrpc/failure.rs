@@ -24,6 +24,8 @@ pub enum Fault {
     Peer(PeerRefused),
     /// 403: another server orders this stream; a peer asks that one.
     NotHome { home: String },
+    /// 409: another server orders this stream, since it went there from here; a peer asks that one.
+    HomeMoved { home: String },
     /// 502: the home was not reached, or could not answer. Nothing was done.
     HomeUnavailable,
     /// 502: the home does not take this server's word. Nothing was done.
@@ -78,6 +80,9 @@ impl Fault {
             ),
             Self::NotHome { .. } => {
                 (StatusCode::FORBIDDEN, "NotHome", "another server orders this stream".to_owned())
+            }
+            Self::HomeMoved { .. } => {
+                (StatusCode::CONFLICT, "HomeMoved", "another server orders this stream now".to_owned())
             }
             Self::HomeUnavailable => (
                 StatusCode::BAD_GATEWAY,
@@ -164,7 +169,6 @@ fn halted(state: StreamState) -> (StatusCode, &'static str, String) {
             "the home is putting lost entries back; repeat it with the same idem"
         }
         StreamState::Handing => "the stream is being handed to another home; repeat it with the same idem",
-        StreamState::Moved => "another server orders this stream now",
         StreamState::Frozen => "the stream is frozen, because its home said two different things; go on by a reset",
         StreamState::Closed => "another stream has taken the place of this one",
     };
@@ -310,7 +314,7 @@ impl IntoResponse for Fault {
             tracing::error!(error, "a request failed by our own mistake");
         }
         let mut detail = Detail::new(message);
-        if let Self::NotHome { home } = &self {
+        if let Self::NotHome { home } | Self::HomeMoved { home } = &self {
             detail = detail.with("home", home.as_str());
         }
         let mut response = (status, axum::Json(body(name, &detail))).into_response();

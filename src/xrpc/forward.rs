@@ -15,11 +15,12 @@ use serde_json::Value;
 
 use super::caller::Behalf;
 use super::{Fault, Services};
+use crate::federation::replica::Next;
 use crate::federation::{Actor, CallError, PeerRefused, PeerRequest, refused_answer};
 use crate::identity::Signed;
 use crate::lexicon::{Forward, Kind, Method};
-use crate::log::Head;
 use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint};
+use crate::log::{Head, StreamState};
 use crate::types::{self, Did, Hash, Seq, StreamId, Term};
 
 /// Errors of a home that are about this server, not about the call.
@@ -48,7 +49,8 @@ pub(super) async fn elsewhere<M: Method>(
         return Ok(None);
     };
     if caller.by_peer {
-        return Err(Fault::NotHome { home });
+        let went = cx.replicas.went_elsewhere(stream_id).await.map_err(Fault::of_log)?;
+        return Err(if went { Fault::HomeMoved { home } } else { Fault::NotHome { home } });
     }
     if M::KIND == Kind::Procedure {
         // A stream that is frozen here takes nothing, whatever its home would say.
@@ -57,7 +59,7 @@ pub(super) async fn elsewhere<M: Method>(
             return Err(Fault::Halted(state));
         }
     }
-    let home = Did::parse(&home).map_err(Fault::internal)?;
+    let mut home = Did::parse(&home).map_err(Fault::internal)?;
     let request = || PeerRequest {
         nsid: M::NSID,
         kind: M::KIND,
@@ -72,11 +74,24 @@ pub(super) async fn elsewhere<M: Method>(
             tokio::time::sleep(MEMORY_LOST).await;
             answer = cx.federation.exchange(&home, request()).await;
         }
-        told(cx, caller, &home, &stream, answer).await
+        // Another home is named: it is asked once, if the stream's lineage leads to it.
+        let named = answer.as_ref().ok().and_then(|answer| refused_answer(answer).named_home().cloned());
+        if let Some(named) = named {
+            match cx.replicas.next_home(&stream, &home, &named).await.map_err(Fault::of_log)? {
+                Next::Here => return Ok(None),
+                Next::At => {
+                    home = named;
+                    answer = cx.federation.exchange(&home, request()).await;
+                }
+                // It may be a moment before the next home orders, and shows that it does.
+                Next::Unknown => return Err(Fault::Halted(StreamState::Handing)),
+            }
+        }
+        told(cx, caller, &home, &stream, answer).await.map(Some)
     };
     // Before the request as a whole runs out of time, so that the client hears what is known of it.
     let patience = cx.config.http.request_timeout.saturating_sub(MARGIN);
-    tokio::time::timeout(patience, exchange).await.unwrap_or(Err(Fault::OutcomeUnknown)).map(Some)
+    tokio::time::timeout(patience, exchange).await.unwrap_or(Err(Fault::OutcomeUnknown))
 }
 
 /// What the client is told of it.

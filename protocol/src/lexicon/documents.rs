@@ -59,6 +59,7 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.mls.getWelcomes", include_str!("../../../lexicons/blue/catbird/mls/getWelcomes.json")),
     ("blue.catbird.mls.leaveConvo", include_str!("../../../lexicons/blue/catbird/mls/leaveConvo.json")),
     ("blue.catbird.mls.listInvitations", include_str!("../../../lexicons/blue/catbird/mls/listInvitations.json")),
+    ("blue.catbird.mls.moveConvo", include_str!("../../../lexicons/blue/catbird/mls/moveConvo.json")),
     ("blue.catbird.mls.publishKeyPackage", include_str!("../../../lexicons/blue/catbird/mls/publishKeyPackage.json")),
     ("blue.catbird.mls.publishKeyPackages", include_str!("../../../lexicons/blue/catbird/mls/publishKeyPackages.json")),
     ("blue.catbird.mls.removeMembers", include_str!("../../../lexicons/blue/catbird/mls/removeMembers.json")),
@@ -74,6 +75,7 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.peer.replicate", include_str!("../../../lexicons/blue/catbird/peer/replicate.json")),
     ("blue.catbird.peer.reportFork", include_str!("../../../lexicons/blue/catbird/peer/reportFork.json")),
     ("blue.catbird.peer.showCheckpoint", include_str!("../../../lexicons/blue/catbird/peer/showCheckpoint.json")),
+    ("blue.catbird.peer.transferHome", include_str!("../../../lexicons/blue/catbird/peer/transferHome.json")),
     ("blue.catbird.peer.unfollow", include_str!("../../../lexicons/blue/catbird/peer/unfollow.json")),
 ];
 
@@ -119,6 +121,7 @@ macro_rules! every_method {
         $each!(crate::lexicon::mls::get_welcomes::GetWelcomes);
         $each!(crate::lexicon::mls::leave_convo::LeaveConvo);
         $each!(crate::lexicon::mls::list_invitations::ListInvitations);
+        $each!(crate::lexicon::mls::move_convo::MoveConvo);
         $each!(crate::lexicon::mls::publish_key_package::PublishKeyPackage);
         $each!(crate::lexicon::mls::publish_key_packages::PublishKeyPackages);
         $each!(crate::lexicon::mls::remove_members::RemoveMembers);
@@ -133,6 +136,7 @@ macro_rules! every_method {
         $each!(crate::lexicon::peer::replicate::Replicate);
         $each!(crate::lexicon::peer::report_fork::ReportFork);
         $each!(crate::lexicon::peer::show_checkpoint::ShowCheckpoint);
+        $each!(crate::lexicon::peer::transfer_home::TransferHome);
         $each!(crate::lexicon::peer::unfollow::Unfollow);
     };
 }

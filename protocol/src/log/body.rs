@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::{NotCanonical, decode, encode};
 use super::fork::ForkProof;
 use crate::identity::Signed;
-use crate::types::{Bytes, DeviceId, Did, Seq, StreamId, UnixMillis};
+use crate::types::{Bytes, DeviceId, Did, Seq, StreamId, Term, UnixMillis};
 
 /// A body that is a canonical DAG-CBOR map.
 pub trait Body: Serialize + serde::de::DeserializeOwned {
@@ -189,6 +189,17 @@ pub struct KeyPackagesLowBody {
     pub reason: String,
 }
 
+/// `#homeChanged`: the last entry of a home's reign.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HomeChangedBody {
+    /// The server that orders the stream from here on.
+    pub to: Did,
+    /// Its first term is this one, or a later one.
+    pub term: Term,
+    /// Its word that it takes the stream as it stands before this entry (`Acceptance`).
+    pub acceptance: Signed,
+}
+
 /// `#homeOpened`: the first entry of another home's first term.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -290,6 +301,9 @@ impl Body for AccountBody {
 }
 impl Body for KeyPackagesLowBody {
     const WHAT: &'static str = "#keyPackagesLow body";
+}
+impl Body for HomeChangedBody {
+    const WHAT: &'static str = "#homeChanged body";
 }
 impl Body for HomeOpenedBody {
     const WHAT: &'static str = "#homeOpened body";

@@ -11,7 +11,7 @@ use super::{EntryKind, StreamKind};
 use crate::identity::{PublicKey, Signed, SigningKey};
 use crate::types::{DeviceId, Did, Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 /// Longest header, in bytes.
 pub const HEADER_BYTES: usize = 512;
 pub const CONTENT_LABEL: &str = "rookery content v1";
@@ -264,7 +264,7 @@ pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &'static str) 
 }
 
 /// Decodes what encodes to the same bytes again: no other order of keys, no further keys, no longer integers.
-fn decode_exact<T: Serialize + serde::de::DeserializeOwned>(
+pub(super) fn decode_exact<T: Serialize + serde::de::DeserializeOwned>(
     bytes: &[u8],
     what: &'static str,
     known: impl Fn(&T) -> bool,

@@ -89,6 +89,8 @@ entry_kinds! {
     Invitation = 15, "#invitation";
     /// A device's pool of key packages is low, or was taken back: publish new ones.
     KeyPackagesLow = 20, "#keyPackagesLow";
+    /// The last entry of a home's reign: it hands the stream to another server.
+    HomeChanged = 23, "#homeChanged";
     /// Another server begins its reign over the stream, after a move.
     HomeOpened = 21, "#homeOpened";
     /// The home goes on after a restore, from the entry before: what it ordered beyond that is lost.

@@ -1,5 +1,6 @@
 //! The entries of a stream: their kinds, their bytes, and what links them.
 
+pub mod acceptance;
 pub mod body;
 pub mod chain;
 pub mod fork;

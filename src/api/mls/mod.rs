@@ -17,8 +17,8 @@ use crate::lexicon::mls::{
     create_convo::CreateConvo, decline_convo::DeclineConvo, get_convo::GetConvo, get_convos::GetConvos,
     get_group_state::GetGroupState, get_key_package_status::GetKeyPackageStatus, get_key_packages::GetKeyPackages,
     get_messages::GetMessages, get_welcomes::GetWelcomes, leave_convo::LeaveConvo, list_invitations::ListInvitations,
-    publish_key_package::PublishKeyPackage, publish_key_packages::PublishKeyPackages, remove_members::RemoveMembers,
-    send_message::SendMessage, update_cursor::UpdateCursor,
+    move_convo::MoveConvo, publish_key_package::PublishKeyPackage, publish_key_packages::PublishKeyPackages,
+    remove_members::RemoveMembers, send_message::SendMessage, update_cursor::UpdateCursor,
 };
 use crate::xrpc::Api;
 
@@ -33,6 +33,7 @@ pub fn api() -> Api {
         .method::<GetConvo, _, _>(conversations::get_convo::get_convo)
         .method::<GetConvos, _, _>(conversations::get_convos::get_convos)
         .method::<LeaveConvo, _, _>(conversations::leave_convo::leave_convo)
+        .method::<MoveConvo, _, _>(conversations::move_convo::move_convo)
         .method::<ListInvitations, _, _>(invitations::list_invitations::list_invitations)
         .method::<AcceptConvo, _, _>(invitations::accept_convo::accept_convo)
         .method::<DeclineConvo, _, _>(invitations::decline_convo::decline_convo)

@@ -10,6 +10,7 @@ mod replicate;
 mod report_fork;
 mod show_checkpoint;
 mod store;
+mod transfer_home;
 mod unfollow;
 
 use crate::identity::Signed;
@@ -23,6 +24,7 @@ use crate::lexicon::peer::move_seats::MoveSeats;
 use crate::lexicon::peer::replicate::Replicate;
 use crate::lexicon::peer::report_fork::ReportFork;
 use crate::lexicon::peer::show_checkpoint::ShowCheckpoint;
+use crate::lexicon::peer::transfer_home::TransferHome;
 use crate::lexicon::peer::unfollow::Unfollow;
 use crate::xrpc::Api;
 
@@ -37,6 +39,7 @@ pub fn api() -> Api {
         .method::<Replicate, _, _>(replicate::replicate)
         .method::<ReportFork, _, _>(report_fork::report_fork)
         .method::<ShowCheckpoint, _, _>(show_checkpoint::show_checkpoint)
+        .method::<TransferHome, _, _>(transfer_home::transfer_home)
         .method::<Unfollow, _, _>(unfollow::unfollow)
 }
 

@@ -212,7 +212,13 @@ impl Federation {
             return Err(PeerRefused::PeerUnknown(why));
         }
         if self.resolver.is_new(server).await {
-            self.may_look_up(&self.discoveries, server)?;
+            // Whoever asks at the same moment waits for this look.
+            let discovering = self.discovering.get_with(server.clone(), Arc::default);
+            let _one = discovering.lock().await;
+            if self.resolver.is_new(server).await {
+                self.may_look_up(&self.discoveries, server)?;
+                drop(self.resolver.resolve(server).await);
+            }
         }
         let found = self.resolver.resolve(server).await;
         let document = self.read_document(server, found)?;

@@ -18,7 +18,7 @@ use crate::federation::{CallError, PeerRequest};
 use crate::lexicon::peer::replicate::{self, Output};
 use crate::lexicon::{Kind, Method};
 use crate::log::chain::Header;
-use crate::log::{Error, Head, RawEntry};
+use crate::log::{Error, Head, RawEntry, StreamState};
 use crate::telemetry::metric_name;
 use crate::types::{Bytes, Did, Hash, Seq};
 
@@ -175,13 +175,15 @@ impl Replicas {
     async fn send_next(&self, lease: &mut Lease) -> Result<(), Stopped> {
         let row = self.log().row(lease.stream_id).await?;
         let server = Did::parse(&lease.server).map_err(|_| Stopped::Over)?;
-        if !self.is_ours(&row.home) || row.state.is_over() {
+        let pool = self.storage().pool();
+        // Of a stream that went to another home we still owe what we ordered.
+        let handed = if self.is_ours(&row.home) { None } else { store::handed_at(pool, row.id).await? };
+        if row.state.is_over() || !self.is_ours(&row.home) && handed.is_none_or(|at| at.to_db() <= lease.acked_seq) {
             return Err(Stopped::Over);
         }
-        if row.state.refuses().is_some() {
+        if row.state == StreamState::Recovering {
             return Err(Stopped::Done);
         }
-        let pool = self.storage().pool();
         let seated = store::seated(pool, lease.stream_id, &server).await?.ok_or(Stopped::Over)?;
         let acked = Seq::from_db(lease.acked_seq);
         if seated.until.is_some_and(|until| until <= acked) {
@@ -190,7 +192,8 @@ impl Replicas {
         let (limit, bytes) = (REQUEST_ENTRIES, BODY_BYTES);
         let mut entries = self.log().raw_entries(lease.stream_id, acked.next(), limit, bytes, Some(&server)).await?;
         // What ends a server's last seat is the last that it gets.
-        entries.retain(|entry| seated.until.is_none_or(|until| entry.seq <= until));
+        let until = [seated.until, handed].into_iter().flatten().min();
+        entries.retain(|entry| until.is_none_or(|until| entry.seq <= until));
         let Some(last) = entries.last() else { return Err(Stopped::Done) };
         let (sent, last_seq) = (entries.len(), last.seq);
         let body = self.body(&row.head(), acked, entries)?;
@@ -202,7 +205,11 @@ impl Replicas {
             content_type: Some("application/vnd.ipld.dag-cbor"),
             actor: None,
         };
-        let answer = self.federation().call(&server, request).await.map_err(judge)?;
+        let answer = self.federation().call(&server, request).await.map_err(|error| match judge(error) {
+            // It knows of the move already.
+            Stopped::Refused(name) if name == "NotHome" && handed.is_some() => Stopped::Over,
+            stopped => stopped,
+        })?;
         let answer: Output = serde_json::from_slice(answer.body()).map_err(|_| Stopped::Unreached)?;
         if lease.failures > 0 || store::peer_failures(pool, &lease.server).await?.is_some() {
             store::reached(pool, &lease.server).await?;

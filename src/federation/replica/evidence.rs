@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::store;
 use super::{Replicas, stream_not_found};
 use crate::identity::Signed;
-use crate::log::body::{Body, ForkDetectedBody, HistoryRewoundBody};
-use crate::log::chain::{Checkpoint, Header, encode};
+use crate::log::body::{Body, ForkDetectedBody, HistoryRewoundBody, HomeChangedBody};
+use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint, Content, Genesis, Header, encode};
 use crate::log::{Conflict, EntryKind, Error, ForkProof, Outgoing, ReplicaTx, StreamRow};
 use crate::types::{Bytes, Refusal, Seq};
 
@@ -150,18 +150,35 @@ impl Replicas {
         crate::log::queue(tx.conn(), &outgoing, self.clock().now()).await
     }
 
+    /// Whether this server once was the stream's home.
+    async fn reigned(&self, row: &StreamRow, server: &str) -> Result<bool, Error> {
+        let (genesis, changes) = self.log().lineage(row.id).await?;
+        if Genesis::decode_exact(&genesis)?.home == server {
+            return Ok(true);
+        }
+        for change in changes {
+            let kind = EntryKind::from_name(&Header::decode(&change.held.header)?.kind);
+            if let (Some(EntryKind::HomeChanged), Some(content)) = (kind, change.held.content)
+                && HomeChangedBody::decode(&Content::decode(&content)?.body)?.to.as_str() == server
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Another server shows a proof. It need not be believed: it proves itself.
     pub async fn judge_fork(&self, stream: &str, proof: ForkProof) -> Result<(), Error> {
         let info = self.log().find_stream(stream).await?.ok_or_else(stream_not_found)?;
         let row = self.log().row(info.id).await?;
         let no = |why: String| Error::from(Refusal::new("NoFork", why));
         let fork = proof.examine().map_err(|why| no(why.to_string()))?;
-        if fork.stream != row.public_id || fork.home != row.home {
+        if fork.stream != row.public_id || !(fork.home == row.home || self.reigned(&row, &fork.home).await?) {
             return Err(no("the proof is of another stream or another home".to_owned()));
         }
         let home = crate::types::Did::parse(&fork.home).map_err(|why| no(why.to_string()))?;
         for signed in [&proof.a, &proof.b] {
-            match self.word_of(&home, signed).await {
+            match self.word_of(&home, CHECKPOINT_LABEL, signed).await {
                 Ok(()) => {}
                 Err(Error::Refused(refusal)) => return Err(no(refusal.to_string())),
                 Err(error) => return Err(error),

@@ -13,7 +13,7 @@ use crate::lexicon::peer::defs;
 use crate::lexicon::peer::follow::{Follow, Input, Output};
 use crate::lexicon::peer::unfollow;
 use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint, Genesis};
-use crate::log::lineage::{self, LineageLink};
+use crate::log::lineage::{self, Lineage, LineageLink, Word};
 use crate::log::{Error, Founding, Head};
 use crate::storage;
 use crate::types::{Did, Hash, Refusal, Seq, StreamId};
@@ -57,13 +57,32 @@ pub struct Followed {
 
 impl Replicas {
     /// Asks the home for the stream from `from` on, and founds the replica at what it answers. A stream that is held is
-    /// followed from its head; its view, once what lies between is here.
+    /// followed from its head; its view, once what lies between is here. Where another home is named, that one is asked,
+    /// once.
     pub async fn follow(
         &self,
         stream: &StreamId,
         home: &Did,
         from: Seq,
         view: Option<View>,
+    ) -> Result<Followed, FollowError> {
+        match self.follow_at(stream, home, from, view.as_ref()).await {
+            Err(FollowError::Call(error)) => match error.named_home() {
+                Some(named) if named != home && !self.is_ours(named.as_str()) => {
+                    self.follow_at(stream, named, from, view.as_ref()).await
+                }
+                _ => Err(error.into()),
+            },
+            followed => followed,
+        }
+    }
+
+    async fn follow_at(
+        &self,
+        stream: &StreamId,
+        home: &Did,
+        from: Seq,
+        view: Option<&View>,
     ) -> Result<Followed, FollowError> {
         let held = match self.log().find_stream(stream.as_str()).await? {
             Some(info) => Some(self.log().row(info.id).await?),
@@ -85,24 +104,24 @@ impl Replicas {
             }
             self.show(home, row).await?;
         }
-        let founding = Founding { home: home.clone(), genesis: told.genesis, anchor: told.anchor.clone() };
         let collided = |error: &FollowError| matches!(error, FollowError::Log(error) if error.is_collision());
-        let anchor = (&told.anchor, told.signed.as_ref());
-        storage::retrying(collided, || self.found(&founding, anchor, from, view.as_ref())).await
+        storage::retrying(collided, || self.found(&told, from, view)).await
     }
 
-    async fn found(
-        &self,
-        founding: &Founding,
-        (anchor, signed): (&Head, Option<&Signed>),
-        from: Seq,
-        view: Option<&View>,
-    ) -> Result<Followed, FollowError> {
+    async fn found(&self, told: &Told, from: Seq, view: Option<&View>) -> Result<Followed, FollowError> {
         let now = self.clock().now();
-        let mut tx = self.log().replica(founding).await?;
+        let Told { genesis, lineage, anchor, signed } = told;
+        // What follows the anchor may have been ordered by a home before the present one.
+        let then = lineage.home_in(anchor.term).and_then(|home| Did::parse(home).ok());
+        let then = then.ok_or_else(|| Refusal::new("ChainBroken", "the anchor is of no term of the lineage"))?;
+        let founding = Founding { home: then, genesis: genesis.clone(), anchor: anchor.clone() };
+        let mut tx = self.log().replica(&founding).await?;
         let row = tx.row().clone();
         if row.state.is_over() {
             return Err(Error::Halted(row.state).into());
+        }
+        if !lineage.leads_through(&row.home, row.term) {
+            return Err(Refusal::new("NotHome", "the lineage leaves out the home that is known here").into());
         }
         let begins = from.max(anchor.seq.next());
         let head = row.head();
@@ -112,7 +131,8 @@ impl Replicas {
         if anchor.seq > head.seq {
             return Err(Refusal::new("ChainBroken", "the home begins beyond what is held").into());
         }
-        if let Some(signed) = signed {
+        // What a later home says of an earlier one's entries convicts neither.
+        if let Some(signed) = signed.as_ref().filter(|_| founding.home.as_str() == lineage.present.home) {
             tx.keep_checkpoint(anchor, signed).await?;
         }
         // A stream that was gone for a while is seated when what lies between is here.
@@ -130,7 +150,15 @@ impl Replicas {
         if let Some(view) = view {
             store::put_convo(tx.conn(), row.id, view, now).await?;
         }
-        let new = NewReplica { stream_id: row.id, begins: view.map(|_| begins), from: begins, waiting: waits, now };
+        let new = NewReplica {
+            stream_id: row.id,
+            begins: view.map(|_| begins),
+            from: begins,
+            waiting: waits,
+            home: &lineage.present.home,
+            term: lineage.present.term,
+            now,
+        };
         store::put_replica(tx.conn(), &new).await?;
         tx.commit().await?;
         Ok(Followed { stream_id: row.id, head })
@@ -152,16 +180,12 @@ impl Replicas {
     async fn verified(&self, stream: &StreamId, home: &Did, wanted: Seq, answer: Output) -> Result<Told, FollowError> {
         let broken = |why: String| FollowError::Refused(Refusal::new("ChainBroken", why));
         let links: Vec<LineageLink> = answer.lineage.into_iter().map(link).collect();
-        let mut signed = Vec::new();
-        let reign = lineage::trace(stream, &answer.genesis.0, &links, |by, one| signed.push((by.to_owned(), one)))
-            .map_err(|why| broken(why.to_string()))?;
+        let lineage = lineage::trace(stream, &answer.genesis.0, &links).map_err(|why| broken(why.to_string()))?;
+        let reign = &lineage.present;
         if reign.home != home.as_str() || answer.home != *home || self.is_ours(&reign.home) {
             return Err(Refusal::new("NotHome", "another server is the home of this stream").into());
         }
-        for (by, one) in signed {
-            let by = Did::parse(&by).map_err(|why| broken(why.to_string()))?;
-            self.word_of(&by, one).await?;
-        }
+        self.hear(&lineage.words).await?;
         let head = self.checkpoint_by(home, stream, &signed_of(answer.head)).await?;
         let signed = answer.anchor.map(signed_of);
         let genesis = Genesis::decode_exact(&answer.genesis.0).map_err(|why| broken(why.to_string()))?;
@@ -177,7 +201,7 @@ impl Replicas {
         if anchor.seq.next() < wanted && head.seq > anchor.seq {
             return Err(broken("the home begins before what was asked for".to_owned()));
         }
-        Ok(Told { genesis: answer.genesis.0, anchor, signed })
+        Ok(Told { genesis: answer.genesis.0, lineage, anchor, signed })
     }
 
     /// A checkpoint that this home signed for this stream.
@@ -192,15 +216,24 @@ impl Replicas {
         if checkpoint.home != home.as_str() || checkpoint.stream != *stream {
             return Err(invalid().into());
         }
-        self.word_of(home, signed).await?;
+        self.word_of(home, CHECKPOINT_LABEL, signed).await?;
         Ok(checkpoint)
     }
 
-    pub(super) async fn word_of(&self, home: &Did, signed: &Signed) -> Result<(), Error> {
-        match self.federation().verify_statement(home, CHECKPOINT_LABEL, signed).await {
+    /// What a lineage rests on.
+    pub(super) async fn hear(&self, words: &[Word]) -> Result<(), Error> {
+        for word in words {
+            let by = Did::parse(&word.by).map_err(|why| Refusal::new("ChainBroken", why.to_string()))?;
+            self.word_of(&by, word.label, &word.signed).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn word_of(&self, server: &Did, label: &str, signed: &Signed) -> Result<(), Error> {
+        match self.federation().verify_statement(server, label, signed).await {
             Ok(()) => Ok(()),
             Err(StatementRefused::Invalid) => {
-                Err(Refusal::new("CheckpointInvalid", "a checkpoint is not signed by the server that it names").into())
+                Err(Refusal::new("CheckpointInvalid", "a statement is not signed by the server that it names").into())
             }
             Err(StatementRefused::Unavailable) => Err(Error::Busy),
         }
@@ -210,11 +243,12 @@ impl Replicas {
 /// What a home answered, as far as it is proven.
 struct Told {
     genesis: Vec<u8>,
+    lineage: Lineage,
     anchor: Head,
     signed: Option<Signed>,
 }
 
-fn link(link: defs::LineageLink) -> LineageLink {
+pub(super) fn link(link: defs::LineageLink) -> LineageLink {
     LineageLink { header: link.header, content: link.content, checkpoint: signed_of(link.checkpoint) }
 }
 

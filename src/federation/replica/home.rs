@@ -7,7 +7,7 @@ use super::{REQUEST_BYTES, REQUEST_ENTRIES, Replicas, stream_not_found};
 use crate::identity::Signed;
 use crate::log::chain::Header;
 use crate::log::lineage::LineageLink;
-use crate::log::{Error, Head, RawEntry, StreamInfo, StreamRow};
+use crate::log::{EntryKind, Error, Head, RawEntry, StreamInfo, StreamRow};
 use crate::types::{Bytes, Detail, Did, Hash, Refusal, Seq, Term};
 
 /// What a follower begins with.
@@ -59,19 +59,42 @@ impl Replicas {
             0 => None,
             before => Some(self.sign(&self.at(info.id, Seq(before)).await?)?),
         };
-        let (genesis, openers) = self.log().lineage(info.id).await?;
-        let lineage = openers.into_iter().map(|opener| self.link(opener)).collect::<Result<_, Error>>()?;
+        let (genesis, changes) = self.log().lineage(info.id).await?;
+        let lineage = self.links(info.id, changes).await?;
         let head = self.sign(&row.head())?;
         store::put_follower(self.storage().pool(), info.id, peer, from, self.clock().now()).await?;
         self.inner.wake.notify_one();
         Ok(Following { term: row.term, genesis, lineage, anchor, head })
     }
 
-    fn link(&self, opener: RawEntry) -> Result<LineageLink, Error> {
-        let Header { stream, term, seq, time, .. } = Header::decode(&opener.held.header)?;
-        let checkpoint = self.sign(&Head { stream, term, seq, hash: opener.hash, time })?;
-        let content = opener.held.content.unwrap_or_default();
-        Ok(LineageLink { header: Bytes(opener.held.header), content: Bytes(content), checkpoint })
+    /// What founded the stream, and what led to the reign in which that entry was ordered.
+    pub async fn lineage_before(&self, stream_id: i64, seq: Seq) -> Result<(Vec<u8>, Vec<LineageLink>), Error> {
+        let (genesis, mut changes) = self.log().lineage(stream_id).await?;
+        changes.retain(|change| change.seq < seq);
+        Ok((genesis, self.links(stream_id, changes).await?))
+    }
+
+    /// Entries that ended reigns or opened terms, each with the word of the home that ordered it: ours for ours, what we
+    /// were told for those before.
+    pub(super) async fn links(&self, stream_id: i64, changes: Vec<RawEntry>) -> Result<Vec<LineageLink>, Error> {
+        let headers: Vec<Header> =
+            changes.iter().map(|change| Header::decode(&change.held.header)).collect::<Result<_, _>>()?;
+        let kinds = headers.iter().map(|header| EntryKind::from_name(&header.kind));
+        let ours_from = kinds.rev().position(|kind| kind == Some(EntryKind::HomeOpened));
+        let before = ours_from.map_or(0, |behind| headers.len() - 1 - behind);
+        let mut links = Vec::with_capacity(changes.len());
+        for (index, (change, header)) in changes.into_iter().zip(headers).enumerate() {
+            let Header { stream, term, seq, time, .. } = header;
+            let checkpoint = if index >= before {
+                self.sign(&Head { stream, term, seq, hash: change.hash, time })?
+            } else {
+                let held = self.log().find_checkpoint(stream_id, seq, Some(term)).await?;
+                held.filter(|(at, _)| *at == seq).ok_or_else(not_here)?.1
+            };
+            let content = Bytes(change.held.content.unwrap_or_default());
+            links.push(LineageLink { header: Bytes(change.held.header), content, checkpoint });
+        }
+        Ok(links)
     }
 
     /// Sends it no more.
@@ -94,13 +117,23 @@ impl Replicas {
         let info = self.log().find_stream(stream).await?.ok_or_else(stream_not_found)?;
         let row = self.log().row(info.id).await?;
         let for_home = row.home == peer.as_str();
+        let handover = store::find_handover(self.storage().pool(), info.id).await?;
+        let until = handover.as_ref().and_then(|handover| handover.seq);
         if !for_home {
             self.seated(peer, stream).await?;
-            self.orders(&row)?;
+            if until.is_none() {
+                self.orders(&row)?;
+            }
         }
-        let reader = (!for_home).then_some(peer);
+        // The next home gets everything beforehand.
+        let is_next = handover.is_some_and(|handover| handover.seq.is_none() && handover.server == peer.as_str());
+        let reader = (!for_home && !is_next).then_some(peer);
         let limit = limit.clamp(1, REQUEST_ENTRIES);
-        let entries = self.log().raw_entries(info.id, from, limit, max_bytes.min(REQUEST_BYTES), reader).await?;
+        let mut entries = self.log().raw_entries(info.id, from, limit, max_bytes.min(REQUEST_BYTES), reader).await?;
+        if !for_home {
+            // Of a stream that went to another home we tell what we ordered.
+            entries.retain(|entry| until.is_none_or(|until| entry.seq <= until));
+        }
         let prev = match from.0.saturating_sub(1) {
             0 => Hash::ZERO,
             before => self.at(info.id, Seq(before)).await.map_or(Hash::ZERO, |head| head.hash),
@@ -126,6 +159,11 @@ impl Replicas {
         let row = self.log().row(info.id).await?;
         if self.is_ours(&row.home) {
             // What is stored may be signed at any number: nothing has to lead there.
+            if let Some(seq) = seq
+                && let Some(told) = self.promised_before(info.id, seq).await?
+            {
+                return Ok(told);
+            }
             let checkpoint = match seq {
                 Some(seq) if seq > row.head_seq => return Err(not_here()),
                 Some(seq) => self.sign(&self.at(info.id, seq).await?)?,
@@ -147,6 +185,24 @@ impl Replicas {
             return Err(not_here());
         }
         Ok(Witnessed { checkpoint, headers: headers.into_iter().map(Bytes).collect() })
+    }
+
+    /// Of what an earlier home ordered, its own word counts, as far as it is held.
+    async fn promised_before(&self, stream_id: i64, seq: Seq) -> Result<Option<Witnessed>, Error> {
+        let (_, changes) = self.log().lineage(stream_id).await?;
+        let mut began = None;
+        for change in &changes {
+            if EntryKind::from_name(&Header::decode(&change.held.header)?.kind) == Some(EntryKind::HomeOpened) {
+                began = Some(change.seq);
+            }
+        }
+        let held = match began {
+            Some(began) if seq < began => self.log().find_checkpoint(stream_id, seq, None).await?,
+            _ => None,
+        };
+        let Some((at, checkpoint)) = held.filter(|(at, _)| at.0 - seq.0 <= 1024) else { return Ok(None) };
+        let headers = self.log().headers(stream_id, seq, at).await?;
+        Ok(Some(Witnessed { checkpoint, headers: headers.into_iter().map(Bytes).collect() }))
     }
 
     fn fresh(&self, row: &StreamRow) -> Result<Signed, Error> {

@@ -10,6 +10,7 @@ mod cross_check;
 mod desk;
 mod evidence;
 mod follow;
+mod handover;
 mod home;
 mod receipts;
 mod recovery;
@@ -20,6 +21,7 @@ mod watch;
 mod wire;
 
 pub use follow::{FollowError, Followed};
+pub use handover::{HandError, Next, Order, TRANSFER_BYTES, Transfer};
 pub use home::{Entries, Following, Witnessed};
 pub use recovery::Shown;
 pub use take::{Taken, TakenState};

@@ -12,7 +12,7 @@ use super::{Replicas, store};
 use crate::federation::CallError;
 use crate::identity::Signed;
 use crate::lexicon::peer::get_entries::{GetEntries, Params};
-use crate::log::chain::Header;
+use crate::log::chain::{Checkpoint, Header};
 use crate::log::fork::lead_back;
 use crate::log::{Adopted, Error, Held, Span, StreamRow, StreamState};
 use crate::types::{Bytes, Did, Refusal, Seq, Term};
@@ -140,6 +140,11 @@ impl Replicas {
                 all_answered &= self.fetch(stream_id, server, &others).await?;
             }
         }
+        if !self.is_ours(&self.log().row(stream_id).await?.home) {
+            // Among what was lost is that the stream went to another home.
+            self.remember_move(stream_id).await?;
+            return Ok(true);
+        }
         if !all_answered && !over {
             return Ok(false);
         }
@@ -162,8 +167,14 @@ impl Replicas {
 
     /// Where a server's newest checkpoint of ours stands.
     async fn newest_of(&self, row: &StreamRow, server: &Did) -> Result<Option<(Term, Seq)>, CallError> {
-        let Some(newest) = self.ask(server, row.public_id.as_str(), None).await? else { return Ok(None) };
+        let stream = row.public_id.as_str();
+        let Some(mut newest) = self.ask(server, stream, None).await? else { return Ok(None) };
         let us = self.log().home().clone();
+        if Checkpoint::of(&newest.checkpoint).is_ok_and(|checkpoint| checkpoint.home != us.as_str()) {
+            // Another home orders it now, and holds the last that we signed.
+            let Some(ours) = self.ask(server, stream, Some(row.head_seq)).await? else { return Ok(None) };
+            newest = ours;
+        }
         Ok(match self.checkpoint_by(&us, &row.public_id, &newest.checkpoint).await {
             Ok(checkpoint) => Some((checkpoint.term, checkpoint.seq)),
             // It shows what we never signed.
@@ -183,6 +194,9 @@ impl Replicas {
             }
             if !self.put_back(&row, &claim, server, others).await? {
                 return Ok(false);
+            }
+            if !self.is_ours(&self.log().row(stream_id).await?.home) {
+                return Ok(true);
             }
         }
     }
@@ -248,7 +262,7 @@ impl Replicas {
 }
 
 /// Whether a content is the one that a header names.
-fn fits(header: &[u8], content: Option<&[u8]>) -> bool {
+pub(super) fn fits(header: &[u8], content: Option<&[u8]>) -> bool {
     content.is_some_and(|content| {
         let hash = crate::types::Hash::labelled(crate::log::chain::CONTENT_LABEL, content);
         Header::decode(header).is_ok_and(|header| header.content() == hash)

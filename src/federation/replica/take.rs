@@ -8,8 +8,11 @@ use super::store::{self, ReplicaRow};
 use super::wire::Replicate;
 use super::{Replicas, View, stream_not_found};
 use crate::federation::StatementRefused;
-use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint, Header, entry_hash};
-use crate::log::{Adopted, Error, Held, Span, StreamRow};
+use crate::identity::Signed;
+use crate::log::acceptance::ACCEPTANCE_LABEL;
+use crate::log::body::{Body, HomeChangedBody};
+use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint, Content, Header, entry_hash};
+use crate::log::{Adopted, EntryKind, Error, Held, Span, StreamRow};
 use crate::types::{Did, Hash, Refusal, Seq, StreamId, Term};
 
 /// Requests in a row that do not hold together, after which nothing more is taken.
@@ -51,10 +54,14 @@ impl Replicas {
         let pool = self.storage().pool();
         let info = self.log().find_stream(request.stream.as_str()).await?.ok_or_else(stream_not_found)?;
         let row = self.log().row(info.id).await?;
-        if row.home != peer.as_str() || self.is_ours(&row.home) {
-            return Err(Refusal::new("NotHome", "your server is not the home of this stream").into());
+        let not_home = || Refusal::new("NotHome", "your server is not the home of this stream");
+        if self.is_ours(&row.home) {
+            return Err(not_home().into());
         }
         let replica = store::find_replica(pool, row.id).await?.ok_or_else(stream_not_found)?;
+        if row.home != peer.as_str() && !replica.foretells(peer, row.term) {
+            return Err(not_home().into());
+        }
         if row.state.refuses().is_some() {
             return Err(Error::Halted(row.state));
         }
@@ -97,6 +104,9 @@ impl Replicas {
             return Err(Refusal::new("StaleTerm", why).into());
         }
         let checkpoint = self.checkpoint_of(peer, &ends, &request).await?;
+        for (to, acceptance) in moves(&request)? {
+            self.word_of(&to, ACCEPTANCE_LABEL, &acceptance).await?;
+        }
         let pool = self.storage().pool();
         let genesis = store::genesis(pool, row.id).await?;
         let required = replica.from_seq;
@@ -113,8 +123,9 @@ impl Replicas {
             checkpoint,
         };
         let mut entries: Vec<Held> = request.entries.into_iter().map(Held::from).collect();
+        let home = Did::parse(&row.home).map_err(|why| Refusal::new("NotHome", why.to_string()))?;
         let span = |entries, checkpoint| Span {
-            home: peer.clone(),
+            home: home.clone(),
             genesis: genesis.clone(),
             anchor: None,
             entries,
@@ -134,8 +145,12 @@ impl Replicas {
                 self.seat(row, view, required).await?;
             }
         }
-        let adopted = self.log().adopt(&span(entries, Some(claim.signed.clone()))).await?;
-        self.answer(row, adopted, &claim).await
+        // What a later home says of an earlier one's entries convicts neither.
+        let theirs = row.home == peer.as_str() || !replica.foretells(peer, ends.term);
+        let adopted = self.log().adopt(&span(entries, theirs.then(|| claim.signed.clone()))).await?;
+        let answer = self.answer(row, adopted, &claim).await;
+        self.after_move(row).await?;
+        answer
     }
 
     async fn answer(&self, row: &StreamRow, adopted: Adopted, claim: &Claim) -> Result<Taken, Error> {
@@ -191,6 +206,20 @@ struct Ends {
     term: Term,
     seq: Seq,
     hash: Hash,
+}
+
+/// To whom the stream goes with entries of this request, each with the word of that server.
+fn moves(request: &Replicate) -> Result<Vec<(Did, Signed)>, Error> {
+    let mut moves = Vec::new();
+    for entry in &request.entries {
+        let header = Header::decode(&entry.header.0).map_err(|why| Refusal::new("Malformed", why.to_string()))?;
+        if let (Some(EntryKind::HomeChanged), Some(content)) = (EntryKind::from_name(&header.kind), &entry.content) {
+            let body = Content::decode(&content.0).and_then(|content| HomeChangedBody::decode(&content.body));
+            let body = body.map_err(|why| Refusal::new("Malformed", why.to_string()))?;
+            moves.push((body.to, body.acceptance));
+        }
+    }
+    Ok(moves)
 }
 
 /// What a request begins and ends with, as far as its own words agree.

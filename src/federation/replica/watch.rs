@@ -72,6 +72,9 @@ fn say(outcome: Result<(), Error>, what: &'static str) {
 impl Replicas {
     async fn look(&self, seldom: bool) {
         say(self.recover_due().await, "streams could not be recovered");
+        say(self.keep_due().await, "streams whose next home never answered could not go on");
+        say(self.open_due().await, "streams that came here could not be opened");
+        say(self.backfill_due().await, "what a next home lacks could not be fetched");
         say(self.follow_due().await, "streams could not be followed anew");
         say(self.report_due().await, "evidence could not be shown");
         say(self.judge_receipts().await, "receipts could not be judged");
@@ -212,6 +215,7 @@ impl Replicas {
             tracing::warn!(dropped, "followers that could not be reached for 30 days were dropped");
         }
         while store::forget_ended(pool, now).await? > 0 {}
+        store::handover::forget_moves(pool, now).await?;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Who may show a span, and under which signature, is judged before it comes here.
 
+mod before;
 mod verify;
 
 use super::append::{DRAFTS_PER_TRANSACTION, Won};
@@ -19,8 +20,8 @@ use crate::identity::Signed;
 use crate::storage;
 use crate::types::{Detail, Did, Refusal, Seq, UnixMillis};
 
-pub(super) use verify::Entry;
 pub use verify::Held;
+pub(super) use verify::{Entry, Move, handed};
 use verify::{Verified, malformed};
 
 /// No home keeps contents for less than a day.
@@ -109,8 +110,10 @@ impl Log {
         if first.header.seq != head.seq.next() {
             return Ok(Adopted::Gap { head });
         }
-        verify::follows(first, &head)?;
+        let moved = store::find_move(tx.conn(), row.id, head.seq).await?;
+        verify::follows(first, &head, moved.as_ref())?;
         row.home = home_after(&row.home, fresh, &span.home)?;
+        let state = self.state_after(&row, ours, fresh);
 
         let mut roster = store::roster(tx.conn(), row.id).await?;
         // What is put back after a restore is all that anybody still has.
@@ -133,10 +136,26 @@ impl Log {
             head = last.head();
         }
         store::update_head(tx.conn(), &row, &head, head_pos, true).await?;
+        if let Some(state) = state {
+            store::set_state(tx.conn(), row.id, state).await?;
+        }
         tx.commit().await?;
         self.inner.streams.invalidate(row.public_id.as_str());
         self.inner.hub.wake(head_pos);
         Ok(Adopted::Stored { head, fresh: fresh.len() as u64 })
+    }
+
+    /// What the row becomes where these entries bring the stream here, or take it away. Nobody orders in it before its
+    /// new term is opened; where we may have opened it already and forgotten, others are asked first.
+    fn state_after(&self, row: &StreamRow, was_ours: bool, entries: &[Entry<'_>]) -> Option<StreamState> {
+        let is_ours = row.home == self.inner.home.as_str();
+        let ends_with_it = entries.last().is_some_and(|entry| entry.moves.is_some());
+        match (was_ours, is_ours) {
+            (false, true) if ends_with_it && row.incarnation == self.inner.incarnation => Some(StreamState::Handing),
+            (false, true) => Some(StreamState::Recovering),
+            (true, false) => Some(StreamState::Active),
+            _ => None,
+        }
     }
 
     /// The stream's row, locked; made now if this is the first that is heard of it.
@@ -172,23 +191,20 @@ async fn conflict(tx: &mut storage::Tx, row: &StreamRow, shown: &[Entry<'_>]) ->
     }))
 }
 
-/// Who is the home after these entries. It must be the one that the caller verified.
+/// Who is the home after these entries. The caller verified whose they are, or who is the home behind them.
 fn home_after(before: &str, entries: &[Entry<'_>], verified: &Did) -> Result<String, Refusal> {
-    // Between two moves nobody but the second says who it was.
-    let mut home = Some(before.to_owned());
-    for from in entries.iter().filter_map(|entry| entry.moved_from.as_ref()) {
-        if home.is_some_and(|home| home != from.as_str()) {
-            return Err(Refusal::new("ChainBroken", "a move names another home than the one before it"));
+    let mut home = before.to_owned();
+    for moved in entries.iter().filter_map(|entry| entry.moves.as_ref()) {
+        if home != moved.from.as_str() {
+            return Err(Refusal::new("ChainBroken", "a move of another server than the stream's home"));
         }
-        home = None;
+        home = moved.to.to_string();
     }
-    match home {
-        Some(home) if home != verified.as_str() => {
-            let detail = Detail::new("another server is the home of this stream").with("home", home);
-            Err(Refusal::new("NotHome", detail))
-        }
-        _ => Ok(verified.to_string()),
+    if verified.as_str() != before && verified.as_str() != home {
+        let detail = Detail::new("another server is the home of this stream").with("home", home);
+        return Err(Refusal::new("NotHome", detail));
     }
+    Ok(home)
 }
 
 struct Replayed {

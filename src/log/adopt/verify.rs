@@ -1,9 +1,10 @@
 //! What can be said of a span without looking at what is held.
 
-use crate::log::body::{Body, HomeOpenedBody, HomeRestoredBody};
+use crate::log::acceptance::Acceptance;
+use crate::log::body::{Body, HomeChangedBody, HomeOpenedBody, HomeRestoredBody};
 use crate::log::chain::{CONTENT_LABEL, Content, Genesis, HEADER_BYTES, Head, Header, NotCanonical, entry_hash};
 use crate::log::{EntryKind, Error, StreamKind};
-use crate::types::{Did, Hash, Refusal, Seq, StreamId, UnixMillis};
+use crate::types::{Did, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
 
 use super::Span;
 
@@ -25,9 +26,18 @@ pub(in crate::log) struct Entry<'a> {
     pub hash: Hash,
     pub stored: Option<&'a [u8]>,
     pub content: Option<Content>,
-    /// For `#homeOpened`: who was the home before.
-    pub moved_from: Option<Did>,
+    /// For `#homeChanged`: from whom to whom.
+    pub moves: Option<Move>,
     opens: Option<Base>,
+}
+
+/// A home hands the stream to another, which accepted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::log) struct Move {
+    pub from: Did,
+    pub to: Did,
+    /// The next term, at least.
+    pub term: Term,
 }
 
 /// From where a term goes on.
@@ -83,10 +93,10 @@ pub(super) fn verify(span: &Span, now: UnixMillis) -> Result<Verified<'_>, Error
             return Err(Refusal::new("ClockSkew", "an entry is from more than five minutes ahead").into());
         }
         if let Some(before) = verified.entries.last() {
-            follows(&entry, &before.head())?;
+            follows(&entry, &before.head(), before.moves.as_ref())?;
         }
         if entry.header.seq == Seq(1) {
-            follows(&entry, &verified.start())?;
+            follows(&entry, &verified.start(), None)?;
             let founds = entry.content.as_ref().is_some_and(|content| content.body == span.genesis);
             if entry.kind != EntryKind::Opened || !founds {
                 return Err(broken("the first entry is not the genesis").into());
@@ -97,8 +107,8 @@ pub(super) fn verify(span: &Span, now: UnixMillis) -> Result<Verified<'_>, Error
     Ok(verified)
 }
 
-/// Whether the entry is the one after `head`.
-pub(super) fn follows(entry: &Entry<'_>, head: &Head) -> Result<(), Refusal> {
+/// Whether the entry is the one after `head`. `moved`: with that one, the stream went to another home.
+pub(super) fn follows(entry: &Entry<'_>, head: &Head, moved: Option<&Move>) -> Result<(), Refusal> {
     let header = &entry.header;
     if header.seq != head.seq.next() {
         return Err(broken("the numbers are not consecutive"));
@@ -109,8 +119,16 @@ pub(super) fn follows(entry: &Entry<'_>, head: &Head) -> Result<(), Refusal> {
     if header.time < head.time {
         return Err(broken("time falls"));
     }
-    let opens = entry.opens.as_ref();
-    match opens {
+    match (moved, entry.kind) {
+        (Some(moved), EntryKind::HomeOpened) if header.term < moved.term => {
+            return Err(Refusal::new("StaleTerm", "the next home opens an earlier term than was announced"));
+        }
+        (Some(_), EntryKind::HomeOpened) => {}
+        (Some(_), _) => return Err(broken("nothing but #homeOpened comes after #homeChanged")),
+        (None, EntryKind::HomeOpened) => return Err(broken("a home opens a term that nobody handed to it")),
+        (None, _) => {}
+    }
+    match entry.opens.as_ref() {
         Some(base) if header.term <= head.term => {
             Err(Refusal::new("StaleTerm", format!("the term after entry {} is not a later one", base.seq)))
         }
@@ -125,7 +143,7 @@ pub(super) fn follows(entry: &Entry<'_>, head: &Head) -> Result<(), Refusal> {
 }
 
 /// One entry by itself: canonical, of a kind that is known, with the content that its header names.
-fn read(held: &Held) -> Result<Entry<'_>, Refusal> {
+pub(super) fn read(held: &Held) -> Result<Entry<'_>, Refusal> {
     if held.header.len() > HEADER_BYTES {
         return Err(Refusal::new("Malformed", "a header is too long"));
     }
@@ -139,24 +157,35 @@ fn read(held: &Held) -> Result<Entry<'_>, Refusal> {
         None => None,
     };
     let body = content.as_ref().map(|content| content.body.as_slice());
-    let (mut opens, mut moved_from) = (None, None);
+    let (mut opens, mut moves) = (None, None);
     match (kind, body) {
         (EntryKind::HomeOpened, Some(body)) => {
-            let HomeOpenedBody { from, base, base_hash } = HomeOpenedBody::decode(body).map_err(malformed)?;
-            (opens, moved_from) = (Some(Base { seq: base, hash: base_hash.0 }), Some(from));
+            let HomeOpenedBody { base, base_hash, .. } = HomeOpenedBody::decode(body).map_err(malformed)?;
+            opens = Some(Base { seq: base, hash: base_hash.0 });
         }
         (EntryKind::HomeRestored, Some(body)) => {
             let HomeRestoredBody { base, base_hash, .. } = HomeRestoredBody::decode(body).map_err(malformed)?;
             opens = Some(Base { seq: base, hash: base_hash.0 });
         }
-        (kind, None) if kind.opens_term() => {
-            return Err(Refusal::new("ContentMismatch", "what opens a term is never withheld"));
+        (EntryKind::HomeChanged, Some(body)) => moves = Some(handed(&header, body)?),
+        (kind, None) if kind.opens_term() || kind == EntryKind::HomeChanged => {
+            return Err(Refusal::new("ContentMismatch", "what ends a reign or opens a term is never withheld"));
         }
         _ => {}
     }
     let hash = entry_hash(&held.header);
     let stored = held.content.as_deref();
-    Ok(Entry { bytes: &held.header, header, kind, hash, stored, content, moved_from, opens })
+    Ok(Entry { bytes: &held.header, header, kind, hash, stored, content, moves, opens })
+}
+
+/// A `#homeChanged` with the next home's acceptance of the entry before it. Its signature is judged by the caller.
+pub(in crate::log) fn handed(header: &Header, body: &[u8]) -> Result<Move, Refusal> {
+    let HomeChangedBody { to, term, acceptance } = HomeChangedBody::decode(body).map_err(malformed)?;
+    let accepted = Acceptance::of(&acceptance).map_err(malformed)?;
+    if !accepted.is_for(header, &to) || term <= header.term {
+        return Err(broken("a move that the next home did not accept"));
+    }
+    Ok(Move { from: accepted.from, to, term })
 }
 
 pub(super) fn malformed(why: NotCanonical) -> Refusal {

@@ -53,6 +53,7 @@ impl Keep {
             | EntryKind::Device
             | EntryKind::DeviceChainReset
             | EntryKind::Erased
+            | EntryKind::HomeChanged
             | EntryKind::HomeOpened
             | EntryKind::HomeRestored => Self::Always,
             EntryKind::Message => Self::Messages,

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 
-use crate::log::adopt::Entry;
+use crate::log::adopt::{Entry, Move, handed};
+use crate::log::chain::{Content, Header};
 use crate::log::seats::SeatChange;
 use crate::log::{Error, StreamState};
 use crate::types::{Epoch, Seq, StreamId, UnixMillis};
@@ -42,6 +43,31 @@ pub(in crate::log) async fn headers(
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(|row| (Seq::from_db(row.seq), row.header)).collect())
+}
+
+/// Of the first entry that is held.
+pub(in crate::log) async fn first_header(conn: &mut PgConnection, stream_id: i64) -> Result<Option<Header>, Error> {
+    let header = sqlx::query_scalar!("select header from entry where stream_id = $1 order by seq limit 1", stream_id);
+    Ok(header.fetch_optional(conn).await?.as_deref().map(Header::decode).transpose()?)
+}
+
+/// The move that this entry makes, if it is one.
+pub(in crate::log) async fn find_move(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    seq: Seq,
+) -> Result<Option<Move>, Error> {
+    let row = sqlx::query!(
+        r#"select header, content as "content!" from entry
+           where stream_id = $1 and seq = $2 and kind = 23 and content is not null"#,
+        stream_id,
+        seq.to_db()
+    )
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (header, content) = (Header::decode(&row.header)?, Content::decode(&row.content)?);
+    Ok(Some(handed(&header, &content.body)?))
 }
 
 /// Inserts entries as they were made, at positions of this database from `first_pos` on.

@@ -11,7 +11,7 @@ mod seats;
 mod signals;
 mod streams;
 
-pub(super) use adopt::{adopt_entries, find_stream_id, headers, know_members, set_state};
+pub(super) use adopt::{adopt_entries, find_move, find_stream_id, first_header, headers, know_members, set_state};
 pub use entries::Accepted;
 pub(super) use entries::{erase, find_accepted, find_head, insert_entry, position};
 pub(super) use events::{StandingRow, entries_after, entries_before, events, newest_readable, standing, tail};
@@ -20,14 +20,15 @@ pub(super) use origin::{
 };
 pub(super) use outbox::{Queue, delete_outbox, due_queues, insert_outbox, put_off, queued, try_lock_queue};
 pub(super) use replica::{
-    find_checkpoint, genesis, keep_checkpoint, newest_checkpoint, raise_rules, raw_entries, term_openers,
+    changes_of_reign, find_checkpoint, genesis, keep_checkpoint, newest_checkpoint, raise_rules, raw_entries,
 };
 pub(super) use retention::{
     advance, age_out, age_out_handshakes, delete_answers, delete_entries, delete_key_packages, delete_stream,
     delete_welcomes, find_silent_canary, forget_identities, insert_ageing, old_page, try_lock_sweeper,
 };
 pub(super) use seats::{
-    SpanRow, roster, silenced, spans_of_account, spans_of_streams, was_seated, windows, write_seats,
+    SpanRow, delete_seats, roster, seat_entries, silenced, spans_of_account, spans_of_streams, was_seated, windows,
+    write_seats,
 };
 pub(super) use signals::{database, notify};
 pub use streams::{StreamInfo, StreamRow};

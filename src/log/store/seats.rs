@@ -5,7 +5,8 @@ use sqlx::{PgConnection, PgPool};
 use super::{device, did};
 use crate::log::body::Role;
 use crate::log::seats::{Roster, Seat, SeatChange};
-use crate::log::{Error, Window};
+use crate::log::{EntryKind, Error, Window};
+use crate::storage;
 use crate::types::Seq;
 
 /// Whether the account ever had a seat here.
@@ -49,6 +50,41 @@ pub(in crate::log) async fn roster(conn: &mut PgConnection, stream_id: i64) -> R
         roster.leaves.insert((did(&row.did)?, device(&row.public_id)?), Seq::from_db(row.from_seq));
     }
     Ok(roster)
+}
+
+/// An entry from which seats may follow.
+pub(in crate::log) struct SeatEntry {
+    pub seq: Seq,
+    pub kind: EntryKind,
+    pub content: Option<Vec<u8>>,
+}
+
+pub(in crate::log) async fn seat_entries(
+    pool: &PgPool,
+    stream_id: i64,
+    after: Seq,
+    limit: i64,
+) -> Result<Vec<SeatEntry>, Error> {
+    let rows = sqlx::query!(
+        "select seq, kind, content from entry where stream_id = $1 and seq > $2 and kind in (3, 5) order by seq limit $3",
+        stream_id,
+        after.to_db(),
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let kind = EntryKind::from_db(row.kind).ok_or(storage::Error::Corrupt("entry.kind"))?;
+            Ok(SeatEntry { seq: Seq::from_db(row.seq), kind, content: row.content })
+        })
+        .collect()
+}
+
+pub(in crate::log) async fn delete_seats(conn: &mut PgConnection, stream_id: i64) -> Result<(), Error> {
+    sqlx::query!("delete from seat_device where stream_id = $1", stream_id).execute(&mut *conn).await?;
+    sqlx::query!("delete from seat where stream_id = $1", stream_id).execute(conn).await?;
+    Ok(())
 }
 
 /// Writes what one entry changed, in one statement for each sort of change: first what begins, then what ends.

@@ -9,7 +9,7 @@ use crate::log::{Error, StreamKind, StreamState};
 use crate::storage;
 use crate::types::{Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
-/// What never changes about a stream.
+/// What never changes about a stream, and its home, which seldom does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
     pub id: i64,

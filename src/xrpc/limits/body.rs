@@ -1,7 +1,7 @@
 //! How many bytes of body each method takes.
 
 use crate::config::Bodies;
-use crate::federation::replica::REQUEST_BYTES;
+use crate::federation::replica::{REQUEST_BYTES, TRANSFER_BYTES};
 
 /// Methods whose body is one message, or a batch of key packages.
 const MESSAGES: &[&str] = &["blue.catbird.mls.sendMessage", "blue.catbird.mls.publishKeyPackages"];
@@ -16,6 +16,8 @@ const COMMITS: &[&str] = &[
 
 /// What a home hands its followers, as bytes; what wraps them is small.
 const ENTRIES: &str = "blue.catbird.peer.replicate";
+/// What goes to the next home of a stream beside its entries.
+const TRANSFER: &str = "blue.catbird.peer.transferHome";
 /// Twice 1,024 headers of 512 bytes.
 const PROOF: &str = "blue.catbird.peer.reportFork";
 const PROOF_BYTES: usize = 2 * 1024 * 512 + 16 * 1024;
@@ -33,6 +35,8 @@ pub fn body_bytes(nsid: &str, bodies: &Bodies) -> usize {
         as_json(bodies.message_bytes)
     } else if nsid == ENTRIES {
         REQUEST_BYTES
+    } else if nsid == TRANSFER {
+        TRANSFER_BYTES
     } else if nsid == PROOF {
         as_json(PROOF_BYTES)
     } else {
@@ -43,5 +47,5 @@ pub fn body_bytes(nsid: &str, bodies: &Bodies) -> usize {
 /// The greatest body that any method takes: what announces more is not even looked at.
 pub fn greatest_bytes(bodies: &Bodies) -> usize {
     let of_clients = as_json(bodies.commit_bytes).max(as_json(bodies.message_bytes)).max(bodies.ordinary_bytes);
-    of_clients.max(REQUEST_BYTES).max(as_json(PROOF_BYTES))
+    of_clients.max(REQUEST_BYTES).max(TRANSFER_BYTES).max(as_json(PROOF_BYTES))
 }

@@ -8,6 +8,7 @@ mod harness;
 pub mod joining;
 mod joining_claims;
 mod joining_consent;
+mod moving;
 mod partitions;
 mod proxy;
 mod receipts;

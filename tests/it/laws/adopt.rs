@@ -1,6 +1,8 @@
 //! What another server ordered is taken over as it was made, whole, or not at all.
 
-use rookery::log::body::{Body, HomeOpenedBody, HomeRestoredBody, MembershipBody, MembershipChange};
+use rookery::identity::Signed;
+use rookery::log::acceptance::Acceptance;
+use rookery::log::body::{Body, HomeChangedBody, HomeOpenedBody, HomeRestoredBody, MembershipBody, MembershipChange};
 use rookery::log::chain::{Content, Genesis, Head, Header, entry_hash};
 use rookery::log::{Adopted, EntryKind, Error, Held, Log, Span, StreamKind};
 use rookery::types::{Bytes, Clock, Did, Hash, Seq, StreamId, Term, UnixMillis};
@@ -28,6 +30,17 @@ impl Home {
         let mut home = Self { genesis: genesis.clone(), head, entries: Vec::new() };
         home.order(EntryKind::Opened, genesis);
         home
+    }
+
+    /// Hands the stream to another home, which accepts it as of that entry.
+    fn hand(&mut self, to: &str, accepted: Seq) {
+        let head = Head { seq: accepted, ..self.head.clone() };
+        let late = UnixMillis(self.head.time.0 + MINUTE_MS);
+        let acceptance = Acceptance::new(&did(HOME), &did(to), &head, Hash([7; 32]), late).statement().unwrap();
+        let signed =
+            Signed { statement: Bytes(acceptance), key: "#checkpoint-any".to_owned(), sig: Bytes(vec![0; 64]) };
+        let body = HomeChangedBody { to: did(to), term: self.head.term.next(), acceptance: signed };
+        self.order(EntryKind::HomeChanged, body.encode().unwrap());
     }
 
     /// The head of a stream that ends with this entry.
@@ -246,13 +259,36 @@ async fn a_term_begins_with_an_entry_that_names_the_one_before_it() {
 
     // Another home goes on, and nobody believes the old one any more.
     let next = "did:web:next.test";
-    let moved = HomeOpenedBody { from: did(HOME), base: home.head.seq, base_hash: Bytes(home.head.hash.to_vec()) };
+    let (kept, term) = (home.entries.clone(), home.head.clone());
+    let opened = |home: &Home| {
+        let (base, base_hash) = (home.head.seq, Bytes(home.head.hash.to_vec()));
+        HomeOpenedBody { from: did(HOME), base, base_hash }.encode().unwrap()
+    };
+    let body = opened(&home);
     home.head.term = home.head.term.next();
-    home.order(EntryKind::HomeOpened, moved.encode().unwrap());
-    assert!(matches!(log.adopt(&Span { home: did(next), ..home.all() }).await.unwrap(), Adopted::Stored { .. }));
+    home.order(EntryKind::HomeOpened, body);
+    assert_eq!(refusal(&log, &home.all()).await, "ChainBroken", "nobody handed it over");
+    (home.entries, home.head) = (kept.clone(), term.clone());
+    home.hand(next, Seq(term.seq.0 - 1));
+    assert_eq!(refusal(&log, &home.all()).await, "ChainBroken", "the next home accepted another entry");
+    (home.entries, home.head) = (kept, term.clone());
+    home.hand(next, term.seq);
+    assert!(matches!(log.adopt(&home.all()).await.unwrap(), Adopted::Stored { fresh: 1, .. }));
+    let (kept, handed) = (home.entries.clone(), home.head.clone());
+    home.message();
+    let last = home.entries.len();
+    assert_eq!(refusal(&log, &home.span(last, last)).await, "ChainBroken", "a term is opened first, by the next home");
+    (home.entries, home.head) = (kept, handed);
+    let body = opened(&home);
+    home.head.term = home.head.term.next();
+    home.order(EntryKind::HomeOpened, body);
+    home.message();
+    assert!(matches!(
+        log.adopt(&Span { home: did(next), ..home.all() }).await.unwrap(),
+        Adopted::Stored { fresh: 2, .. }
+    ));
     home.message();
     assert_eq!(refusal(&log, &home.all()).await, "NotHome");
-    assert!(matches!(log.adopt(&Span { home: did(next), ..home.all() }).await.unwrap(), Adopted::Stored { .. }));
     server.stop().await;
 }
 

@@ -13,12 +13,14 @@ use rookery::federation::replica::{Replicate, View, ViewDevice, ViewMember, Wire
 use rookery::federation::{Outgoing, sign};
 use rookery::identity::http::{PlainClient, plain};
 use rookery::identity::{ServerKeys, Signed, server_document};
+use rookery::log::acceptance::{ACCEPTANCE_LABEL, Acceptance};
 use rookery::log::body::{
-    Addition, Body, CommitBody, ConvoBody, HomeRestoredBody, MembershipBody, MembershipChange, Removal, Role,
+    Addition, Body, CommitBody, ConvoBody, HomeChangedBody, HomeOpenedBody, HomeRestoredBody, MembershipBody,
+    MembershipChange, Removal, Role,
 };
 use rookery::log::chain::{Checkpoint, Content, Genesis, Head, Header, entry_hash};
 use rookery::log::{EntryKind, Held, StreamKind};
-use rookery::types::{Bytes, Clock, DeviceId, Did, Hash, Seq, StreamId, UnixMillis};
+use rookery::types::{Bytes, Clock, DeviceId, Did, Hash, Seq, StreamId, Term, UnixMillis};
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -303,6 +305,36 @@ impl Chain {
         };
         self.head.term = self.head.term.next();
         self.order(EntryKind::HomeRestored, body.encode().unwrap());
+    }
+
+    /// The home hands the stream to another, with `bend` done to what that one is said to accept.
+    pub fn hand(&mut self, from: &BentHome, to: &BentHome, bend: impl Fn(&mut HomeChangedBody, &mut Head)) {
+        let mut head = self.head.clone();
+        let mut body =
+            HomeChangedBody { to: to.did.clone(), term: self.head.term.next(), acceptance: from.sign(&head) };
+        bend(&mut body, &mut head);
+        let late = UnixMillis(self.head.time.0 + 60_000);
+        let acceptance = Acceptance::new(&from.did, &to.did, &head, Hash([7; 32]), late).statement().unwrap();
+        body.acceptance = Signed::sign(ACCEPTANCE_LABEL, acceptance, &to.keys.checkpoint_id(), &to.keys.checkpoint);
+        self.order(EntryKind::HomeChanged, body.encode().unwrap());
+    }
+
+    /// The acceptance in this entry is signed by nobody, and the entry is made anew around it.
+    pub fn forge_acceptance(&mut self, seq: u64) {
+        let held = self.entries.pop().unwrap();
+        let content = Content::decode(held.content.as_ref().unwrap()).unwrap();
+        let mut body = HomeChangedBody::decode(&content.body).unwrap();
+        body.acceptance.sig.0[0] ^= 1;
+        self.head = self.head_at(seq - 1);
+        self.order(EntryKind::HomeChanged, body.encode().unwrap());
+    }
+
+    /// A home takes up what `from` handed over, in this term.
+    pub fn open(&mut self, from: &Did, term: Term) {
+        let (base, base_hash) = (self.head.seq, Bytes(self.head.hash.to_vec()));
+        let body = HomeOpenedBody { from: from.clone(), base, base_hash };
+        self.head.term = term;
+        self.order(EntryKind::HomeOpened, body.encode().unwrap());
     }
 
     pub fn head_at(&self, seq: u64) -> Head {

@@ -76,6 +76,8 @@ pub enum Output {
     KeyPackagesLow(KeyPackagesLow),
     #[serde(rename = "blue.catbird.event.subscribe#lastResortUsed")]
     LastResortUsed(LastResortUsed),
+    #[serde(rename = "blue.catbird.event.subscribe#homeChanged")]
+    HomeChanged(HomeChanged),
     #[serde(rename = "blue.catbird.event.subscribe#homeOpened")]
     HomeOpened(HomeOpened),
     #[serde(rename = "blue.catbird.event.subscribe#homeRestored")]
@@ -556,6 +558,42 @@ pub struct KeyPackagesLow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastResortUsed {
+    /// The id of the stream that holds the entry, at most 64 bytes.
+    pub stream: String,
+    /// The reign of the home that ordered the entry; a restore or a move raises it.
+    pub term: u64,
+    /// The entry's number in its stream: 1, 2, 3 … without gaps.
+    pub seq: u64,
+    /// The entry's hash, SHA-256 (32 bytes): covers its header, and through it every entry before.
+    pub hash: Bytes,
+    /// When the home ordered the entry. RFC 3339, UTC, milliseconds.
+    pub time: String,
+    /// The header as the home made it, canonical DAG-CBOR, at most 512 bytes: a client checks the chain with it.
+    pub header: Bytes,
+    /// The content, at most 8 MiB; absent when it is withheld, aged out or erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Bytes>,
+    /// The salt of the content's hash, 16 bytes today, at most 64; absent when the body is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Bytes>,
+    /// The account that caused the entry; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Did>,
+    /// The device that caused the entry, at most 64 bytes; absent where the conversation hides authors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The MLS epoch of the entry, for kinds that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    pub cursor: String,
+}
+
+/// The last entry of a home's reign: another server, which accepted it, orders the stream from here on. The
+/// type is the entry's kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HomeChanged {
     /// The id of the stream that holds the entry, at most 64 bytes.
     pub stream: String,
     /// The reign of the home that ordered the entry; a restore or a move raises it.

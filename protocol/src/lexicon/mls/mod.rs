@@ -18,6 +18,7 @@ pub mod get_messages;
 pub mod get_welcomes;
 pub mod leave_convo;
 pub mod list_invitations;
+pub mod move_convo;
 pub mod publish_key_package;
 pub mod publish_key_packages;
 pub mod remove_members;

@@ -11,4 +11,5 @@ pub mod move_seats;
 pub mod replicate;
 pub mod report_fork;
 pub mod show_checkpoint;
+pub mod transfer_home;
 pub mod unfollow;

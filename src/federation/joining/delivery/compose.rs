@@ -9,6 +9,7 @@ use crate::federation::joining::Joining;
 use crate::identity::Signed;
 use crate::lexicon::peer::{defs, deliver, move_seats};
 use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint};
+use crate::log::lineage::LineageLink;
 use crate::log::{self, Head};
 use crate::mls;
 use crate::types::{Bytes, Did, Seq};
@@ -68,17 +69,15 @@ pub(super) async fn compose(joining: &Joining, to: &Did, delivery: Due) -> Resul
     let cut = tokio::task::spawn_blocking(move || mls::welcome::cut(&welcome, &references)).await;
     let Ok(Ok(welcome)) = cut else { return Ok(Composed::Nothing) };
 
-    let (genesis, openers) = joining.log().lineage(stream_id).await?;
-    let mut lineage = Vec::with_capacity(openers.len());
-    for opener in openers {
-        let Some(content) = opener.held.content else { continue };
-        let (header, content) = (Bytes(opener.held.header), Bytes(content));
-        if let Some(checkpoint) = sign(joining, stream_id, opener.seq).await? {
-            lineage.push(defs::LineageLink { header, content, checkpoint });
-        }
-    }
+    // As it was when the seat began, under our reign: who goes on from there is told where the stream is now.
+    let (genesis, lineage) = joining.inner.replicas.lineage_before(stream_id, Seq(from)).await?;
+    let link = |link: LineageLink| {
+        let Signed { statement, key, sig } = link.checkpoint;
+        let checkpoint = defs::Signed { statement, key, sig };
+        defs::LineageLink { header: link.header, content: link.content, checkpoint }
+    };
     input.genesis = Some(Bytes(genesis));
-    input.lineage = Some(lineage);
+    input.lineage = Some(lineage.into_iter().map(link).collect());
     input.anchor = sign(joining, stream_id, Seq(from.saturating_sub(1))).await?;
     input.refs = Some(delivery.refs.into_iter().map(Bytes).collect());
     input.welcome = Some(Bytes(welcome));

@@ -19,7 +19,6 @@ use crate::identity::Signed;
 use crate::lexicon::peer::defs;
 use crate::lexicon::peer::deliver::Input;
 use crate::log::Outgoing;
-use crate::log::chain::CHECKPOINT_LABEL;
 use crate::log::lineage::{self, LineageLink};
 use crate::mls;
 use crate::storage::Error;
@@ -71,18 +70,16 @@ impl Offer {
         };
         let stream = StreamId::parse(stream).map_err(|why| malformed(&why.to_string()))?;
         let links: Vec<LineageLink> = input.lineage.iter().flatten().cloned().map(link).collect();
-        let mut statements = Vec::new();
-        let reign = lineage::trace(&stream, &genesis.0, &links, |by, one| statements.push((by.to_owned(), one)))
-            .map_err(|why| malformed(&why.to_string()))?;
-        if reign.home != caller.as_str() {
+        let lineage = lineage::trace(&stream, &genesis.0, &links).map_err(|why| malformed(&why.to_string()))?;
+        if lineage.present.home != caller.as_str() {
             return Err(Refusal::new("NotHome", "another server is the home of this stream").into());
         }
-        for (by, signed) in statements {
-            let by = Did::parse(&by).map_err(|why| malformed(&why.to_string()))?;
-            match federation.verify_statement(&by, CHECKPOINT_LABEL, signed).await {
+        for word in &lineage.words {
+            let by = Did::parse(&word.by).map_err(|why| malformed(&why.to_string()))?;
+            match federation.verify_statement(&by, word.label, &word.signed).await {
                 Ok(()) => {}
                 Err(StatementRefused::Invalid) => {
-                    return Err(malformed("a checkpoint of the lineage does not hold").into());
+                    return Err(malformed("a statement of the lineage does not hold").into());
                 }
                 Err(StatementRefused::Unavailable) => return Err(Unread::Unavailable),
             }

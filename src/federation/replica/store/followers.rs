@@ -103,7 +103,7 @@ pub async fn due_servers(pool: &PgPool, streams: Option<&[i64]>, now: UnixMillis
         "select distinct f.server from follower f join stream s on s.id = f.stream_id
          left join follower_peer p on p.server = f.server
          where ($1::bigint[] is null or f.stream_id = any($1)) and f.acked_seq < s.head_seq and f.due_at <= $2
-           and (f.leased_until is null or f.leased_until <= $2) and s.state = 0 and (p.due_at is null or p.due_at <= $2)",
+           and (f.leased_until is null or f.leased_until <= $2) and s.state in (0, 2) and (p.due_at is null or p.due_at <= $2)",
         streams,
         now.to_datetime()
     )
@@ -126,7 +126,7 @@ pub async fn lease(
                select due_at from follower_peer where server = $1
            ), due as (
                select f.stream_id, f.server from follower f join stream s on s.id = f.stream_id
-               where f.server = $1 and f.acked_seq < s.head_seq and f.due_at <= $3 and s.state = 0
+               where f.server = $1 and f.acked_seq < s.head_seq and f.due_at <= $3 and s.state in (0, 2)
                  and ($5::bigint[] is null or f.stream_id = any($5))
                  and (f.leased_until is null or f.leased_until <= $3)
                  and not exists (select 1 from peer where peer.due_at > $3)
@@ -179,7 +179,7 @@ pub async fn release(pool: &PgPool, lease: &Lease, pause: Duration, now: UnixMil
     let Some(acked) = acked else { return Ok(false) };
     // A statement of its own: what is committed after it finds the lease gone.
     Ok(sqlx::query_scalar!(
-        r#"select s.head_seq > $2 and s.state = 0 as "behind!" from stream s where s.id = $1"#,
+        r#"select s.head_seq > $2 and s.state in (0, 2) as "behind!" from stream s where s.id = $1"#,
         lease.stream_id,
         acked
     )

@@ -2,10 +2,12 @@
 
 mod evidence;
 mod followers;
+pub(super) mod handover;
 mod homes;
 mod replicas;
 
 pub(super) use evidence::*;
 pub(super) use followers::*;
+pub(super) use handover::{find_handover, handed_at};
 pub(super) use homes::*;
 pub(super) use replicas::*;

@@ -4,7 +4,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::federation::replica::View;
 use crate::storage::Error;
-use crate::types::{Did, Seq, UnixMillis};
+use crate::types::{Did, Seq, Term, UnixMillis};
 
 /// A stream of another home.
 #[derive(Clone, Debug)]
@@ -12,10 +12,18 @@ pub struct ReplicaRow {
     pub from_seq: Seq,
     pub failures: i16,
     pub view: Option<View>,
+    /// The home that was asked, by its lineage, and its term.
+    followed: Option<String>,
+    followed_term: Term,
     stopped_by: Option<String>,
 }
 
 impl ReplicaRow {
+    /// Whether this server is the home behind what is held: it tells us what homes before it ordered, too.
+    pub fn foretells(&self, server: &Did, held: Term) -> bool {
+        self.followed.as_deref() == Some(server.as_str()) && self.followed_term > held
+    }
+
     /// The name by which everything is refused, if it is.
     pub fn stopped_by(&self) -> Option<&'static str> {
         let name = self.stopped_by.as_deref()?;
@@ -30,15 +38,22 @@ impl ReplicaRow {
 /// Nothing for a stream that we did not ask for, or do not want any more.
 pub async fn find_replica(pool: &PgPool, stream_id: i64) -> Result<Option<ReplicaRow>, Error> {
     let row = sqlx::query!(
-        "select from_seq, failures, stopped_by, view from replica where stream_id = $1 and ended_at is null",
+        "select from_seq, failures, stopped_by, view, followed, followed_term
+         from replica where stream_id = $1 and ended_at is null",
         stream_id
     )
     .fetch_optional(pool)
     .await?;
     let Some(row) = row else { return Ok(None) };
     let view = row.view.map(serde_json::from_value).transpose().map_err(|_| Error::Corrupt("replica.view"))?;
-    let (from_seq, failures, stopped_by) = (Seq::from_db(row.from_seq), row.failures, row.stopped_by);
-    Ok(Some(ReplicaRow { from_seq, failures, view, stopped_by }))
+    Ok(Some(ReplicaRow {
+        from_seq: Seq::from_db(row.from_seq),
+        failures: row.failures,
+        view,
+        followed: row.followed,
+        followed_term: Term::from_db(row.followed_term),
+        stopped_by: row.stopped_by,
+    }))
 }
 
 pub struct NewReplica<'a> {
@@ -48,6 +63,9 @@ pub struct NewReplica<'a> {
     pub from: Seq,
     /// Becomes seats once our head is before `begins`.
     pub waiting: Option<&'a View>,
+    /// The present home, and its term.
+    pub home: &'a str,
+    pub term: Term,
     pub now: UnixMillis,
 }
 
@@ -55,15 +73,20 @@ pub struct NewReplica<'a> {
 pub async fn put_replica(conn: &mut PgConnection, new: &NewReplica<'_>) -> Result<(), Error> {
     let view = new.waiting.map(serde_json::to_value).transpose().map_err(|_| Error::Corrupt("view"))?;
     sqlx::query!(
-        "insert into replica (stream_id, from_seq, view, checked_at, created_at) values ($1, $2, $3, $4, $4)
+        "insert into replica (stream_id, from_seq, view, checked_at, created_at, followed, followed_term)
+         values ($1, $2, $3, $4, $4, $6, $7)
          on conflict (stream_id) do update
          set from_seq = coalesce($5, replica.from_seq), view = coalesce(excluded.view, replica.view), failures = 0,
-             stopped_by = null, follow_due_at = null, follow_failures = 0, ended_at = null",
+             stopped_by = null, follow_due_at = null, follow_failures = 0, ended_at = null,
+             backfilled_seq = case when replica.ended_at is null then replica.backfilled_seq end,
+             followed = excluded.followed, followed_term = excluded.followed_term",
         new.stream_id,
         new.from.to_db(),
         view,
         new.now.to_datetime(),
-        new.begins.map(Seq::to_db)
+        new.begins.map(Seq::to_db),
+        new.home,
+        new.term.to_db()
     )
     .execute(conn)
     .await?;
@@ -159,8 +182,11 @@ pub async fn local_members(conn: &mut PgConnection, stream_id: i64) -> Result<Ve
 /// Streams whose home must be asked to follow from our head.
 pub async fn due_follows(pool: &PgPool, now: UnixMillis, limit: i64) -> Result<Vec<(i64, i32)>, Error> {
     let rows = sqlx::query!(
-        "select stream_id, follow_failures from replica where follow_due_at <= $1 and ended_at is null
-         order by follow_due_at limit $2",
+        "select r.stream_id, r.follow_failures from replica r join stream s on s.id = r.stream_id
+         where r.ended_at is null and (r.follow_due_at <= $1 or (
+                   -- The stream went to another home.
+                   r.follow_due_at is null and r.followed is distinct from s.home and r.followed_term <= s.term and s.state = 0))
+         order by r.follow_due_at limit $2",
         now.to_datetime(),
         limit
     )

@@ -1,0 +1,54 @@
+//! A call met a server that is not the home any more.
+//!
+//! Invariant: whom a server names is asked, and believed by the stream's lineage alone.
+
+use crate::federation::replica::{FollowError, Replicas, store};
+use crate::log::Error;
+use crate::types::{Did, Seq};
+
+/// Where a call goes after somebody named another home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It came here meanwhile.
+    Here,
+    /// To the one that was named.
+    At,
+    /// Nowhere: nothing shows that it is the home.
+    Unknown,
+}
+
+impl Replicas {
+    /// Whether the stream went to another home from here.
+    pub async fn went_elsewhere(&self, stream_id: i64) -> Result<bool, Error> {
+        Ok(store::handed_at(self.storage().pool(), stream_id).await?.is_some())
+    }
+
+    /// Whether `named` is the home, where `asked` said that it is not itself.
+    pub async fn next_home(&self, stream: &str, asked: &Did, named: &Did) -> Result<Next, Error> {
+        self.log().forget_stream(stream);
+        let Some(info) = self.log().find_stream(stream).await? else { return Ok(Next::Unknown) };
+        if self.is_ours(&info.home) {
+            return Ok(Next::Here);
+        }
+        if named == asked || self.is_ours(named.as_str()) {
+            return Ok(Next::Unknown);
+        }
+        let row = self.log().row(info.id).await?;
+        let replica = store::find_replica(self.storage().pool(), info.id).await?;
+        if row.home == named.as_str() || replica.is_some_and(|replica| replica.foretells(named, row.term)) {
+            return Ok(Next::At);
+        }
+        match self.follow(&row.public_id, named, Seq(row.head_seq.0 + 1), None).await {
+            Ok(_) => Ok(Next::At),
+            Err(FollowError::Log(error)) => Err(error),
+            Err(error) => {
+                tracing::info!(
+                    peer = named.as_str(),
+                    error = &error as &dyn std::error::Error,
+                    "a named home is not the home"
+                );
+                Ok(Next::Unknown)
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! A conversation goes from one home to another, and nobody in it loses anything.
+
+use std::sync::Arc;
+
+use rookery::cli::demo::Person;
+use rookery::federation::{Actor, CallError};
+use rookery::lexicon::mls::move_convo::{self, MoveConvo};
+use rookery::lexicon::mls::send_message::SendMessage;
+use rookery::log::body::HomeChangedBody;
+use rookery::log::{Head, StreamState};
+use rookery::types::{Did, Seq, Term};
+use rookery_client::CallError as ClientCallError;
+use serde_json::json;
+
+use super::joining::{arrives, hears, known, until};
+use crate::support::{BentHome, Chain, Fate, Faults, Federation, Following, SEATED, eventually, idem, no, row, seq};
+
+const SEND: &str = "blue.catbird.mls.sendMessage";
+const OPEN: &[(&str, &str)] = &[("INVITATIONS", "everyone")];
+
+/// Alice's conversation with Bob and Carol, each at a server of their own; she wrote to herself before they came.
+struct Three {
+    servers: Federation,
+    stream: String,
+    alice: Arc<Person>,
+    bob: Arc<Person>,
+    carol: Arc<Person>,
+}
+
+impl Three {
+    async fn start() -> Self {
+        let servers = known(3, OPEN).await;
+        let alice = servers[0].person("alice").await;
+        let (bob, carol) = (servers[1].person("bob").await, servers[2].person("carol").await);
+        let stream = alice.create_convo().await.unwrap();
+        for _ in 0..3 {
+            alice.send(&stream, b"to myself").await.unwrap();
+        }
+        alice.add_members(&stream, &[bob.did().clone(), carol.did().clone()]).await.unwrap();
+        arrives(&bob, &stream).await;
+        arrives(&carol, &stream).await;
+        Self { servers, stream, alice, bob, carol }
+    }
+
+    fn name(&self, server: usize) -> &Did {
+        self.servers[server].did()
+    }
+
+    fn order(&self, to: usize) -> move_convo::Input {
+        move_convo::Input { stream: self.stream.clone(), idem: idem(), to: self.name(to).clone() }
+    }
+
+    async fn moves(&self, to: usize) -> Result<move_convo::Output, ClientCallError> {
+        self.alice.procedure::<MoveConvo>(&self.order(to)).await
+    }
+
+    /// Where a server thinks that the stream stands.
+    async fn stands(&self, server: usize) -> (String, StreamState, u64, Vec<u8>) {
+        let row = row(&self.servers[server], &self.stream).await.unwrap();
+        (row.home, row.state, row.head_seq.0, row.head_hash.to_vec())
+    }
+
+    /// Everybody hears everybody, and all servers hold the same.
+    async fn everybody_talks(&self) {
+        for speaker in [&self.alice, &self.bob, &self.carol] {
+            let sent = until("a message", async || {
+                speaker.arrive(&self.stream).await.ok()?;
+                speaker.send(&self.stream, b"hello").await.ok()
+            })
+            .await;
+            for listener in [&self.alice, &self.bob, &self.carol] {
+                hears(listener, &self.stream, sent.seq).await;
+            }
+        }
+        eventually("all hold the same", async || {
+            let (one, two, three) = (self.stands(0).await, self.stands(1).await, self.stands(2).await);
+            one == two && two == three
+        })
+        .await;
+        assert_eq!(self.alice.epoch(&self.stream).await.unwrap(), self.carol.epoch(&self.stream).await.unwrap());
+    }
+
+    /// Whether a follower holds all that its home does.
+    async fn whole(&self, server: usize) -> bool {
+        let whole = "select backfilled_seq is not null from replica";
+        sqlx::query_scalar(whole).fetch_one(&mut self.servers[server].database.connect().await).await.unwrap()
+    }
+
+    async fn kinds(&self, server: usize) -> Vec<i16> {
+        let kinds =
+            "select e.kind from entry e join stream s on s.id = e.stream_id where s.public_id = $1 order by e.seq";
+        let mut database = self.servers[server].database.connect().await;
+        sqlx::query_scalar(kinds).bind(&self.stream).fetch_all(&mut database).await.unwrap()
+    }
+}
+
+fn refused<T: std::fmt::Debug>(answer: Result<T, ClientCallError>) -> (u16, String) {
+    let error = answer.unwrap_err();
+    let refused = error.refused().unwrap_or_else(|| panic!("{error}"));
+    (refused.status, refused.error.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_moves_to_another_server_and_back_and_everybody_talks_on() {
+    let three = Three::start().await;
+    three.everybody_talks().await;
+    let draft = three.alice.draft_message(&three.stream, b"once").await.unwrap();
+    let first = three.alice.procedure::<SendMessage>(&draft).await.unwrap();
+
+    let order = three.order(1);
+    let moved = until("the move", async || three.alice.procedure::<MoveConvo>(&order).await.ok()).await;
+    three.everybody_talks().await;
+    assert_eq!(three.stands(1).await.0, three.name(1).as_str());
+    // The new home holds what was before its own members, and who made what: repeated calls get their first answers.
+    assert_eq!(three.kinds(1).await, three.kinds(0).await);
+    let again = three.alice.procedure::<SendMessage>(&draft).await.unwrap();
+    assert_eq!((again.seq, &again.hash), (first.seq, &first.hash));
+    let again = three.alice.procedure::<MoveConvo>(&order).await.unwrap();
+    assert_eq!((again.term, again.seq, &again.hash), (moved.term, moved.seq, &moved.hash));
+
+    // It judges commits by the keys and the GroupInfo that it was handed: devices of all three servers commit.
+    for (by, server) in [(&three.carol, 1), (&three.alice, 2), (&three.bob, 0)] {
+        let newcomer = three.servers[server].person("newcomer").await;
+        until("a commit", async || {
+            by.arrive(&three.stream).await.ok()?;
+            by.add_members(&three.stream, &[newcomer.did().clone()]).await.ok()
+        })
+        .await;
+        arrives(&newcomer, &three.stream).await;
+    }
+    three.everybody_talks().await;
+
+    // And back: what was handed over once may be again.
+    until("the way back", async || three.moves(0).await.ok()).await;
+    three.everybody_talks().await;
+    assert_eq!(three.stands(2).await.0, three.name(0).as_str());
+    let changes: Vec<i16> = three.kinds(2).await.into_iter().filter(|kind| [21, 22, 23].contains(kind)).collect();
+    assert_eq!(changes, [23, 21, 23, 21]);
+    // Who comes now is shown the whole lineage.
+    let late = three.servers[2].person("late").await;
+    three.alice.add_members(&three.stream, &[late.did().clone()]).await.unwrap();
+    arrives(&late, &three.stream).await;
+    three.servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_did_not_hear_of_the_move_is_led_to_the_new_home_by_the_old_one() {
+    let three = Three::start().await;
+    three.everybody_talks().await;
+    // Nothing of the old home reaches Carol's server; what that asks for is answered.
+    three.servers[2].proxy.ban(three.name(0).as_str());
+    until("the move", async || three.moves(1).await.ok()).await;
+    let (from, home) = (three.name(2).clone(), three.name(0).clone());
+    let draft = three.carol.draft_message(&three.stream, b"where?").await.unwrap();
+    let federation = &three.servers[2].server().services().federation;
+    let actor = || Some(Actor { account: three.carol.did(), device: Some(three.carol.device().as_str()) });
+    let answer = federation.procedure::<SendMessage>(&home, &draft, actor()).await;
+    match answer {
+        Err(CallError::Refused { status: 409, error, home, .. }) if error == "HomeMoved" => {
+            assert_eq!(home.as_ref(), Some(three.name(1)));
+        }
+        other => panic!("{from} was told {other:?}"),
+    }
+    let sent = until("the way", async || match three.carol.procedure::<SendMessage>(&draft).await {
+        Ok(sent) => Some(sent),
+        Err(error) => {
+            assert!(error.is("HomeMoving"), "{error}");
+            None
+        }
+    })
+    .await;
+    hears(&three.bob, &three.stream, sent.seq).await;
+    three.servers[2].proxy.admit_all();
+    three.everybody_talks().await;
+    three.servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_handed_over_stays_and_everybody_talks_on() {
+    let three = Three::start().await;
+    three.everybody_talks().await;
+    let order = three.order(1);
+    assert_eq!(refused(three.bob.procedure::<MoveConvo>(&order).await), (403, "NotAuthorized".to_owned()));
+    assert_eq!(refused(three.moves(0).await), (403, "TransferRefused".to_owned()), "it is there");
+    let nobody = move_convo::Input { to: Did::parse("did:web:nobody.example").unwrap(), ..order.clone() };
+    let nowhere = three.alice.procedure::<MoveConvo>(&nobody).await;
+    assert_eq!(refused(nowhere), (403, "TransferRefused".to_owned()), "nobody of it is in it");
+
+    // The next home cannot fetch what was before it; while it is asked, nothing is taken.
+    three.servers[0].proxy.refuse().await;
+    let draft = three.alice.draft_message(&three.stream, b"meanwhile").await.unwrap();
+    let (moved, told) = tokio::join!(three.moves(1), async {
+        eventually("it is being handed over", async || three.stands(0).await.1 == StreamState::Handing).await;
+        let raw = three.servers[0].raw(SEND, "");
+        raw.token(&three.alice.token(SEND)).json(&json!(draft)).send().await
+    });
+    assert_eq!(told.outcome(), (503, "HomeMoving"));
+    assert_eq!(refused(moved), (409, "ReplicaBehind".to_owned()));
+    assert_eq!(three.stands(0).await.1, StreamState::Active);
+    three.alice.procedure::<SendMessage>(&draft).await.unwrap();
+    three.servers[0].proxy.listen().await;
+
+    // It takes the stream, and nobody hears of it: nothing has happened.
+    until("everything is there", async || three.whole(1).await.then_some(())).await;
+    three.servers[1].proxy.suffer(Faults::always(Fate::Unanswered));
+    assert_eq!(refused(three.moves(1).await).0, 503);
+    assert_eq!(three.stands(0).await.1, StreamState::Active);
+    three.servers[1].proxy.suffer(Faults::none());
+    three.everybody_talks().await;
+    assert_eq!(three.stands(2).await.0, three.name(0).as_str());
+    three.servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_stopped_in_the_middle_goes_on_by_itself() {
+    let three = Three::start().await;
+    // As if it had died between two steps.
+    let stopped = "with s as (update stream set state = 2 where public_id = $1 returning id)
+                   insert into handover (stream_id, server, asked_at, handing_until)
+                   select id, $2, now(), now() - interval '1 second' from s";
+    let mut database = three.servers[0].database.connect().await;
+    sqlx::query(stopped).bind(&three.stream).bind(three.name(1).as_str()).execute(&mut database).await.unwrap();
+    assert_eq!(three.stands(0).await.1, StreamState::Handing);
+    three.servers[0].server().services().replicas.look_at_everything().await;
+    assert_eq!(three.stands(0).await.1, StreamState::Active);
+    three.everybody_talks().await;
+    three.servers.stop().await;
+}
+
+/// What a bent home says of a move.
+fn handed(following: &Following, next: &BentHome, bend: impl Fn(&mut HomeChangedBody, &mut Head)) -> Chain {
+    let mut chain = following.chain.clone();
+    chain.hand(&following.home, next, bend);
+    chain
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_counts_by_the_word_of_both_homes_and_the_old_one_is_not_heard_any_more() {
+    let following = Following::seated().await;
+    let (next, to) = (following.stranger().await, following.to());
+    let (home, at) = (&following.home, SEATED + 1);
+    // Another server signs, or signs for another entry, or an earlier term is announced.
+    let forged = handed(&following, home, |body, _| body.to = next.did.clone());
+    assert_eq!(no(&home.replicates(to, &forged, at, at).await), (400, "CheckpointInvalid"));
+    let other = handed(&following, &next, |_, head| head.seq = Seq(SEATED - 1));
+    assert_eq!(no(&home.replicates(to, &other, at, at).await), (400, "ChainBroken"));
+    // A good one between them: only failures in a row count.
+    assert_eq!(seq(&home.replicates(to, &following.chain, SEATED, SEATED).await), SEATED);
+    let stale = handed(&following, &next, |body, head| body.term = head.term);
+    assert_eq!(no(&home.replicates(to, &stale, at, at).await), (400, "ChainBroken"));
+    let mut unsigned = handed(&following, &next, |_, _| ());
+    unsigned.forge_acceptance(at);
+    assert_eq!(no(&home.replicates(to, &unsigned, at, at).await), (400, "CheckpointInvalid"));
+    assert_eq!(seq(&home.replicates(to, &following.chain, SEATED, SEATED).await), SEATED);
+
+    next.answers("follow", 503, json!({ "error": "HomeMoving", "message": "not yet" }));
+    let mut chain = handed(&following, &next, |_, _| ());
+    assert_eq!(seq(&home.replicates(to, &chain, at, at).await), at);
+    // The old home goes on, or opens the next term itself: nobody listens.
+    let mut on = chain.clone();
+    on.message();
+    assert_eq!(no(&home.replicates(to, &on, at + 1, at + 1).await), (403, "NotHome"));
+    let term = chain.head.term.next();
+    let mut usurped = chain.clone();
+    usurped.open(&home.did, Term(term.0 + 5));
+    assert_eq!(no(&home.replicates(to, &usurped, at + 1, at + 1).await), (403, "NotHome"));
+    // The new one cannot go on without opening its term, nor open an earlier one.
+    assert_eq!(no(&next.replicates(to, &on, at + 1, at + 1).await), (400, "ChainBroken"));
+    let mut early = chain.clone();
+    early.open(&home.did, chain.head.term);
+    assert_eq!(no(&next.replicates(to, &early, at + 1, at + 1).await), (409, "StaleTerm"));
+    chain.open(&home.did, term);
+    chain.message();
+    assert_eq!(seq(&next.replicates(to, &chain, at + 1, at + 2).await), at + 2);
+    assert_eq!(following.held().await, (StreamState::Active, at + 2));
+    following.stop().await;
+}
