@@ -6,7 +6,7 @@
 use super::chain::{Genesis, Head};
 use super::seats::{Roster, SeatChange};
 use super::store::{self, StreamRow};
-use super::{Error, Held, Log, StreamKind, StreamState};
+use super::{Error, Held, Log, StreamKind, StreamState, StreamTx};
 use crate::identity::Signed;
 use crate::storage::{self, Tx};
 use crate::types::{Did, Hash, Refusal, Seq, StreamId, Term};
@@ -136,8 +136,9 @@ impl Log {
         Ok(Some(ReplicaTx { tx: won.tx, log: self.clone(), row: won.row }))
     }
 
-    /// Orders a recovered stream again, and opens its new term, at once: nothing is ever put into the old one.
-    pub async fn go_on(&self, stream_id: i64) -> Result<(), Error> {
+    /// Orders a recovered stream again, and opens its new term, in a transaction that the caller commits: nothing is ever
+    /// put into the old one.
+    pub async fn going_on(&self, stream_id: i64) -> Result<StreamTx, Error> {
         let mut won = self.win(stream_id).await?;
         if won.row.state != StreamState::Recovering {
             return Err(Error::Halted(won.row.state));
@@ -146,7 +147,7 @@ impl Log {
         won.row.state = StreamState::Active;
         let mut tx = self.open(won)?;
         tx.reopen().await?;
-        tx.commit().await
+        Ok(tx)
     }
 }
 

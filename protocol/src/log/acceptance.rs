@@ -64,3 +64,37 @@ impl Acceptance {
             && changed.time <= self.not_after
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Curve, SigningKey, key_tag};
+
+    /// The vector of the federation protocol: any other implementation must make the same bytes.
+    const STATEMENT: &str = "a961760162746f716469643a7765623a622e6578616d706c6563736571026466726f6d716469643a7765623a612e6578616d706c65646861736858204418781baed697de6aee74874570a721d1fbc4528a7b040a1637d38ba60c09b0647465726d1a6afd86c06673747265616d78217363776667616763737971686d646a37706265686e6a366a76696c693532663633686e6f7441667465721b000001a1ee575be968736e617073686f7458203333333333333333333333333333333333333333333333333333333333333333";
+    const SIGNATURE: &str = "7177d6de29b767205af6e457db143a2632786b0a4a462b35e49cda9e681ceef98b5818587d08b5fc67fe9bc8b4cd145ef50e9a9d98106d5d86e1a7231e6e3500";
+
+    #[test]
+    fn the_vector_of_the_protocol_comes_out() {
+        let head = Head {
+            stream: StreamId::parse("scwfgagcsyqhmdj7pbehnj6jvili52f63").unwrap(),
+            term: Term(0x6afd_86c0),
+            seq: Seq(2),
+            hash: Hash::from_slice(
+                &hex::decode("4418781baed697de6aee74874570a721d1fbc4528a7b040a1637d38ba60c09b0").unwrap(),
+            )
+            .unwrap(),
+            time: UnixMillis(0),
+        };
+        let [from, to] = ["did:web:a.example", "did:web:b.example"].map(|did| Did::parse(did).unwrap());
+        let not_after = UnixMillis(0x01a1_ee56_7189 + 60_000);
+        let acceptance = Acceptance::new(&from, &to, &head, Hash([0x33; 32]), not_after);
+        let seed = Hash::of(b"checkpoint test key b.example");
+        let key = SigningKey::from_bytes(Curve::Ed25519, seed.as_slice()).unwrap();
+        let id = format!("#checkpoint-{}", key_tag(&key.public()));
+        let signed = Signed::sign(ACCEPTANCE_LABEL, acceptance.statement().unwrap(), &id, &key);
+        assert_eq!((hex::encode(&signed.statement), signed.key.as_str()), (STATEMENT.to_owned(), "#checkpoint-3zolk7ol"));
+        assert_eq!(hex::encode(&signed.sig), SIGNATURE);
+        assert_eq!(Acceptance::of(&signed).unwrap(), acceptance, "and is read back");
+    }
+}

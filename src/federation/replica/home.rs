@@ -130,8 +130,9 @@ impl Replicas {
         let reader = (!for_home && !is_next).then_some(peer);
         let limit = limit.clamp(1, REQUEST_ENTRIES);
         let mut entries = self.log().raw_entries(info.id, from, limit, max_bytes.min(REQUEST_BYTES), reader).await?;
-        if !for_home {
-            // Of a stream that went to another home we tell what we ordered.
+        // Of a stream that went to another home we tell what we ordered, and that home, by itself, what it did.
+        let ours = until.is_none_or(|until| from <= until);
+        if !for_home || ours {
             entries.retain(|entry| until.is_none_or(|until| entry.seq <= until));
         }
         let prev = match from.0.saturating_sub(1) {
@@ -139,7 +140,7 @@ impl Replicas {
             before => self.at(info.id, Seq(before)).await.map_or(Hash::ZERO, |head| head.hash),
         };
         let (checkpoint, term, more) = match entries.last() {
-            Some(last) if for_home => {
+            Some(last) if for_home && until.is_none_or(|until| last.seq > until) => {
                 let held = self.log().find_checkpoint(info.id, last.seq, None).await?;
                 let exact = held.filter(|(seq, _)| *seq == last.seq).map(|(_, signed)| signed);
                 (exact, Header::decode(&last.held.header)?.term, last.seq < row.head_seq)

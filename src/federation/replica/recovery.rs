@@ -12,7 +12,7 @@ use super::{Replicas, store};
 use crate::federation::CallError;
 use crate::identity::Signed;
 use crate::lexicon::peer::get_entries::{GetEntries, Params};
-use crate::log::chain::{Checkpoint, Header};
+use crate::log::chain::{Checkpoint, Header, entry_hash};
 use crate::log::fork::lead_back;
 use crate::log::{Adopted, Error, Held, Span, StreamRow, StreamState};
 use crate::types::{Bytes, Did, Refusal, Seq, Term};
@@ -148,7 +148,8 @@ impl Replicas {
         if !all_answered && !over {
             return Ok(false);
         }
-        match self.log().go_on(stream_id).await {
+        let collided = |error: &Error| error.is_collision();
+        match crate::storage::retrying(collided, || self.go_on(stream_id)).await {
             Ok(()) => {}
             // Another replica of this server was quicker.
             Err(Error::Halted(_)) => return Ok(true),
@@ -165,6 +166,17 @@ impl Replicas {
         Ok(true)
     }
 
+    async fn go_on(&self, stream_id: i64) -> Result<(), Error> {
+        // One that went here, and was forgotten, is a replica until now.
+        let came = store::find_replica(self.storage().pool(), stream_id).await?.is_some();
+        let arrival = if came { Some(self.arrival(stream_id).await?) } else { None };
+        let mut tx = self.log().going_on(stream_id).await?;
+        if let Some(arrival) = &arrival {
+            self.settle(&mut tx, arrival).await?;
+        }
+        tx.commit().await
+    }
+
     /// Where a server's newest checkpoint of ours stands.
     async fn newest_of(&self, row: &StreamRow, server: &Did) -> Result<Option<(Term, Seq)>, CallError> {
         let stream = row.public_id.as_str();
@@ -172,7 +184,7 @@ impl Replicas {
         let us = self.log().home().clone();
         if Checkpoint::of(&newest.checkpoint).is_ok_and(|checkpoint| checkpoint.home != us.as_str()) {
             // Another home orders it now, and holds the last that we signed.
-            let Some(ours) = self.ask(server, stream, Some(row.head_seq)).await? else { return Ok(None) };
+            let Some(ours) = self.ask(server, stream, Some(row.head_seq.next())).await? else { return Ok(None) };
             newest = ours;
         }
         Ok(match self.checkpoint_by(&us, &row.public_id, &newest.checkpoint).await {
@@ -186,12 +198,10 @@ impl Replicas {
     async fn fetch(&self, stream_id: i64, server: &Did, others: &[Did]) -> Result<bool, Error> {
         loop {
             let row = self.log().row(stream_id).await?;
-            let asked = self.ask(server, row.public_id.as_str(), Some(row.head_seq)).await;
+            let asked = self.ask(server, row.public_id.as_str(), Some(row.head_seq.next())).await;
             let Ok(Some(shown)) = asked else { return Ok(asked.is_ok()) };
-            let Some(claim) = self.ours(&row, shown).await? else { return Ok(true) };
-            if claim.checkpoint.seq == row.head_seq {
-                return Ok(true);
-            }
+            let Some(next) = self.next_header(&row, server).await else { return Ok(false) };
+            let Some(claim) = self.ours(&row, next, shown).await? else { return Ok(true) };
             if !self.put_back(&row, &claim, server, others).await? {
                 return Ok(false);
             }
@@ -201,20 +211,31 @@ impl Replicas {
         }
     }
 
-    /// What a server shows beyond our head, if it goes on from there under our own signature.
-    async fn ours(&self, row: &StreamRow, shown: Witnessed) -> Result<Option<Claim>, Error> {
+    /// Of the entry after our head.
+    async fn next_header(&self, row: &StreamRow, server: &Did) -> Option<Bytes> {
+        let (from, stream) = (row.head_seq.0 + 1, row.public_id.to_string());
+        let params = Params { stream, from, limit: 1, max_bytes: BYTES };
+        let answer = self.federation().query::<GetEntries>(server, &params, None).await.ok()?;
+        answer.entries.into_iter().next().map(|entry| entry.header)
+    }
+
+    /// What a server shows beyond our head, if it goes on from there under our own signature: `next` is the header after
+    /// our head, and `shown` leads back to it.
+    async fn ours(&self, row: &StreamRow, next: Bytes, shown: Witnessed) -> Result<Option<Claim>, Error> {
         let us = self.log().home().clone();
         let checkpoint = self.checkpoint_by(&us, &row.public_id, &shown.checkpoint).await?;
         let led = lead_back(&checkpoint, &shown.headers);
-        let (seq, hash) = led.map_err(|why| Refusal::new("ChainBroken", why.to_string()))?;
-        if seq != row.head_seq || hash != row.head_hash {
+        let led = led.map_err(|why| Refusal::new("ChainBroken", why.to_string()))?;
+        let follows = Header::decode(&next.0).is_ok_and(|header| header.prev() == row.head_hash);
+        if led != (row.head_seq.next(), entry_hash(&next.0)) || !follows {
             tracing::error!(
                 stream.id = row.public_id.as_str(),
                 "a server holds another history under our own signature"
             );
             return Ok(None);
         }
-        Ok(Some(Claim { from: seq.next(), headers: shown.headers, signed: shown.checkpoint, checkpoint }))
+        let headers = std::iter::once(next).chain(shown.headers).collect();
+        Ok(Some(Claim { from: row.head_seq.next(), headers, signed: shown.checkpoint, checkpoint }))
     }
 
     async fn put_back(&self, row: &StreamRow, claim: &Claim, server: &Did, others: &[Did]) -> Result<bool, Error> {

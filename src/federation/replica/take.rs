@@ -104,7 +104,7 @@ impl Replicas {
             return Err(Refusal::new("StaleTerm", why).into());
         }
         let checkpoint = self.checkpoint_of(peer, &ends, &request).await?;
-        for (to, acceptance) in moves(&request)? {
+        for (to, acceptance) in moves(&request.entries)? {
             self.word_of(&to, ACCEPTANCE_LABEL, &acceptance).await?;
         }
         let pool = self.storage().pool();
@@ -208,10 +208,10 @@ struct Ends {
     hash: Hash,
 }
 
-/// To whom the stream goes with entries of this request, each with the word of that server.
-fn moves(request: &Replicate) -> Result<Vec<(Did, Signed)>, Error> {
+/// To whom the stream goes with these entries, each with the word of that server.
+pub(super) fn moves(entries: &[super::WireEntry]) -> Result<Vec<(Did, Signed)>, Error> {
     let mut moves = Vec::new();
-    for entry in &request.entries {
+    for entry in entries {
         let header = Header::decode(&entry.header.0).map_err(|why| Refusal::new("Malformed", why.to_string()))?;
         if let (Some(EntryKind::HomeChanged), Some(content)) = (EntryKind::from_name(&header.kind), &entry.content) {
             let body = Content::decode(&content.0).and_then(|content| HomeChangedBody::decode(&content.body));

@@ -101,6 +101,12 @@ impl Replicas {
                 Err(FollowError::Call(error)) if error.is("StreamNotFound") => {
                     store::end_replica(pool, stream_id, now).await?;
                 }
+                // We are the home by its word: we forgot it.
+                Err(FollowError::Call(error)) if error.named_home() == Some(self.log().home()) => {
+                    let came = self.come_back(&row, &home).await;
+                    say(came, "a stream that went here could not be taken up again");
+                    store::put_off_follow(pool, stream_id, self.pause(failures), now).await?;
+                }
                 Err(error) => {
                     tracing::info!(peer = home.as_str(), %error, "a stream could not be followed anew yet");
                     store::put_off_follow(pool, stream_id, self.pause(failures), now).await?;

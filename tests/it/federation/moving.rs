@@ -12,8 +12,10 @@ use rookery::types::{Did, Seq, Term};
 use rookery_client::CallError as ClientCallError;
 use serde_json::json;
 
-use super::joining::{arrives, hears, known, until};
-use crate::support::{BentHome, Chain, Fate, Faults, Federation, Following, SEATED, eventually, idem, no, row, seq};
+use super::joining::{arrives, hears, known, two, until};
+use crate::support::{
+    BentHome, Chain, Fate, Faults, Federation, Following, Member, SEATED, eventually, idem, no, row, seq,
+};
 
 const SEND: &str = "blue.catbird.mls.sendMessage";
 const OPEN: &[(&str, &str)] = &[("INVITATIONS", "everyone")];
@@ -225,6 +227,70 @@ async fn a_home_that_stopped_in_the_middle_goes_on_by_itself() {
     assert_eq!(three.stands(0).await.1, StreamState::Active);
     three.everybody_talks().await;
     three.servers.stop().await;
+}
+
+/// Alice's conversation with Bob, which went from her server to his; the database of one of both is put back to before.
+async fn forgotten(server: usize) -> (Federation, String, Arc<Person>, Arc<Person>, Vec<Vec<u8>>) {
+    let mut servers = known(2, &[OPEN, &[("RECOVERY_WAIT_SECONDS", "5")]].concat()).await;
+    let (stream, alice, bob) = two(&servers).await;
+    let people = [Arc::clone(&alice), Arc::clone(&bob)];
+    let whose = [&*people[server]];
+    servers[server].pause().await;
+    let backup = servers[server].database.copy().await;
+    servers[server].resume(&whose).await;
+    let order = move_convo::Input { stream: stream.clone(), idem: idem(), to: servers[1].did().clone() };
+    until("the move", async || alice.procedure::<MoveConvo>(&order).await.ok()).await;
+    for person in [&alice, &bob, &alice] {
+        let sent = until("a message", async || person.send(&stream, b"after the move").await.ok()).await;
+        hears(&bob, &stream, sent.seq).await;
+        hears(&alice, &stream, sent.seq).await;
+    }
+    let kept = hashes(&servers[1 - server], &stream).await;
+    servers[server].pause().await;
+    servers[server].database.become_copy_of(&backup).await;
+    let (said, well) = servers[server].command(&["recover"]).await;
+    assert!(well, "{said}");
+    servers[server].resume(&whose).await;
+    (servers, stream, alice, bob, kept)
+}
+
+async fn hashes(server: &Member, stream: &str) -> Vec<Vec<u8>> {
+    let hashes = "select e.hash from entry e join stream s on s.id = e.stream_id where s.public_id = $1 order by e.seq";
+    sqlx::query_scalar(hashes).bind(stream).fetch_all(&mut server.database.connect().await).await.unwrap()
+}
+
+async fn goes_on_at_the_next_home(server: usize) {
+    let (servers, stream, alice, bob, kept) = forgotten(server).await;
+    eventually("both hold what was ordered, and more", async || {
+        let (one, other) = (hashes(&servers[0], &stream).await, hashes(&servers[1], &stream).await);
+        one == other && one.len() >= kept.len()
+    })
+    .await;
+    for number in 0..2 {
+        let row = row(&servers[number], &stream).await.unwrap();
+        assert_eq!((row.home.as_str(), row.state), (servers[1].did().as_str(), StreamState::Active));
+    }
+    assert!(hashes(&servers[1], &stream).await.starts_with(&kept), "nothing of it is lost");
+    for person in [&alice, &bob] {
+        let sent = until("a message", async || {
+            person.arrive(&stream).await.ok()?;
+            person.send(&stream, b"on").await.ok()
+        })
+        .await;
+        hears(&bob, &stream, sent.seq).await;
+        hears(&alice, &stream, sent.seq).await;
+    }
+    servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_home_that_forgot_the_move_finds_it_among_what_others_hold() {
+    goes_on_at_the_next_home(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_home_that_forgot_that_it_is_one_is_told_by_the_old_one_and_takes_up_its_own_order() {
+    goes_on_at_the_next_home(1).await;
 }
 
 /// What a bent home says of a move.

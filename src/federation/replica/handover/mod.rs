@@ -5,6 +5,7 @@
 //! word decides nothing about rights.
 
 mod backfill;
+mod come_back;
 mod follow_up;
 mod give;
 mod receive;

@@ -9,9 +9,15 @@ use crate::federation::replica::stream_not_found;
 use crate::identity::Signed;
 use crate::log::acceptance::{ACCEPTANCE_LABEL, Acceptance};
 use crate::log::lineage;
-use crate::log::{Error, StreamKind, StreamRow, StreamState};
+use crate::log::{Error, Replayed, StreamKind, StreamRow, StreamState, StreamTx};
 use crate::storage;
 use crate::types::{Did, Refusal, UnixMillis};
+
+/// What a stream becomes ours with.
+pub(in crate::federation::replica) struct Arrival {
+    replayed: Option<Replayed>,
+    snapshot: Option<Snapshot>,
+}
 
 impl Replicas {
     /// The home of a stream offers it. Our signed word that we take it as it stands; nothing changes by that.
@@ -116,21 +122,36 @@ impl Replicas {
         }
     }
 
-    async fn open_once(&self, stream_id: i64) -> Result<(), Error> {
-        let pool = self.storage().pool();
+    /// What is read before the transaction in which a stream becomes ours.
+    pub(in crate::federation::replica) async fn arrival(&self, stream_id: i64) -> Result<Arrival, Error> {
         let replayed = self.log().replayed(stream_id).await?;
-        let taken = rows::find_takeover(pool, stream_id).await?;
-        let base = self.log().row(stream_id).await?.head_seq;
-        let mut tx = self.log().open_reign(stream_id).await?;
-        match &replayed {
+        let snapshot = rows::find_snapshot(self.storage().pool(), stream_id).await?;
+        let snapshot = snapshot.map(|bytes| Snapshot::decode(&bytes)).transpose()?;
+        Ok(Arrival { replayed, snapshot })
+    }
+
+    /// A replica becomes a stream of ours.
+    pub(in crate::federation::replica) async fn settle(
+        &self,
+        tx: &mut StreamTx,
+        arrival: &Arrival,
+    ) -> Result<(), Error> {
+        let stream_id = tx.row().id;
+        match &arrival.replayed {
             Some(replayed) => tx.reseat(replayed).await?,
             None => tracing::error!("a stream came here that is not held whole: who was in it once is not known"),
         }
-        match taken.filter(|taken| taken.seq.next() == base).map(|taken| Snapshot::decode(&taken.snapshot)) {
-            Some(Ok(snapshot)) => rows::take_snapshot(tx.conn(), stream_id, &snapshot).await?,
-            _ => tracing::error!("a stream came here without what goes with it: repeated calls are new ones"),
+        match &arrival.snapshot {
+            Some(snapshot) => rows::take_snapshot(tx.conn(), stream_id, snapshot).await?,
+            None => tracing::error!("a stream came here without what goes with it: repeated calls are new ones"),
         }
-        rows::arrived(tx.conn(), stream_id).await?;
+        Ok(rows::arrived(tx.conn(), stream_id).await?)
+    }
+
+    async fn open_once(&self, stream_id: i64) -> Result<(), Error> {
+        let arrival = self.arrival(stream_id).await?;
+        let mut tx = self.log().open_reign(stream_id).await?;
+        self.settle(&mut tx, &arrival).await?;
         let (row, head) = (tx.row().clone(), tx.head().clone());
         tx.commit().await?;
         tracing::warn!(stream.id = %row.public_id, seq = head.seq.0, term = head.term.0, "a stream came here: it is ordered here now");

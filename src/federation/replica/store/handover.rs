@@ -121,11 +121,6 @@ pub async fn group_is_taken(conn: &mut PgConnection, stream_id: i64) -> Result<b
     .await?)
 }
 
-pub struct TakeoverRow {
-    pub seq: Seq,
-    pub snapshot: Vec<u8>,
-}
-
 pub async fn put_takeover(
     pool: &PgPool,
     stream_id: i64,
@@ -148,10 +143,11 @@ pub async fn put_takeover(
     Ok(())
 }
 
-pub async fn find_takeover(pool: &PgPool, stream_id: i64) -> Result<Option<TakeoverRow>, Error> {
-    let row = sqlx::query!("select seq, snapshot from takeover where stream_id = $1", stream_id);
-    let row = row.fetch_optional(pool).await?;
-    Ok(row.map(|row| TakeoverRow { seq: Seq::from_db(row.seq), snapshot: row.snapshot }))
+/// What was told when it was accepted.
+pub async fn find_snapshot(pool: &PgPool, stream_id: i64) -> Result<Option<Vec<u8>>, Error> {
+    Ok(sqlx::query_scalar!("select snapshot from takeover where stream_id = $1", stream_id)
+        .fetch_optional(pool)
+        .await?)
 }
 
 /// Streams that came here and wait for our first entry.
