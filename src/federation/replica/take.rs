@@ -97,6 +97,7 @@ impl Replicas {
             return Err(Refusal::new("StaleTerm", why).into());
         }
         let checkpoint = self.checkpoint_of(peer, &ends, &request).await?;
+        let erased = self.erased_by(peer, &request, (ends.term, ends.seq)).await?;
         let pool = self.storage().pool();
         let genesis = store::genesis(pool, row.id).await?;
         let required = replica.from_seq;
@@ -118,6 +119,7 @@ impl Replicas {
             genesis: genesis.clone(),
             anchor: None,
             entries,
+            erased: erased.clone(),
             checkpoint,
         };
         // Who was seated meanwhile is told by the view, once what lies before it is here.

@@ -2,6 +2,7 @@
 
 mod courier;
 mod doors;
+mod erasures;
 mod forks;
 mod forwarding;
 mod harness;
