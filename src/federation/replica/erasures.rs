@@ -154,7 +154,11 @@ fn stands(request: &Replicate, header: &Header, shown: &WireErasure, (term, seq)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Held;
+    use crate::federation::replica::WireEntry;
+    use crate::identity::Signed;
+    use crate::log::chain::Genesis;
+    use crate::log::{Held, StreamKind};
+    use crate::types::StreamId;
 
     fn erasure(at: u64, first: u64, carried: bool) -> Erasure {
         let held = Held { header: Vec::new(), content: None };
@@ -181,5 +185,51 @@ mod tests {
         let both: Vec<_> = carried.into_iter().chain(beyond).collect();
         assert_eq!(ends(&both, Seq(256)), Seq(16));
         assert_eq!(both.iter().filter(|erasure| erasure.is_shown(Seq(16))).count(), ERASURES);
+    }
+
+    /// A stream with these entries behind an opening: the bodies of `#erased` ones, or none for a message.
+    fn chain(erased: &[Option<&[u64]>]) -> Vec<WireErasure> {
+        let genesis = Genesis::new(StreamKind::Convo, "did:web:home.test", UnixMillis(1_795_000_000_000));
+        let stream = StreamId::of_genesis(&genesis.encode().unwrap());
+        let (term, time) = (genesis.term(), genesis.time);
+        let mut head = Head { stream, term, seq: Seq(0), hash: Hash::ZERO, time };
+        let mut order = |names: &Option<&[u64]>| {
+            let seqs = names.unwrap_or_default().iter().copied().map(Seq).collect();
+            let (kind, body) = match names {
+                Some(_) => (EntryKind::Erased, ErasedBody { seqs }.encode().unwrap()),
+                None => (EntryKind::Message, b"opaque".to_vec()),
+            };
+            let sealed = head.seal(kind, None, &Content::new(body, None), time).unwrap();
+            let checkpoint = Signed { statement: Bytes(Vec::new()), key: String::new(), sig: Bytes(Vec::new()) };
+            WireErasure { header: Bytes(sealed.header), content: Bytes(sealed.content), checkpoint }
+        };
+        erased.iter().map(&mut order).collect()
+    }
+
+    #[test]
+    fn an_erasure_names_messages_before_it_and_stands_behind_the_request_or_withheld_in_it() {
+        let chain = chain(&[None, None, Some(&[1, 2, 3, 7]), None, Some(&[2])]);
+        assert_eq!(named(&chain[2].header, &chain[2].content).unwrap().1, [Seq(1), Seq(2)]);
+        assert_eq!(named(&chain[3].header, &chain[3].content).unwrap_err().name, "ContentMismatch");
+        assert_eq!(named(&chain[2].header, &chain[4].content).unwrap_err().name, "ContentMismatch");
+        let header = |at: usize| Header::decode(&chain[at].header.0).unwrap();
+        let Header { stream, term, .. } = header(0);
+        let entry = |shown: &WireErasure| WireEntry { header: shown.header.clone(), content: None };
+        let request = Replicate {
+            stream,
+            term,
+            from: Seq(1),
+            prev: Bytes(vec![0; 32]),
+            entries: chain[..4].iter().map(entry).collect(),
+            checkpoint: chain[3].checkpoint.clone(),
+            erasures: Vec::new(),
+        };
+        let last = (term, Seq(4));
+        assert!(stands(&request, &header(4), &chain[4], last));
+        assert!(stands(&request, &header(2), &chain[2], last), "withheld");
+        let mut other = request.clone();
+        other.entries[2].header.0[0] ^= 1;
+        assert!(!stands(&other, &header(2), &chain[2], last), "another entry stands there");
+        assert!(!stands(&request, &header(4), &chain[4], (term.next(), Seq(4))), "of an older term");
     }
 }

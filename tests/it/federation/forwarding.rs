@@ -1,5 +1,6 @@
 //! What a client is told of a call that another server must judge: whether it happened, did not, or cannot be known.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 mod courier;
 mod doors;
 mod erasures;
+mod forgotten;
 mod forks;
 mod forwarding;
 mod harness;

@@ -14,7 +14,8 @@ use rookery::federation::{Outgoing, sign};
 use rookery::identity::http::{PlainClient, plain};
 use rookery::identity::{ServerKeys, Signed, server_document};
 use rookery::log::body::{
-    Addition, Body, CommitBody, ConvoBody, ErasedBody, HomeRestoredBody, MembershipBody, MembershipChange, Removal, Role,
+    Addition, Body, CommitBody, ConvoBody, ErasedBody, HomeRestoredBody, MembershipBody, MembershipChange, Removal,
+    Role,
 };
 use rookery::log::chain::{Checkpoint, Content, Genesis, Head, Header, entry_hash};
 use rookery::log::{EntryKind, Held, StreamKind};

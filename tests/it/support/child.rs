@@ -197,6 +197,7 @@ pub async fn command_with(
     arguments: &[&str],
 ) -> (String, bool) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
+    command.env_remove("ROOKERY_SEED").env_remove("ROOKERY_SOAK_ROUNDS");
     command.args(arguments).env_remove("DATABASE_URL").env("ROOKERY_ENV", "development").env("DATA_DIR", data_dir);
     command.envs(settings.iter().copied());
     if let Some(database) = database {

@@ -1,0 +1,132 @@
+//! Servers whose database goes back in time under load, and what may be missing afterwards.
+//!
+//! Whatever another server holds comes back. What may be lost is what a home had accepted and nobody else held yet when
+//! it was killed: it cannot be fetched from anybody. What comes back comes without the name of its call, so of each
+//! sender one message that was not answered yet may be there twice. No stream ends in a rewind: nobody holds what the
+//! home went on without.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::support::{Load, Peers};
+
+/// A courier pauses after what failed.
+const CATCHES_UP: Duration = Duration::from_secs(90);
+/// What a killed server had sent has been taken by then.
+const ARRIVES: Duration = Duration::from_millis(300);
+/// A lineage has 64 links at most, one for each restore of a home.
+const OF_THE_HOME: usize = 60;
+
+/// Numbers and hashes of entries.
+type Named = BTreeSet<(u64, Vec<u8>)>;
+
+/// What restores took.
+#[derive(Default)]
+pub struct Forgotten {
+    /// Restores of the home, of other servers.
+    pub times: (usize, usize),
+    /// Of the home, which no other server held: they alone may be lost.
+    lost: Named,
+    /// Of the home, which others held.
+    returned: Named,
+}
+
+impl Forgotten {
+    /// Puts the server's database back to a copy of a moment ago. The home of the stream is server 0; nobody adds or
+    /// removes meanwhile.
+    pub async fn forgets(&mut self, peers: &mut Peers, server: usize, stream: &str, load: &Load) {
+        let server = if self.times.0 < OF_THE_HOME { server } else { server.max(1) };
+        let backup = peers[server].backup().await;
+        let before = chain(peers, server, stream).await.len();
+        load.goes_on().await;
+        let commits = commits(peers, stream).await;
+        within("there is something to forget, and a commit that is no group lost", async || {
+            let holds = |held: &BTreeMap<u64, Vec<u8>>| held.range(commits..).next().is_some();
+            chain(peers, server, stream).await.len() > before
+                && holds(&chain(peers, 1, stream).await)
+                && holds(&chain(peers, 2, stream).await)
+        })
+        .await;
+        peers[server].kill().await;
+        tokio::time::sleep(ARRIVES).await;
+        let known = chain(peers, server, stream).await;
+        peers[server].restore(&backup).await;
+        let left = chain(peers, server, stream).await;
+        assert!(left.len() < known.len(), "nothing was forgotten");
+        if server == 0 {
+            let others = [chain(peers, 1, stream).await, chain(peers, 2, stream).await];
+            for (seq, hash) in known.into_iter().filter(|(seq, _)| !left.contains_key(seq)) {
+                let is_held = others.iter().any(|held| held.get(&seq) == Some(&hash));
+                if is_held { &mut self.returned } else { &mut self.lost }.insert((seq, hash));
+            }
+            self.times.0 += 1;
+        } else {
+            self.times.1 += 1;
+        }
+        let (said, well) = peers[server].command(&["recover"]).await;
+        assert!(well, "{said}");
+        peers[server].restart().await;
+    }
+
+    /// Holds what was written against what its senders were told.
+    pub fn judge(&self, written: &BTreeMap<u64, Vec<u8>>, told: Vec<(u64, Vec<u8>)>, senders: usize) {
+        let mut acknowledged = BTreeMap::new();
+        for (seq, hash) in told {
+            if written.get(&seq) == Some(&hash) {
+                assert!(acknowledged.insert(seq, hash).is_none(), "two messages were told seq {seq}");
+            } else {
+                assert!(
+                    self.lost.contains(&(seq, hash)),
+                    "message {seq} was acknowledged, held elsewhere, and is lost"
+                );
+            }
+        }
+        let untold: Named = written.clone().into_iter().filter(|(seq, _)| !acknowledged.contains_key(seq)).collect();
+        let beyond: Vec<_> = untold.difference(&self.returned).map(|(seq, _)| seq).collect();
+        assert!(beyond.is_empty(), "nobody was told of {beyond:?}, and no restore brought them back");
+        assert!(untold.len() <= senders * self.times.0, "each sender waits for one answer at a time");
+        eprintln!(
+            "{:?} restores (of the home, of others): {} entries lost, {} returned, {} of them without a sender",
+            self.times,
+            self.lost.len(),
+            self.returned.len(),
+            untold.len()
+        );
+    }
+}
+
+/// The number of the home's newest commit.
+async fn commits(peers: &Peers, stream: &str) -> u64 {
+    let newest = "select max(e.seq) from entry e join stream s on s.id = e.stream_id
+        where s.public_id = $1 and e.kind = 5";
+    let mut connection = peers[0].database.connect().await;
+    let newest: i64 = sqlx::query_scalar(newest).bind(stream).fetch_one(&mut connection).await.unwrap();
+    u64::try_from(newest).unwrap()
+}
+
+/// Numbers and hashes of a stream as a server holds them.
+pub async fn chain(peers: &Peers, server: usize, stream: &str) -> BTreeMap<u64, Vec<u8>> {
+    let held = "select e.seq, e.hash from entry e join stream s on s.id = e.stream_id where s.public_id = $1";
+    let mut connection = peers[server].database.connect().await;
+    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(held).bind(stream).fetch_all(&mut connection).await.unwrap();
+    rows.into_iter().map(|(seq, hash)| (u64::try_from(seq).unwrap(), hash)).collect()
+}
+
+/// No server caught another at anything, and every stream goes on.
+pub async fn nobody_is_caught(peers: &Peers, servers: usize) {
+    for server in 0..servers {
+        let found = "select (select count(*) from evidence), (select count(*) from stream where state <> 0)";
+        let mut connection = peers[server].database.connect().await;
+        let found: (i64, i64) = sqlx::query_as(found).fetch_one(&mut connection).await.unwrap();
+        assert_eq!(found, (0, 0), "evidence on server {server}, and streams that stopped there");
+    }
+}
+
+/// Waits until it holds, for as long as a courier may need.
+pub async fn within(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + CATCHES_UP;
+    while !holds().await {
+        assert!(Instant::now() < until, "not within {} s: {what}", CATCHES_UP.as_secs());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
