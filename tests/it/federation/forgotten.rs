@@ -36,7 +36,7 @@ impl Forgotten {
     /// removes meanwhile.
     pub async fn forgets(&mut self, peers: &mut Peers, server: usize, stream: &str, load: &Load) {
         let server = if self.times.0 < OF_THE_HOME { server } else { server.max(1) };
-        let backup = peers[server].backup().await;
+        let backup = peers[server].snapshot().await;
         let before = chain(peers, server, stream).await.len();
         load.goes_on().await;
         let commits = commits(peers, stream).await;

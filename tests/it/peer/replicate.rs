@@ -170,7 +170,7 @@ async fn a_content_is_done_without_where_the_home_shows_a_later_entry_that_takes
         ("ContentMismatch", showing(home.erasure(&of_another, 8))),
         ("ContentMismatch", showing(home.erasure(&too_early, 7))),
         ("ContentMismatch", showing(home.erasure(chain, 9))),
-        ("ContentMismatch", change(&|erasure| erasure.content = home.erasure(&of_another, 8).content)),
+        ("ContentMismatch", showing(WireErasure { content: good.content.clone(), ..home.erasure(&of_another, 8) })),
         ("Malformed", change(&|erasure| erasure.header.0.push(0))),
         ("CheckpointInvalid", change(&|erasure| erasure.checkpoint.sig.0[0] ^= 1)),
         ("CheckpointInvalid", change(&|erasure| erasure.checkpoint = home.checkpoint(chain, 9))),

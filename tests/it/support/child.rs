@@ -155,6 +155,20 @@ impl Process {
         self.child.take().unwrap().kill().await.unwrap();
     }
 
+    /// It does nothing until it goes on.
+    pub fn halt(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub fn go_on(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().and_then(Child::id).unwrap();
+        kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+    }
+
     /// As an operator would.
     pub async fn stop(&mut self) {
         let mut child = self.child.take().unwrap();
