@@ -193,7 +193,7 @@ mod tests {
         let stream = StreamId::of_genesis(&genesis.encode().unwrap());
         let (term, time) = (genesis.term(), genesis.time);
         let mut head = Head { stream, term, seq: Seq(0), hash: Hash::ZERO, time };
-        let mut order = |names: &Option<&[u64]>| {
+        let mut order = |names: Option<&[u64]>| {
             let seqs = names.unwrap_or_default().iter().copied().map(Seq).collect();
             let (kind, body) = match names {
                 Some(_) => (EntryKind::Erased, ErasedBody { seqs }.encode().unwrap()),
@@ -203,7 +203,7 @@ mod tests {
             let checkpoint = Signed { statement: Bytes(Vec::new()), key: String::new(), sig: Bytes(Vec::new()) };
             WireErasure { header: Bytes(sealed.header), content: Bytes(sealed.content), checkpoint }
         };
-        erased.iter().map(&mut order).collect()
+        erased.iter().copied().map(&mut order).collect()
     }
 
     #[test]
