@@ -18,6 +18,8 @@ const ARRIVES: Duration = Duration::from_millis(300);
 /// A lineage has 64 links at most, one for each restore of a home.
 const OF_THE_HOME: usize = 60;
 
+/// Servers beside the home, which is server 0.
+const OTHERS: usize = 2;
 /// Evidence of two headers for one number: it convicts nobody, and freezes nothing.
 const CONFLICT: i16 = 1;
 
@@ -41,14 +43,15 @@ impl Forgotten {
     pub async fn forgets(&mut self, peers: &mut Peers, server: usize, stream: &str, load: &Load) {
         let server = if self.times.0 < OF_THE_HOME { server } else { server.max(1) };
         let backup = peers[server].snapshot().await;
-        let before = chain(peers, server, stream).await.len();
+        let before = chain(peers, 0, stream).await.into_keys().next_back().unwrap_or_default();
         load.goes_on().await;
-        let commits = commits(peers, stream).await;
-        within("there is something to forget, and a commit that is no group lost", async || {
-            let holds = |held: &BTreeMap<u64, Vec<u8>>| held.range(commits..).next().is_some();
-            chain(peers, server, stream).await.len() > before
-                && holds(&chain(peers, 1, stream).await)
-                && holds(&chain(peers, 2, stream).await)
+        let from = commits(peers, stream).await.max(before + 1);
+        within("all hold what is to be forgotten, and the newest commit", async || {
+            let mut all = true;
+            for holder in 0..=OTHERS {
+                all &= chain(peers, holder, stream).await.range(from..).next().is_some();
+            }
+            all
         })
         .await;
         peers[server].kill().await;
@@ -58,9 +61,12 @@ impl Forgotten {
         let left = chain(peers, server, stream).await;
         assert!(left.len() < known.len(), "nothing was forgotten");
         if server == 0 {
-            let others = [chain(peers, 1, stream).await, chain(peers, 2, stream).await];
+            let mut others = BTreeMap::new();
+            for holder in 1..=OTHERS {
+                others.extend(chain(peers, holder, stream).await);
+            }
             for (seq, hash) in known.into_iter().filter(|(seq, _)| !left.contains_key(seq)) {
-                let is_held = others.iter().any(|held| held.get(&seq) == Some(&hash));
+                let is_held = others.get(&seq) == Some(&hash);
                 if is_held { &mut self.returned } else { &mut self.lost }.insert((seq, hash));
             }
             self.times.0 += 1;
