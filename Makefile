@@ -16,7 +16,7 @@ test: postgres redis ## Run every test, on a throw-away Postgres (or the one tha
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; staging/with-postgres.sh cargo nextest run --locked --workspace; \
 	else set -x; staging/with-postgres.sh cargo test --locked --workspace; fi
 
-soak: postgres redis ## Kill and cut off at random under load: replicas 200 times, servers that federate 300 (ROOKERY_SOAK_ROUNDS, ROOKERY_SEED).
+soak: postgres redis ## Kill, cut off and put back at random under load: replicas 200 times, servers that federate 300 (ROOKERY_SOAK_ROUNDS, ROOKERY_SEED).
 	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-200} staging/with-postgres.sh \
 		cargo test --locked --test it laws::crash::random -- --nocapture
 	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-300} staging/with-postgres.sh \

@@ -9,7 +9,7 @@ use super::store::{self, StreamRow};
 use super::{Error, Held, Log, StreamKind, StreamState, StreamTx};
 use crate::identity::Signed;
 use crate::storage::{self, Tx};
-use crate::types::{Did, Hash, Refusal, Seq, StreamId, Term};
+use crate::types::{Did, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
 
 /// A stream of another home, as a follower that may not see its beginning founds it.
 #[derive(Clone, Debug)]
@@ -86,6 +86,24 @@ impl Log {
         let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
         let reader = reader.map(Did::as_str);
         store::raw_entries(self.inner.storage.pool(), stream_id, from, limit, max_bytes, reader).await
+    }
+
+    /// Messages between these two numbers, both included, made since `since`, that `reader` has a right to and that are
+    /// held without content.
+    pub async fn missing_messages(
+        &self,
+        stream_id: i64,
+        (from, until): (Seq, Seq),
+        reader: &Did,
+        since: UnixMillis,
+    ) -> Result<Vec<Seq>, Error> {
+        let pool = self.inner.storage.pool();
+        store::missing_messages(pool, stream_id, (from, until), reader.as_str(), since).await
+    }
+
+    /// Entries after `after` that take contents back, oldest first.
+    pub async fn erasures(&self, stream_id: i64, after: Seq, limit: u32) -> Result<Vec<RawEntry>, Error> {
+        store::erasures(self.inner.storage.pool(), stream_id, after, limit).await
     }
 
     /// Headers alone, after `after` and up to `until`.

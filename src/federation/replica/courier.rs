@@ -12,7 +12,7 @@ use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
 use super::store::{self, Lease};
-use super::wire::{Replicate, WireEntry};
+use super::wire::{Replicate, WireEntry, WireErasure};
 use super::{REQUEST_BYTES, REQUEST_ENTRIES, Replicas};
 use crate::federation::{CallError, PeerRequest};
 use crate::lexicon::peer::replicate::{self, Output};
@@ -194,9 +194,10 @@ impl Replicas {
         // What ends a server's last seat is the last that it gets.
         let until = [seated.until, handed].into_iter().flatten().min();
         entries.retain(|entry| until.is_none_or(|until| entry.seq <= until));
+        let erasures = self.erasures(lease.stream_id, &server, &mut entries).await?;
         let Some(last) = entries.last() else { return Err(Stopped::Done) };
         let (sent, last_seq) = (entries.len(), last.seq);
-        let body = self.body(&row.head(), acked, entries)?;
+        let body = self.body(&row.head(), acked, entries, erasures)?;
         let request = PeerRequest {
             nsid: replicate::Replicate::NSID,
             kind: Kind::Procedure,
@@ -239,7 +240,13 @@ impl Replicas {
         }
     }
 
-    fn body(&self, head: &Head, acked: Seq, entries: Vec<RawEntry>) -> Result<Vec<u8>, Error> {
+    fn body(
+        &self,
+        head: &Head,
+        acked: Seq,
+        entries: Vec<RawEntry>,
+        erasures: Vec<WireErasure>,
+    ) -> Result<Vec<u8>, Error> {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(Vec::new()) };
         let prev: Hash = Header::decode(&first.held.header)?.prev();
         let Header { stream, term, seq, time, .. } = Header::decode(&last.held.header)?;
@@ -251,6 +258,7 @@ impl Replicas {
             prev: Bytes(prev.to_vec()),
             entries: entries.into_iter().map(WireEntry::from).collect(),
             checkpoint,
+            erasures,
         };
         Ok(request.encode()?)
     }

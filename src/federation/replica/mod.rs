@@ -8,6 +8,7 @@
 mod courier;
 mod cross_check;
 mod desk;
+mod erasures;
 mod evidence;
 mod follow;
 mod handover;
@@ -27,7 +28,7 @@ pub use recovery::Shown;
 pub use take::{Taken, TakenState};
 pub use view::{View, ViewDevice, ViewMember};
 pub use watch::proof_of;
-pub use wire::{Replicate, WireEntry};
+pub use wire::{Replicate, WireEntry, WireErasure};
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,7 +4,7 @@
 //! for byte; the stream goes on once every server that may hold some of it has answered, or the wait is over, and then
 //! under a new term that says from where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::evidence::Claim;
 use super::home::Witnessed;
@@ -259,7 +259,8 @@ impl Replicas {
             }
             let count = entries.len() as u64;
             let home = self.log().home().clone();
-            let span = Span { home, genesis: genesis.clone(), anchor: None, entries, checkpoint: None };
+            let genesis = genesis.clone();
+            let span = Span { home, genesis, anchor: None, entries, erased: BTreeSet::new(), checkpoint: None };
             match self.log().adopt(&span).await? {
                 Adopted::Stored { .. } => next = Seq(next.0 + count),
                 Adopted::Gap { .. } | Adopted::Conflict(_) => return Ok(false),

@@ -107,6 +107,7 @@ impl Replicas {
         for (to, acceptance) in moves(&request.entries)? {
             self.word_of(&to, ACCEPTANCE_LABEL, &acceptance).await?;
         }
+        let erased = self.erased_by(peer, &request, (ends.term, ends.seq)).await?;
         let pool = self.storage().pool();
         let genesis = store::genesis(pool, row.id).await?;
         let required = replica.from_seq;
@@ -129,6 +130,7 @@ impl Replicas {
             genesis: genesis.clone(),
             anchor: None,
             entries,
+            erased: erased.clone(),
             checkpoint,
         };
         // Who was seated meanwhile is told by the view, once what lies before it is here.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::erasures::ERASURES;
 use super::{CONTENT_BYTES, REQUEST_ENTRIES};
 use crate::identity::Signed;
 use crate::log::chain::{HEADER_BYTES, NotCanonical, decode, encode};
@@ -22,6 +23,18 @@ pub struct Replicate {
     pub prev: Bytes,
     pub entries: Vec<WireEntry>,
     /// The home's, at the last entry.
+    pub checkpoint: Signed,
+    /// Later entries by which contents of messages are missing: at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub erasures: Vec<WireErasure>,
+}
+
+/// An `#erased` entry that is shown ahead, and the home's word for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WireErasure {
+    pub header: Bytes,
+    pub content: Bytes,
     pub checkpoint: Signed,
 }
 
@@ -58,11 +71,15 @@ impl Replicate {
         if entries.is_empty() || entries.len() > REQUEST_ENTRIES as usize {
             return Err(malformed("1 to 256 entries are taken"));
         }
-        let fits = |entry: &WireEntry| {
-            entry.header.0.len() <= HEADER_BYTES
-                && entry.content.as_ref().is_none_or(|content| content.0.len() <= CONTENT_BYTES)
+        if body.erasures.len() > ERASURES {
+            return Err(malformed("at most 16 erasures are shown ahead"));
+        }
+        let fits = |header: &Bytes, content: Option<&Bytes>| {
+            header.0.len() <= HEADER_BYTES && content.is_none_or(|content| content.0.len() <= CONTENT_BYTES)
         };
-        if body.prev.0.len() != 32 || !entries.iter().all(fits) {
+        let fit = entries.iter().all(|entry| fits(&entry.header, entry.content.as_ref()))
+            && body.erasures.iter().all(|erasure| fits(&erasure.header, Some(&erasure.content)));
+        if body.prev.0.len() != 32 || !fit {
             return Err(malformed("a hash has 32 bytes, a header 512 at most, a content 4 MiB and 4 KiB at most"));
         }
         if body.encode().is_ok_and(|again| again == bytes) { Ok(body) } else { Err(malformed("not canonical")) }
@@ -83,8 +100,12 @@ mod tests {
             from: Seq(1),
             prev: Bytes(vec![0; 32]),
             entries: vec![entry.clone()],
-            checkpoint: signed,
+            checkpoint: signed.clone(),
+            erasures: Vec::new(),
         };
+        let erasure = WireErasure { header: Bytes(vec![1]), content: Bytes(vec![4]), checkpoint: signed };
+        let with_one = Replicate { erasures: vec![erasure.clone()], ..body.clone() };
+        assert_eq!(Replicate::decode(&with_one.encode().unwrap()).unwrap(), with_one);
         let bytes = body.encode().unwrap();
         assert_eq!(Replicate::decode(&bytes).unwrap(), body);
         let mut longer = bytes.clone();
@@ -98,6 +119,8 @@ mod tests {
         assert!(refused(&|body| body.entries.clear()));
         assert!(refused(&|body| body.entries = vec![entry.clone(); 257]));
         assert!(refused(&|body| body.prev.0.truncate(31)));
+        assert!(!refused(&|body| body.erasures = vec![erasure.clone(); 16]));
+        assert!(refused(&|body| body.erasures = vec![erasure.clone(); 17]));
         assert!(refused(&|body| body.entries[0].header.0 = vec![0; 513]));
         assert!(refused(&|body| body.entries[0].content = Some(Bytes(vec![0; CONTENT_BYTES + 1]))));
     }

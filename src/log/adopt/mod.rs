@@ -9,6 +9,8 @@
 mod before;
 mod verify;
 
+use std::collections::BTreeSet;
+
 use super::append::{DRAFTS_PER_TRANSACTION, Won};
 use super::body::{Body, CommitBody, ErasedBody};
 use super::chain::Head;
@@ -37,6 +39,8 @@ pub struct Span {
     /// was before. None: it begins with the stream's first entry, or goes on from what is held.
     pub anchor: Option<Head>,
     pub entries: Vec<Held>,
+    /// Messages of which the caller has verified that an entry beyond the span takes their contents back.
+    pub erased: BTreeSet<Seq>,
     /// The home's checkpoint at the last entry, verified by the caller: it is kept with them.
     pub checkpoint: Option<Signed>,
 }
@@ -117,7 +121,8 @@ impl Log {
 
         let mut roster = store::roster(tx.conn(), row.id).await?;
         // What is put back after a restore is all that anybody still has.
-        let reader = (!ours).then_some(Reader { server: &self.inner.home, now: self.inner.clock.now() });
+        let (server, now) = (&self.inner.home, self.inner.clock.now());
+        let reader = (!ours).then_some(Reader { server, now, erased: &span.erased });
         let Replayed { changes, ageing, erased } = replay(&mut roster, &mut row, fresh, reader)?;
         store::adopt_entries(tx.conn(), row.id, first_pos, fresh).await?;
         if let (Some(signed), Some(last)) = (&span.checkpoint, fresh.last()) {
@@ -221,13 +226,15 @@ struct Replayed {
 struct Reader<'a> {
     server: &'a Did,
     now: UnixMillis,
+    erased: &'a BTreeSet<Seq>,
 }
 
 impl Reader<'_> {
-    /// Whether a home may leave this content out: no seat here covers it, or it aged out there.
+    /// Whether a home may leave this content out: no seat here covers it, it aged out there, or it was taken back.
     fn does_without(self, roster: &Roster, entry: &Entry<'_>) -> bool {
         let aged = Keep::of(entry.kind) != Keep::Always && entry.header.time.0 < self.now.0 - SHORTEST_TERM_MS;
-        aged || !roster.seats.values().any(|seat| seat.server == self.server.as_str())
+        let erased = entry.kind == EntryKind::Message && self.erased.contains(&entry.header.seq);
+        aged || erased || !roster.seats.values().any(|seat| seat.server == self.server.as_str())
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) use origin::{
 };
 pub(super) use outbox::{Queue, delete_outbox, due_queues, insert_outbox, put_off, queued, try_lock_queue};
 pub(super) use replica::{
-    changes_of_reign, find_checkpoint, genesis, keep_checkpoint, newest_checkpoint, raise_rules, raw_entries,
+    changes_of_reign, erasures, find_checkpoint, genesis, keep_checkpoint, missing_messages, newest_checkpoint,
+    raise_rules, raw_entries,
 };
 pub(super) use retention::{
     advance, age_out, age_out_handshakes, delete_answers, delete_entries, delete_key_packages, delete_stream,

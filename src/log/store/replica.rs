@@ -5,8 +5,8 @@ use sqlx::{PgConnection, PgPool};
 use super::hash;
 use crate::identity::Signed;
 use crate::log::chain::Head;
-use crate::log::{Error, Held, RawEntry};
-use crate::types::{Seq, Term};
+use crate::log::{EntryKind, Error, Held, RawEntry};
+use crate::types::{Seq, Term, UnixMillis};
 
 pub(in crate::log) async fn genesis(pool: &PgPool, stream_id: i64) -> Result<Vec<u8>, Error> {
     Ok(sqlx::query_scalar!("select genesis from stream where id = $1", stream_id).fetch_one(pool).await?)
@@ -63,6 +63,58 @@ pub(in crate::log) async fn raw_entries(
         i64::from(limit),
         max_bytes,
         reader
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let held = Held { header: row.header, content: row.content };
+            Ok(RawEntry { seq: Seq::from_db(row.seq), hash: hash(&row.hash)?, held })
+        })
+        .collect()
+}
+
+pub(in crate::log) async fn missing_messages(
+    pool: &PgPool,
+    stream_id: i64,
+    (from, until): (Seq, Seq),
+    reader: &str,
+    since: UnixMillis,
+) -> Result<Vec<Seq>, Error> {
+    let seqs = sqlx::query_scalar!(
+        "select e.seq from entry e
+         where e.stream_id = $1 and e.seq between $2 and $3 and e.kind = $6 and e.content is null
+           and e.created_at >= $5 and exists (
+               select 1 from seat s
+               where s.stream_id = e.stream_id and s.server = $4
+                 and s.from_seq <= e.seq and (s.until_seq is null or e.seq <= s.until_seq)
+           )
+         order by e.seq",
+        stream_id,
+        from.to_db(),
+        until.to_db(),
+        reader,
+        since.to_datetime(),
+        EntryKind::Message.to_db()
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(seqs.into_iter().map(Seq::from_db).collect())
+}
+
+pub(in crate::log) async fn erasures(
+    pool: &PgPool,
+    stream_id: i64,
+    after: Seq,
+    limit: u32,
+) -> Result<Vec<RawEntry>, Error> {
+    // The number itself, so that the planner finds the index of such entries.
+    let rows = sqlx::query!(
+        "select seq, hash, header, content from entry
+         where stream_id = $1 and kind = 8 and seq > $2 and content is not null order by seq limit $3",
+        stream_id,
+        after.to_db(),
+        i64::from(limit)
     )
     .fetch_all(pool)
     .await?;
@@ -151,4 +203,15 @@ pub(in crate::log) async fn newest_checkpoint(pool: &PgPool, stream_id: i64) -> 
     Ok(row.map(|row| {
         (Seq::from_db(row.seq), Signed { statement: row.statement.into(), key: row.key, sig: row.sig.into() })
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_are_looked_for_by_kind_have_the_numbers_that_are_written_here() {
+        let numbers = [EntryKind::Erased, EntryKind::HomeOpened, EntryKind::HomeRestored].map(EntryKind::to_db);
+        assert_eq!(numbers, [8, 21, 22]);
+    }
 }

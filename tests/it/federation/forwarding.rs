@@ -1,5 +1,6 @@
 //! What a client is told of a call that another server must judge: whether it happened, did not, or cannot be known.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ async fn stream_of(stranger: &Stranger, server: &TestServer) -> Head {
     let mut head = Head { stream, term, seq: Seq(0), hash: Hash::ZERO, time: now };
     let sealed = head.seal(EntryKind::Opened, None, &Content::new(genesis.clone(), None), now).unwrap();
     let entries = vec![Held { header: sealed.header, content: Some(sealed.content) }];
-    let span = Span { home: stranger.did.clone(), genesis, anchor: None, entries, checkpoint: None };
+    let (home, erased) = (stranger.did.clone(), BTreeSet::new());
+    let span = Span { home, genesis, anchor: None, entries, erased, checkpoint: None };
     server.server().services().log.adopt(&span).await.unwrap();
     head
 }

@@ -2,6 +2,8 @@
 
 mod courier;
 mod doors;
+mod erasures;
+mod forgotten;
 mod forks;
 mod forwarding;
 mod harness;

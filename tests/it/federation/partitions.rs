@@ -1,9 +1,10 @@
 //! Whatever happens on the ways between three servers, and to the servers, while people on all of them send, add and
-//! remove: nothing that was acknowledged is lost or there twice, and all servers end with the same chain.
+//! remove: nothing that was acknowledged is lost or there twice, and all servers end with the same chain. A server may
+//! also forget what it did since a moment ago: what that excuses is in [`super::forgotten`], and nothing else is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -11,8 +12,9 @@ use rand::{Rng, RngExt};
 use rookery::cli::demo::Person;
 use rookery::types::Did;
 use rookery_client::ClientError;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
+use super::forgotten::{Forgotten, chain, within};
 use crate::laws::order::assert_unbroken;
 use crate::support::{Fate, Faults, Load, Peers, chance, eventually};
 
@@ -27,8 +29,6 @@ const PAUSE: Duration = Duration::from_millis(120);
 const BAD_MS: std::ops::Range<u64> = 150..900;
 /// A call is repeated for so long: the breaker of a way that was closed holds for ten seconds.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Until all servers hold the same, once nothing is broken: a courier pauses after what failed.
-const CATCHES_UP: Duration = Duration::from_secs(90);
 /// Rounds until there is another guest, and invitations of one: five one-time packages, then one of last resort.
 const GUEST_STAYS: usize = 8;
 const INVITATIONS: usize = 10;
@@ -49,20 +49,23 @@ enum Trouble {
     Killed(usize),
     /// Every way is closed.
     AllAlone,
+    /// A server's database goes back to what it was a moment ago.
+    Forgets(usize),
 }
 
 impl Trouble {
     fn draw(chance: &mut StdRng) -> Self {
         let server = chance.random_range(0..SERVERS);
         let other = (server + chance.random_range(1..SERVERS)) % SERVERS;
-        match chance.random_range(0..10) {
+        match chance.random_range(0..15) {
             0..=2 => Self::Accidents(chance.random_range(3..=12)),
             3 | 4 => Self::Always(server, *Fate::ACCIDENTS.choose(chance).unwrap()),
             5 => Self::Split(server, other),
             6 => Self::Alone(server),
             7 => Self::Refused(server),
             8 => Self::Killed(server),
-            _ => Self::AllAlone,
+            9 => Self::AllAlone,
+            _ => Self::Forgets(server),
         }
     }
 
@@ -92,6 +95,8 @@ impl Trouble {
                     }
                 }
             }
+            // Over when it has begun.
+            Self::Forgets(_) => {}
         }
     }
 
@@ -131,7 +136,10 @@ async fn random_faults_between_three_servers_lose_nothing_double_nothing_and_lea
     let load = Load::new(SENDERS.len());
     let senders = load.begin(&people[1..], &stream, PAUSE);
     let (guests, invited) = mpsc::unbounded_channel();
-    let inviting = tokio::spawn(invite(Arc::clone(&founder), stream.clone(), invited, Arc::clone(&load)));
+    let (committing, mut forgotten) = (Arc::new(Mutex::new(())), Forgotten::default());
+    let inviter =
+        Inviter { founder: Arc::clone(&founder), stream: stream.clone(), committing: Arc::clone(&committing) };
+    let inviting = tokio::spawn(inviter.invite(invited, Arc::clone(&load)));
     for round in 1..=rounds {
         if round % GUEST_STAYS == 1 {
             let server = chance.random_range(0..SERVERS);
@@ -139,6 +147,11 @@ async fn random_faults_between_three_servers_lose_nothing_double_nothing_and_lea
         }
         load.goes_on().await;
         let trouble = Trouble::draw(&mut chance);
+        if let Trouble::Forgets(server) = trouble {
+            // A commit that is lost is a group that is lost.
+            let _nobody_commits = committing.lock().await;
+            forgotten.forgets(&mut peers, server, &stream, &load).await;
+        }
         trouble.begin(&mut peers).await;
         tokio::time::sleep(Duration::from_millis(chance.random_range(BAD_MS))).await;
         trouble.end(&mut peers).await;
@@ -148,11 +161,9 @@ async fn random_faults_between_three_servers_lose_nothing_double_nothing_and_lea
     }
     load.goes_on().await;
     load.end();
-    let mut acknowledged: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    let mut acknowledged = Vec::new();
     for task in senders {
-        for (seq, hash) in task.await.unwrap() {
-            assert!(acknowledged.insert(seq, hash).is_none(), "two messages were told the same seq");
-        }
+        acknowledged.extend(task.await.unwrap());
     }
     drop(guests);
     let invitations = inviting.await.unwrap();
@@ -161,72 +172,68 @@ async fn random_faults_between_three_servers_lose_nothing_double_nothing_and_lea
     assert_unbroken(&entries);
     let of_kind = |kind: &'static str| entries.iter().filter(move |entry| entry.kind == kind);
     let written: BTreeMap<u64, Vec<u8>> = of_kind("#message").map(|entry| (entry.seq, entry.hash.0.clone())).collect();
-    assert_eq!(written, acknowledged, "every send was acknowledged in the end, and each was written once");
+    forgotten.judge(&written, acknowledged, SENDERS.len());
+    assert_eq!(of_kind("#homeRestored").count(), forgotten.times.0, "each restore of the home opens one term");
     // The founder added everybody in one commit, and then each guest, and removed it.
     assert_eq!(of_kind("#commit").count(), 1 + 2 * invitations);
 
-    let home: BTreeMap<i64, Vec<u8>> = chain(&peers, 0, &stream).await;
+    let home: BTreeMap<u64, Vec<u8>> = chain(&peers, 0, &stream).await;
     assert_eq!(home.len(), entries.len());
     for server in 1..SERVERS {
         follows(&peers, server, &stream, &home).await;
     }
+    forgotten.excuses(&peers, SERVERS).await;
     let servers: BTreeSet<_> = people.iter().map(|person| person.service().did().clone()).collect();
     assert_eq!(servers.len(), SERVERS);
     eprintln!("{rounds} rounds, {} messages, {invitations} invitations, {} entries", written.len(), entries.len());
     peers.stop().await;
 }
 
-/// Numbers and hashes of a stream as a server holds them.
-async fn chain(peers: &Peers, server: usize, stream: &str) -> BTreeMap<i64, Vec<u8>> {
-    let held = "select e.seq, e.hash from entry e join stream s on s.id = e.stream_id where s.public_id = $1";
-    let mut connection = peers[server].database.connect().await;
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(held).bind(stream).fetch_all(&mut connection).await.unwrap();
-    rows.into_iter().collect()
-}
-
 /// Waits until the server holds all from its first seat on, and sees that it is what the home holds.
-async fn follows(peers: &Peers, server: usize, stream: &str, home: &BTreeMap<i64, Vec<u8>>) {
-    let until = Instant::now() + CATCHES_UP;
-    loop {
+async fn follows(peers: &Peers, server: usize, stream: &str, home: &BTreeMap<u64, Vec<u8>>) {
+    within(&format!("server {server} holds what the home holds"), async || {
         let held = chain(peers, server, stream).await;
         for (seq, hash) in &held {
             assert_eq!(home.get(seq), Some(hash), "server {server} holds another entry {seq}");
         }
         let first = held.keys().next().copied().unwrap_or(0);
-        if first > 0 && held.len() == home.range(first..).count() {
-            return;
-        }
-        let (last, head) = (held.keys().last(), home.keys().last());
-        assert!(Instant::now() < until, "server {server} holds {first} to {last:?} of {head:?}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+        first > 0 && held.len() == home.range(first..).count()
+    })
+    .await;
 }
 
-/// Invites and removes one guest after the other; answers how often.
-async fn invite(
+struct Inviter {
     founder: Arc<Person>,
     stream: String,
-    mut guests: mpsc::UnboundedReceiver<Arc<Person>>,
-    load: Arc<Load>,
-) -> usize {
-    let mut invitations = 0;
-    while let Some(guest) = guests.recv().await {
-        let target = [guest.did().clone()];
-        let mut times = 0;
-        while times < INVITATIONS && guests.is_empty() && !load.has_ended() {
-            match founder.add_members(&stream, &target).await {
-                Ok(_) => times += 1,
-                // Its server cannot be asked for key packages now: nothing happened.
-                Err(ClientError::NotClaimable(_)) => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    continue;
+    /// Held while it adds or removes.
+    committing: Arc<Mutex<()>>,
+}
+
+impl Inviter {
+    /// Invites and removes one guest after the other; answers how often.
+    async fn invite(self, mut guests: mpsc::UnboundedReceiver<Arc<Person>>, load: Arc<Load>) -> usize {
+        let mut invitations = 0;
+        while let Some(guest) = guests.recv().await {
+            let target = [guest.did().clone()];
+            let mut times = 0;
+            while times < INVITATIONS && guests.is_empty() && !load.has_ended() {
+                let committing = self.committing.lock().await;
+                match self.founder.add_members(&self.stream, &target).await {
+                    Ok(_) => times += 1,
+                    // Its server cannot be asked for key packages now: nothing happened.
+                    Err(ClientError::NotClaimable(_)) => {
+                        drop(committing);
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        continue;
+                    }
+                    Err(error) => panic!("{error}"),
                 }
-                Err(error) => panic!("{error}"),
+                self.founder.remove_members(&self.stream, &target).await.unwrap();
+                drop(committing);
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            founder.remove_members(&stream, &target).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            invitations += times;
         }
-        invitations += times;
+        invitations
     }
-    invitations
 }

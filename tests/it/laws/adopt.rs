@@ -1,5 +1,7 @@
 //! What another server ordered is taken over as it was made, whole, or not at all.
 
+use std::collections::BTreeSet;
+
 use rookery::identity::Signed;
 use rookery::log::acceptance::Acceptance;
 use rookery::log::body::{Body, HomeChangedBody, HomeOpenedBody, HomeRestoredBody, MembershipBody, MembershipChange};
@@ -66,7 +68,8 @@ impl Home {
     /// From entry `from` to entry `until`, both included.
     fn span(&self, from: usize, until: usize) -> Span {
         let entries = self.entries[from - 1..until].to_vec();
-        Span { home: did(HOME), genesis: self.genesis.clone(), anchor: None, entries, checkpoint: None }
+        let (home, genesis) = (did(HOME), self.genesis.clone());
+        Span { home, genesis, anchor: None, entries, erased: BTreeSet::new(), checkpoint: None }
     }
 
     fn all(&self) -> Span {
@@ -329,5 +332,5 @@ async fn ours_as_span(server: &TestServer, stream: &str) -> Span {
     let rows = rows.bind(stream).fetch_all(&mut server.database.connect().await).await.unwrap();
     let genesis = rows[0].0.clone();
     let entries = rows.into_iter().map(|(_, header, content)| Held { header, content }).collect();
-    Span { home: TestServer::did(), genesis, anchor: None, entries, checkpoint: None }
+    Span { home: TestServer::did(), genesis, anchor: None, entries, erased: BTreeSet::new(), checkpoint: None }
 }

@@ -1,7 +1,7 @@
 //! Seats follow from entries and from nothing else: the entries alone, taken over by an empty database, give the same
 //! seats, leaves, epochs and heads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
@@ -54,8 +54,8 @@ async fn replaying_all_entries_into_an_empty_database_gives_equal_seats() {
         let from = stream.sent.saturating_sub(chance.random_range(0..3));
         let until = (stream.sent + chance.random_range(1..=SPAN)).min(stream.entries.len());
         let entries = stream.entries[from..until].to_vec();
-        let span =
-            Span { home: TestServer::did(), genesis: stream.genesis.clone(), anchor: None, entries, checkpoint: None };
+        let (home, genesis, erased) = (TestServer::did(), stream.genesis.clone(), BTreeSet::new());
+        let span = Span { home, genesis, anchor: None, entries, erased, checkpoint: None };
         match log.adopt(&span).await.unwrap() {
             Adopted::Stored { head, fresh } => {
                 assert_eq!((head.seq.0, fresh), (until as u64, (until - stream.sent) as u64));

@@ -1,6 +1,6 @@
 //! `blue.catbird.peer.replicate`: what a home hands on is held as made, or not at all.
 
-use rookery::federation::replica::Replicate;
+use rookery::federation::replica::{Replicate, WireErasure};
 use rookery::log::{EntryKind, StreamState};
 use rookery::types::{Bytes, Clock, UnixMillis};
 
@@ -136,5 +136,57 @@ async fn the_third_failure_in_a_row_stops_a_stream_until_it_is_followed_anew() {
     let replicas = &following.servers[0].server().services().replicas;
     replicas.follow(following.chain.stream(), &following.home.did, rookery::types::Seq(5), None).await.unwrap();
     assert_eq!(seq(&following.replicates(5, 6).await), 6);
+    following.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_content_is_done_without_where_the_home_shows_a_later_entry_that_takes_it_back() {
+    let mut following = Following::seated().await;
+    let stranger = following.stranger().await;
+    following.chain.messages(3);
+    let at_six = following.chain.until(6);
+    let at_seven = following.chain.clone();
+    following.chain.erase(&[6]);
+    following.chain.message();
+    let (home, chain, to) = (&following.home, &following.chain, following.to());
+    let mut without = home.part(chain, 5, 7);
+    without.entries[1].content = None;
+    let showing = |erasure: WireErasure| Replicate { erasures: vec![erasure], ..without.clone() };
+    let good = home.erasure(chain, 8);
+    let change = |change: &dyn Fn(&mut WireErasure)| {
+        let mut erasure = good.clone();
+        change(&mut erasure);
+        showing(erasure)
+    };
+    let mut elsewhere = Chain::found(home);
+    elsewhere.messages(4);
+    elsewhere.erase(&[6]);
+    let (mut of_another, mut too_early) = (at_seven, at_six);
+    of_another.erase(&[5, 7, 9]);
+    too_early.erase(&[6]);
+    let bad: Vec<(&str, Replicate)> = vec![
+        ("ContentMismatch", without.clone()),
+        ("ContentMismatch", showing(home.erasure(&elsewhere, 8))),
+        ("ContentMismatch", showing(home.erasure(&of_another, 8))),
+        ("ContentMismatch", showing(home.erasure(&too_early, 7))),
+        ("ContentMismatch", showing(home.erasure(chain, 9))),
+        ("ContentMismatch", showing(WireErasure { content: good.content.clone(), ..home.erasure(&of_another, 8) })),
+        ("Malformed", change(&|erasure| erasure.header.0.push(0))),
+        ("CheckpointInvalid", change(&|erasure| erasure.checkpoint.sig.0[0] ^= 1)),
+        ("CheckpointInvalid", change(&|erasure| erasure.checkpoint = home.checkpoint(chain, 9))),
+        ("CheckpointInvalid", change(&|erasure| erasure.checkpoint = home.checkpoint(&of_another, 8))),
+        ("CheckpointInvalid", change(&|erasure| erasure.checkpoint = home.checkpoint(&elsewhere, 8))),
+        ("CheckpointInvalid", change(&|erasure| erasure.checkpoint = stranger.checkpoint(chain, 8))),
+        ("Malformed", Replicate { erasures: vec![good.clone(); 17], ..without.clone() }),
+    ];
+    for (number, (name, request)) in bad.into_iter().enumerate() {
+        assert_eq!(no(&home.hands(to, &request).await), (400, name), "number {number}");
+        assert_eq!(seq(&home.replicates(to, chain, SEATED, SEATED).await), SEATED, "nothing was held");
+    }
+    assert_eq!(seq(&home.hands(to, &showing(good.clone())).await), 7);
+    assert_eq!(seq(&home.replicates(to, chain, 8, 9).await), 9);
+    let read = following.bob.entries(chain.stream().as_str(), 0).await.unwrap();
+    let missing: Vec<u64> = read.iter().filter(|entry| entry.body.is_none()).map(|entry| entry.seq).collect();
+    assert_eq!(missing, [6]);
     following.stop().await;
 }

@@ -9,14 +9,14 @@ use axum::routing::{any, get};
 use axum::{Json, Router};
 use http::StatusCode;
 use rookery::cli::demo::Person;
-use rookery::federation::replica::{Replicate, View, ViewDevice, ViewMember, WireEntry};
+use rookery::federation::replica::{Replicate, View, ViewDevice, ViewMember, WireEntry, WireErasure};
 use rookery::federation::{Outgoing, sign};
 use rookery::identity::http::{PlainClient, plain};
 use rookery::identity::{ServerKeys, Signed, server_document};
 use rookery::log::acceptance::{ACCEPTANCE_LABEL, Acceptance};
 use rookery::log::body::{
-    Addition, Body, CommitBody, ConvoBody, HomeChangedBody, HomeOpenedBody, HomeRestoredBody, MembershipBody,
-    MembershipChange, Removal, Role,
+    Addition, Body, CommitBody, ConvoBody, ErasedBody, HomeChangedBody, HomeOpenedBody, HomeRestoredBody,
+    MembershipBody, MembershipChange, Removal, Role,
 };
 use rookery::log::chain::{Checkpoint, Content, Genesis, Head, Header, entry_hash};
 use rookery::log::{EntryKind, Held, StreamKind};
@@ -117,7 +117,15 @@ impl BentHome {
             prev: Bytes(chain.head_at(from - 1).hash.to_vec()),
             entries: entries.iter().map(wire).collect(),
             checkpoint: self.checkpoint(chain, until),
+            erasures: Vec::new(),
         }
+    }
+
+    /// This entry of that order, as it is shown ahead.
+    pub fn erasure(&self, chain: &Chain, seq: u64) -> WireErasure {
+        let Held { header, content } = chain.entries[usize::try_from(seq - 1).unwrap()].clone();
+        let (header, content) = (Bytes(header), Bytes(content.unwrap()));
+        WireErasure { header, content, checkpoint: self.checkpoint(chain, seq) }
     }
 
     pub async fn replicates(&self, to: (&str, &Did), chain: &Chain, from: u64, until: u64) -> Said {
@@ -270,6 +278,12 @@ impl Chain {
         for _ in 0..count {
             self.message();
         }
+    }
+
+    /// Takes the contents of these back.
+    pub fn erase(&mut self, seqs: &[u64]) {
+        let body = ErasedBody { seqs: seqs.iter().copied().map(Seq).collect() };
+        self.order(EntryKind::Erased, body.encode().unwrap());
     }
 
     /// Adds somebody who lives on that server.

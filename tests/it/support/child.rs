@@ -155,6 +155,20 @@ impl Process {
         self.child.take().unwrap().kill().await.unwrap();
     }
 
+    /// It does nothing until it goes on.
+    pub fn halt(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub fn go_on(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().and_then(Child::id).unwrap();
+        kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+    }
+
     /// As an operator would.
     pub async fn stop(&mut self) {
         let mut child = self.child.take().unwrap();
@@ -197,6 +211,7 @@ pub async fn command_with(
     arguments: &[&str],
 ) -> (String, bool) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
+    command.env_remove("ROOKERY_SEED").env_remove("ROOKERY_SOAK_ROUNDS");
     command.args(arguments).env_remove("DATABASE_URL").env("ROOKERY_ENV", "development").env("DATA_DIR", data_dir);
     command.envs(settings.iter().copied());
     if let Some(database) = database {

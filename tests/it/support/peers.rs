@@ -129,6 +129,14 @@ impl PeerServer {
         Backup(copy)
     }
 
+    /// The same with the server halted meanwhile: to others it is slow, and it loses its connections to the database.
+    pub async fn snapshot(&self) -> Backup {
+        self.process.halt();
+        let copy = self.database.copy_in_use().await;
+        self.process.go_on();
+        Backup(copy)
+    }
+
     /// Kills it, forgets its database, and leaves the older one in its place; it does not run.
     pub async fn restore(&mut self, backup: &Backup) {
         if self.process.runs() {

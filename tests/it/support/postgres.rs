@@ -1,6 +1,7 @@
 //! A database for each test, from a template that was migrated once.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use rookery::storage::Storage;
 use rookery::storage::embedded::{Cluster, Options};
@@ -75,6 +76,19 @@ impl TestDatabase {
     /// All that is in it now, as another database of the same cluster. Nobody may be connected to it meanwhile.
     pub async fn copy(&self) -> Self {
         Self::copy_of(&self.name, self.admin.clone(), self.own.clone()).await
+    }
+
+    /// The same of one that a halted server uses, which loses its connections.
+    pub async fn copy_in_use(&self) -> Self {
+        let mut connection = PgConnection::connect(&self.admin).await.unwrap();
+        loop {
+            let ends = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = $1";
+            let open: i64 = sqlx::query_scalar(ends).bind(&self.name).fetch_one(&mut connection).await.unwrap();
+            if open == 0 {
+                return self.copy().await;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// What is in it is forgotten, and what is in the copy takes its place. Nobody may be connected to either.

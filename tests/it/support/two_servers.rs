@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rookery::cli::demo::Person;
 use rookery::federation::replica::View;
-use rookery::log::body::{Addition, Body, CommitBody, ConvoBody, Removal};
+use rookery::log::body::{Addition, Body, CommitBody, ConvoBody, ErasedBody, Removal};
 use rookery::log::{Author, Draft, EntryKind, StreamRow};
 use rookery::types::{Bytes, Did, Seq};
 
@@ -74,6 +74,13 @@ impl TwoServers {
         let id = rookery::types::StreamId::parse(stream).unwrap();
         self.servers[1].server().services().replicas.follow(&id, &home, Seq(seq), Some(view)).await.unwrap();
         self.caught_up(stream).await;
+    }
+
+    /// Alice takes the contents of these messages back, by one entry of the home.
+    pub async fn erase(&self, seqs: &[u64]) {
+        let body = ErasedBody { seqs: seqs.iter().copied().map(Seq).collect() }.encode().unwrap();
+        let draft = Draft { kind: EntryKind::Erased, epoch: None, body, identity: None };
+        append(&self.servers[0], &self.stream, &self.alice, draft).await;
     }
 
     pub async fn dismiss(&self, stream: &str) {
@@ -167,8 +174,6 @@ pub async fn seat(home: &Member, stream: &str, by: &Person, whom: &Person, serve
 }
 
 async fn commit(home: &Member, stream: &str, by: &Person, body: &CommitBody) -> u64 {
-    let log = &home.server().services().log;
-    let info = log.find_stream(stream).await.unwrap().unwrap();
     let mut connection = home.database.connect().await;
     for add in &body.adds {
         sqlx::query(
@@ -186,16 +191,22 @@ async fn commit(home: &Member, stream: &str, by: &Person, body: &CommitBody) -> 
         .await
         .unwrap();
     }
+    let draft = Draft { kind: EntryKind::Commit, epoch: None, body: body.encode().unwrap(), identity: None };
+    append(home, stream, by, draft).await
+}
+
+async fn append(home: &Member, stream: &str, by: &Person, draft: Draft) -> u64 {
+    let log = &home.server().services().log;
+    let info = log.find_stream(stream).await.unwrap().unwrap();
     let (account_id, device_row): (i64, i64) =
         sqlx::query_as("select account_id, id from device where public_id = $1 and state <> 'foreign'")
             .bind(by.device().as_str())
-            .fetch_one(&mut connection)
+            .fetch_one(&mut home.database.connect().await)
             .await
             .unwrap();
     let author = Author { account_id, device_row, did: by.did().clone(), device: by.device().clone() };
     let mut tx = log.lock(info.id).await.unwrap();
     let seat = tx.seat(&author, true).await.unwrap();
-    let draft = Draft { kind: EntryKind::Commit, epoch: None, body: body.encode().unwrap(), identity: None };
     let sealed = tx.append(&seat, draft).await.unwrap();
     tx.commit().await.unwrap();
     sealed.seq.0

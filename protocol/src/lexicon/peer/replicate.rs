@@ -7,8 +7,10 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
 /// Hands a follower the next entries of a stream: canonical DAG-CBOR {stream, term, from, prev, entries:
-/// [{header, content?}], checkpoint}, 1 to 256 entries and at most 8 MiB, the home's checkpoint at the last
-/// one. Contents are left out where no seat of the follower covers them. Caller: a server, the stream's home.
+/// [{header, content?}], checkpoint, erasures?: [{header, content, checkpoint}]}, 1 to 256 entries and at most
+/// 8 MiB, the home's checkpoint at the last one. Contents are left out where no seat of the follower covers
+/// them, and where they were erased: then erasures shows later entries that say so, 1 to 16 of them, each with
+/// the home's checkpoint for it. Caller: a server, the stream's home.
 #[derive(Debug, Clone, Copy)]
 pub struct Replicate;
 
@@ -56,9 +58,11 @@ pub enum Error {
     EntryConflict(Detail),
     /// 400: the entries do not follow each other, or do not follow what is held.
     ChainBroken(Detail),
-    /// 400: a content is not the one that its header names, or is missing where a seat covers it.
+    /// 400: a content is not the one that its header names, or is missing where a seat covers it and no entry
+    /// erases it.
     ContentMismatch(Detail),
-    /// 400: the checkpoint is not signed by the home, or is of another entry than the last.
+    /// 400: a checkpoint is not signed by the home, or is of another entry than the last, or than the erasure it
+    /// stands beside.
     CheckpointInvalid(Detail),
     /// 409: the stream is frozen or closed; nothing more of it is told or taken.
     StreamFrozen(Detail),
