@@ -23,7 +23,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(file: Option<&Path>, args: Args) -> anyhow::Result<ExitCode> {
     let config = prepare(file)?;
-    let database = if args.go_on.is_some() { open_database_beside(&config).await } else { open_database(&config).await };
+    let database =
+        if args.go_on.is_some() { open_database_beside(&config).await } else { open_database(&config).await };
     let Database { storage, cluster } = database?;
     let outcome = match args.go_on {
         Some(stream) => go_on(&storage, stream.as_deref()).await,

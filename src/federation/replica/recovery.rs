@@ -47,7 +47,11 @@ impl Shown {
 
 /// Streams of ours that wait for followers after a restore, all or one, go on without those that did not answer: with the
 /// next look of whoever serves them. Which they are.
-pub async fn go_on(storage: &Storage, stream: Option<&StreamId>, now: UnixMillis) -> Result<Vec<String>, storage::Error> {
+pub async fn go_on(
+    storage: &Storage,
+    stream: Option<&StreamId>,
+    now: UnixMillis,
+) -> Result<Vec<String>, storage::Error> {
     store::end_waits(storage.pool(), stream, now).await
 }
 

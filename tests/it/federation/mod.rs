@@ -1,6 +1,7 @@
 //! Servers that never met.
 
 mod courier;
+mod deliveries;
 mod doors;
 mod forks;
 mod forwarding;
@@ -11,4 +12,7 @@ mod joining_consent;
 mod partitions;
 mod proxy;
 mod receipts;
+mod recoveries;
 mod restores;
+mod seats;
+mod watching;

@@ -48,7 +48,7 @@ async fn an_account_that_moved_goes_on_from_its_new_server() {
         role: "member".to_owned(),
     }];
     // The same device at its new server.
-    let moved = rookery::cli::demo::Person::new("bob elsewhere", bob.account().clone(), service.into()).unwrap();
+    let moved = bob.at(service.into());
     moved.register().await.unwrap();
     servers[2].houses(bob.account());
     for number in 0..3 {
@@ -63,5 +63,8 @@ async fn an_account_that_moved_goes_on_from_its_new_server() {
         entries.iter().any(|entry| entry.seq == sent.seq).then_some(())
     })
     .await;
+    let back = moved.send(&stream, b"here").await.unwrap();
+    crate::federation::joining::hears(&alice, &stream, back.seq).await;
+    assert_eq!(alice.epoch(&stream).await.unwrap(), moved.epoch(&stream).await.unwrap());
     servers.stop().await;
 }

@@ -17,8 +17,8 @@ use crate::log;
 use crate::storage::Error;
 use crate::types::{Did, Seq, UnixMillis};
 
-pub(super) use store::show_seat;
 pub use store::hold_seat;
+pub(super) use store::show_seat;
 
 /// Asked by the log, in the transaction that opens seats in a stream of another home.
 #[derive(Clone, Copy, Debug)]

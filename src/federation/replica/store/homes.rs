@@ -171,11 +171,7 @@ pub async fn put_off_recovery(
 }
 
 /// Streams that wait, all or one, wait no longer. Which they are.
-pub async fn end_waits(
-    pool: &PgPool,
-    stream: Option<&StreamId>,
-    now: UnixMillis,
-) -> Result<Vec<String>, Error> {
+pub async fn end_waits(pool: &PgPool, stream: Option<&StreamId>, now: UnixMillis) -> Result<Vec<String>, Error> {
     Ok(sqlx::query_scalar!(
         "update recovery r set begun_at = 'epoch', due_at = least(due_at, $2) from stream s
          where s.id = r.stream_id and ($1::text is null or s.public_id = $1)
