@@ -29,17 +29,16 @@ async fn delivery(servers: &Federation) -> Option<(String, i16, f64)> {
 async fn a_server_that_asks_for_patience_is_told_again_when_it_wants_to_be() {
     let (servers, stranger) = (Federation::of(1).await, Stranger::start().await);
     allow(&servers[0], &stranger.did).await;
-    let (alice, neighbour) = (servers[0].person("alice").await, neighbour(&servers, &stranger));
+    let alice = servers[0].person("alice").await;
     for (status, error, asked, waits) in
         [(429, "RateLimitExceeded", 40, 30.0..=40.0), (503, "Unavailable", 1_000_000, 3_500.0..=3_600.0)]
     {
         stranger.behaves(Behaviour::Later(status, json!({ "error": error, "message": "later" }), asked));
-        alice.relate(&neighbour, "request").await.unwrap();
+        alice.relate(&neighbour(&servers, &stranger), "request").await.unwrap();
         let (state, _, due) = until("an attempt", async || delivery(&servers).await.filter(|it| it.1 == 1)).await;
         assert!(state == "waiting" && waits.contains(&due), "{status}: {due} s");
         tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
         assert_eq!(stranger.asked().iter().filter(|asked| *asked == DELIVER).count(), 1);
-        alice.relate(&neighbour, "remove").await.unwrap();
         sqlx::query("delete from delivery").execute(&mut servers[0].database.connect().await).await.unwrap();
     }
     servers.stop().await;

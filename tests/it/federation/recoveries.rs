@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use rookery::cli::demo::Person;
 use rookery::log::StreamState;
+use rookery::types::Bytes;
+use serde_json::json;
 
-use crate::support::{Federation, Member, TestDatabase, allow, bring, caught_up, eventually, refused, row, told};
+use crate::support::{Federation, Member, TestDatabase, allow, bring, caught_up, eventually, idem, refused, row, told};
 
+const SEND: &str = "blue.catbird.mls.sendMessage";
 /// Tokens from before a restore are refused for a second or so.
 const TOKENS: Duration = Duration::from_millis(2_500);
 
@@ -117,7 +120,10 @@ async fn a_home_that_waits_says_so_and_goes_on_when_its_operator_lets_it() {
     })
     .await;
     refused(three.alice.send(&three.stream, b"too early").await, 503, "HomeRecovering");
-    refused(three.bob.send(&three.stream, b"too early").await, 502, "HomeUnavailable");
+    let (message, _) = three.alice.encrypt(&three.stream, b"too early").await.unwrap();
+    let body = json!({ "stream": three.stream, "idem": idem(), "ciphertext": Bytes(message) });
+    let forwarded = three.servers[1].raw(SEND, "").token(&three.bob.token(SEND)).json(&body).send().await;
+    assert_eq!(forwarded.outcome(), (502, "HomeUnavailable"), "of its home, as Bob's server sees it");
     let go_on =
         async |arguments: &[&str]| three.servers[0].command(&[&["recover", "--go-on"], arguments].concat()).await;
     let (said, well) = go_on(&["scwfgagcsyqhmdj7pbehnj6jvili52f63"]).await;

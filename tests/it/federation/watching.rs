@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use rookery::types::Clock;
+use rookery::types::{Clock, Seq};
 use serde_json::json;
 
 use crate::support::{Following, SEATED, eventually, state};
@@ -40,16 +40,21 @@ async fn a_home_that_was_silent_for_an_hour_is_asked_for_a_checkpoint_and_not_ag
 async fn a_home_that_names_a_later_life_is_shown_what_it_signed_last() {
     let following = Following::seated().await;
     let (home, shown) = (&following.home, || following.home.asked("showCheckpoint"));
+    let replicas = &following.servers[0].server().services().replicas;
+    home.offers(&following.chain, SEATED + 1);
+    let follow = async || {
+        replicas.follow(following.chain.stream(), &home.did, Seq(SEATED + 1), None).await.unwrap();
+    };
     home.answers("showCheckpoint", 200, json!({ "state": "known" }));
     for incarnation in [1_000, 1_000, 900] {
         home.incarnation.store(incarnation, Ordering::SeqCst);
-        following.follow().await.unwrap();
+        follow().await;
     }
     assert_eq!(shown(), [] as [serde_json::Value; 0], "how often it lived before was never known");
     home.incarnation.store(2_000, Ordering::SeqCst);
-    following.follow().await.unwrap();
+    follow().await;
     eventually("it is shown", async || !shown().is_empty()).await;
-    following.follow().await.unwrap();
+    follow().await;
     let shown = shown();
     assert_eq!(shown.len(), 1, "once for each life");
     assert_eq!(shown[0]["stream"], json!(following.chain.stream()));

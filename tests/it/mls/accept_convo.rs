@@ -55,7 +55,7 @@ async fn what_waits_shows_no_entry_and_what_was_taken_comes_from_then_on() {
     server.settled().await;
     let mut live = Events::open(&server, &bob, "").await;
     let sent = alice.send(&stream, b"who is there?").await.unwrap();
-    live.is_silent().await;
+    live.is_silent_of(&stream).await;
     refused(bob.entries(&stream, 0).await, 404, "StreamNotFound");
     let all = Params { cursor: Some("0".to_owned()), limit: 100 };
     let shown = async || {
