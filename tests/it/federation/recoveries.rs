@@ -91,6 +91,7 @@ async fn what_several_followers_hold_in_part_comes_back_whole() {
 
     three.put_back().await;
     three.goes_on().await;
+    tokio::time::sleep(TOKENS).await;
     let after = three.alice.entries(&three.stream, 0).await.unwrap();
     let after: Vec<_> = after.into_iter().filter(|entry| entry.seq >= before[0].seq).collect();
     assert_eq!(after[..before.len()], before[..], "from one the order, from the other what it lacked");
