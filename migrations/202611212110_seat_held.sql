@@ -1,5 +1,7 @@
 alter table seat add column held boolean not null default false;
 comment on column seat.held is 'Its account has not said yes: to it, the seat is not there. Alone of all columns it does not follow from the entries.';
+drop index seat_account_id_idx;
+create index seat_account_id_idx on seat (account_id, stream_id) include (from_seq, until_seq, role, held);
 update seat s set held = true
 from stream t
 where t.id = s.stream_id and s.until_seq is null and exists (
