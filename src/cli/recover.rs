@@ -12,13 +12,16 @@ use crate::server::{Database, open_database, open_database_beside};
 use crate::storage::Storage;
 use crate::types::{Clock, StreamId};
 
+/// What stands for every stream that waits.
+const ALL: &str = "all";
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Let this stream, or all, go on without the followers that have not answered. Nothing is said of the database.
     ///
     /// What only they hold is lost, and they follow no more. Works beside a running server.
-    #[arg(long, value_name = "STREAM", num_args = 0..=1)]
-    go_on: Option<Option<String>>,
+    #[arg(long, value_name = "STREAM", num_args = 0..=1, default_missing_value = ALL)]
+    go_on: Option<String>,
 }
 
 pub(super) async fn run(file: Option<&Path>, args: Args) -> anyhow::Result<ExitCode> {
@@ -27,7 +30,7 @@ pub(super) async fn run(file: Option<&Path>, args: Args) -> anyhow::Result<ExitC
         if args.go_on.is_some() { open_database_beside(&config).await } else { open_database(&config).await };
     let Database { storage, cluster } = database?;
     let outcome = match args.go_on {
-        Some(stream) => go_on(&storage, stream.as_deref()).await,
+        Some(stream) => go_on(&storage, Some(stream.as_str()).filter(|stream| *stream != ALL)).await,
         None => {
             let raised = log::recover(&storage, &Clock::System, config.log.rollback_guard.as_deref()).await;
             raised.map(|raised| say(&restored(raised))).map_err(Into::into)

@@ -47,14 +47,16 @@ impl Seating {
         seats: &[(Did, Seq)],
         now: UnixMillis,
     ) -> Result<(), Error> {
-        // Held first: a seat that was taken is consent, and this one was not.
+        // Read before the invitations are: a delivery that is taken meanwhile spends the claims that it leaves one for.
+        let claims = store::claims(conn, stream_id, seats, now.to_datetime() - CLAIM_LIFETIME).await?;
+        // Held before consent is asked: a seat that was taken is consent, and this one was not.
         let held = store::hold_unaccepted(conn, stream_id, seats).await?;
         if held.is_empty() {
             return Ok(());
         }
         let mut claimers: BTreeMap<Did, Vec<i64>> = BTreeMap::new();
         let (mut claimed, mut refused, mut public_id) = (HashSet::new(), HashSet::new(), String::new());
-        for claim in store::claims(conn, stream_id, &held, now.to_datetime() - CLAIM_LIFETIME).await? {
+        for claim in claims.into_iter().filter(|claim| held.contains(&claim.account_id)) {
             claimed.insert(claim.account_id);
             claimers.entry(claim.claimer).or_default().push(claim.account_id);
             public_id = claim.stream;

@@ -43,21 +43,23 @@ pub(super) struct Claim {
     pub stream: String,
 }
 
-/// Those of these accounts since then, which no Welcome has used.
+/// Those of the seats' accounts since then, which no Welcome has used.
 pub(super) async fn claims(
     conn: &mut PgConnection,
     stream_id: i64,
-    account_ids: &[i64],
+    seats: &[(Did, Seq)],
     since: DateTime<Utc>,
 ) -> Result<Vec<Claim>, Error> {
+    let targets: Vec<String> = seats.iter().map(|(account, _)| account.to_string()).collect();
     let rows = sqlx::query!(
         "select distinct c.target_id, a.did, t.public_id
          from stream t
          join key_package_claim c on c.stream = t.public_id and c.home = t.home
          join account a on a.id = c.claimer_id
-         where t.id = $1 and c.target_id = any($2) and c.created_at > $3 and c.spent_at is null",
+         join account target on target.id = c.target_id
+         where t.id = $1 and target.did = any($2) and c.created_at > $3 and c.spent_at is null",
         stream_id,
-        account_ids,
+        &targets,
         since
     )
     .fetch_all(conn)
