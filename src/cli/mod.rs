@@ -43,7 +43,7 @@ enum Command {
     /// Say that the database was restored from older files. Start the servers again afterwards.
     ///
     /// A restore on another cluster, a failover, and whatever ROLLBACK_GUARD shows are noticed without it.
-    Recover,
+    Recover(recover::Args),
     /// Show the settings in force, with their sources; secrets are hidden.
     Config,
     /// Make the service keys in KEYS_DIR, or the next ones. Never overwrites any.
@@ -78,7 +78,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Account(command) => with_runtime(account::run(file, command)),
         Command::Peer(command) => with_runtime(peer::run(file, command)),
         Command::Doctor(command) => with_runtime(doctor::run(file, command)),
-        Command::Recover => with_runtime(recover::run(file)),
+        Command::Recover(args) => with_runtime(recover::run(file, args)),
         Command::Resolve(args) => with_runtime(resolve::run(file, args)),
         Command::Lexicons(command) => with_runtime(lexicons::run(file, command)),
         Command::Demo(args) => with_runtime(demo::run(args)),

@@ -3,30 +3,73 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::prepare;
-use crate::log;
-use crate::server::open_database;
-use crate::types::Clock;
+use anyhow::{Context, bail};
 
-pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let config = prepare(file)?;
-    let database = open_database(&config).await?;
-    let raised = log::recover(&database.storage, &Clock::System, config.log.rollback_guard.as_deref()).await;
-    database.storage.close().await;
-    if let Some(cluster) = database.cluster {
-        cluster.stop().await?;
-    }
-    say(raised?);
-    Ok(ExitCode::SUCCESS)
+use super::prepare;
+use crate::federation::replica;
+use crate::log;
+use crate::server::{Database, open_database, open_database_beside};
+use crate::storage::Storage;
+use crate::types::{Clock, StreamId};
+
+/// What stands for every stream that waits.
+const ALL: &str = "all";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Let this stream, or all, go on without the followers that have not answered. Nothing is said of the database.
+    ///
+    /// What only they hold is lost, and they follow no more. Works beside a running server.
+    #[arg(long, value_name = "STREAM", num_args = 0..=1, default_missing_value = ALL)]
+    go_on: Option<String>,
 }
 
-#[expect(clippy::print_stdout, reason = "the command line's own voice")]
-fn say(raised: log::Raised) {
+pub(super) async fn run(file: Option<&Path>, args: Args) -> anyhow::Result<ExitCode> {
+    let config = prepare(file)?;
+    let database =
+        if args.go_on.is_some() { open_database_beside(&config).await } else { open_database(&config).await };
+    let Database { storage, cluster } = database?;
+    let outcome = match args.go_on {
+        Some(stream) => go_on(&storage, Some(stream.as_str()).filter(|stream| *stream != ALL)).await,
+        None => {
+            let raised = log::recover(&storage, &Clock::System, config.log.rollback_guard.as_deref()).await;
+            raised.map(|raised| say(&restored(raised))).map_err(Into::into)
+        }
+    };
+    storage.close().await;
+    if let Some(cluster) = cluster {
+        cluster.stop().await?;
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn go_on(storage: &Storage, stream: Option<&str>) -> anyhow::Result<()> {
+    let stream = stream.map(StreamId::parse).transpose().context("that is not the name of a stream")?;
+    let streams = replica::go_on(storage, stream.as_ref(), Clock::System.now()).await?;
+    match (streams.as_slice(), &stream) {
+        ([], Some(stream)) => bail!("{stream} waits for nobody"),
+        ([], None) => say("No stream waits for a follower."),
+        (streams, _) => {
+            for stream in streams {
+                say(stream);
+            }
+            say("They go on within seconds, once their followers were asked a last time.");
+        }
+    }
+    Ok(())
+}
+
+fn restored(raised: log::Raised) -> String {
     let log::Raised { incarnation, restored_pos, key_packages, accounts } = raised;
-    println!(
+    format!(
         "The database counts as restored: incarnation {incarnation}, from position {restored_pos}.\n\
          Every stream opens a new term with its next entry. {key_packages} one-time key packages of {accounts} accounts \
          were retired; their devices are told to publish new ones.\n\
          Servers that ran on this database end by themselves with their next write: start them again."
-    );
+    )
+}
+
+#[expect(clippy::print_stdout, reason = "the command line's own voice")]
+fn say(line: &str) {
+    println!("{line}");
 }

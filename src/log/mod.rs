@@ -29,6 +29,7 @@ mod recover;
 mod relay;
 mod replica;
 mod retention;
+mod seating;
 mod seats;
 mod state;
 mod store;
@@ -56,6 +57,7 @@ pub use read::{Direction, Page, Window};
 pub use recover::recover;
 pub use replica::{Founding, RawEntry, ReplicaTx};
 pub use retention::{Job, Keep, Swept};
+pub use seating::Seating;
 pub use seats::{Roster, Seat as RosterSeat, SeatChange};
 pub use state::StreamState;
 pub use store::{Accepted, StreamInfo, StreamRow};
@@ -93,6 +95,8 @@ struct Inner {
     courier_wake: Arc<tokio::sync::Notify>,
     retention: config::Retention,
     canary: canary::Canary,
+    /// Says which seats that other homes open are shown to their accounts.
+    seating: std::sync::OnceLock<Box<dyn Seating>>,
     /// This replica's name among those on the same database: its own signals are not for itself.
     replica: String,
 }
@@ -128,6 +132,7 @@ impl Log {
             courier_wake: Arc::default(),
             retention: config.retention,
             canary: canary::Canary::new(config.canary_every),
+            seating: std::sync::OnceLock::new(),
             replica: hex::encode(rand::random::<[u8; 8]>()),
         };
         let log = Self { inner: Arc::new(inner) };

@@ -88,6 +88,11 @@ impl Log {
         store::windows(self.inner.storage.pool(), stream_id, account_id).await
     }
 
+    /// Whether the account has an open seat there, shown to it or not.
+    pub async fn is_seated(&self, stream_id: i64, account_id: i64) -> Result<bool, Error> {
+        store::is_seated(self.inner.storage.pool(), stream_id, account_id).await
+    }
+
     /// The stream's head as these windows show it: that of the last entry covered. To a stranger there is no stream.
     pub async fn visible_head(&self, stream_id: i64, windows: &[Window]) -> Result<Head, Error> {
         let last = windows.last().ok_or_else(stream_not_found)?;

@@ -195,6 +195,7 @@ impl ReplicaTx {
         store::write_seats(self.tx.conn(), self.row.id, &ends).await?;
         store::know_members(self.tx.conn(), std::slice::from_ref(&begins), self.log.inner.clock.now()).await?;
         store::write_seats(self.tx.conn(), self.row.id, &begins).await?;
+        self.log.asked(self.tx.conn(), self.row.id, begins.iter()).await?;
         store::raise_rules(self.tx.conn(), self.row.id).await?;
         Ok(())
     }

@@ -74,7 +74,7 @@ async fn step(log: &Log) -> Result<Progress, Error> {
     let events = store::tail(pool, hub.position(), BATCH).await?;
     let full = events.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
 
-    let spans = if hub::changes_spans(events.iter().map(|event| event.kind)) {
+    let mut spans = if hub::changes_spans(events.iter().map(|event| event.kind)) {
         let mut streams: Vec<i64> =
             events.iter().filter(|event| event.kind.changes_seats()).map(|event| event.stream_id).collect();
         streams.sort_unstable();
@@ -83,6 +83,12 @@ async fn step(log: &Log) -> Result<Progress, Error> {
     } else {
         Vec::new()
     };
+    // Whoever took an invitation sees its seat from the notice of it on.
+    let owners: Vec<i64> =
+        events.iter().filter(|event| event.kind.may_show_seats()).map(|event| event.stream_id).collect();
+    if !owners.is_empty() {
+        spans.extend(store::spans_of_owners(pool, &owners, &hub.tracked_accounts()).await?);
+    }
     // Read before anything is handed out: a database that does not answer repeats the whole step.
     let silenced = if events.iter().any(|event| event.kind.may_silence()) {
         store::silenced(pool, &hub.devices()).await?

@@ -115,7 +115,8 @@ pub(super) async fn services(
     let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers, end_workers).await?;
     let timing = Timing::with_recovery_wait(config.federation.recovery_wait);
     let replicas = Replicas::start(log.clone(), Arc::clone(&federation), timing, workers, end_workers);
-    let joining = Joining::start(log.clone(), Arc::clone(&federation), replicas.clone(), workers, end_workers);
+    let unsaid = config.identity.invitations;
+    let joining = Joining::start(log.clone(), Arc::clone(&federation), replicas.clone(), unsaid, workers, end_workers);
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
     let upstream = config.http.upstream.clone().map(Upstream::new).transpose()?;
     let limits = Limits::new(&config.limits, redactor.clone(), &clock);

@@ -36,6 +36,8 @@ pub const LOG_TAIL_DELAY_SECONDS: &str = "rookery_log_tail_delay_seconds";
 /// Counter, entries: effects on other streams that the courier appended.
 pub const REPLICATION_SENT: &str = "rookery_replication_sent_total";
 pub const REPLICATION_FAILURES: &str = "rookery_replication_failures_total";
+/// Counter: what another server refused for good of what it was told for its accounts, by `error`.
+pub const DELIVERIES_REFUSED: &str = "rookery_deliveries_refused_total";
 pub const OUTBOX_DELIVERED: &str = "rookery_outbox_delivered_total";
 /// Counter, rows: what aged out, by `job`.
 pub const RETENTION_ROWS: &str = "rookery_retention_rows_total";
@@ -71,6 +73,7 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (LOG_FENCE_LAG_SECONDS, Kind::Gauge, "Age in seconds of the oldest open writer."),
     (LOG_LOCKED_ITEMS, Kind::Counter, "Entries appended under their stream's lock."),
     (LOG_TAIL_DELAY_SECONDS, Kind::Histogram, "Seconds from the making of an entry until it is handed out."),
+    (DELIVERIES_REFUSED, Kind::Counter, "Deliveries that other servers refused for good, by error."),
     (OUTBOX_DELIVERED, Kind::Counter, "Entries that the courier appended."),
     (REPLICATION_SENT, Kind::Counter, "Entries that followers took."),
     (REPLICATION_FAILURES, Kind::Counter, "Attempts to bring a follower on that failed, by reason."),

@@ -126,6 +126,11 @@ impl EntryKind {
         matches!(self, Self::Commit | Self::Membership)
     }
 
+    /// Whether an entry of this kind can come with a seat that its account took just now.
+    pub const fn may_show_seats(self) -> bool {
+        matches!(self, Self::Invitation | Self::Welcome)
+    }
+
     /// Whether an entry of this kind can take a device's right to listen.
     pub const fn may_silence(self) -> bool {
         matches!(self, Self::Device | Self::Account)

@@ -30,7 +30,7 @@ pub(super) async fn list_seats(
     let rows = sqlx::query!(
         "select t.id, t.public_id, t.epoch, s.from_seq, s.server
          from account a
-         join seat s on s.account_id = a.id and s.until_seq is null
+         join seat s on s.account_id = a.id and s.until_seq is null and not s.held
          join stream t on t.id = s.stream_id and t.home = $2
          join convo c on c.stream_id = t.id
          where a.did = $1 and t.id > $4 and ($3::text[] is null or t.public_id = any($3))

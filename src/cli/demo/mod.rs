@@ -11,7 +11,7 @@ mod way;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -23,13 +23,14 @@ pub use directory::{Directory, Form, Identity};
 /// A device of one of the demo's accounts, whose keys are in its own hands.
 pub type Person = rookery_client::Device<Identity>;
 
+use crate::config::temporary_folder;
 use process::Process;
 use story::Outcome;
 use transcript::Transcript;
 
 /// The whole story, start and crash included.
 const LIMIT: Duration = Duration::from_mins(2);
-/// What the story calls them. Their folder is in /tmp, since the path of a Unix socket must be short.
+/// What the story calls them.
 const SERVERS: [&str; 3] = ["a", "b", "c"];
 /// Others pass through: as root, the servers' Postgres runs as somebody else.
 const FOLDER_MODE: u32 = 0o711;
@@ -50,7 +51,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Before there is anything that somebody would have to clear away.
     let mut interrupts = Interrupts::listen()?;
     let directory = Directory::start().await.context("starting the directory")?;
-    let folder = PathBuf::from(format!("/tmp/rookery-demo-{}", hex::encode(rand::random::<[u8; 6]>())));
+    let folder = temporary_folder().join(format!("rookery-demo-{}", hex::encode(rand::random::<[u8; 6]>())));
     make_folder(&folder)?;
     let mut servers =
         SERVERS.into_iter().map(|name| Process::new(name, &folder, directory.url())).collect::<Result<Vec<_>, _>>()?;

@@ -87,8 +87,7 @@ async fn join(joining: &Joining, joinable: Joinable) -> Result<(), log::Error> {
 /// A further device of an account that is in: the stream comes here already.
 async fn followed_already(joining: &Joining, account_id: i64, offer: &Offer) -> Result<Option<i64>, log::Error> {
     let Some(info) = joining.log().find_stream(offer.stream.as_str()).await? else { return Ok(None) };
-    let windows = joining.log().windows(info.id, account_id).await;
-    let seated = windows.is_ok_and(|windows| windows.last().is_some_and(|window| window.until.is_none()));
+    let seated = joining.log().is_seated(info.id, account_id).await?;
     Ok((seated && info.home == offer.home.as_str()).then_some(info.id))
 }
 

@@ -13,6 +13,7 @@ mod joiner;
 pub mod moves;
 pub mod offer;
 pub mod relationship;
+pub mod seating;
 pub mod whereabouts;
 
 use std::sync::Arc;
@@ -25,7 +26,9 @@ use tokio_util::task::TaskTracker;
 
 use super::Federation;
 use super::replica::Replicas;
+use crate::config::Invitations;
 use crate::log::Log;
+use seating::Seating;
 
 /// Without a wake-up (another replica wrote) what is due is looked for this often.
 const POLL: Duration = Duration::from_secs(1);
@@ -34,6 +37,8 @@ const POLL: Duration = Duration::from_secs(1);
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
 /// Whoever holds a row for longer has died.
 const LEASE: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
+/// Claims are good for so long.
+const CLAIM_LIFETIME: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 /// Rows that are worked on at one time.
 const AT_ONCE: i64 = 16;
 
@@ -57,9 +62,11 @@ impl Joining {
         log: Log,
         federation: Arc<Federation>,
         replicas: Replicas,
+        unsaid: Invitations,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
+        log.ask(Seating { unsaid });
         let (deliver, join) = (Notify::new(), Notify::new());
         let joining = Self { inner: Arc::new(Inner { log, federation, replicas, deliver, join }) };
         if joining.inner.federation.is_on() {

@@ -114,7 +114,7 @@ pub(super) async fn tell_who_shares(
         "insert into outbox (account_id, kind, body, created_at)
          select distinct ours.account_id, $2::smallint, $3::bytea, $4::timestamptz
          from seat theirs join stream t on t.id = theirs.stream_id
-         join seat ours on ours.stream_id = theirs.stream_id and ours.until_seq is null
+         join seat ours on ours.stream_id = theirs.stream_id and ours.until_seq is null and not ours.held
          join account a on a.id = ours.account_id and a.stream_id is not null
          where theirs.until_seq is null and (theirs.server = $1 or t.home = $1) and ours.server <> $1",
         server.as_str(),

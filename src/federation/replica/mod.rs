@@ -24,7 +24,7 @@ mod wire;
 pub use follow::{FollowError, Followed};
 pub use handover::{HandError, Next, Order, TRANSFER_BYTES, Transfer};
 pub use home::{Entries, Following, Witnessed};
-pub use recovery::Shown;
+pub use recovery::{Shown, go_on};
 pub use take::{Taken, TakenState};
 pub use view::{View, ViewDevice, ViewMember};
 pub use watch::proof_of;

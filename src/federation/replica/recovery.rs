@@ -15,7 +15,8 @@ use crate::lexicon::peer::get_entries::{GetEntries, Params};
 use crate::log::chain::{Checkpoint, Header, entry_hash};
 use crate::log::fork::lead_back;
 use crate::log::{Adopted, Error, Held, Span, StreamRow, StreamState};
-use crate::types::{Bytes, Did, Refusal, Seq, Term};
+use crate::storage::{self, Storage};
+use crate::types::{Bytes, Did, Refusal, Seq, StreamId, Term, UnixMillis};
 
 /// Streams looked at in one pass.
 const BATCH: i64 = 32;
@@ -42,6 +43,16 @@ impl Shown {
             Self::Lost => "lost",
         }
     }
+}
+
+/// Streams of ours that wait for followers after a restore, all or one, go on without those that did not answer: with the
+/// next look of whoever serves them. Which they are.
+pub async fn go_on(
+    storage: &Storage,
+    stream: Option<&StreamId>,
+    now: UnixMillis,
+) -> Result<Vec<String>, storage::Error> {
+    store::end_waits(storage.pool(), stream, now).await
 }
 
 impl Replicas {

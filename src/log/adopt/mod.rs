@@ -132,6 +132,9 @@ impl Log {
         for changes in &changes {
             store::write_seats(tx.conn(), row.id, changes).await?;
         }
+        if !ours {
+            self.asked(tx.conn(), row.id, changes.iter().flatten()).await?;
+        }
         store::erase(tx.conn(), row.id, &erased).await?;
         for (seq, time) in ageing {
             store::insert_ageing(tx.conn(), row.id, seq, time).await?;

@@ -68,7 +68,7 @@ pub(in crate::log) async fn events(
            ), span as (
                select s.stream_id, s.from_seq, s.until_seq
                from seat s join stream t on t.id = s.stream_id and t.head_pos > $2
-               where s.account_id = $1
+               where s.account_id = $1 and not s.held
            ), key as (
                select p.pos, p.stream_id, p.seq
                from span
@@ -119,7 +119,7 @@ pub(in crate::log) async fn entries_after(
                   e.hash
            from entry e join stream t on t.id = e.stream_id
            where e.stream_id = $1 and e.seq > $3 and (cardinality($4::smallint[]) = 0 or e.kind = any($4))
-             and exists (select 1 from seat s where s.stream_id = $1 and s.account_id = $2
+             and exists (select 1 from seat s where s.stream_id = $1 and s.account_id = $2 and not s.held
                          and s.from_seq <= e.seq and (s.until_seq is null or e.seq <= s.until_seq))
            order by e.seq limit $5"#,
         stream_id,
@@ -148,7 +148,7 @@ pub(in crate::log) async fn entries_before(
                   e.hash
            from entry e join stream t on t.id = e.stream_id
            where e.stream_id = $1 and e.seq < $3 and (cardinality($4::smallint[]) = 0 or e.kind = any($4))
-             and exists (select 1 from seat s where s.stream_id = $1 and s.account_id = $2
+             and exists (select 1 from seat s where s.stream_id = $1 and s.account_id = $2 and not s.held
                          and s.from_seq <= e.seq and (s.until_seq is null or e.seq <= s.until_seq))
            order by e.seq desc limit $5"#,
         stream_id,

@@ -242,10 +242,23 @@ async fn close_seats(conn: &mut PgConnection, stream_id: i64, changes: &[SeatCha
     Ok(())
 }
 
+/// Whether the account has an open seat there, shown to it or not.
+pub(in crate::log) async fn is_seated(pool: &PgPool, stream_id: i64, account_id: i64) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (
+               select 1 from seat where stream_id = $1 and account_id = $2 and until_seq is null
+           ) as "is_seated!""#,
+        stream_id,
+        account_id
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
 /// The spans of one stream that an account may read, oldest first.
 pub(in crate::log) async fn windows(pool: &PgPool, stream_id: i64, account_id: i64) -> Result<Vec<Window>, Error> {
     let rows = sqlx::query!(
-        "select from_seq, until_seq from seat where stream_id = $1 and account_id = $2 order by from_seq",
+        "select from_seq, until_seq from seat where stream_id = $1 and account_id = $2 and not held order by from_seq",
         stream_id,
         account_id
     )
@@ -267,7 +280,7 @@ pub(in crate::log) struct SpanRow {
 pub(in crate::log) async fn spans_of_account(pool: &PgPool, account_id: i64) -> Result<Vec<SpanRow>, Error> {
     Ok(sqlx::query_as!(
         SpanRow,
-        "select stream_id, account_id, from_seq, until_seq from seat where account_id = $1",
+        "select stream_id, account_id, from_seq, until_seq from seat where account_id = $1 and not held",
         account_id
     )
     .fetch_all(pool)
@@ -294,7 +307,24 @@ pub(in crate::log) async fn spans_of_streams(
     Ok(sqlx::query_as!(
         SpanRow,
         "select stream_id, account_id, from_seq, until_seq from seat
-         where stream_id = any($1) and account_id = any($2)",
+         where stream_id = any($1) and account_id = any($2) and not held",
+        stream_ids,
+        account_ids
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// The spans of those of these accounts whose own streams these are: they may have taken a seat that was held.
+pub(in crate::log) async fn spans_of_owners(
+    pool: &PgPool,
+    stream_ids: &[i64],
+    account_ids: &[i64],
+) -> Result<Vec<SpanRow>, Error> {
+    Ok(sqlx::query_as!(
+        SpanRow,
+        "select s.stream_id, s.account_id, s.from_seq, s.until_seq from seat s join account a on a.id = s.account_id
+         where a.stream_id = any($1) and a.id = any($2) and not s.held",
         stream_ids,
         account_ids
     )

@@ -156,7 +156,7 @@ pub(super) async fn rights(conn: &mut PgConnection, pairs: &[(i64, i64)]) -> Res
            join device d on d.id = n.device_id
            cross join lateral (
                select count(*) > 0 as past, count(*) filter (where s.until_seq is null) > 0 as open
-               from seat s where s.stream_id = n.stream_id and s.account_id = d.account_id
+               from seat s where s.stream_id = n.stream_id and s.account_id = d.account_id and not s.held
            ) seat
            cross join lateral (
                select exists (select 1 from seat_device l where l.stream_id = n.stream_id and l.device_id = n.device_id

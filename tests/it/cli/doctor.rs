@@ -122,3 +122,34 @@ async fn a_key_that_nobody_endorsed_waits_until_the_operator_takes_or_refuses_it
     assert!(well, "{said}");
     servers.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_speaks_to_nobody_or_to_a_few_is_told_how_to_speak_to_more() {
+    let servers = Federation::with(1, &[("FEDERATION", "off")]).await;
+    wrong(&examined(&servers, "b.example").await, "setting", "FEDERATION is off", "open or allowlist");
+    servers.stop().await;
+    let servers = Federation::with(1, &[("FEDERATION", "allowlist")]).await;
+    wrong(&examined(&servers, "b.example").await, "policy", "is not allowed", "rookery peer allow");
+    let said = examined(&servers, &host(&servers[0])).await;
+    assert!(said.0.contains("ok     policy"), "FEDERATION_ALLOW names it: {}", said.0);
+    servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_not_what_they_were_are_told_on_either_side() {
+    let servers = Federation::of(2).await;
+    let other = host(&servers[1]);
+    assert!(examined(&servers, &other).await.1);
+    // What was seen under this id once.
+    let others = "update peer_key k set public_key = (
+                      select p.public_key from peer_key p where p.peer_id = k.peer_id and p.key_id <> k.key_id limit 1
+                  ) where k.key_id like '#checkpoint-%'";
+    let done = sqlx::query(others).execute(&mut servers[0].database.connect().await).await.unwrap();
+    assert_eq!(done.rows_affected(), 1);
+    wrong(&examined(&servers, &other).await, "their keys", "had other bytes before", "rookery peer forget");
+
+    servers[0].forget_keys();
+    rookery::identity::ServerKeys::generate(&servers[0].keys_dir()).unwrap();
+    wrong(&examined(&servers, &other).await, "own document", "does not list #peer-", "compare KEYS_DIR");
+    servers.stop().await;
+}

@@ -1,6 +1,7 @@
 //! Servers that never met.
 
 mod courier;
+mod deliveries;
 mod doors;
 mod erasures;
 mod forgotten;
@@ -14,4 +15,7 @@ mod moving;
 mod partitions;
 mod proxy;
 mod receipts;
+mod recoveries;
 mod restores;
+mod seats;
+mod watching;

@@ -65,17 +65,18 @@ async fn a_home_that_goes_on_without_a_follower_that_holds_more_is_not_followed_
     two.caught_up(&two.stream).await;
     let before = two.bob.entries(&two.stream, 0).await.unwrap();
 
-    // The follower does not say what it holds: to it the home has no seat.
-    let disown = "update seat set server = $2 where server = $1";
-    let mut follower = two.servers[1].database.connect().await;
-    let (home, elsewhere) = (two.servers[0].did().to_string(), "did:web:elsewhere.test".to_owned());
-    sqlx::query(disown).bind(&home).bind(&elsewhere).execute(&mut follower).await.unwrap();
+    // It cannot be asked for longer than the home waits.
+    two.servers[1].pause().await;
     two.servers[0].pause().await;
     two.servers[0].database.become_copy_of(&backup).await;
     let (said, well) = two.servers[0].command(&["recover"]).await;
     assert!(well, "{said}");
     two.servers[0].resume(&[&alice]).await;
-    tokio::time::sleep(TOKENS).await;
+    assert_eq!(state(&two, 0).await.0, StreamState::Recovering);
+    eventually("the wait runs out", async || state(&two, 0).await.0 == StreamState::Active).await;
+    let bob = std::sync::Arc::clone(&two.bob);
+    two.servers[1].resume(&[&bob]).await;
+    two.alive().await;
     eventually("the follower stops", async || state(&two, 1).await.0 == StreamState::Frozen).await;
     assert_eq!(two.bob.entries(&two.stream, 0).await.unwrap(), before, "it keeps what it holds");
     two.servers[1].settled().await;

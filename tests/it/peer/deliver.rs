@@ -242,6 +242,24 @@ async fn a_claim_is_good_for_a_day_and_whoever_lost_consent_or_is_blocked_is_tol
     foreign.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_resort_package_is_used_ten_times_a_day_and_no_more() {
+    let foreign = Foreign::start(&[]).await;
+    // An inviter gets five that nobody else gets; what is claimed after them is of last resort.
+    for number in 1..=15 {
+        let taken = foreign.deliver(foreign.invitation().await.body).await;
+        assert_eq!(taken.outcome(), (200, ""), "{number}: {}", taken.body);
+    }
+    assert_eq!(foreign.deliver(foreign.invitation().await.body).await.outcome(), (400, "KeyPackageUnknown"));
+    let mut database = foreign.servers[0].database.connect().await;
+    let one_more = "update key_package_claim set spent_at = spent_at - interval '1 day' where id = (
+                        select max(id) from key_package_claim where spent_at is not null and not one_time
+                    )";
+    sqlx::query(one_more).execute(&mut database).await.unwrap();
+    assert_eq!(foreign.deliver(foreign.invitation().await.body).await.status, 200, "tomorrow");
+    foreign.stop().await;
+}
+
 async fn bob_row(foreign: &Foreign) -> i64 {
     let id = sqlx::query_scalar("select id from account where did = $1").bind(foreign.bob.did().as_str());
     id.fetch_one(&mut foreign.servers[0].database.connect().await).await.unwrap()

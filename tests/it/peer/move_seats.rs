@@ -2,8 +2,8 @@ use rookery::lexicon::account::import_data::{ImportData, Input};
 use serde_json::json;
 
 use super::deliver::Foreign;
-use crate::federation::joining::{known, two};
-use crate::support::{Answer, idem};
+use crate::federation::joining::{arrives, hears, known, two};
+use crate::support::{Answer, idem, refused};
 
 async fn move_seats(foreign: &Foreign, account: &rookery::types::Did) -> Answer {
     foreign.call("blue.catbird.peer.moveSeats", Some((account, "")), json!({})).await
@@ -37,8 +37,23 @@ async fn only_the_server_that_the_account_names_moves_its_seats() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_moved_goes_on_from_its_new_server() {
+    moves(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_moved_to_a_server_that_follows_already_goes_on_from_there() {
+    moves(true).await;
+}
+
+async fn moves(followed: bool) {
     let servers = known(3, &[("INVITATIONS", "everyone")]).await;
     let (stream, alice, bob) = two(&servers).await;
+    if followed {
+        let carol = servers[2].person("carol").await;
+        alice.add_members(&stream, &[carol.did().clone()]).await.unwrap();
+        arrives(&carol, &stream).await;
+        hears(&bob, &stream, 5).await;
+    }
     let service = rookery_client::Service::new(&servers[2].url(), servers[2].did().clone()).unwrap();
     bob.service().move_to(&servers[1].url());
     let seats = vec![rookery::lexicon::account::import_data::Seat {
@@ -48,12 +63,13 @@ async fn an_account_that_moved_goes_on_from_its_new_server() {
         role: "member".to_owned(),
     }];
     // The same device at its new server.
-    let moved = rookery::cli::demo::Person::new("bob elsewhere", bob.account().clone(), service.into()).unwrap();
+    let moved = bob.at(service.into());
     moved.register().await.unwrap();
     servers[2].houses(bob.account());
     for number in 0..3 {
         servers[number].server().services().federation.look_again(bob.did()).await;
     }
+    refused(moved.entries(&stream, 0).await, 404, "StreamNotFound");
     let input =
         Input { invitations: None, relationships: None, blocks: None, seats: Some(seats), welcomes: None, homes: None };
     moved.procedure::<ImportData>(&input).await.unwrap();
@@ -63,5 +79,8 @@ async fn an_account_that_moved_goes_on_from_its_new_server() {
         entries.iter().any(|entry| entry.seq == sent.seq).then_some(())
     })
     .await;
+    let back = moved.send(&stream, b"here").await.unwrap();
+    hears(&alice, &stream, back.seq).await;
+    assert_eq!(alice.epoch(&stream).await.unwrap(), moved.epoch(&stream).await.unwrap());
     servers.stop().await;
 }

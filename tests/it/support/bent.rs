@@ -1,6 +1,7 @@
 //! A home that does as it likes: it has a name, keys and a document as every server has, and tells each follower whatever
 //! a test wants.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::extract::{Path, State};
@@ -35,6 +36,8 @@ pub struct BentHome {
     pub keys: Arc<ServerKeys>,
     script: Script,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
+    /// Which life of its database it names; none as long as it is 0.
+    pub incarnation: Arc<AtomicI64>,
     clock: Clock,
     http: PlainClient,
     _serving: AbortOnDropHandle<()>,
@@ -46,6 +49,7 @@ struct Stage {
     document: Value,
     script: Script,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
+    incarnation: Arc<AtomicI64>,
 }
 
 impl BentHome {
@@ -62,14 +66,20 @@ impl BentHome {
         let keys = Arc::new(ServerKeys::generate(&folder.path().join("keys")).unwrap());
         let (script, asked): (Script, Arc<Mutex<Vec<_>>>) = (Script::default(), Arc::default());
         let document = server_document(&did, &origin, &keys);
-        let stage = Stage { document, script: Arc::clone(&script), asked: Arc::clone(&asked) };
+        let incarnation = Arc::<AtomicI64>::default();
+        let stage = Stage {
+            document,
+            script: Arc::clone(&script),
+            asked: Arc::clone(&asked),
+            incarnation: Arc::clone(&incarnation),
+        };
         let router = Router::new()
             .route("/.well-known/did.json", get(|State(stage): State<Stage>| async move { Json(stage.document) }))
             .route("/xrpc/{nsid}", any(answer))
             .with_state(stage);
         let serving = AbortOnDropHandle::new(tokio::spawn(async move { drop(axum::serve(listener, router).await) }));
         let http = plain().unwrap();
-        Self { did, keys, script, asked, clock, http, _serving: serving, _folder: folder }
+        Self { did, keys, script, asked, incarnation, clock, http, _serving: serving, _folder: folder }
     }
 
     /// From now on it answers this to that method (`follow`, …).
@@ -191,7 +201,12 @@ async fn answer(State(stage): State<Stage>, Path(nsid): Path<String>, request: a
         .get(&nsid)
         .cloned()
         .unwrap_or_else(|| (404, json!({ "error": "StreamNotFound", "message": "the bent home says nothing" })));
-    (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
+    let mut answer = (StatusCode::from_u16(status).unwrap(), Json(body)).into_response();
+    let incarnation = stage.incarnation.load(Ordering::SeqCst);
+    if incarnation > 0 {
+        answer.headers_mut().insert("x-rookery-incarnation", incarnation.into());
+    }
+    answer
 }
 
 /// One order of a stream.

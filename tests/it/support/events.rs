@@ -112,6 +112,13 @@ impl Events {
         }
     }
 
+    /// Passes over what comes now; nothing of it is of this stream.
+    pub async fn is_silent_of(&mut self, stream: &str) {
+        while let Ok((_, kind, data)) = tokio::time::timeout(SILENCE, self.event()).await {
+            assert!(data["stream"] != stream, "{kind}: {data}");
+        }
+    }
+
     pub async fn is_silent(&mut self) {
         let told = tokio::time::timeout(SILENCE, self.event()).await;
         assert!(told.is_err(), "{told:?}");

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::bent::{BentHome, Chain, Said};
 use super::federation::Federation;
-use super::two_servers::allow;
+use super::two_servers::{allow, took};
 
 /// The entry by which Bob is seated.
 pub const SEATED: u64 = 4;
@@ -63,6 +63,7 @@ impl Following {
     /// Follows what that home says of that order.
     pub async fn follow_as(&self, home: &BentHome, chain: &Chain) -> Result<(), FollowError> {
         home.offers(chain, SEATED);
+        took(&self.servers[0], chain.stream().as_str(), &self.bob).await;
         let replicas = &self.servers[0].server().services().replicas;
         replicas.follow(chain.stream(), &home.did, Seq(SEATED), Some(chain.view())).await.map(drop)
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
@@ -19,6 +20,8 @@ use super::{Answer, TestServer};
 #[derive(Clone, Debug)]
 pub enum Behaviour {
     Answers(u16, Value),
+    /// The same, and asks for so many seconds of patience.
+    Later(u16, Value, u64),
     /// Takes the request and says nothing.
     Silent,
 }
@@ -181,14 +184,18 @@ async fn keys(State(says): Shared) -> Json<Value> {
     Json(says.lock().unwrap().keys.clone())
 }
 
-async fn method(State(says): Shared, request: axum::extract::Request) -> (StatusCode, Json<Value>) {
+async fn method(State(says): Shared, request: axum::extract::Request) -> Response {
     let behaviour = {
         let mut says = says.lock().unwrap();
         says.asked.push(request.uri().path().trim_start_matches("/xrpc/").to_owned());
         says.behaviour.clone()
     };
     match behaviour {
-        Behaviour::Answers(status, body) => (StatusCode::from_u16(status).unwrap(), Json(body)),
+        Behaviour::Answers(status, body) => (StatusCode::from_u16(status).unwrap(), Json(body)).into_response(),
+        Behaviour::Later(status, body, seconds) => {
+            let patience = [("retry-after", seconds.to_string())];
+            (StatusCode::from_u16(status).unwrap(), patience, Json(body)).into_response()
+        }
         Behaviour::Silent => std::future::pending().await,
     }
 }

@@ -69,11 +69,7 @@ impl TwoServers {
     }
 
     pub async fn invite(&self, stream: &str) {
-        let (seq, view) = seat(&self.servers[0], stream, &self.alice, &self.bob, self.servers[1].did()).await;
-        let home = self.servers[0].did().clone();
-        let id = rookery::types::StreamId::parse(stream).unwrap();
-        self.servers[1].server().services().replicas.follow(&id, &home, Seq(seq), Some(view)).await.unwrap();
-        self.caught_up(stream).await;
+        bring(&self.servers[0], stream, &self.alice, &self.bob, &self.servers[1]).await;
     }
 
     /// Alice takes the contents of these messages back, by one entry of the home.
@@ -96,11 +92,7 @@ impl TwoServers {
     }
 
     pub async fn caught_up(&self, stream: &str) {
-        eventually("the follower has caught up", async || {
-            let (home, follower) = (row(&self.servers[0], stream).await, row(&self.servers[1], stream).await);
-            home.zip(follower).is_some_and(|(home, follower)| home.head_hash == follower.head_hash)
-        })
-        .await;
+        caught_up(&self.servers[0], &self.servers[1], stream).await;
     }
 
     /// A further server, which is on no probation.
@@ -131,6 +123,36 @@ impl TwoServers {
     pub async fn stop(self) {
         self.servers.stop().await;
     }
+}
+
+/// Somebody of another server is seated, and that server follows.
+pub async fn bring(home: &Member, stream: &str, by: &Person, whom: &Person, at: &Member) {
+    took(at, stream, whom).await;
+    let (seq, view) = seat(home, stream, by, whom, at.did()).await;
+    let id = rookery::types::StreamId::parse(stream).unwrap();
+    at.server().services().replicas.follow(&id, home.did(), Seq(seq), Some(view)).await.unwrap();
+    caught_up(home, at, stream).await;
+}
+
+/// The account took an invitation to this stream, whenever its seat begins.
+pub async fn took(at: &Member, stream: &str, whom: &Person) {
+    sqlx::query(
+        "insert into invitation (account_id, stream, home, state, from_seq, created_at, due_at)
+         select id, $2, 'did:web:any.test', 3, 9007199254740991, now(), now() from account where did = $1",
+    )
+    .bind(whom.did().as_str())
+    .bind(stream)
+    .execute(&mut at.database.connect().await)
+    .await
+    .unwrap();
+}
+
+pub async fn caught_up(home: &Member, follower: &Member, stream: &str) {
+    eventually("the follower has caught up", async || {
+        let (home, follower) = (row(home, stream).await, row(follower, stream).await);
+        home.zip(follower).is_some_and(|(home, follower)| home.head_hash == follower.head_hash)
+    })
+    .await;
 }
 
 /// As an operator would: the peer is on no probation.

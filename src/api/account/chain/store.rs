@@ -84,7 +84,7 @@ pub(super) async fn insert_link(conn: &mut PgConnection, new: &NewLink<'_>) -> R
 pub(super) async fn sharing_a_stream(conn: &mut PgConnection, account_id: i64, limit: i64) -> Result<Vec<i64>, Error> {
     Ok(sqlx::query_scalar!(
         "select distinct other.account_id from seat mine
-         join seat other on other.stream_id = mine.stream_id and other.until_seq is null
+         join seat other on other.stream_id = mine.stream_id and other.until_seq is null and not other.held
          join account a on a.id = other.account_id and a.stream_id is not null
          where mine.account_id = $1 and mine.until_seq is null and other.account_id <> $1
          order by other.account_id limit $2",
@@ -103,7 +103,8 @@ pub(super) async fn sharing_with_device(
 ) -> Result<Vec<i64>, Error> {
     Ok(sqlx::query_scalar!(
         "select distinct s.account_id from seat_device l
-         join seat s on s.stream_id = l.stream_id and s.until_seq is null and s.account_id <> l.account_id
+         join seat s on s.stream_id = l.stream_id and s.until_seq is null and not s.held
+             and s.account_id <> l.account_id
          join account a on a.id = s.account_id and a.stream_id is not null
          where l.device_id = $1 and l.until_seq is null
          order by s.account_id limit $2",

@@ -28,7 +28,7 @@ pub(super) async fn list_seats(
     let rows = sqlx::query!(
         "select t.id, t.public_id, t.home, s.from_seq, s.role
          from seat s join stream t on t.id = s.stream_id join convo c on c.stream_id = t.id
-         where s.account_id = $1 and s.until_seq is null and t.id > $2 order by t.id limit $3",
+         where s.account_id = $1 and s.until_seq is null and not s.held and t.id > $2 order by t.id limit $3",
         account_id,
         after,
         limit

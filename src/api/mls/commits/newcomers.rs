@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::record::Judged;
 use super::store;
-use crate::federation::joining::{consent, invitation};
+use crate::federation::joining::{consent, invitation, seating};
 use crate::log::body::{Body, WelcomeBody};
 use crate::log::{EntryKind, Outgoing, StreamInfo, StreamTx};
 use crate::storage;
-use crate::types::{Bytes, Did, Named};
+use crate::types::{Bytes, Did, Named, Seq};
 use crate::xrpc::{Device, Failure, Services};
 
 /// Accounts of this server that the commit adds devices of.
@@ -42,7 +42,7 @@ pub(super) async fn invite<E: Named>(
     cx: &Services,
     tx: &mut StreamTx,
     caller: &Device,
-    (stream, welcome_id): (&StreamInfo, i64),
+    (stream, from_seq, welcome_id): (&StreamInfo, Seq, i64),
     Judged { verified, homes, .. }: Judged<'_>,
     newcomers: &Newcomers,
 ) -> Result<Vec<Outgoing>, Failure<E>> {
@@ -64,9 +64,10 @@ pub(super) async fn invite<E: Named>(
         let held = !newcomers.consenting.contains(&account_id);
         store::insert_pointers(tx.conn(), welcome_id, &body, held).await?;
         notices.push(if held {
+            seating::hold_seat(tx.conn(), account_id, stream.public_id.as_str(), from_seq).await?;
             let (stream, home) = (&stream.public_id, cx.log.home());
             let (inviter, state) = (Some(inviter), invitation::State::Waiting);
-            let new = invitation::New { account_id, stream, home, inviter, offer: None, state };
+            let new = invitation::New { account_id, stream, home, inviter, offer: None, from_seq, state };
             invitation::hold(tx.conn(), &new, now).await?
         } else {
             invitation::clear(tx.conn(), stream.public_id.as_str(), &[account_id]).await?;

@@ -59,7 +59,7 @@ pub(super) async fn record<E: Named>(
     store::spend_claims(tx.conn(), stream.id, &references, now).await?;
     if let Some(welcome) = verified.welcome() {
         let welcome_id = store::insert_welcome(tx.conn(), stream.id, &entry, verified.epoch(), welcome, now).await?;
-        let notices = invite(cx, &mut tx, caller, (stream, welcome_id), judged, &newcomers).await?;
+        let notices = invite(cx, &mut tx, caller, (stream, entry.seq, welcome_id), judged, &newcomers).await?;
         tx.send(notices).await?;
         if let Some(before) = before {
             elsewhere::tell(&mut tx, stream, verified, homes, before, (&entry, welcome_id)).await?;

@@ -102,10 +102,7 @@ pub(super) async fn list_convos(
                ) counted
            ) u
            where s.account_id = $1 and s.until_seq is null and s.stream_id > $3 and ($2::bigint is null or s.stream_id = $2)
-             and not exists (
-                 select 1 from invitation i
-                 where i.account_id = s.account_id and i.stream = t.public_id and i.state in (1, 4)
-             )
+             and not s.held
            order by s.stream_id limit $4"#,
         account_id,
         only,

@@ -39,9 +39,7 @@ pub(super) async fn facts(
                   ) as "contact!",
                   exists (
                       select 1 from seat s join stream t on t.id = s.stream_id and t.public_id = $3
-                      where s.account_id = a.id and s.until_seq is null
-                  ) and not exists (
-                      select 1 from invitation i where i.account_id = a.id and i.stream = $3 and i.state in (1, 4)
+                      where s.account_id = a.id and s.until_seq is null and not s.held
                   ) as "seated!"
            from account a where a.id = any($1)"#,
         account_ids,

@@ -1,5 +1,7 @@
 //! Telling other servers.
 
+use std::time::Duration;
+
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -10,10 +12,16 @@ use crate::federation::joining::{AT_ONCE, Joining, LEASE, POLL, pause, whereabou
 use crate::federation::{AccountHome, CallError};
 use crate::lexicon::peer::deliver::Deliver;
 use crate::storage::Error;
+use crate::telemetry::metric_name;
 use crate::types::Did;
 
 /// After this, whoever it was for has been told, or never will be.
 const KEPT: chrono::TimeDelta = chrono::TimeDelta::days(30);
+/// A peer that asks for patience gets no more than this of it.
+const PATIENCE: Duration = Duration::from_hours(1);
+/// What a peer may call its refusal, as far as it is counted by name.
+const REFUSALS: [&str; 6] =
+    ["Malformed", "KeyPackageUnknown", "IdempotencyConflict", "StreamNotFound", "PayloadTooLarge", "InvalidRequest"];
 /// Passes between two looks for what is older.
 const SWEEP_EVERY: u32 = 600;
 
@@ -22,7 +30,8 @@ enum Outcome {
     Answered(String),
     /// For good.
     Failed,
-    Later,
+    /// Not before so long, if its server asked for that.
+    Later(Option<Duration>),
     /// Its server, as it is found now.
     Moved(Did),
 }
@@ -91,7 +100,7 @@ async fn pass(joining: &Joining, sweeps: bool) -> Result<bool, Error> {
                 Outcome::Answered(state) => store::answered(pool, id, &state, now).await,
                 Outcome::Failed => store::answered(pool, id, "failed", now).await,
                 Outcome::Moved(server) => store::redirect(pool, id, &server, now).await,
-                Outcome::Later => store::put_off(pool, id, now + pause(attempts)).await,
+                Outcome::Later(asked) => store::put_off(pool, id, now + patience(attempts, asked)).await,
             }
         });
     }
@@ -107,11 +116,12 @@ async fn tell(joining: &Joining, delivery: Due) -> Outcome {
     let (Ok(server), Ok(to)) = (Did::parse(&delivery.peer), Did::parse(&delivery.account)) else {
         return Outcome::Failed;
     };
+    let kind = delivery.kind.clone();
     let composed = match compose(joining, &to, delivery).await {
         Ok(composed) => composed,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "a delivery cannot be composed");
-            return Outcome::Later;
+            return Outcome::Later(None);
         }
     };
     let federation = &joining.inner.federation;
@@ -122,7 +132,7 @@ async fn tell(joining: &Joining, delivery: Due) -> Outcome {
             Err(Untold::Call(error)) => Err(error),
             Err(Untold::Log(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "seats that moved here are not followed yet");
-                return Outcome::Later;
+                return Outcome::Later(None);
             }
         },
         Composed::Nothing => return Outcome::Failed,
@@ -133,13 +143,18 @@ async fn tell(joining: &Joining, delivery: Due) -> Outcome {
         Err(CallError::Refused { error, .. }) if ["AccountMoved", "NotHere"].contains(&error.as_str()) => {
             moved(joining, &server, &to).await
         }
-        Err(CallError::Refused { status: 400 | 409 | 413, error, .. }) => {
-            tracing::warn!(peer = server.as_str(), error, "a delivery was refused for good");
+        Err(CallError::Refused { status: status @ (400 | 409 | 413), error, .. }) => {
+            let error = REFUSALS.into_iter().find(|name| *name == error).unwrap_or("other");
+            metrics::counter!(metric_name::DELIVERIES_REFUSED, "error" => error).increment(1);
+            tracing::warn!(peer = server.as_str(), kind, status, error, "a delivery was refused for good");
             Outcome::Failed
         }
         Err(error) => {
             tracing::info!(peer = server.as_str(), error = &error as &dyn std::error::Error, "not delivered yet");
-            Outcome::Later
+            Outcome::Later(match error {
+                CallError::Refused { status: 429 | 503, retry_after, .. } => retry_after,
+                _ => None,
+            })
         }
     }
 }
@@ -150,6 +165,27 @@ async fn moved(joining: &Joining, server: &Did, to: &Did) -> Outcome {
     let found = whereabouts::find(&joining.inner.federation, to).await;
     match found {
         Ok(AccountHome::Elsewhere(now)) if now != *server => Outcome::Moved(now),
-        _ => Outcome::Later,
+        _ => Outcome::Later(None),
+    }
+}
+
+/// Until the next attempt: our own pause, or what the peer asked for where that is longer.
+fn patience(attempts: i16, asked: Option<Duration>) -> chrono::TimeDelta {
+    let asked = asked.unwrap_or_default().min(PATIENCE);
+    pause(attempts).max(chrono::TimeDelta::from_std(asked).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{PATIENCE, patience};
+
+    #[test]
+    fn a_peer_that_asks_for_patience_gets_an_hour_of_it_at_most() {
+        let waits = |asked| patience(0, Some(Duration::from_secs(asked))).to_std().unwrap();
+        assert!((Duration::from_secs(40)..Duration::from_secs(41)).contains(&waits(40)));
+        assert_eq!(waits(u64::MAX), PATIENCE);
+        assert!(patience(0, None).to_std().unwrap() <= Duration::from_secs(1));
     }
 }

@@ -8,10 +8,11 @@ mod store;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use super::seating;
 use crate::log::body::{Body, InvitationBody, WelcomeBody};
 use crate::log::{EntryKind, Outgoing};
 use crate::storage::Error;
-use crate::types::{Did, StreamId};
+use crate::types::{Did, Seq, StreamId};
 
 pub use store::{Waiting, clear, list_waiting};
 
@@ -63,6 +64,8 @@ pub struct New<'a> {
     pub inviter: Option<&'a Did>,
     /// What another home delivered.
     pub offer: Option<&'a [u8]>,
+    /// The entry that added the devices which it is for.
+    pub from_seq: Seq,
     /// Waiting or joining.
     pub state: State,
 }
@@ -98,6 +101,7 @@ pub async fn take(
     let mut notices = vec![notice(account_id, stream, &invitation.home, invitation.inviter.as_ref(), "accepted")?];
     if is_here {
         store::set_state(conn, account_id, stream.as_str(), State::Taken, now).await?;
+        seating::show_seat(conn, account_id, stream.as_str()).await?;
         let released = store::release_welcomes(conn, account_id, stream.as_str()).await?;
         if !released.is_empty() {
             let (device, refs) = released.into_iter().unzip();

@@ -39,14 +39,15 @@ pub(super) async fn clear_old(
 
 pub(super) async fn insert(conn: &mut PgConnection, new: &New<'_>, now: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query!(
-        "insert into invitation (account_id, stream, home, inviter, state, offer, created_at, due_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $7)",
+        "insert into invitation (account_id, stream, home, inviter, state, offer, from_seq, created_at, due_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $8)",
         new.account_id,
         new.stream.as_str(),
         new.home.as_str(),
         new.inviter.map(Did::as_str),
         new.state.to_db(),
         new.offer,
+        new.from_seq.to_db(),
         now
     )
     .execute(conn)

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use super::invitation::{self, New, State};
-use super::{consent, relationship};
+use super::{CLAIM_LIFETIME, consent, relationship, seating};
 use crate::config::Invitations;
 use crate::federation::replica::View;
 use crate::federation::{Federation, StatementRefused};
@@ -25,9 +25,6 @@ use crate::storage::Error;
 use crate::types::{Bytes, Did, Refusal, Seq, StreamId, UnixMillis};
 
 pub(super) use store::{Joinable, find_joinable, joined, put_off};
-
-/// Claims are good for so long.
-const CLAIM_LIFETIME: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 
 /// An offer that holds together. It is kept as it is until its stream is followed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -128,6 +125,9 @@ impl Offer {
             consents &= yes.contains(&account_id);
             blocked |= relationship::is_blocked(conn, account_id, inviter).await?;
         }
+        if !consents {
+            seating::hold_seat(conn, account_id, self.stream.as_str(), self.from_seq).await?;
+        }
         if blocked {
             // As if nobody had looked.
             return Ok(Some((false, Vec::new())));
@@ -139,6 +139,7 @@ impl Offer {
             home: &self.home,
             inviter: inviters.first().copied(),
             offer: Some(&offer),
+            from_seq: self.from_seq,
             state: if consents { State::Joining } else { State::Waiting },
         };
         let notice = invitation::hold(conn, &new, at).await?;

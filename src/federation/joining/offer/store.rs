@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 
 use super::Offer;
+use crate::federation::joining::seating;
 use crate::log::body::WelcomeBody;
 use crate::storage::Error;
 use crate::types::{Bytes, DeviceId, Did};
@@ -140,6 +141,7 @@ pub(in crate::federation::joining) async fn joined(
         id
     );
     let Some(account_id) = taken.fetch_optional(&mut *conn).await? else { return Ok(None) };
+    seating::show_seat(conn, account_id, offer.stream.as_str()).await?;
     let Some(welcome) = &offer.welcome else { return Ok(None) };
     let welcome_id = sqlx::query_scalar!(
         "insert into welcome (stream_id, term, seq, epoch, bytes, created_at) values ($1, $2, $3, $4, $5, $6)

@@ -4,7 +4,7 @@ use sqlx::PgPool;
 
 use crate::identity::Signed;
 use crate::storage::Error;
-use crate::types::{Did, Seq, Term, UnixMillis};
+use crate::types::{Did, Seq, StreamId, Term, UnixMillis};
 
 /// The home was heard. Written at most every 20 seconds; after five minutes of silence it counts as come back.
 pub async fn heard(pool: &PgPool, home: &Did, now: UnixMillis) -> Result<(), Error> {
@@ -168,6 +168,19 @@ pub async fn put_off_recovery(
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// Streams that wait, all or one, wait no longer. Which they are.
+pub async fn end_waits(pool: &PgPool, stream: Option<&StreamId>, now: UnixMillis) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar!(
+        "update recovery r set begun_at = 'epoch', due_at = least(due_at, $2) from stream s
+         where s.id = r.stream_id and ($1::text is null or s.public_id = $1)
+         returning s.public_id",
+        stream.map(StreamId::as_str),
+        now.to_datetime()
+    )
+    .fetch_all(pool)
+    .await?)
 }
 
 pub async fn end_recovery(pool: &PgPool, stream_id: i64) -> Result<(), Error> {

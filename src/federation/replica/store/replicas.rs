@@ -168,11 +168,11 @@ pub async fn end_replica(pool: &PgPool, stream_id: i64, now: UnixMillis) -> Resu
     Ok(())
 }
 
-/// Accounts of this server with an open seat.
+/// Accounts of this server with an open seat that they took.
 pub async fn local_members(conn: &mut PgConnection, stream_id: i64) -> Result<Vec<i64>, Error> {
     Ok(sqlx::query_scalar!(
         "select s.account_id from seat s join account a on a.id = s.account_id and a.stream_id is not null
-         where s.stream_id = $1 and s.until_seq is null order by s.account_id",
+         where s.stream_id = $1 and s.until_seq is null and not s.held order by s.account_id",
         stream_id
     )
     .fetch_all(conn)
