@@ -128,14 +128,15 @@ fn not_ours() -> Error {
 
 impl StreamTx {
     /// Writes seats and leaves anew, those that ended among them: what a replica knew of them began with its first entry.
+    /// Which are held does not follow from entries, and stays.
     pub async fn reseat(&mut self, replayed: &Replayed) -> Result<(), Error> {
         let (stream_id, now) = (self.row().id, self.now());
-        store::delete_seats(self.conn(), stream_id).await?;
+        let held = store::delete_seats(self.conn(), stream_id).await?;
         store::know_members(self.conn(), &replayed.changes, now).await?;
         for changes in &replayed.changes {
             store::write_seats(self.conn(), stream_id, changes).await?;
         }
-        Ok(())
+        store::hold_seats(self.conn(), stream_id, held).await
     }
 
     /// Opens the term of a stream that was handed to us with the entry before. False: it was not.

@@ -93,7 +93,10 @@ mod tests {
         let key = SigningKey::from_bytes(Curve::Ed25519, seed.as_slice()).unwrap();
         let id = format!("#checkpoint-{}", key_tag(&key.public()));
         let signed = Signed::sign(ACCEPTANCE_LABEL, acceptance.statement().unwrap(), &id, &key);
-        assert_eq!((hex::encode(&signed.statement), signed.key.as_str()), (STATEMENT.to_owned(), "#checkpoint-3zolk7ol"));
+        assert_eq!(
+            (hex::encode(&signed.statement), signed.key.as_str()),
+            (STATEMENT.to_owned(), "#checkpoint-3zolk7ol")
+        );
         assert_eq!(hex::encode(&signed.sig), SIGNATURE);
         assert_eq!(Acceptance::of(&signed).unwrap(), acceptance, "and is read back");
     }

@@ -28,9 +28,8 @@ pub(super) use retention::{
     delete_welcomes, find_silent_canary, forget_identities, insert_ageing, old_page, try_lock_sweeper,
 };
 pub(super) use seats::{
-    SpanRow, delete_seats, is_seated, roster, seat_entries, silenced, spans_of_account, spans_of_owners,
-    spans_of_streams, was_seated, windows,
-    write_seats,
+    SpanRow, delete_seats, hold_seats, is_seated, roster, seat_entries, silenced, spans_of_account, spans_of_owners,
+    spans_of_streams, was_seated, windows, write_seats,
 };
 pub(super) use signals::{database, notify};
 pub use streams::{StreamInfo, StreamRow};

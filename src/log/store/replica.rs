@@ -211,7 +211,14 @@ mod tests {
 
     #[test]
     fn entries_that_are_looked_for_by_kind_have_the_numbers_that_are_written_here() {
-        let numbers = [EntryKind::Erased, EntryKind::HomeOpened, EntryKind::HomeRestored].map(EntryKind::to_db);
-        assert_eq!(numbers, [8, 21, 22]);
+        let kinds = [
+            EntryKind::Membership,
+            EntryKind::Commit,
+            EntryKind::Erased,
+            EntryKind::HomeOpened,
+            EntryKind::HomeRestored,
+            EntryKind::HomeChanged,
+        ];
+        assert_eq!(kinds.map(EntryKind::to_db), [3, 5, 8, 21, 22, 23]);
     }
 }

@@ -81,9 +81,31 @@ pub(in crate::log) async fn seat_entries(
         .collect()
 }
 
-pub(in crate::log) async fn delete_seats(conn: &mut PgConnection, stream_id: i64) -> Result<(), Error> {
+/// Answers those that were held: account and first entry.
+pub(in crate::log) async fn delete_seats(conn: &mut PgConnection, stream_id: i64) -> Result<Vec<(i64, i64)>, Error> {
     sqlx::query!("delete from seat_device where stream_id = $1", stream_id).execute(&mut *conn).await?;
-    sqlx::query!("delete from seat where stream_id = $1", stream_id).execute(conn).await?;
+    let deleted = sqlx::query!("delete from seat where stream_id = $1 returning account_id, from_seq, held", stream_id)
+        .fetch_all(conn)
+        .await?;
+    Ok(deleted.into_iter().filter(|row| row.held).map(|row| (row.account_id, row.from_seq)).collect())
+}
+
+/// Holds seats that were held before they were written anew.
+pub(in crate::log) async fn hold_seats(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    held: Vec<(i64, i64)>,
+) -> Result<(), Error> {
+    let (accounts, from): (Vec<i64>, Vec<i64>) = held.into_iter().unzip();
+    sqlx::query!(
+        "update seat s set held = true from unnest($2::bigint[], $3::bigint[]) n (account_id, from_seq)
+         where s.stream_id = $1 and s.account_id = n.account_id and s.from_seq = n.from_seq",
+        stream_id,
+        &accounts,
+        &from
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

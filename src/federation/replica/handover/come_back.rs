@@ -2,6 +2,8 @@
 //!
 //! Invariant: it is the home again by its own acceptance, and orders nothing before it asked who holds what it ordered.
 
+use std::collections::BTreeSet;
+
 use crate::federation::replica::follow::signed_of;
 use crate::federation::replica::store;
 use crate::federation::replica::take::moves;
@@ -46,6 +48,7 @@ impl Replicas {
                 genesis: genesis.clone(),
                 anchor: None,
                 entries,
+                erased: BTreeSet::new(),
                 checkpoint: Some(checkpoint),
             };
             match self.log().adopt(&span).await? {
