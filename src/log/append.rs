@@ -3,9 +3,10 @@
 //! Invariant: the advisory lock is taken first, the row lock second, and the transaction's id is compared with the
 //! stream's head before anything is written, so that positions rise with `seq`.
 
-use super::body::{Body, ErasedBody, HomeRestoredBody};
+mod terms;
+
+use super::body::{Body, ErasedBody};
 use super::chain::{Content, Genesis, Head, Sealed};
-use super::handover::later;
 use super::identity::{Author, CallIdentity};
 use super::retention::Keep;
 use super::seats::{Roster, SeatChange};
@@ -13,7 +14,9 @@ use super::store::{self, StreamRow};
 use super::{Application, EntryKind, Error, Log, StreamKind, StreamState};
 use crate::storage::Tx;
 use crate::telemetry::metric_name;
-use crate::types::{Bytes, Detail, Did, Epoch, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
+use crate::types::{Detail, Did, Epoch, Hash, Refusal, Seq, StreamId, UnixMillis};
+
+pub(super) use terms::later;
 
 /// Positions of one transaction: `base + (xid << 10) + index`.
 pub(super) const ENTRIES_PER_TRANSACTION: i64 = 1024;
@@ -283,36 +286,6 @@ impl StreamTx {
             self.reopen().await?;
         }
         self.write(author, content, kind, epoch, identity).await
-    }
-
-    /// The database went back in time since this stream's last entry: a new term says from where it goes on.
-    pub(super) async fn reopen(&mut self) -> Result<(), Error> {
-        if self.take_up().await? {
-            return Ok(());
-        }
-        let restored_to = store::restored_to(self.tx.conn(), self.row.incarnation).await?;
-        let body = HomeRestoredBody {
-            base: self.head.seq,
-            base_hash: Bytes(self.head.hash.to_vec()),
-            // Without a raise it was a peer that noticed: then this stream's own time is what is known.
-            restored_to: restored_to.map_or(self.head.time, Into::into),
-        };
-        let term = later(self.head.term, self.log.inner.clock.now_seconds());
-        self.open_term(term, EntryKind::HomeRestored, body.encode()?).await
-    }
-
-    pub(super) async fn open_term(&mut self, term: Term, kind: EntryKind, body: Vec<u8>) -> Result<(), Error> {
-        self.head.term = term;
-        self.row.incarnation = self.log.inner.incarnation;
-        self.rules_changed = true;
-        self.write(None, &Content::new(body, None), kind, None, None).await?;
-        Ok(())
-    }
-
-    /// Another server orders the stream once this is committed.
-    pub(super) fn goes_to(&mut self, home: &Did) {
-        self.row.home = home.to_string();
-        self.rules_changed = true;
     }
 
     async fn write(

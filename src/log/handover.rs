@@ -4,6 +4,7 @@
 //! is ordered; the next home orders nothing before its own term is opened.
 
 use super::acceptance::Acceptance;
+use super::append::later;
 use super::body::{Body, HomeChangedBody, HomeOpenedBody};
 use super::chain::Content;
 use super::identity::{Author, CallIdentity};
@@ -11,7 +12,7 @@ use super::replica::ReplicaTx;
 use super::seats::{Roster, SeatChange};
 use super::{Draft, EntryKind, Error, Head, Log, Sealed, StreamState, StreamTx, store};
 use crate::identity::Signed;
-use crate::types::{Bytes, Refusal, Seq, Term};
+use crate::types::{Bytes, Refusal, Seq};
 
 /// What the last entry of a reign says, and who asked for it.
 pub struct Handover<'a> {
@@ -115,11 +116,6 @@ pub struct Replayed {
     pub roster: Roster,
     /// Of each entry that changed any.
     changes: Vec<Vec<SeatChange>>,
-}
-
-/// A term that no accident gave out before.
-pub(super) fn later(term: Term, now_s: i64) -> Term {
-    term.next().max(Term(u64::try_from(now_s).unwrap_or(0)))
 }
 
 fn not_ours() -> Error {

@@ -159,12 +159,20 @@ impl Replicas {
         if !all_answered && !over {
             return Ok(false);
         }
+        let base = self.log().row(stream_id).await?.head_seq;
         let collided = |error: &Error| error.is_collision();
         match crate::storage::retrying(collided, || self.go_on(stream_id)).await {
             Ok(()) => {}
             // Another replica of this server was quicker.
             Err(Error::Halted(_)) => return Ok(true),
             Err(error) => return Err(error),
+        }
+        // Whoever holds some of it followed it, whether that is remembered here or not.
+        for ((_, seq), servers) in &holding {
+            for server in servers {
+                let held = (*seq).min(base);
+                store::recall_follower(self.storage().pool(), stream_id, server, held, self.clock().now()).await?;
+            }
         }
         let row = self.log().row(stream_id).await?;
         tracing::warn!(

@@ -90,7 +90,8 @@ pub(in crate::log) async fn delete_seats(conn: &mut PgConnection, stream_id: i64
     Ok(deleted.into_iter().filter(|row| row.held).map(|row| (row.account_id, row.from_seq)).collect())
 }
 
-/// Holds seats that were held before they were written anew.
+/// Holds seats of accounts of this server that were held before they were written anew. Of others, their servers say what
+/// they see.
 pub(in crate::log) async fn hold_seats(
     conn: &mut PgConnection,
     stream_id: i64,
@@ -99,6 +100,7 @@ pub(in crate::log) async fn hold_seats(
     let (accounts, from): (Vec<i64>, Vec<i64>) = held.into_iter().unzip();
     sqlx::query!(
         "update seat s set held = true from unnest($2::bigint[], $3::bigint[]) n (account_id, from_seq)
+         join account a on a.id = n.account_id and a.stream_id is not null
          where s.stream_id = $1 and s.account_id = n.account_id and s.from_seq = n.from_seq",
         stream_id,
         &accounts,

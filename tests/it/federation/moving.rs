@@ -1,4 +1,5 @@
-//! A conversation goes from one home to another, and nobody in it loses anything.
+//! A conversation goes from one home to another, and nobody in it loses anything: `mls.moveConvo`, and between the two
+//! servers `peer.transferHome`.
 
 use std::sync::Arc;
 
@@ -110,7 +111,10 @@ async fn a_conversation_moves_to_another_server_and_back_and_everybody_talks_on(
     let first = three.alice.procedure::<SendMessage>(&draft).await.unwrap();
 
     let order = three.order(1);
-    let moved = until("the move", async || three.alice.procedure::<MoveConvo>(&order).await.ok()).await;
+    let asked = (0..3).map(|_| until("the move", async || three.alice.procedure::<MoveConvo>(&order).await.ok()));
+    let answers = futures_util::future::join_all(asked).await;
+    let moved = &answers[0];
+    assert!(answers.iter().all(|answer| (answer.seq, &answer.hash) == (moved.seq, &moved.hash)), "asked at once, once");
     three.everybody_talks().await;
     assert_eq!(three.stands(1).await.0, three.name(1).as_str());
     // The new home holds what was before its own members, and who made what: repeated calls get their first answers.
@@ -119,6 +123,10 @@ async fn a_conversation_moves_to_another_server_and_back_and_everybody_talks_on(
     assert_eq!((again.seq, &again.hash), (first.seq, &first.hash));
     let again = three.alice.procedure::<MoveConvo>(&order).await.unwrap();
     assert_eq!((again.term, again.seq, &again.hash), (moved.term, moved.seq, &moved.hash));
+
+    let other = move_convo::Input { to: three.name(2).clone(), ..order };
+    let other = three.alice.procedure::<MoveConvo>(&other).await;
+    assert_eq!(refused(other), (409, "IdempotencyConflict".to_owned()));
 
     // It judges commits by the keys and the GroupInfo that it was handed: devices of all three servers commit.
     for (by, server) in [(&three.carol, 1), (&three.alice, 2), (&three.bob, 0)] {
@@ -263,13 +271,14 @@ async fn goes_on_at_the_next_home(server: usize) {
     let (servers, stream, alice, bob, kept) = forgotten(server).await;
     eventually("both hold what was ordered, and more", async || {
         let (one, other) = (hashes(&servers[0], &stream).await, hashes(&servers[1], &stream).await);
-        one == other && one.len() >= kept.len()
+        let mut settled = one == other && one.len() >= kept.len();
+        for number in 0..2 {
+            let row = row(&servers[number], &stream).await.unwrap();
+            settled &= row.home == servers[1].did().as_str() && row.state == StreamState::Active;
+        }
+        settled
     })
     .await;
-    for number in 0..2 {
-        let row = row(&servers[number], &stream).await.unwrap();
-        assert_eq!((row.home.as_str(), row.state), (servers[1].did().as_str(), StreamState::Active));
-    }
     assert!(hashes(&servers[1], &stream).await.starts_with(&kept), "nothing of it is lost");
     for person in [&alice, &bob] {
         let sent = until("a message", async || {

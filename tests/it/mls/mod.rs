@@ -16,6 +16,7 @@ mod get_messages;
 mod get_welcomes;
 mod leave_convo;
 mod list_invitations;
+mod move_convo;
 mod publish_key_package;
 mod publish_key_packages;
 mod remove_members;

@@ -9,4 +9,5 @@ mod move_seats;
 mod replicate;
 mod report_fork;
 mod show_checkpoint;
+mod transfer_home;
 mod unfollow;

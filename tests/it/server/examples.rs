@@ -25,7 +25,8 @@ pub fn example_of(rule: Rule) -> (String, Option<Value>) {
 
 /// What the method's input is: of one method bytes as they were made.
 pub fn media_type(nsid: &str) -> &'static str {
-    if nsid == "blue.catbird.peer.replicate" { "application/vnd.ipld.dag-cbor" } else { "application/json" }
+    let raw = ["blue.catbird.peer.replicate", "blue.catbird.peer.transferHome"];
+    if raw.contains(&nsid) { "application/vnd.ipld.dag-cbor" } else { "application/json" }
 }
 
 #[tokio::test]

@@ -243,7 +243,8 @@ impl Chain {
             role: Some(Role::Admin),
             server: Some(chain.home.to_string()),
         };
-        chain.order(EntryKind::Membership, opened.encode().unwrap());
+        let founder = Content::new(opened.encode().unwrap(), Some(chain.alice.clone()));
+        chain.put(time, EntryKind::Membership, &founder);
         chain
     }
 
@@ -281,7 +282,11 @@ impl Chain {
     }
 
     pub fn order_at(&mut self, time: UnixMillis, kind: EntryKind, body: Vec<u8>) {
-        let sealed = self.head.seal(kind, None, &Content::new(body, None), time).unwrap();
+        self.put(time, kind, &Content::new(body, None));
+    }
+
+    fn put(&mut self, time: UnixMillis, kind: EntryKind, content: &Content) {
+        let sealed = self.head.seal(kind, None, content, time).unwrap();
         self.entries.push(Held { header: sealed.header, content: Some(sealed.content) });
     }
 

@@ -1,7 +1,7 @@
 //! What tests stand on: a database, a server, and people who call it.
 
 mod at_once;
-mod bent;
+pub mod bent;
 pub mod bytes;
 mod chance;
 mod child;

@@ -35,7 +35,7 @@ impl Replicas {
     }
 
     /// Whether nothing is missing any more that the home has.
-    async fn backfill(&self, stream_id: i64, stream: &str, home: &Did) -> Result<bool, Error> {
+    pub(super) async fn backfill(&self, stream_id: i64, stream: &str, home: &Did) -> Result<bool, Error> {
         let pool = self.storage().pool();
         while let Some(first) = rows::first_held(pool, stream_id).await?.filter(|first| *first > Seq(1)) {
             let mut count = ENTRIES.min(first.0 - 1);

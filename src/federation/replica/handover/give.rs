@@ -8,7 +8,7 @@ use super::HANDING;
 use super::snapshot::{CallOf, Caller, Snapshot};
 use super::wire::Transfer;
 use crate::federation::replica::Replicas;
-use crate::federation::replica::store::{self, handover as rows};
+use crate::federation::replica::store::{self, handover as rows, snapshot as snapshots};
 use crate::federation::{CallError, PeerRequest};
 use crate::identity::Signed;
 use crate::lexicon::peer::defs;
@@ -143,9 +143,10 @@ impl Replicas {
         let (pool, stream_id) = (self.storage().pool(), order.stream_id);
         let (_, changes) = self.log().lineage(stream_id).await?;
         let lineage = self.links(stream_id, changes).await?;
-        let (group_infos, keys) = (rows::group_infos(pool, stream_id).await?, rows::leaf_keys(pool, stream_id).await?);
+        let (group_infos, keys) =
+            (snapshots::group_infos(pool, stream_id).await?, snapshots::leaf_keys(pool, stream_id).await?);
         let mut snapshot = Snapshot::new(group_infos, keys, lineage);
-        rows::calls(pool, stream_id, &mut snapshot).await?;
+        snapshots::calls(pool, stream_id, &mut snapshot).await?;
         // The call that moves it is repeated at the new home, if its answer is lost.
         let Author { did, device, .. } = &order.author;
         snapshot.callers.push(Caller { account: did.clone(), device: device.clone() });

@@ -4,14 +4,14 @@ use super::ACCEPTED;
 use super::snapshot::Snapshot;
 use super::wire::Transfer;
 use crate::federation::replica::Replicas;
-use crate::federation::replica::store::{self, handover as rows};
+use crate::federation::replica::store::{self, handover as rows, snapshot as snapshots};
 use crate::federation::replica::stream_not_found;
 use crate::identity::Signed;
 use crate::log::acceptance::{ACCEPTANCE_LABEL, Acceptance};
 use crate::log::lineage;
 use crate::log::{Error, Replayed, StreamKind, StreamRow, StreamState, StreamTx};
 use crate::storage;
-use crate::types::{Did, Refusal, UnixMillis};
+use crate::types::{Did, Refusal, Seq, UnixMillis};
 
 /// What a stream becomes ours with.
 pub(in crate::federation::replica) struct Arrival {
@@ -124,7 +124,8 @@ impl Replicas {
 
     /// What is read before the transaction in which a stream becomes ours.
     pub(in crate::federation::replica) async fn arrival(&self, stream_id: i64) -> Result<Arrival, Error> {
-        let replayed = self.log().replayed(stream_id).await?;
+        let whole = rows::first_held(self.storage().pool(), stream_id).await? == Some(Seq(1));
+        let replayed = if whole { self.log().replayed(stream_id).await? } else { None };
         let snapshot = rows::find_snapshot(self.storage().pool(), stream_id).await?;
         let snapshot = snapshot.map(|bytes| Snapshot::decode(&bytes)).transpose()?;
         Ok(Arrival { replayed, snapshot })
@@ -142,7 +143,7 @@ impl Replicas {
             None => tracing::error!("a stream came here that is not held whole: who was in it once is not known"),
         }
         match &arrival.snapshot {
-            Some(snapshot) => rows::take_snapshot(tx.conn(), stream_id, snapshot).await?,
+            Some(snapshot) => snapshots::take_snapshot(tx.conn(), stream_id, snapshot).await?,
             None => tracing::error!("a stream came here without what goes with it: repeated calls are new ones"),
         }
         Ok(rows::arrived(tx.conn(), stream_id).await?)

@@ -59,6 +59,27 @@ pub async fn put_follower(
     Ok(())
 }
 
+/// A server that holds everything up to `held`, as it said itself, is sent what comes behind, if it is not already.
+pub async fn recall_follower(
+    pool: &PgPool,
+    stream_id: i64,
+    server: &Did,
+    held: Seq,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into follower (stream_id, server, from_seq, acked_seq, due_at, created_at)
+         values ($1, $2, 1, $3, $4::timestamptz, $4) on conflict do nothing",
+        stream_id,
+        server.as_str(),
+        held.to_db(),
+        now.to_datetime()
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 pub async fn delete_follower(pool: &PgPool, stream_id: i64, server: &Did) -> Result<(), Error> {
     sqlx::query!("delete from follower where stream_id = $1 and server = $2", stream_id, server.as_str())
         .execute(pool)

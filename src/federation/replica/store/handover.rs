@@ -1,16 +1,14 @@
 //! SQL on streams that go from one home to another.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 
 use crate::federation::replica::Transfer;
-use crate::federation::replica::handover::{CallOf, Caller, GroupInfo, LeafKey, Snapshot};
 use crate::log::Held;
 use crate::storage::Error;
-use crate::types::{Bytes, DeviceId, Did, Epoch, Seq, UnixMillis};
+use crate::types::{Did, Seq, UnixMillis};
 
 /// A move that was asked for, or that happened.
 pub struct HandoverRow {
@@ -161,137 +159,6 @@ pub async fn unopened(pool: &PgPool, us: &Did) -> Result<Vec<i64>, Error> {
     .await?)
 }
 
-pub async fn group_infos(pool: &PgPool, stream_id: i64) -> Result<Vec<GroupInfo>, Error> {
-    let rows = sqlx::query!("select epoch, bytes from group_info where stream_id = $1 order by epoch", stream_id);
-    let rows = rows.fetch_all(pool).await?;
-    Ok(rows.into_iter().map(|row| GroupInfo { epoch: Epoch::from_db(row.epoch), bytes: Bytes(row.bytes) }).collect())
-}
-
-/// Of every leaf that the tree holds now.
-pub async fn leaf_keys(pool: &PgPool, stream_id: i64) -> Result<Vec<LeafKey>, Error> {
-    let rows = sqlx::query!(
-        r#"select a.did, d.public_id, k.public_key as "key!"
-           from seat_device l
-           join device d on d.id = l.device_id join account a on a.id = l.account_id
-           cross join lateral (
-               select public_key from device_key where device_id = d.id
-               union select public_key from leaf_key where device_id = d.id and stream_id = $1
-           ) k
-           where l.stream_id = $1 and l.until_seq is null order by a.did, d.public_id"#,
-        stream_id
-    )
-    .fetch_all(pool)
-    .await?;
-    rows.into_iter()
-        .map(|row| Ok(LeafKey { account: did(&row.did)?, device: device(&row.public_id)?, key: Bytes(row.key) }))
-        .collect()
-}
-
-/// Who made which entry.
-pub async fn calls(pool: &PgPool, stream_id: i64, snapshot: &mut Snapshot) -> Result<(), Error> {
-    let rows = sqlx::query!(
-        r#"select e.seq, e.idem, e.request_hash, a.did, d.public_id
-           from entry e join account a on a.id = e.author join device d on d.id = e.device
-           where e.stream_id = $1 order by e.seq"#,
-        stream_id
-    )
-    .fetch_all(pool)
-    .await?;
-    let mut places: BTreeMap<Caller, u64> = BTreeMap::new();
-    for row in rows {
-        let caller = Caller { account: did(&row.did)?, device: device(&row.public_id)? };
-        let next = places.len() as u64;
-        let place = *places.entry(caller.clone()).or_insert_with(|| {
-            snapshot.callers.push(caller);
-            next
-        });
-        let (idem, hash) = match (row.idem, row.request_hash) {
-            (Some(idem), Some(hash)) => (idem.as_bytes().to_vec(), hash),
-            _ => Default::default(),
-        };
-        snapshot.calls.push(CallOf(Seq::from_db(row.seq), place, Bytes(idem), Bytes(hash)));
-    }
-    Ok(())
-}
-
-/// Writes what the home before told beside the log.
-pub async fn take_snapshot(conn: &mut PgConnection, stream_id: i64, snapshot: &Snapshot) -> Result<(), Error> {
-    for info in &snapshot.group_infos {
-        sqlx::query!(
-            "insert into group_info (stream_id, epoch, bytes, created_at)
-             select $1, $2, $3, s.head_time from stream s where s.id = $1 on conflict do nothing",
-            stream_id,
-            info.epoch.to_db(),
-            info.bytes.as_slice()
-        )
-        .execute(&mut *conn)
-        .await?;
-    }
-    for leaf in &snapshot.keys {
-        sqlx::query!(
-            "insert into leaf_key (stream_id, device_id, public_key)
-             select $1, d.id, $4 from device d join account a on a.id = d.account_id
-             where a.did = $2 and d.public_id = $3 on conflict (stream_id, device_id) do nothing",
-            stream_id,
-            leaf.account.as_str(),
-            leaf.device.as_str(),
-            leaf.key.as_slice()
-        )
-        .execute(&mut *conn)
-        .await?;
-    }
-    take_calls(&mut *conn, stream_id, snapshot).await?;
-    for link in &snapshot.lineage {
-        let Ok(checkpoint) = crate::log::chain::Checkpoint::of(&link.checkpoint) else { continue };
-        sqlx::query!(
-            "insert into checkpoint (stream_id, term, seq, statement, key, sig) values ($1, $2, $3, $4, $5, $6)
-             on conflict do nothing",
-            stream_id,
-            checkpoint.term.to_db(),
-            checkpoint.seq.to_db(),
-            link.checkpoint.statement.as_slice(),
-            link.checkpoint.key,
-            link.checkpoint.sig.as_slice()
-        )
-        .execute(&mut *conn)
-        .await?;
-    }
-    Ok(())
-}
-
-async fn take_calls(conn: &mut PgConnection, stream_id: i64, snapshot: &Snapshot) -> Result<(), Error> {
-    let accounts: Vec<&str> = snapshot.callers.iter().map(|caller| caller.account.as_str()).collect();
-    let devices: Vec<&str> = snapshot.callers.iter().map(|caller| caller.device.as_str()).collect();
-    let seqs: Vec<i64> = snapshot.calls.iter().map(|call| call.0.to_db()).collect();
-    let places: Vec<i64> = snapshot.calls.iter().map(|call| i64::try_from(call.1 + 1).unwrap_or(i64::MAX)).collect();
-    let idems: Vec<Option<uuid::Uuid>> =
-        snapshot.calls.iter().map(|call| uuid::Uuid::from_slice(call.2.as_slice()).ok()).collect();
-    let hashes: Vec<Option<Vec<u8>>> =
-        snapshot.calls.iter().map(|call| (!call.3.0.is_empty()).then(|| call.3.0.clone())).collect();
-    sqlx::query!(
-        "with caller as (
-             select n.place, d.id as device_id, a.id as account_id
-             from unnest($2::text[], $3::text[]) with ordinality n (did, device, place)
-             join account a on a.did = n.did join device d on d.account_id = a.id and d.public_id = n.device
-         )
-         update entry e
-         set author = caller.account_id, device = caller.device_id, idem = n.idem, request_hash = n.request_hash
-         from unnest($4::bigint[], $5::bigint[], $6::uuid[], $7::bytea[]) n (seq, place, idem, request_hash)
-         join caller on caller.place = n.place
-         where e.stream_id = $1 and e.seq = n.seq",
-        stream_id,
-        &accounts as &[&str],
-        &devices as &[&str],
-        &seqs,
-        &places,
-        &idems as &[Option<uuid::Uuid>],
-        &hashes as &[Option<Vec<u8>>]
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
 /// Whether everything is held that the home holds.
 pub async fn is_whole(pool: &PgPool, stream_id: i64) -> Result<bool, Error> {
     Ok(sqlx::query_scalar!(
@@ -391,12 +258,4 @@ pub async fn forget_moves(pool: &PgPool, now: UnixMillis) -> Result<(), Error> {
         .execute(pool)
         .await?;
     Ok(())
-}
-
-fn did(text: &str) -> Result<Did, Error> {
-    Did::parse(text).map_err(|_| Error::Corrupt("account.did"))
-}
-
-fn device(text: &str) -> Result<DeviceId, Error> {
-    DeviceId::parse(text).map_err(|_| Error::Corrupt("device.public_id"))
 }

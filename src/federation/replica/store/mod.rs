@@ -5,6 +5,7 @@ mod followers;
 pub(super) mod handover;
 mod homes;
 mod replicas;
+pub(super) mod snapshot;
 
 pub(super) use evidence::*;
 pub(super) use followers::*;
