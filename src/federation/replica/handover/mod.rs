@@ -22,7 +22,7 @@ use std::time::Duration;
 /// For so long the stream takes no entries, at most.
 const HANDING: Duration = Duration::from_secs(30);
 /// An acceptance counts for so long.
-const ACCEPTED: Duration = Duration::from_secs(60);
+const ACCEPTED: Duration = Duration::from_mins(1);
 /// What is told beside the log.
 pub const SNAPSHOT_BYTES: usize = 32 << 20;
 /// The body around it.
