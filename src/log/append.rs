@@ -92,6 +92,8 @@ impl Log {
             return Err(Error::Halted(row.state));
         }
         if !ours {
+            // Whoever came here believed otherwise.
+            self.inner.streams.invalidate(row.public_id.as_str());
             let detail = Detail::new("another server orders this stream").with("home", row.home);
             return Err(Refusal::new("NotHome", detail).into());
         }

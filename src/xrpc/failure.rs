@@ -226,6 +226,12 @@ impl<E> From<log::chain::NotCanonical> for Failure<E> {
 impl<E: Named> From<log::Error> for Failure<E> {
     fn from(error: log::Error) -> Self {
         match error {
+            // It went to another home while this was judged: the same call again goes there.
+            log::Error::Refused(refusal)
+                if refusal.name == "NotHome" && E::from_name("NotHome", "".into()).is_none() =>
+            {
+                Self::Fault(Fault::Halted(StreamState::Handing))
+            }
             log::Error::Refused(refusal) => refusal.into(),
             log::Error::Busy => Self::Fault(Fault::Unavailable),
             log::Error::Halted(state) => Self::Fault(Fault::Halted(state)),

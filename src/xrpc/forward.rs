@@ -42,13 +42,17 @@ pub(super) async fn elsewhere<M: Method>(
     let query = parts.uri.query().unwrap_or_default();
     let stream = if M::KIND == Kind::Procedure { stream_of_body(body) } else { stream_of_query(query) };
     let Some(stream) = stream else { return Ok(None) };
-    let found = cx.log.find_stream(&stream).await.map_err(Fault::of_log)?;
-    let Some((stream_id, home)) =
-        found.map(|stream| (stream.id, stream.home.clone())).filter(|(_, home)| home != cx.log.home().as_str())
-    else {
-        return Ok(None);
+    let elsewhere = async || {
+        let found = cx.log.find_stream(&stream).await.map_err(Fault::of_log)?;
+        let found = found.map(|stream| (stream.id, stream.home.clone()));
+        Ok::<_, Fault>(found.filter(|(_, home)| home != cx.log.home().as_str()))
     };
+    let Some((mut stream_id, mut home)) = elsewhere().await? else { return Ok(None) };
     if caller.by_peer {
+        // It may have come here a moment ago, on another replica of this server.
+        cx.log.forget_stream(&stream);
+        let Some(found) = elsewhere().await? else { return Ok(None) };
+        (stream_id, home) = found;
         let went = cx.replicas.went_elsewhere(stream_id).await.map_err(Fault::of_log)?;
         return Err(if went { Fault::HomeMoved { home } } else { Fault::NotHome { home } });
     }

@@ -54,7 +54,8 @@ pub(in crate::log) async fn raw_entries(
                    ) as is
                ) covered
            )
-           select e.seq, e.hash, e.header, case when z.is_covered then e.content end as content
+           -- What says who orders is withheld from nobody: it names servers alone.
+           select e.seq, e.hash, e.header, case when z.is_covered or e.kind in (21, 22, 23) then e.content end as content
            from sized z join entry e on e.stream_id = $1 and e.seq = z.seq
            where z.bytes <= $4 or z.seq = $2
            order by e.seq"#,
