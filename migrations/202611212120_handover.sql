@@ -9,7 +9,7 @@ create table handover (
     moved_at timestamptz
 );
 comment on table handover is 'Streams of ours that a member asked to hand to another server, and those that were handed over.';
-comment on column handover.server is 'did:web of the next home. Until it has all that it needs, it may read everything.';
+comment on column handover.server is 'did:web of the next home. For a day after it was named it may read everything.';
 comment on column handover.asked_at is 'When a member asked last.';
 comment on column handover.handing_until is 'The stream takes no entries until it was taken over, or until then.';
 comment on column handover.seq is 'The #homeChanged with which it went: the last entry that is ours to send.';

@@ -10,6 +10,9 @@ use crate::log::lineage::LineageLink;
 use crate::log::{EntryKind, Error, Head, RawEntry, StreamInfo, StreamRow};
 use crate::types::{Bytes, Detail, Did, Hash, Refusal, Seq, Term};
 
+/// A server that is to order a stream may fetch what it lacks for so long.
+const PREPARES_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// What a follower begins with.
 #[derive(Clone, Debug)]
 pub struct Following {
@@ -125,8 +128,11 @@ impl Replicas {
                 self.orders(&row)?;
             }
         }
-        // The next home gets everything beforehand.
-        let is_next = handover.is_some_and(|handover| handover.seq.is_none() && handover.server == peer.as_str());
+        // The next home gets everything beforehand, for a day after it was named.
+        let since = self.clock().now().0 - PREPARES_MS;
+        let is_next = handover.is_some_and(|handover| {
+            handover.seq.is_none() && handover.server == peer.as_str() && handover.asked_at.0 > since
+        });
         let reader = (!for_home && !is_next).then_some(peer);
         let limit = limit.clamp(1, REQUEST_ENTRIES);
         let mut entries = self.log().raw_entries(info.id, from, limit, max_bytes.min(REQUEST_BYTES), reader).await?;

@@ -13,14 +13,15 @@ use crate::types::{Did, Seq, UnixMillis};
 /// A move that was asked for, or that happened.
 pub struct HandoverRow {
     pub server: String,
+    pub asked_at: UnixMillis,
     /// The `#homeChanged`, once it did.
     pub seq: Option<Seq>,
 }
 
 pub async fn find_handover(pool: &PgPool, stream_id: i64) -> Result<Option<HandoverRow>, Error> {
-    let row = sqlx::query!("select server, seq from handover where stream_id = $1", stream_id);
+    let row = sqlx::query!("select server, asked_at, seq from handover where stream_id = $1", stream_id);
     let row = row.fetch_optional(pool).await?;
-    Ok(row.map(|row| HandoverRow { server: row.server, seq: row.seq.map(Seq::from_db) }))
+    Ok(row.map(|row| HandoverRow { server: row.server, asked_at: row.asked_at.into(), seq: row.seq.map(Seq::from_db) }))
 }
 
 /// The last entry that was ours, of a stream that went to another home.
