@@ -128,7 +128,7 @@ async fn append(log: &Log, stream: &str, by: &Author, count: u64) {
         let sent = (0..many).map(|number| {
             let idem = Idem::parse(&format!("bench-{:016}", done + number)).unwrap();
             let identity = CallIdentity::new(by, "bench", &idem, Hash::ZERO).unwrap();
-            let (stream, author, body) = (Arc::clone(&info), Some(by.clone()), vec![7; BODY_BYTES]);
+            let (stream, author, body) = (Arc::clone(&info), by.clone(), vec![7; BODY_BYTES]);
             log.submit(Application { stream, author, identity, epoch: Epoch(0), body })
         });
         for answer in futures_util::future::join_all(sent).await {

@@ -6,7 +6,7 @@ use rookery::identity::{Curve, SigningKey};
 use rookery::identity::{DeviceSigner, service_token};
 use rookery::lexicon::{Kind, schema};
 use rookery::log::chain::{Content, Head};
-use rookery::log::{EntryKind, Event};
+use rookery::log::{EntryKind, Event, NamedKind};
 use rookery::types::{Cursor, Did, Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 use rookery_client::mls::Client;
 
@@ -70,7 +70,7 @@ fn log(alice: &Did) -> Result<(), Box<dyn std::error::Error>> {
         stream,
         term: Term(1),
         seq: sealed.seq,
-        kind: EntryKind::Message,
+        kind: NamedKind::Known(EntryKind::Message),
         hash: sealed.hash,
         time: sealed.time,
         header: sealed.header,

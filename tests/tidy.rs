@@ -305,6 +305,89 @@ fn sql_stands_in_stores() {
     passes(sql_has_its_rooms, "src/log/writer.rs", "fn f() {}\n#[cfg(test)]\nmod tests { query!(\"select 1\") }");
 }
 
+// ---- contents are read within a bound of bytes ----
+
+/// Columns that hold as much as a caller sent.
+const CONTENTS: &[&str] = &["content", "body", "bytes"];
+/// Functions that read many of them without a sum of lengths, each with what bounds them.
+const BOUNDED: &[(&str, &str, &str)] = &[
+    ("src/log/store/events.rs", "read_entries", "the keys were cut by their lengths: log::page::PageBudget"),
+    ("src/log/store/replica.rs", "changes_of_reign", "a lineage has 64 links of small bodies"),
+    ("src/log/store/replica.rs", "erasures", "a body names 1,000 numbers at most"),
+    ("src/log/writer/store.rs", "write_batch", "writes contents, and reads none"),
+    ("src/federation/replica/store/evidence.rs", "due_reports", "a proof is at most 1 MiB, and few are due at once"),
+    (
+        "src/federation/replica/store/snapshot.rs",
+        "group_infos",
+        "one stream keeps a GroupInfo for each of its last epochs",
+    ),
+    ("src/federation/joining/delivery/store.rs", "due", "deliveries are leased a few at a time, and hold no Welcome"),
+    ("src/api/account/store.rs", "list_devices", "200 devices of links of 4 KiB"),
+    ("src/api/account/chain/store.rs", "links", "a chain has 1,000 links of 4 KiB"),
+    ("src/api/account/moving/store.rs", "list_welcomes", "the page of an export"),
+    ("src/api/mls/key_packages/store.rs", "claim", "a claim names 100 targets, and a key package has 64 KiB"),
+];
+
+/// Each statement with `fetch_all`: the function that it stands in, and its text.
+fn statements_of_many(code: &str) -> Vec<(&str, &str)> {
+    let begins = code.match_indices("sqlx::query").map(|(at, _)| at);
+    let statements = begins.filter_map(|at| {
+        let rest = &code[at..];
+        let end = [".fetch_all(", ".fetch_one(", ".fetch_optional(", ".execute(", ".fetch("]
+            .into_iter()
+            .filter_map(|word| Some((rest.find(word)?, word)))
+            .min()?;
+        let function = code[..at].rsplit("fn ").next()?.split(['(', '<']).next()?;
+        (end.1 == ".fetch_all(").then(|| (function, &rest[..end.0]))
+    });
+    statements.collect()
+}
+
+/// Whether the word stands in the text by itself, and is more than asked about.
+fn reads(statement: &str, column: &str) -> bool {
+    let asked = ["is not null", "is null"];
+    statement.match_indices(column).any(|(at, _)| {
+        let is_part = |c: char| c.is_alphanumeric() || c == '_';
+        let (before, after) = (&statement[..at], &statement[at + column.len()..]);
+        let alone = !before.ends_with(is_part) && !after.starts_with(is_part);
+        let measured = before
+            .rsplit('(')
+            .next()
+            .is_some_and(|inside| !inside.contains(')') && before[..before.len() - inside.len()].ends_with("length("));
+        alone && !measured && !asked.iter().any(|question| after.trim_start().starts_with(question))
+    })
+}
+
+fn contents_are_read_within_bytes(files: &[File]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for file in files.iter().filter(|file| file.is_rust_of("src/")) {
+        let code = file.code();
+        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+        for (function, statement) in statements_of_many(code) {
+            let bounded = statement.contains("length(")
+                || BOUNDED.iter().any(|(path, name, _)| *path == file.path && *name == function);
+            if let (false, Some(column)) = (bounded, CONTENTS.iter().find(|column| reads(statement, column))) {
+                broken.push(format!("{}: `{function}` reads every `{column}` without a bound of bytes", file.path));
+            }
+        }
+    }
+    broken
+}
+
+#[test]
+fn many_contents_are_read_within_a_bound_of_bytes() {
+    let rule = contents_are_read_within_bytes;
+    holds(rule);
+    let statement = |sql: &str, how: &str| format!("fn page() {{ sqlx::query!(\"{sql}\", id).{how}(pool) }}");
+    let path = "src/log/store/page.rs";
+    breaks(rule, path, &statement("select seq, content from entry where stream_id = $1", "fetch_all"));
+    breaks(rule, path, &statement("select o.body from outbox o where content is null limit $2", "fetch_all"));
+    passes(rule, path, &statement("select content from entry where seq = $1", "fetch_one"));
+    passes(rule, path, &statement("select seq from entry where content is not null", "fetch_all"));
+    passes(rule, path, &statement("select content, sum(octet_length(content)) from entry", "fetch_all"));
+    passes(rule, "src/log/store/events.rs", &statement("select content", "fetch_all").replace("page", "read_entries"));
+}
+
 // ---- one lexicon, one method file, one test over HTTP ----
 
 /// Files of `src/api` that are neither `mod`, `model` nor `store` nor a method, each with its reason.

@@ -11,15 +11,23 @@ use super::values::Values;
 pub struct Log {
     /// Entries that may wait for the writer.
     pub writer_queue: usize,
-    /// Events that a subscriber may lag behind.
-    pub subscriber_buffer: usize,
+    pub subscriber_buffer: SubscriberBuffer,
     pub retention: Retention,
-    /// How often a canary is sent through the log; never without.
-    pub canary_every: Option<Duration>,
+    /// An unanswered job of the writer, or a silent tailer, makes the instance unready after this time; committed entries
+    /// that are not delivered raise an alarm.
+    pub stalled_after: Duration,
     /// A Redis that carries signals between replicas; Postgres does without.
     pub redis_url: Option<SecretString>,
     /// Where the watermark is kept that notices older files of the database.
     pub rollback_guard: Option<PathBuf>,
+}
+
+/// What a subscriber may lag behind.
+#[derive(Clone, Copy, Debug)]
+pub struct SubscriberBuffer {
+    pub events: usize,
+    /// Of these events as they are sent; one event of any size may wait alone.
+    pub bytes: usize,
 }
 
 /// How long contents are kept, in days. What changes seats, roles or devices, or opens a stream, is kept for ever.
@@ -39,10 +47,12 @@ pub struct Retention {
 
 impl Log {
     pub(super) fn read(values: &Values) -> Result<Self, ConfigError> {
-        let canary_s = values.number("CANARY_SECONDS", 0..=300)?;
         Ok(Self {
             writer_queue: values.number("WRITER_QUEUE", 1..=1_000_000)?,
-            subscriber_buffer: values.number("SSE_BUFFER_SIZE", 1..=100_000)?,
+            subscriber_buffer: SubscriberBuffer {
+                events: values.number("SSE_BUFFER_SIZE", 1..=100_000)?,
+                bytes: values.number("SSE_BUFFER_BYTES", 65_536..=1_073_741_824)?,
+            },
             retention: Retention {
                 messages_days: days(values, "RETENTION_MESSAGES_DAYS")?,
                 commits_days: days(values, "RETENTION_COMMITS_DAYS")?,
@@ -50,7 +60,7 @@ impl Log {
                 welcomes_days: days(values, "RETENTION_WELCOMES_DAYS")?,
                 lapse_days: days(values, "DEVICE_LAPSE_DAYS")?,
             },
-            canary_every: (canary_s > 0).then_some(Duration::from_secs(canary_s)),
+            stalled_after: Duration::from_secs(values.number("LOG_STALLED_SECONDS", 1..=300)?),
             redis_url: redis_url(values)?,
             rollback_guard: values.text("ROLLBACK_GUARD").map(PathBuf::from),
         })

@@ -30,7 +30,7 @@ pub use federation::{Federation, Mode, PeerRates};
 pub use http::{Bodies, Http};
 pub use identity::{Admission, Identity, Invitations};
 pub use limits::{AccountRates, AddressRates, Limits, Rate};
-pub use log::{Log, Retention};
+pub use log::{Log, Retention, SubscriberBuffer};
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
 pub use streams::Streams;
 pub use telemetry::{LogFormat, Telemetry};

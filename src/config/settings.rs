@@ -85,6 +85,7 @@ pub const SETTINGS: &[Setting] = &[
     row("INVITATIONS", Is("contacts"), "Who may invite an account that said nothing about it: `everyone`, `contacts`, or `nobody`. Each account may say otherwise."),
 
     row("SSE_BUFFER_SIZE", Is("500"), "Events that a subscriber may lag behind before it is told `ConsumerTooSlow`, 1 to 100000."),
+    row("SSE_BUFFER_BYTES", Is("4194304"), "Bytes of such events, 65536 to 1073741824. One event of any size may wait alone."),
     row("SSE_HEARTBEAT_MS", Is("15000"), "Milliseconds between comments of an answer by server-sent events that says nothing else, 100 to 60000. A PDS gives up after 30000."),
     row("SSE_MAX_BYTES", Is("8388608"), "Bytes before which an answer by server-sent events ends itself, with its cursor, 4096 to 1073741824. A PDS cuts it off at 10485760."),
     row("SSE_MAX_SECONDS", Is("900"), "Seconds after which it does so, 1 to 86400."),
@@ -93,7 +94,7 @@ pub const SETTINGS: &[Setting] = &[
     row("ROLLBACK_GUARD", Unset("none"), "Path of a file on another disk than the database's, where this server keeps how far its log got: after a restore of older files it notices by itself."),
 
     secret("REDIS_URL", Unset("signals go by Postgres"), "`redis://` or `rediss://` of a Redis that carries signals between replicas. While it is away, Postgres carries them."),
-    row("CANARY_SECONDS", Is("10"), "Seconds between the entries that each replica sends through the log to see whether it flows, 0 to 300; 0 turns it off. Three without one, and the replica is not ready."),
+    row("LOG_STALLED_SECONDS", Is("30"), "Seconds, 1 to 300, after which a message that the log writer has not answered, or a tailer that reads nothing, makes this instance unready. Committed entries that are not delivered for so long raise an alarm in the log and leave readiness unchanged."),
 
     row("RETENTION_MESSAGES_DAYS", Is("30"), "Days that the contents of application messages are kept, 1 to 3650. Headers stay."),
     row("RETENTION_COMMITS_DAYS", Is("90"), "The same for commits and proposals that change no seat; longer while a device that may still need them has not been seen since."),

@@ -3,6 +3,8 @@
 //! Invariant: the advisory lock is taken first, the row lock second, and the transaction's id is compared with the
 //! stream's head before anything is written, so that positions rise with `seq`.
 
+mod refusals;
+mod requires;
 mod terms;
 
 use super::body::{Body, ErasedBody};
@@ -16,6 +18,9 @@ use crate::storage::Tx;
 use crate::telemetry::metric_name;
 use crate::types::{Detail, Did, Epoch, Hash, Refusal, Seq, StreamId, UnixMillis};
 
+pub use refusals::{device_not_in_group, stream_not_found};
+pub(super) use refusals::{no_seat, role_unknown};
+pub(super) use requires::require;
 pub(super) use terms::later;
 
 /// Positions of one transaction: `base + (xid << 10) + index`.
@@ -33,8 +38,8 @@ pub struct Seat {
 }
 
 impl Seat {
-    pub fn role(&self) -> super::body::Role {
-        self.role
+    pub fn role(&self) -> &super::body::Role {
+        &self.role
     }
 }
 
@@ -224,10 +229,13 @@ impl StreamTx {
     pub async fn seat(&mut self, author: &Author, with_leaf: bool) -> Result<Seat, Error> {
         let leaf = (author.did.clone(), author.device.clone());
         let roster = self.roster().await?;
-        let Some(role) = roster.seats.get(&author.did).map(|seat| seat.role) else {
+        let Some(role) = roster.seats.get(&author.did).map(|seat| seat.role.clone()) else {
             let was_seated = store::was_seated(self.tx.conn(), self.row.id, author.account_id).await?;
             return Err(no_seat(was_seated).into());
         };
+        if with_leaf && !role.is_known() {
+            return Err(role_unknown().into());
+        }
         if with_leaf && !roster.leaves.contains_key(&leaf) {
             return Err(device_not_in_group().into());
         }
@@ -236,7 +244,7 @@ impl StreamTx {
 
     /// An account with a seat, of which its server says something that no device of it does.
     pub async fn on_behalf(&mut self, account: &Did) -> Result<Seat, Error> {
-        let role = self.roster().await?.seats.get(account).map(|seat| seat.role);
+        let role = self.roster().await?.seats.get(account).map(|seat| seat.role.clone());
         role.map(|role| Seat { author: None, role }).ok_or_else(|| no_seat(true).into())
     }
 
@@ -267,13 +275,13 @@ impl StreamTx {
     pub async fn append(&mut self, by: &Seat, draft: Draft) -> Result<Sealed, Error> {
         let author = by.author.as_ref();
         let content = Content::new(draft.body, author.map(|author| (author.did.clone(), author.device.clone())));
-        self.insert(author, &content, draft.kind, draft.epoch, draft.identity).await
+        self.insert(author, &content, draft.kind, None, draft.epoch, draft.identity).await
     }
 
     /// What the writer has judged. Its content names no author: the home knows the sender, other servers need not.
     pub(super) async fn append_judged(&mut self, item: &Application) -> Result<Sealed, Error> {
         let content = Content::new(item.body.clone(), None);
-        self.insert(item.author.as_ref(), &content, item.kind(), item.entry_epoch(), Some(item.identity)).await
+        self.insert(Some(&item.author), &content, EntryKind::Message, None, Some(item.epoch), Some(item.identity)).await
     }
 
     async fn insert(
@@ -281,13 +289,14 @@ impl StreamTx {
         author: Option<&Author>,
         content: &Content,
         kind: EntryKind,
+        requires: Option<&str>,
         epoch: Option<Epoch>,
         identity: Option<CallIdentity>,
     ) -> Result<Sealed, Error> {
         if self.row.incarnation != self.log.inner.incarnation {
             self.reopen().await?;
         }
-        self.write(author, content, kind, epoch, identity).await
+        self.write(author, content, kind, requires, epoch, identity).await
     }
 
     async fn write(
@@ -295,13 +304,19 @@ impl StreamTx {
         author: Option<&Author>,
         content: &Content,
         kind: EntryKind,
+        requires: Option<&str>,
         epoch: Option<Epoch>,
         identity: Option<CallIdentity>,
     ) -> Result<Sealed, Error> {
         if self.index >= ENTRIES_PER_TRANSACTION {
             return Err(Error::TooManyEntries);
         }
-        let sealed = self.head.seal(kind, epoch, content, self.log.inner.clock.now())?;
+        let now = self.log.inner.clock.now();
+        let sealed = self.head.seal_named(kind.name(), requires, epoch, content, now)?;
+        if let Some(feature) = requires {
+            require(&mut self.row, feature)?;
+            self.rules_changed = true;
+        }
         let pos = self.first_pos + self.index;
         store::insert_entry(self.tx.conn(), self.row.id, pos, kind, epoch, &sealed, author, identity).await?;
         self.index += 1;
@@ -313,7 +328,7 @@ impl StreamTx {
         if kind.changes_seats() {
             self.roster().await?;
             let changes = match &mut self.roster {
-                Some(roster) => roster.apply(kind, sealed.seq, content)?,
+                Some(roster) => roster.apply(&kind.into(), sealed.seq, content)?,
                 None => Vec::new(),
             };
             if Keep::of(kind) == Keep::Handshakes && changes.is_empty() {
@@ -363,22 +378,4 @@ impl StreamTx {
     pub async fn rollback(self) -> Result<(), Error> {
         Ok(self.tx.rollback().await?)
     }
-}
-
-/// To a stranger the stream does not exist; somebody whose seat ended knows that it does.
-pub(super) fn no_seat(was_seated: bool) -> Refusal {
-    if was_seated {
-        Refusal::new("NotMember", "the account's seat in this stream has ended")
-    } else {
-        stream_not_found()
-    }
-}
-
-/// There is no such stream, or not for this caller.
-pub fn stream_not_found() -> Refusal {
-    Refusal::new("StreamNotFound", "there is no such stream, or the account never had a seat in it")
-}
-
-pub fn device_not_in_group() -> Refusal {
-    Refusal::new("DeviceNotInGroup", "the account has a seat, but this device has no leaf in the group")
 }

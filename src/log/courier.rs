@@ -22,6 +22,7 @@ const TROUBLE: Duration = Duration::from_millis(500);
 /// Queues looked at in one pass, and rows appended in one transaction.
 const QUEUES: i64 = 64;
 const BATCH: i64 = 256;
+const BATCH_BYTES: i64 = 4 << 20;
 /// Attempts at one row before it is set aside for a person to look at: about half a minute.
 const ATTEMPTS: i16 = 8;
 /// Bounds of the pause after the first failed attempt and after all later ones; doubled in between, and up to half of it
@@ -99,7 +100,7 @@ async fn deliver_queue(log: &Log, queue: &Queue) -> Result<usize, Error> {
     let Some(mut tx) = log.lock_as_courier(queue.stream_id).await? else { return Ok(0) };
     // What failed before is tried alone, so that it takes no other with it.
     let limit = if queue.attempts > 0 { 1 } else { BATCH };
-    let rows = store::queued(tx.conn(), queue.account_id, limit).await?;
+    let rows = store::queued(tx.conn(), queue.account_id, limit, BATCH_BYTES).await?;
     let server = tx.server()?;
     let mut ids = Vec::with_capacity(rows.len());
     for row in rows.into_iter().take_while(|row| row.is_due) {

@@ -6,22 +6,26 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Delivery, Ended, Error, Filter, Frame, Listener, Log, Subscription};
+use super::page::{BACKFILL_BYTES, MemoryShare, PageBudget};
+use super::{Delivery, Ended, Error, Event, Filter, Frame, Listener, Log, Subscription};
+use crate::config::SubscriberBuffer;
 use crate::types::Cursor;
 
-/// Events read from the log at once.
-const BACKFILL_EVENTS: u32 = 200;
+/// Entries read from the log at once, if their bytes allow so many.
+const BACKFILL: PageBudget = PageBudget { entries: 200, bytes: BACKFILL_BYTES };
 
 /// Everything that a listener may see and wants, from a cursor on.
 pub struct CutOver {
     log: Log,
     listener: Listener,
-    buffer: usize,
+    buffer: SubscriberBuffer,
     filter: Filter,
     /// Everything up to here was read or filtered out.
     position: Cursor,
     /// Read and not handed on yet.
     ready: VecDeque<Arc<Frame>>,
+    /// The memory that `ready` takes.
+    memory: Option<MemoryShare>,
     /// Everything up to here was handed on or filtered out.
     handed_on: Cursor,
     phase: Phase,
@@ -36,13 +40,13 @@ enum Phase {
 }
 
 impl Log {
-    /// After this cursor; without one, from the present on. Live, it may lag behind by `buffer` events.
+    /// After this cursor; without a cursor, from the present on. Live, the listener may lag behind by `buffer`.
     pub async fn cut_over(
         &self,
         listener: Listener,
         after: Option<Cursor>,
         filter: Filter,
-        buffer: usize,
+        buffer: SubscriberBuffer,
     ) -> Result<CutOver, Error> {
         let (position, phase) = match after {
             Some(after) => (after, Phase::Behind),
@@ -52,7 +56,8 @@ impl Log {
             }
         };
         let log = self.clone();
-        Ok(CutOver { log, listener, buffer, filter, position, ready: VecDeque::new(), handed_on: position, phase })
+        let (ready, handed_on) = (VecDeque::new(), position);
+        Ok(CutOver { log, listener, buffer, filter, position, ready, memory: None, handed_on, phase })
     }
 }
 
@@ -64,7 +69,7 @@ impl CutOver {
                 self.handed_on = frame.cursor;
                 return Ok(Ok(Delivery::Stored(frame)));
             }
-            self.handed_on = self.position;
+            (self.handed_on, self.memory) = (self.position, None);
             if let Phase::Live(subscription) = &mut self.phase {
                 match subscription.next().await {
                     Ok(Delivery::Stored(frame)) if frame.cursor <= self.position => continue,
@@ -95,15 +100,16 @@ impl CutOver {
 
     /// Reads one page into `ready`; whether there is more up to `upto`.
     async fn read(&mut self, upto: Option<Cursor>) -> Result<bool, Error> {
-        let page = self.log.events(self.listener.account_id, self.position, upto, BACKFILL_EVENTS).await?;
-        for event in page.events {
-            let frame = event.into_frame()?;
-            self.position = frame.cursor;
-            if self.filter.wants(&frame) {
-                self.ready.push_back(Arc::new(frame));
-            }
+        let page = self.log.events_within(self.listener.account_id, self.position, upto, BACKFILL).await?;
+        let (more, reached) = (page.more, page.reached);
+        let (events, memory) = page.into_parts();
+        let frames = events.into_iter().filter_map(Event::into_frame_or_skip);
+        self.ready.extend(frames.filter(|frame| self.filter.wants(frame)).map(Arc::new));
+        if let Some((cursor, _)) = reached {
+            self.position = cursor;
         }
-        Ok(page.more)
+        self.memory = memory.filter(|_| !self.ready.is_empty());
+        Ok(more)
     }
 
     /// Goes on towards the present.

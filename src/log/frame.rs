@@ -1,14 +1,16 @@
 //! What readers receive: an entry as an event, encoded once for every subscriber.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes as Shared;
 use serde::{Deserialize, Serialize};
 
-use super::EntryKind;
+use super::NamedKind;
 use super::chain::{Content, NotCanonical, decode, encode};
 use crate::lexicon::event::defs;
+use crate::telemetry::metric_name;
 use crate::types::{Bytes, Cursor, Did, Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
 /// An entry with its position: what the log tells a reader.
@@ -19,7 +21,7 @@ pub struct Event {
     pub stream: StreamId,
     pub term: Term,
     pub seq: Seq,
-    pub kind: EntryKind,
+    pub kind: NamedKind,
     pub hash: Hash,
     pub time: UnixMillis,
     pub header: Vec<u8>,
@@ -71,7 +73,7 @@ impl Event {
 
     /// As a subscriber receives it.
     pub fn into_frame(self) -> Result<Frame, NotCanonical> {
-        let (cursor, stream_id, seq, kind) = (self.cursor, self.stream_id, self.seq, self.kind);
+        let Self { cursor, stream_id, seq, kind, .. } = self;
         let stream = self.stream.clone();
         let (body, salt, author, device) = parts(self.content);
         let wire = WireEvent {
@@ -90,7 +92,19 @@ impl Event {
         };
         let (header, body) = (message_header(kind.name())?, encode(&wire, "frame body")?);
         let (body_at, bytes) = (header.len(), [header, body].concat().into());
-        Ok(Frame { cursor, stream_id, stream, seq, kind, bytes, body_at, text: OnceLock::new() })
+        Ok(Frame { cursor, stream_id, stream, seq, kind, bytes, body_at, text: OnceLock::new(), _weight: None })
+    }
+}
+
+impl Event {
+    /// As a subscriber receives it; an event that cannot be encoded is logged, and nothing is missing but that event.
+    pub(super) fn into_frame_or_skip(self) -> Option<Frame> {
+        let (stream_id, seq) = (self.stream_id, self.seq.0);
+        let encoded = self.into_frame().inspect_err(|error| {
+            metrics::counter!(metric_name::LOG_UNDECODABLE).increment(1);
+            tracing::error!(error = error as &dyn std::error::Error, stream_id, seq, "failed to encode stored entry");
+        });
+        encoded.ok()
     }
 }
 
@@ -132,21 +146,46 @@ struct WireEvent {
 }
 
 /// A stored event, encoded once and shared by everybody who receives it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Frame {
     pub cursor: Cursor,
     pub stream_id: i64,
     pub stream: StreamId,
     pub seq: Seq,
-    pub kind: EntryKind,
+    pub kind: NamedKind,
     /// DAG-CBOR header and body: one binary WebSocket message (AT Protocol event streams).
     pub bytes: Shared,
     /// Where in `bytes` the body begins.
     body_at: usize,
     text: OnceLock<Option<Shared>>,
+    _weight: Option<FrameWeight>,
+}
+
+/// Counts bytes of one frame until the frame is dropped.
+#[derive(Debug)]
+pub(super) struct FrameWeight {
+    held_bytes: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl FrameWeight {
+    pub(super) fn new(held_bytes: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Self { held_bytes: Arc::clone(held_bytes), bytes }
+    }
+}
+
+impl Drop for FrameWeight {
+    fn drop(&mut self) {
+        self.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Frame {
+    pub(super) fn with_weight(self, weight: FrameWeight) -> Self {
+        Self { _weight: Some(weight), ..self }
+    }
+
     /// As a server-sent event: `id` is the cursor, `data` the event as listEvents shows it. Made by the first who asks,
     /// and shared by all.
     pub fn text(&self) -> Result<Shared, NotCanonical> {
@@ -210,7 +249,8 @@ fn message_header(kind: &str) -> Result<Vec<u8>, NotCanonical> {
 
 #[cfg(test)]
 mod tests {
-    use super::{EntryKind, Event, Signal};
+    use super::{Event, NamedKind, Signal};
+    use crate::log::EntryKind;
     use crate::types::{Cursor, Hash, Seq, StreamId, Term, UnixMillis};
 
     #[test]
@@ -221,7 +261,7 @@ mod tests {
             stream: StreamId::of_genesis(b"genesis"),
             term: Term(1),
             seq: Seq(7),
-            kind: EntryKind::Message,
+            kind: NamedKind::Known(EntryKind::Message),
             hash: Hash::of(b"hash"),
             time: UnixMillis(1_795_000_000_000),
             header: vec![1, 2, 3],

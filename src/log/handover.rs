@@ -87,7 +87,7 @@ impl Log {
         let pool = self.inner.storage.pool();
         let (mut replayed, mut after) = (Replayed::default(), Seq(0));
         loop {
-            let page = store::seat_entries(pool, stream_id, after, PAGE).await?;
+            let page = store::seat_entries(pool, stream_id, after, PAGE, PAGE_BYTES).await?;
             let Some(last) = page.last() else { return Ok(Some(replayed)) };
             after = last.seq;
             for entry in page {
@@ -98,7 +98,7 @@ impl Log {
                     }
                     continue;
                 };
-                let changes = replayed.roster.apply(entry.kind, entry.seq, &Content::decode(&content)?)?;
+                let changes = replayed.roster.apply(&entry.kind.into(), entry.seq, &Content::decode(&content)?)?;
                 if !changes.is_empty() {
                     replayed.changes.push(changes);
                 }
@@ -107,8 +107,9 @@ impl Log {
     }
 }
 
-/// Entries read at a time.
+/// Entries read at a time, and bytes of their contents.
 const PAGE: i64 = 500;
+const PAGE_BYTES: i64 = 4 << 20;
 
 /// What a stream's entries say of its seats.
 #[derive(Debug, Default)]

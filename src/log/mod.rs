@@ -14,16 +14,18 @@
 
 mod adopt;
 mod append;
-mod canary;
 mod courier;
 mod cursor;
 mod cut_over;
 mod error;
+mod features;
+mod flow;
 mod frame;
 mod handover;
 mod hub;
 mod identity;
 mod origin;
+mod page;
 mod read;
 mod recover;
 mod relay;
@@ -38,22 +40,25 @@ mod watermark;
 mod writer;
 
 pub use rookery_protocol::log::{
-    Content, EntryKind, Fork, ForkProof, Head, NoFork, Sealed, StreamKind, acceptance, body, chain, fork, lineage,
+    Content, EntryKind, Fork, ForkProof, Head, NamedKind, NoFork, Sealed, StreamKind, acceptance, body, chain, fork,
+    lineage,
 };
 
 pub use adopt::{Adopted, Conflict, Held, Span};
 pub use append::{Draft, Seat, StreamTx, device_not_in_group, stream_not_found};
-pub use canary::Flow;
 pub use courier::{Outgoing, queue};
 pub use cursor::Standing;
 pub use cut_over::CutOver;
 pub use error::Error;
+pub use features::FEATURES;
+pub use flow::LogFlow;
 pub use frame::{Event, Frame, Signal, server_sent};
 pub use handover::{Handover, Replayed};
 pub use hub::{Delivery, Ended, Filter, Hub, Listener, Subscription};
 pub use identity::{Author, CallIdentity};
 pub use origin::Raised;
-pub use read::{Direction, Page, Window};
+pub use page::EntryPage;
+pub use read::{Direction, Window};
 pub use recover::recover;
 pub use replica::{Founding, RawEntry, ReplicaTx};
 pub use retention::{Job, Keep, Swept};
@@ -94,7 +99,8 @@ struct Inner {
     streams: moka::sync::Cache<String, Arc<StreamInfo>>,
     courier_wake: Arc<tokio::sync::Notify>,
     retention: config::Retention,
-    canary: canary::Canary,
+    flow: Arc<flow::FlowMonitor>,
+    read_memory: page::ReadMemory,
     /// Says which seats that other homes open are shown to their accounts.
     seating: std::sync::OnceLock<Box<dyn Seating>>,
     /// This replica's name among those on the same database: its own signals are not for itself.
@@ -116,6 +122,7 @@ impl Log {
         let incarnation = origin::establish(&storage, &clock, watermark.as_ref()).await?;
         let position = store::newest_readable(storage.pool()).await?;
         let hub = Arc::new(Hub::new(position));
+        let flow = Arc::new(flow::FlowMonitor::new(config.stalled_after));
         let (writer, queue) = writer::Handle::new(settings);
         let link = match &config.redis_url {
             Some(url) => Some(Arc::new(relay::Link::new(url, &relay_channel(&storage).await?)?)),
@@ -131,7 +138,8 @@ impl Log {
             streams: moka::sync::Cache::new(STREAM_CACHE_ENTRIES),
             courier_wake: Arc::default(),
             retention: config.retention,
-            canary: canary::Canary::new(config.canary_every),
+            flow,
+            read_memory: page::ReadMemory::new(),
             seating: std::sync::OnceLock::new(),
             replica: hex::encode(rand::random::<[u8; 8]>()),
         };
@@ -139,8 +147,9 @@ impl Log {
         tasks.spawn(writer::run(log.clone(), queue, tasks.clone(), stop.clone()));
         tasks.spawn(tail::run(log.clone(), stop.clone()));
         tasks.spawn(courier::run(log.clone(), stop.clone()));
+        tasks.spawn(adopt::apply_newest_of_all(log.clone()));
         tasks.spawn(retention::run(log.clone(), stop.clone()));
-        tasks.spawn(canary::run(log.clone(), stop.clone()));
+        tasks.spawn(flow::run(log.clone(), stop.clone()));
         tasks.spawn(relay::send(log.clone(), link.clone(), stop.clone()));
         if let Some(watermark) = watermark {
             tasks.spawn(watermark::run(log.clone(), watermark, stop.clone()));

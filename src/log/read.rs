@@ -1,10 +1,11 @@
-//! Reading below the fence.
+//! Reading below the horizon.
 //!
-//! Invariant: what comes across streams has a position below the fence of the same snapshot, so nothing can later appear
-//! behind a cursor. A cursor is the position of an entry that was delivered, never the fence.
+//! Invariant: what comes across streams has a position below the horizon of the same snapshot, so nothing can later
+//! appear behind a cursor. A cursor is the position of an entry that was read, never the horizon.
 
 use super::chain::Head;
-use super::{EntryKind, Error, Event, Log, store, stream_not_found};
+use super::page::{self, EntryPage, PageBudget};
+use super::{Error, Log, NamedKind, store, stream_not_found};
 use crate::types::{Cursor, Seq};
 
 /// A span of a stream that a seat covers, both ends included.
@@ -27,22 +28,18 @@ pub enum Direction {
     Before(Seq),
 }
 
-/// Events in order, and whether there are more.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page {
-    pub events: Vec<Event>,
-    pub more: bool,
-}
-
-impl Page {
-    /// From one row more than `limit` asks for.
-    fn of(mut events: Vec<Event>, limit: u32) -> Self {
-        let limit = limit as usize;
-        let more = events.len() > limit;
-        events.truncate(limit);
-        Self { events, more }
+impl Direction {
+    /// The same way from another entry on.
+    const fn from(self, seq: Seq) -> Self {
+        match self {
+            Self::After(_) => Self::After(seq),
+            Self::Before(_) => Self::Before(seq),
+        }
     }
 }
+
+/// Pages of rows that do not decode, which a reader passes over in one call.
+const UNDECODABLE_PAGES: usize = 8;
 
 impl Log {
     /// What this account may see after `after`, over all its streams, in cursor order; not beyond `upto`.
@@ -52,10 +49,21 @@ impl Log {
         after: Cursor,
         upto: Option<Cursor>,
         limit: u32,
-    ) -> Result<Page, Error> {
+    ) -> Result<EntryPage, Error> {
+        self.events_within(account_id, after, upto, budget(limit, page::ANSWER_BYTES)).await
+    }
+
+    /// The same within any budget.
+    pub(super) async fn events_within(
+        &self,
+        account_id: i64,
+        after: Cursor,
+        upto: Option<Cursor>,
+        budget: PageBudget,
+    ) -> Result<EntryPage, Error> {
         let pool = self.inner.storage.pool();
-        let events = store::events(pool, account_id, after, upto, i64::from(limit) + 1).await?;
-        Ok(Page::of(events, limit))
+        let keys = store::account_keys(pool, account_id, after, upto, one_more(budget)).await?;
+        self.read_page(account_id, &keys, budget).await
     }
 
     /// Entries of one stream that the account's seats cover, in order. `kinds` empty means all.
@@ -64,23 +72,44 @@ impl Log {
         stream_id: i64,
         account_id: i64,
         direction: Direction,
-        kinds: &[EntryKind],
+        kinds: &[NamedKind],
         limit: u32,
-    ) -> Result<Page, Error> {
-        let kinds: Vec<i16> = kinds.iter().map(|kind| kind.to_db()).collect();
-        let pool = self.inner.storage.pool();
-        let rows = i64::from(limit) + 1;
-        Ok(match direction {
+    ) -> Result<EntryPage, Error> {
+        let kinds = store::KindFilter::of(kinds);
+        let (budget, mut direction) = (budget(limit, page::ANSWER_BYTES), direction);
+        let mut page = EntryPage::EMPTY;
+        // A page of this method says where to go on by its entries: it is empty at the end of the stream alone.
+        for _ in 0..UNDECODABLE_PAGES {
+            page = self.entries_once(stream_id, account_id, direction, &kinds, budget).await?;
+            match page.reached {
+                Some((_, seq)) if page.events.is_empty() && page.more => direction = direction.from(seq),
+                _ => break,
+            }
+        }
+        Ok(page)
+    }
+
+    async fn entries_once(
+        &self,
+        stream_id: i64,
+        account_id: i64,
+        direction: Direction,
+        kinds: &store::KindFilter,
+        budget: PageBudget,
+    ) -> Result<EntryPage, Error> {
+        let (pool, rows) = (self.inner.storage.pool(), one_more(budget));
+        match direction {
             Direction::After(seq) => {
-                Page::of(store::entries_after(pool, stream_id, account_id, seq, &kinds, rows).await?, limit)
+                let keys = store::keys_after(pool, stream_id, account_id, seq, kinds, rows).await?;
+                self.read_page(account_id, &keys, budget).await
             }
             Direction::Before(seq) => {
-                let mut page =
-                    Page::of(store::entries_before(pool, stream_id, account_id, seq, &kinds, rows).await?, limit);
+                let keys = store::keys_before(pool, stream_id, account_id, seq, kinds, rows).await?;
+                let mut page = self.read_page(account_id, &keys, budget).await?;
                 page.events.reverse();
-                page
+                Ok(page)
             }
-        })
+        }
     }
 
     /// The spans of a stream that the account may read, oldest first; empty for a stranger.
@@ -102,4 +131,13 @@ impl Log {
         let (header, hash) = store::find_head(pool, stream_id, until).await?.ok_or_else(stream_not_found)?;
         Ok(Head { term: header.term, seq: until, hash, time: header.time, ..head })
     }
+}
+
+fn budget(limit: u32, bytes: usize) -> PageBudget {
+    PageBudget { entries: usize::try_from(limit).unwrap_or(usize::MAX), bytes }
+}
+
+/// Keys to ask for, so that one beyond the page says that there are more.
+fn one_more(budget: PageBudget) -> i64 {
+    i64::try_from(budget.entries).unwrap_or(i64::MAX).saturating_add(1)
 }

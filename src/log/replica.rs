@@ -231,7 +231,7 @@ fn difference(held: &Roster, told: &Roster, at: Seq) -> Difference {
         match held.seats.get(account) {
             Some(old) if old.from == seat.from && old.role == seat.role => {}
             Some(old) if old.from == seat.from => {
-                begins.push(SeatChange::Role { account: account.clone(), role: seat.role });
+                begins.push(SeatChange::Role { account: account.clone(), role: seat.role.clone() });
             }
             _ => begins.push(SeatChange::Opened { account: account.clone(), seat: seat.clone() }),
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::body::{Body, CommitBody, MembershipBody, MembershipChange, Role};
 use super::chain::NotCanonical;
-use super::{Content, EntryKind};
+use super::{Content, EntryKind, NamedKind};
 use crate::types::{DeviceId, Did, Seq};
 
 /// One account's open seat.
@@ -59,11 +59,12 @@ pub enum SeatChange {
 }
 
 impl Roster {
-    /// Applies one entry and says what it changed. Entries of other kinds change nothing.
-    pub fn apply(&mut self, kind: EntryKind, seq: Seq, content: &Content) -> Result<Vec<SeatChange>, NotCanonical> {
-        match kind {
-            EntryKind::Commit => Ok(self.commit(seq, &CommitBody::decode(&content.body)?)),
-            EntryKind::Membership => Ok(self.membership(seq, MembershipBody::decode(&content.body)?, content)),
+    /// Applies one entry and says what it changed. Entries of other kinds, also of kinds that this version does not know,
+    /// change nothing.
+    pub fn apply(&mut self, kind: &NamedKind, seq: Seq, content: &Content) -> Result<Vec<SeatChange>, NotCanonical> {
+        match kind.known() {
+            Some(EntryKind::Commit) => Ok(self.commit(seq, &CommitBody::decode(&content.body)?)),
+            Some(EntryKind::Membership) => Ok(self.membership(seq, MembershipBody::decode(&content.body)?, content)),
             _ => Ok(Vec::new()),
         }
     }
@@ -113,7 +114,7 @@ impl Roster {
             },
             MembershipChange::Role => match (self.seats.get_mut(&account), body.role) {
                 (Some(seat), Some(role)) => {
-                    seat.role = role;
+                    seat.role.clone_from(&role);
                     vec![SeatChange::Role { account, role }]
                 }
                 _ => Vec::new(),
@@ -125,7 +126,7 @@ impl Roster {
                 }
                 _ => Vec::new(),
             },
-            MembershipChange::Accepted => Vec::new(),
+            MembershipChange::Accepted | MembershipChange::Unknown => Vec::new(),
         }
     }
 
@@ -175,16 +176,16 @@ mod tests {
     fn seats_begin_and_end_with_the_entries_that_say_so() {
         let mut roster = Roster::default();
         let opened = content(&membership("alice", MembershipChange::Opened, None), Some((did("alice"), device("a1"))));
-        roster.apply(EntryKind::Membership, Seq(3), &opened).unwrap();
+        roster.apply(&EntryKind::Membership.into(), Seq(3), &opened).unwrap();
         assert_eq!(roster.seats[&did("alice")].from, Seq(1));
         assert_eq!(roster.seats[&did("alice")].role, Role::Admin);
 
-        roster.apply(EntryKind::Commit, Seq(4), &commit(&[("bob", "b1"), ("bob", "b2")], &[])).unwrap();
+        roster.apply(&EntryKind::Commit.into(), Seq(4), &commit(&[("bob", "b1"), ("bob", "b2")], &[])).unwrap();
         assert_eq!(roster.seats[&did("bob")].from, Seq(4), "two leaves are one seat");
 
-        let changes = roster.apply(EntryKind::Commit, Seq(5), &commit(&[], &[("bob", "b1")])).unwrap();
+        let changes = roster.apply(&EntryKind::Commit.into(), Seq(5), &commit(&[], &[("bob", "b1")])).unwrap();
         assert_eq!(changes.len(), 1, "a seat stays while a leaf is left");
-        let changes = roster.apply(EntryKind::Commit, Seq(6), &commit(&[], &[("bob", "b2")])).unwrap();
+        let changes = roster.apply(&EntryKind::Commit.into(), Seq(6), &commit(&[], &[("bob", "b2")])).unwrap();
         assert!(changes.contains(&SeatChange::Closed { account: did("bob"), until: Seq(6) }));
         assert!(!roster.seats.contains_key(&did("bob")));
     }
@@ -192,20 +193,20 @@ mod tests {
     #[test]
     fn replacing_the_only_device_in_one_commit_keeps_the_seat() {
         let mut roster = Roster::default();
-        roster.apply(EntryKind::Commit, Seq(4), &commit(&[("bob", "b1")], &[])).unwrap();
-        roster.apply(EntryKind::Commit, Seq(5), &commit(&[("bob", "b2")], &[("bob", "b1")])).unwrap();
+        roster.apply(&EntryKind::Commit.into(), Seq(4), &commit(&[("bob", "b1")], &[])).unwrap();
+        roster.apply(&EntryKind::Commit.into(), Seq(5), &commit(&[("bob", "b2")], &[("bob", "b1")])).unwrap();
         assert_eq!(roster.seats[&did("bob")].from, Seq(4));
     }
 
     #[test]
     fn leaving_ends_the_seat_and_leaves_the_leaf_for_a_commit() {
         let mut roster = Roster::default();
-        roster.apply(EntryKind::Commit, Seq(4), &commit(&[("bob", "b1")], &[])).unwrap();
+        roster.apply(&EntryKind::Commit.into(), Seq(4), &commit(&[("bob", "b1")], &[])).unwrap();
         let left = content(&membership("bob", MembershipChange::Left, None), None);
-        let changes = roster.apply(EntryKind::Membership, Seq(5), &left).unwrap();
+        let changes = roster.apply(&EntryKind::Membership.into(), Seq(5), &left).unwrap();
         assert_eq!(changes, [SeatChange::Closed { account: did("bob"), until: Seq(5) }]);
         assert!(roster.has_leaf(&did("bob")));
-        let changes = roster.apply(EntryKind::Commit, Seq(6), &commit(&[], &[("bob", "b1")])).unwrap();
+        let changes = roster.apply(&EntryKind::Commit.into(), Seq(6), &commit(&[], &[("bob", "b1")])).unwrap();
         assert_eq!(changes, [SeatChange::LeafRemoved { account: did("bob"), device: device("b1"), until: Seq(6) }]);
     }
 }

@@ -9,6 +9,9 @@ pub enum StreamState {
     Active,
     /// Entries that were lost are being put back: nothing new is ordered.
     Recovering,
+    /// An entry requires a feature that this version lacks. No row says so: the row says what is required, and each version
+    /// judges by what it knows.
+    NeedsNewerVersion,
     /// It goes from one home to another: for half a minute at most, on either side.
     Handing,
     /// Its home said two things, or took something back: members go on by a reset.
@@ -18,13 +21,15 @@ pub enum StreamState {
 }
 
 impl StreamState {
-    const ALL: [Self; 5] = [Self::Active, Self::Recovering, Self::Handing, Self::Frozen, Self::Closed];
+    const ALL: [Self; 6] =
+        [Self::Active, Self::Recovering, Self::Handing, Self::NeedsNewerVersion, Self::Frozen, Self::Closed];
 
     pub const fn to_db(self) -> i16 {
         match self {
             Self::Active => 0,
             Self::Recovering => 1,
             Self::Handing => 2,
+            Self::NeedsNewerVersion => 3,
             Self::Frozen => 4,
             Self::Closed => 5,
         }
@@ -41,7 +46,7 @@ impl StreamState {
             Self::Handing => matches!(next, Self::Active),
             Self::Recovering => matches!(next, Self::Active | Self::Frozen),
             Self::Frozen => matches!(next, Self::Closed),
-            Self::Closed => false,
+            Self::Closed | Self::NeedsNewerVersion => false,
         }
     }
 
@@ -51,6 +56,7 @@ impl StreamState {
             Self::Active => None,
             Self::Recovering => Some("HomeRecovering"),
             Self::Handing => Some("HomeMoving"),
+            Self::NeedsNewerVersion => Some("NewerVersionNeeded"),
             Self::Frozen | Self::Closed => Some("StreamFrozen"),
         }
     }

@@ -1,29 +1,41 @@
-//! One tail a replica: reads new entries once, encodes each once, hands them to the hub.
+//! The tailer of this instance: reads new entries once, encodes each once, hands them to the hub.
+//!
+//! Invariants: a look ends where a transaction ends, and spans are read for the whole look before its first entry is
+//! handed out, so a seat that a transaction opens shows all of that transaction; contents are read for streams alone
+//! that somebody on this instance may see, at most [`page::TAIL_BYTES`] at a time; no row that fails to decode holds back
+//! the others.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Log, hub, store};
+use super::page::{self, EntryKey, PageBudget};
+use super::{EntryKind, Error, Event, Log, store};
 use crate::telemetry::metric_name;
 use crate::types::Cursor;
 
 /// Without a signal the log is looked at this often.
 const POLL: Duration = Duration::from_millis(500);
-/// Pauses until a position that was just committed is below the fence.
+/// Pauses until a position that was just committed is below the horizon.
 const BACK_OFF: [Duration; 4] =
     [Duration::from_millis(1), Duration::from_millis(2), Duration::from_millis(4), Duration::from_millis(8)];
 /// Pause after the database did not answer.
 const TROUBLE: Duration = Duration::from_millis(250);
-const BATCH: i64 = 1_000;
+/// Keys of one look: more than the 1,024 entries that one transaction may have.
+const LOOK_ENTRIES: i64 = 2_048;
 /// Frames handed out before readers get a turn.
 const HAND_OUT: usize = 64;
 
 pub(super) async fn run(log: Log, stop: CancellationToken) {
     let mut waits = 0;
     loop {
-        let pause = match step(&log).await {
+        let outcome = step(&log).await;
+        if outcome.is_ok() {
+            log.inner.flow.look_completed();
+        }
+        let pause = match outcome {
             Ok(Progress::More) => {
                 waits = 0;
                 continue;
@@ -38,12 +50,12 @@ pub(super) async fn run(log: Log, stop: CancellationToken) {
                 POLL
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the tail could not read the log");
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to read the log for delivery");
                 TROUBLE
             }
         };
         let wake = async {
-            // While the fence holds a known position back, only time helps.
+            // While the horizon holds a known position back, only time helps.
             if pause == POLL { log.inner.hub.woken_up().await } else { std::future::pending().await }
         };
         tokio::select! {
@@ -57,7 +69,7 @@ pub(super) async fn run(log: Log, stop: CancellationToken) {
 enum Progress {
     /// There may be more right now.
     More,
-    /// A position that was committed is not below the fence yet.
+    /// A position that was committed is not below the horizon yet.
     Behind,
     Idle,
 }
@@ -66,54 +78,17 @@ async fn step(log: &Log) -> Result<Progress, Error> {
     let hub = &log.inner.hub;
     let pool = log.inner.storage.pool();
     let woken = hub.woken();
-    if hub.tracked_accounts().is_empty() {
-        // Nobody listens here: the contents need not be read.
+    if hub.nobody_listens() {
         hub.skip_to(store::newest_readable(pool).await?);
         return Ok(if hub.position() < woken { Progress::Behind } else { Progress::Idle });
     }
-    let events = store::tail(pool, hub.position(), BATCH).await?;
-    let full = events.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
-
-    let mut spans = if hub::changes_spans(events.iter().map(|event| event.kind)) {
-        let mut streams: Vec<i64> =
-            events.iter().filter(|event| event.kind.changes_seats()).map(|event| event.stream_id).collect();
-        streams.sort_unstable();
-        streams.dedup();
-        store::spans_of_streams(pool, &streams, &hub.tracked_accounts()).await?
-    } else {
-        Vec::new()
-    };
-    // Whoever took an invitation sees its seat from the notice of it on.
-    let owners: Vec<i64> =
-        events.iter().filter(|event| event.kind.may_show_seats()).map(|event| event.stream_id).collect();
-    if !owners.is_empty() {
-        spans.extend(store::spans_of_owners(pool, &owners, &hub.tracked_accounts()).await?);
-    }
-    // Read before anything is handed out: a database that does not answer repeats the whole step.
-    let silenced = if events.iter().any(|event| event.kind.may_silence()) {
-        store::silenced(pool, &hub.devices()).await?
-    } else {
-        Vec::new()
-    };
-    if !events.is_empty() {
-        let now = log.inner.clock.now().0;
-        if let Some(oldest) = events.first() {
-            #[expect(clippy::cast_precision_loss, reason = "a delay in milliseconds is far below 2^52")]
-            metrics::histogram!(metric_name::LOG_TAIL_DELAY_SECONDS)
-                .record((now - oldest.time.0).max(0) as f64 / 1_000.0);
-        }
-        let frames: Vec<_> =
-            events.into_iter().map(|event| event.into_frame().map(Arc::new)).collect::<Result<_, _>>()?;
-        hub.merge(&spans);
-        for some in frames.chunks(HAND_OUT) {
-            hub.hand_out(some);
-            // A burst must not fill the buffer of a reader that would have kept up.
-            tokio::task::yield_now().await;
-        }
-        // Wherever it lost its right, its sockets here end.
-        for device_row in silenced {
-            hub.close_device(device_row);
-        }
+    let (keys, full) = store::tail_keys(pool, hub.position(), LOOK_ENTRIES).await?;
+    if let Some(end) = keys.last().map(|key| key.cursor) {
+        read_spans(log, &keys).await?;
+        // Whoever joins from here on reads this look from the log.
+        let wanted = hub.claim(end, keys.iter().map(|key| key.stream_id));
+        deliver(log, &keys, &wanted).await?;
+        hub.pass(end);
     }
     let reached: Cursor = hub.position();
     Ok(match (full, reached < woken) {
@@ -121,4 +96,59 @@ async fn step(log: &Log) -> Result<Progress, Error> {
         (false, true) => Progress::Behind,
         (false, false) => Progress::Idle,
     })
+}
+
+/// Streams of the entries whose kind `is` so, each once.
+fn streams_of(keys: &[EntryKey], is: fn(EntryKind) -> bool) -> Vec<i64> {
+    let fits = |key: &&EntryKey| EntryKind::from_db(key.kind).is_some_and(is);
+    let streams: HashSet<i64> = keys.iter().filter(fits).map(|key| key.stream_id).collect();
+    streams.into_iter().collect()
+}
+
+/// Takes in the spans that the entries of a look made, and those of invitations that were taken.
+async fn read_spans(log: &Log, keys: &[EntryKey]) -> Result<(), Error> {
+    let pool = log.inner.storage.pool();
+    let changed = streams_of(keys, EntryKind::changes_seats);
+    if !changed.is_empty() {
+        log.inner.hub.merge(&store::spans_of_streams(pool, &changed).await?);
+    }
+    // An account that took an invitation sees its seat from the notice of it on.
+    let owners = streams_of(keys, EntryKind::may_show_seats);
+    if !owners.is_empty() {
+        log.inner.hub.merge(&store::spans_of_owners(pool, &owners).await?);
+    }
+    Ok(())
+}
+
+/// Hands out the entries of the wanted streams, as many at a time as fit the budget. The devices that an entry silences
+/// are ended after it; they are read before, so that a database that does not answer repeats the rest of the look.
+async fn deliver(log: &Log, keys: &[EntryKey], wanted: &HashSet<i64>) -> Result<(), Error> {
+    let (hub, pool) = (&log.inner.hub, log.inner.storage.pool());
+    let wanted: Vec<EntryKey> = keys.iter().filter(|key| wanted.contains(&key.stream_id)).copied().collect();
+    let budget = PageBudget { entries: wanted.len(), bytes: page::TAIL_BYTES };
+    let mut rest = wanted.as_slice();
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(budget.fit(rest));
+        rest = later;
+        let events = store::read_entries(pool, now).await?;
+        let silencing = streams_of(now, EntryKind::may_silence);
+        let silenced =
+            if silencing.is_empty() { Vec::new() } else { store::silenced_of_owners(pool, &silencing).await? };
+        if let Some(oldest) = events.first() {
+            let delay_ms = (log.inner.clock.now().0 - oldest.time.0).max(0);
+            #[expect(clippy::cast_precision_loss, reason = "a delay in milliseconds is far below 2^52")]
+            metrics::histogram!(metric_name::LOG_TAIL_DELAY_SECONDS).record(delay_ms as f64 / 1_000.0);
+        }
+        let frames = events.into_iter().filter_map(Event::into_frame_or_skip);
+        let frames: Vec<_> = frames.map(|frame| Arc::new(hub.weighed(frame))).collect();
+        for some in frames.chunks(HAND_OUT) {
+            hub.hand_out(some);
+            // A burst must not fill the buffer of a reader that would have kept up.
+            tokio::task::yield_now().await;
+        }
+        for device_row in silenced {
+            hub.close_device(device_row);
+        }
+    }
+    Ok(())
 }

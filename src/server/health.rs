@@ -7,7 +7,7 @@ use axum::routing::{MethodRouter, get};
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::log::Flow;
+use crate::log::LogFlow;
 use crate::xrpc::Services;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -27,8 +27,8 @@ struct Report {
     version: &'static str,
     database: &'static str,
     migrations: &'static str,
-    /// Whether what is appended reaches those who read: `ok`, `stale`, or `off` where nobody asks.
-    canary: &'static str,
+    /// Whether the log of this instance flows: `ok`, `writer stalled` or `tailer stalled`.
+    log: &'static str,
     accepting: bool,
     /// Why it should get no requests.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,8 @@ async fn report(cx: &Services) -> Report {
         (false, ..) => Some("Stopping"),
         (_, false, ..) => Some("DatabaseUnreachable"),
         (_, _, false, _) => Some("MigrationsBehind"),
-        (.., Flow::Stalled) => Some("CanaryStale"),
+        (.., LogFlow::WriterStalled) => Some("WriterStalled"),
+        (.., LogFlow::TailerStalled) => Some("TailerStalled"),
         _ => None,
     };
     Report {
@@ -52,11 +53,7 @@ async fn report(cx: &Services) -> Report {
         version: VERSION,
         database: if database { "ok" } else { "unreachable" },
         migrations: if migrated { "ok" } else { "behind or unknown" },
-        canary: match flow {
-            Flow::Unwatched => "off",
-            Flow::Flows => "ok",
-            Flow::Stalled => "stale",
-        },
+        log: flow.name(),
         accepting,
         reason,
     }
@@ -72,7 +69,7 @@ async fn live() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "status": "ok" }))
 }
 
-/// Database, migrations, the log flows, not draining. Nothing else decides it; Redis never does.
+/// Database, migrations, this instance's log, not draining. Nothing else decides it; Redis never does.
 async fn ready(State(cx): State<Services>) -> Response {
     answer(report(&cx).await)
 }

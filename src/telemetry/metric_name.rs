@@ -33,6 +33,8 @@ pub const LOG_FENCE_LAG_SECONDS: &str = "rookery_log_fence_lag_seconds";
 pub const LOG_LOCKED_ITEMS: &str = "rookery_log_locked_items_total";
 /// Histogram, seconds: from the making of an entry until the tail of this replica hands it out.
 pub const LOG_TAIL_DELAY_SECONDS: &str = "rookery_log_tail_delay_seconds";
+/// Counter, entries: stored rows that readers left out, or delivered without content, because they do not decode.
+pub const LOG_UNDECODABLE: &str = "rookery_log_undecodable_total";
 /// Counter, entries: effects on other streams that the courier appended.
 pub const REPLICATION_SENT: &str = "rookery_replication_sent_total";
 pub const REPLICATION_FAILURES: &str = "rookery_replication_failures_total";
@@ -45,8 +47,12 @@ pub const RETENTION_ROWS: &str = "rookery_retention_rows_total";
 pub const OUTBOX_PUT_OFF: &str = "rookery_outbox_put_off_total";
 /// Counter, entries: effects that the courier set aside because they cannot be appended. Somebody should look.
 pub const OUTBOX_PARKED: &str = "rookery_outbox_parked_total";
-/// Gauge, seconds: since the newest canary that arrived was sent.
-pub const CANARY_AGE_SECONDS: &str = "rookery_canary_age_seconds";
+/// Gauge, seconds: age of the oldest job that the writer of this instance has not answered.
+pub const LOG_UNANSWERED_SECONDS: &str = "rookery_log_unanswered_seconds";
+/// Gauge, seconds: since the tailer of this instance last completed a look at the log.
+pub const LOG_TAILER_SILENT_SECONDS: &str = "rookery_log_tailer_silent_seconds";
+/// Gauge, seconds: how long a committed position waits to be handed out on this instance.
+pub const LOG_UNDELIVERED_SECONDS: &str = "rookery_log_undelivered_seconds";
 /// Gauge: 1 while signals between replicas go by Redis, 0 while they go by Postgres although there should be a Redis.
 pub const RELAY_BY_REDIS: &str = "rookery_relay_by_redis";
 /// Gauge: open subscriptions.
@@ -73,6 +79,7 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (LOG_FENCE_LAG_SECONDS, Kind::Gauge, "Age in seconds of the oldest open writer."),
     (LOG_LOCKED_ITEMS, Kind::Counter, "Entries appended under their stream's lock."),
     (LOG_TAIL_DELAY_SECONDS, Kind::Histogram, "Seconds from the making of an entry until it is handed out."),
+    (LOG_UNDECODABLE, Kind::Counter, "Stored entries that do not decode."),
     (DELIVERIES_REFUSED, Kind::Counter, "Deliveries that other servers refused for good, by error."),
     (OUTBOX_DELIVERED, Kind::Counter, "Entries that the courier appended."),
     (REPLICATION_SENT, Kind::Counter, "Entries that followers took."),
@@ -80,7 +87,9 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (RETENTION_ROWS, Kind::Counter, "Rows that aged out, by job."),
     (OUTBOX_PUT_OFF, Kind::Counter, "Attempts of the courier that failed."),
     (OUTBOX_PARKED, Kind::Counter, "Entries that the courier set aside."),
-    (CANARY_AGE_SECONDS, Kind::Gauge, "Seconds since the newest canary that arrived was sent."),
+    (LOG_UNANSWERED_SECONDS, Kind::Gauge, "Age in seconds of the oldest job that the log writer has not answered."),
+    (LOG_TAILER_SILENT_SECONDS, Kind::Gauge, "Seconds since the tailer last completed a look at the log."),
+    (LOG_UNDELIVERED_SECONDS, Kind::Gauge, "Seconds that a committed position has waited to be handed out."),
     (RELAY_BY_REDIS, Kind::Gauge, "1 while signals between replicas go by Redis."),
     (SUBSCRIPTIONS_OPEN, Kind::Gauge, "Open subscriptions."),
     (SUBSCRIPTIONS_ENDED, Kind::Counter, "Subscriptions ended by this server, by reason."),

@@ -168,6 +168,9 @@ fn halted(state: StreamState) -> (StatusCode, &'static str, String) {
         StreamState::Active | StreamState::Recovering => {
             "the home is putting lost entries back; repeat it with the same idem"
         }
+        StreamState::NeedsNewerVersion => {
+            "an entry of the stream needs a newer version of this server; repeat the call with the same idem after the upgrade"
+        }
         StreamState::Handing => "the stream is being handed to another home; repeat it with the same idem",
         StreamState::Frozen => "the stream is frozen, because its home said two different things; go on by a reset",
         StreamState::Closed => "another stream has taken the place of this one",

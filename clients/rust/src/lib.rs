@@ -28,7 +28,7 @@ pub use chain::read_chain;
 #[cfg(feature = "mls")]
 pub use device::{Claimed, Committed, Device, Heard, Sent};
 pub use error::ClientError;
-pub use feed::{Broken, Chains, Feed, FeedError, Frame, Link, Received, What, read_frame};
+pub use feed::{Broken, Chains, EventCursor, Feed, FeedError, Frame, Link, Received, What, read_frame};
 pub use pairing::PairingCode;
 pub use pds::Pds;
 pub use service::{CallError, Refused, Service};

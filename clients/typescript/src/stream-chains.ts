@@ -1,8 +1,7 @@
 /**
  * What a reader checks of every entry that it is delivered.
  *
- * Invariant: `extend` takes an entry only if its cursor lies beyond the last one, its number is the next of its stream,
- * its header hashes to its hash and names the hash before, its content is the one in the header, and every field beside
+ * Invariant: `extend` takes an entry only if its number is the next of its stream, its header hashes to its hash and names the hash before, its content is the one in the header, and every field beside
  * the header says what the header says. After a restore or a move of its home a stream goes on from an entry that says
  * so: what was received beyond that is lost.
  */
@@ -12,7 +11,7 @@ import type { event } from './lexicons/blue/catbird.ts'
 
 /** An entry of a stream, as getMessages shows it. */
 export type PlainEntry = Omit<event.defs.Entry, '$type'> & { cursor?: string }
-/** With its position in the order of the server. */
+/** With the place to go on from. */
 export type Entry = PlainEntry & { cursor: string }
 
 /** The body as the map that it is, for all kinds but `#message`, which is opaque; none where it is withheld. */
@@ -40,8 +39,6 @@ export type BrokenReason =
   | 'Repeated'
   /** It came after an earlier entry than the one before it. */
   | 'Missing'
-  /** It lies before the cursor of an entry that was delivered earlier. */
-  | 'OutOfOrder'
   /** It does not hash to its hash, does not name the hash before it, or its content is not the one that it names. */
   | 'Unchained'
   /** Its term is another, and it does not say from where that goes on. */
@@ -76,6 +73,9 @@ export interface Lost {
 }
 
 const ZERO = new Uint8Array(32)
+/** A cursor is opaque, and no longer than this. */
+const CURSOR_BYTES = 512
+const byteLength = (text: string) => new TextEncoder().encode(text).length
 
 export class StreamChains {
   readonly account: string
@@ -100,7 +100,7 @@ export class StreamChains {
     return { ...(this.#cursor !== undefined && { cursor: this.#cursor }), heads: Object.fromEntries(heads) }
   }
 
-  /** The position to go on from. */
+  /** Where to go on. */
   get cursor(): string | undefined {
     return this.#cursor
   }
@@ -121,7 +121,7 @@ export class StreamChains {
     const { prev, content: contentHash } = header ?? {}
     if (!header || !(prev instanceof Uint8Array) || !(contentHash instanceof Uint8Array)) throw broken('Malformed')
     const { cursor } = entry
-    if (cursor !== undefined && !/^[0-9]{1,16}$/.test(cursor)) throw broken('Malformed')
+    if (cursor !== undefined && (cursor === '' || byteLength(cursor) > CURSOR_BYTES)) throw broken('Malformed')
 
     const base = termBase(entry)
     const restored = head && base && entry.term > head.term && entry.seq <= head.seq
@@ -136,8 +136,6 @@ export class StreamChains {
       if (entry.term < head.term) throw broken('Term')
     }
     if (base && !(base.seq + 1 === entry.seq && equal(base.hash, prev))) throw broken('Term')
-    const last = this.#cursor
-    if (cursor !== undefined && last !== undefined && BigInt(cursor) <= BigInt(last)) throw broken('OutOfOrder')
     if (!equal(hash('rookery entry v1', entry.header), entry.hash)) throw broken('Unchained')
     const content = contentOf(entry)
     if (content && !equal(hash('rookery content v1', content), contentHash)) throw broken('Unchained')
@@ -155,7 +153,7 @@ export class StreamChains {
 
     const ended = this.#named(entry, 'removes') || this.#left(entry)
     this.#heads.set(entry.stream, { term: entry.term, seq: entry.seq, hash: entry.hash, ...(ended && { ended }) })
-    this.#cursor = cursor ?? last
+    this.#cursor = cursor ?? this.#cursor
     return restored ? { after: entry.seq - 1, upTo: head.seq } : undefined
   }
 

@@ -135,15 +135,19 @@ test('an unbroken stream passes from wherever a seat begins', () => {
   }
 })
 
-test('a repeat, a gap and a step back are found', () => {
+test('a repeat and a gap are found, and cursors have no order', () => {
   const [chains, stream] = [new StreamChains(ACCOUNT), Stream.midway()]
   const [first, second, third] = [stream.message(), stream.message(), stream.message()]
   chains.extend(first)
   refuses(chains, first, 'Repeated')
   refuses(chains, third, 'Missing')
-  refuses(chains, { ...second, cursor: '9' }, 'OutOfOrder')
-  refuses(chains, { ...second, cursor: 'x' }, 'Malformed')
-  chains.extend(second)
+  refuses(chains, { ...second, cursor: '' }, 'Malformed')
+  refuses(chains, { ...second, cursor: 'x'.repeat(513) }, 'Malformed')
+  chains.extend({ ...second, cursor: '1:9/abc' })
+  chains.extend({ ...third, cursor: '0' })
+  const later = stream.next('#later', new Uint8Array([1]))
+  chains.extend({ ...later, cursor: 'x'.repeat(512) })
+  assert.equal(chains.cursor, 'x'.repeat(512), 'a kind that is not known yet is taken as it is')
 })
 
 test('of some kinds only, numbers may be left out, and what directly follows is still linked', () => {

@@ -1,4 +1,7 @@
 //! Bodies that the server itself reads and writes: canonical maps. `#message` is not here, it is opaque.
+//!
+//! Invariant: a field, a change or a role that this version does not know is passed over and changes nothing; the bytes
+//! of the body stay as they were made.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,33 +82,88 @@ pub enum MembershipChange {
     Moved,
     /// The person took the invitation. It changes no right.
     Accepted,
+    /// Of a later version: it changes nothing here.
+    #[serde(other)]
+    Unknown,
 }
 
+/// Bytes of the longest name of a role.
+const ROLE_BYTES: usize = 32;
+
 /// What a seat may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Role {
     Member,
     Admin,
+    /// Of a later version: it may read what its seat covers, and nothing else. Its name stays, for servers that know it.
+    Unknown(String),
 }
 
 impl Role {
-    pub const fn name(self) -> &'static str {
+    /// None for a text that is no name of a role: up to 32 lower-case ASCII letters, digits and hyphens.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "member" => Some(Self::Member),
+            "admin" => Some(Self::Admin),
+            _ => {
+                let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+                let is_name = (1..=ROLE_BYTES).contains(&name.len()) && name.bytes().all(is_letter);
+                is_name.then(|| Self::Unknown(name.to_owned()))
+            }
+        }
+    }
+
+    pub fn name(&self) -> &str {
         match self {
             Self::Member => "member",
             Self::Admin => "admin",
+            Self::Unknown(name) => name,
         }
     }
 
-    pub const fn to_db(self) -> i16 {
+    pub const fn is_known(&self) -> bool {
+        !matches!(self, Self::Unknown(_))
+    }
+
+    /// The number that Postgres keeps; 0 for a role that is kept by its name.
+    pub const fn to_db(&self) -> i16 {
         match self {
             Self::Member => 1,
             Self::Admin => 2,
+            Self::Unknown(_) => 0,
         }
     }
 
-    pub const fn from_db(value: i16) -> Self {
-        if value == 2 { Self::Admin } else { Self::Member }
+    /// The name that Postgres keeps beside the number, for roles without one.
+    pub fn db_name(&self) -> Option<&str> {
+        match self {
+            Self::Member | Self::Admin => None,
+            Self::Unknown(name) => Some(name),
+        }
+    }
+
+    /// A number without meaning, and without a name beside it, gives no right.
+    pub fn from_db(value: i16, name: Option<&str>) -> Self {
+        match value {
+            1 => Self::Member,
+            2 => Self::Admin,
+            _ => name.and_then(Self::from_name).unwrap_or_else(|| Self::Unknown("unknown".to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for Role {
+    type Error = NotCanonical;
+
+    fn try_from(name: String) -> Result<Self, NotCanonical> {
+        Self::from_name(&name).ok_or(NotCanonical("name of a role"))
+    }
+}
+
+impl From<Role> for String {
+    fn from(role: Role) -> Self {
+        role.name().to_owned()
     }
 }
 
@@ -310,4 +368,29 @@ impl Body for HomeOpenedBody {
 }
 impl Body for HomeRestoredBody {
     const WHAT: &'static str = "#homeRestored body";
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn unknown_fields_changes_and_roles_are_passed_over() {
+        let later = json!({
+            "account": "did:plc:ewvi7nxzyoun6zhxrhs64oiz", "change": "promoted", "role": "moderator", "since": 7,
+        });
+        let body = MembershipBody::decode(&serde_ipld_dagcbor::to_vec(&later).unwrap()).unwrap();
+        assert_eq!(body.change, MembershipChange::Unknown);
+        assert_eq!(body.role, Some(Role::Unknown("moderator".to_owned())));
+        let role = body.role.unwrap();
+        assert_eq!((role.to_db(), role.db_name(), role.is_known()), (0, Some("moderator"), false));
+        assert_eq!(Role::from_db(0, Some("moderator")), role);
+        assert!(!Role::from_db(7, None).is_known(), "a number of a later version is no member");
+        for role in [Role::Member, Role::Admin] {
+            assert_eq!(Role::from_db(role.to_db(), role.db_name()), role);
+        }
+        assert_eq!(Role::from_name("Moderator of all"), None);
+    }
 }

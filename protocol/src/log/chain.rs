@@ -3,6 +3,9 @@
 //! Invariant: these bytes are made once, hashed, stored and forwarded as made; nobody encodes them again. Canonical
 //! DAG-CBOR throughout. The chain covers headers only, and no header holds a name, so that content can be withheld, aged
 //! out or erased while the chain still verifies.
+//!
+//! Invariant: a header may have fields of a later version; they are part of its bytes, and so of the chain. `requires` is
+//! the one field by which an entry forbids a server to go on without understanding the entry.
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -72,6 +75,10 @@ pub struct Header {
     content: [u8; 32],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
+    /// The name of a feature: a server that does not know the feature cannot know what the entry changes, and takes no
+    /// further entry of the stream. An entry without this field may be passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires: Option<String>,
 }
 
 impl Header {
@@ -79,9 +86,11 @@ impl Header {
         decode(bytes, "header")
     }
 
-    /// What somebody else made: these bytes and no others.
+    /// What another server made: canonical bytes, which may have fields that this version does not know.
     pub fn decode_exact(bytes: &[u8]) -> Result<Self, NotCanonical> {
-        decode_exact(bytes, "header", |header: &Self| header.v == VERSION)
+        let header: Self = decode_canonical(bytes, "header")?;
+        let names_a_feature = header.requires.as_deref().is_none_or(is_feature);
+        if header.v == VERSION && names_a_feature { Ok(header) } else { Err(NotCanonical("header")) }
     }
 
     /// The hash of the entry before.
@@ -157,6 +166,18 @@ impl Head {
         content: &Content,
         now: UnixMillis,
     ) -> Result<Sealed, NotCanonical> {
+        self.seal_named(kind.name(), None, epoch, content, now)
+    }
+
+    /// The same for an entry of any kind, which may require a feature.
+    pub fn seal_named(
+        &mut self,
+        kind: &str,
+        requires: Option<&str>,
+        epoch: Option<Epoch>,
+        content: &Content,
+        now: UnixMillis,
+    ) -> Result<Sealed, NotCanonical> {
         let content = encode(content, "content")?;
         let seq = self.seq.next();
         let time = now.max(self.time);
@@ -166,16 +187,26 @@ impl Head {
             term: self.term,
             seq,
             prev: self.hash.0,
-            kind: kind.name().to_owned(),
+            kind: kind.to_owned(),
             time,
             content: Hash::labelled(CONTENT_LABEL, &content).0,
             epoch,
+            requires: requires.map(str::to_owned),
         };
         let header = encode(&header, "header")?;
         let hash = Hash::labelled(ENTRY_LABEL, &header);
         (self.seq, self.hash, self.time) = (seq, hash, time);
         Ok(Sealed { seq, term: self.term, time, header, content, hash })
     }
+}
+
+/// Bytes of the longest name of a feature.
+const FEATURE_BYTES: usize = 64;
+
+/// Whether a text can name a feature: up to 64 lower-case ASCII letters, digits, dots and hyphens.
+pub fn is_feature(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.' || byte == b'-';
+    (1..=FEATURE_BYTES).contains(&name.len()) && name.bytes().all(is_letter)
 }
 
 /// The hash of an entry, from its header as made.
@@ -261,6 +292,13 @@ pub fn encode<T: Serialize>(value: &T, what: &'static str) -> Result<Vec<u8>, No
 
 pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, NotCanonical> {
     serde_ipld_dagcbor::from_slice(bytes).map_err(|_| NotCanonical(what))
+}
+
+/// Decodes canonical DAG-CBOR and passes over what the type does not have: every order of keys and every length of an
+/// integer is as the encoder of any version makes it.
+fn decode_canonical<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, NotCanonical> {
+    let all: ipld_core::ipld::Ipld = decode(bytes, what)?;
+    if encode(&all, what)? == bytes { decode(bytes, what) } else { Err(NotCanonical(what)) }
 }
 
 /// Decodes what encodes to the same bytes again: no other order of keys, no further keys, no longer integers.

@@ -1,12 +1,13 @@
 //! Kinds of streams and entries: the names of the wire, and the numbers that Postgres keeps.
+//!
+//! Invariant: every entry has the name of its kind, whether this version knows the kind or not. A kind of a later version
+//! has no number: Postgres keeps its name, so that no row changes its meaning when a server is upgraded or rolled back.
 
 /// What a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StreamKind {
     Convo,
     Account,
-    /// One replica's, by which it sees whether the log flows. Nobody has a seat in it.
-    Canary,
 }
 
 impl StreamKind {
@@ -14,7 +15,6 @@ impl StreamKind {
         match self {
             Self::Convo => "convo",
             Self::Account => "account",
-            Self::Canary => "canary",
         }
     }
 
@@ -26,7 +26,6 @@ impl StreamKind {
         match self {
             Self::Convo => 1,
             Self::Account => 2,
-            Self::Canary => 9,
         }
     }
 
@@ -34,7 +33,6 @@ impl StreamKind {
         match value {
             1 => Some(Self::Convo),
             2 => Some(Self::Account),
-            9 => Some(Self::Canary),
             _ => None,
         }
     }
@@ -42,7 +40,7 @@ impl StreamKind {
 
 macro_rules! entry_kinds {
     ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
-        /// What an entry says. Clients ignore kinds that they do not know.
+        /// A kind of entry that this version knows.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum EntryKind { $($(#[$doc])* $variant,)* }
 
@@ -107,8 +105,6 @@ entry_kinds! {
     ReceiptBroken = 32, "#receiptBroken";
     /// A server with members in a conversation of the account shows a key that none of its earlier keys endorsed.
     PeerKeyChanged = 33, "#peerKeyChanged";
-    /// A replica asks whether the log flows.
-    Canary = 90, "#canary";
 }
 
 impl EntryKind {
@@ -137,9 +133,85 @@ impl EntryKind {
     }
 }
 
+/// Bytes of the longest name of a kind.
+const NAME_BYTES: usize = 64;
+/// The number of every kind that is kept by its name.
+const BY_NAME: i16 = 0;
+
+/// The kind that a header names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NamedKind {
+    Known(EntryKind),
+    /// Of a later version: its entry is verified, stored and shown, and changes nothing.
+    Unknown(String),
+}
+
+impl NamedKind {
+    /// None for a text that is no name of a kind: `#` and up to 63 ASCII letters or digits.
+    pub fn from_name(name: &str) -> Option<Self> {
+        if let Some(kind) = EntryKind::from_name(name) {
+            return Some(Self::Known(kind));
+        }
+        let rest = name.strip_prefix('#')?;
+        let is_name = !rest.is_empty() && name.len() <= NAME_BYTES && rest.bytes().all(|b| b.is_ascii_alphanumeric());
+        is_name.then(|| Self::Unknown(name.to_owned()))
+    }
+
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Known(kind) => kind.name(),
+            Self::Unknown(name) => name,
+        }
+    }
+
+    pub fn known(&self) -> Option<EntryKind> {
+        match self {
+            Self::Known(kind) => Some(*kind),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// The number that Postgres keeps.
+    pub fn to_db(&self) -> i16 {
+        self.known().map_or(BY_NAME, EntryKind::to_db)
+    }
+
+    /// The name that Postgres keeps beside the number, for kinds without one.
+    pub fn db_name(&self) -> Option<&str> {
+        match self {
+            Self::Known(_) => None,
+            Self::Unknown(name) => Some(name),
+        }
+    }
+}
+
+impl From<EntryKind> for NamedKind {
+    fn from(kind: EntryKind) -> Self {
+        Self::Known(kind)
+    }
+}
+
+impl PartialEq<EntryKind> for NamedKind {
+    fn eq(&self, kind: &EntryKind) -> bool {
+        self.known() == Some(*kind)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::EntryKind;
+    use super::{EntryKind, NamedKind};
+
+    #[test]
+    fn a_name_of_a_later_kind_is_kept_as_text() {
+        let later = NamedKind::from_name("#poll2").unwrap();
+        assert_eq!((later.name(), later.known(), later.to_db(), later.db_name()), ("#poll2", None, 0, Some("#poll2")));
+        let known = NamedKind::from_name("#commit").unwrap();
+        assert_eq!((known.known(), known.to_db(), known.db_name()), (Some(EntryKind::Commit), 5, None));
+        assert!(EntryKind::from_db(0).is_none(), "no kind has the number of those that have none");
+        for no_name in ["", "#", "poll", "#two words", "#p\0", &format!("#{}", "x".repeat(64))] {
+            assert_eq!(NamedKind::from_name(no_name), None, "{no_name:?}");
+        }
+    }
 
     #[test]
     fn numbers_and_names_lead_back_to_the_kind() {

@@ -9,4 +9,4 @@ pub mod lineage;
 
 pub use chain::{Content, Head, Sealed};
 pub use fork::{Fork, ForkProof, NoFork};
-pub use kind::{EntryKind, StreamKind};
+pub use kind::{EntryKind, NamedKind, StreamKind};

@@ -1,7 +1,7 @@
 //! `blue.catbird.event.listEvents`: what happened after a cursor.
 //!
-//! Invariant: the cursor that is answered is the one of the last event delivered, so paging misses nothing and repeats
-//! nothing, whoever writes meanwhile.
+//! Invariant: the cursor that is answered is the one of the last entry that was read, so paging misses nothing and repeats
+//! nothing, whoever writes meanwhile; a page ends before 8 MiB and holds at least one event if there is one.
 
 use crate::lexicon::event::list_events::{Error, ListEvents, Output};
 use crate::log::{Event, Standing};
@@ -18,7 +18,7 @@ pub async fn list_events(cx: &Services, caller: Device, call: Call<ListEvents>) 
     let limit = u32::try_from(call.params.limit).unwrap_or(u32::MAX);
     let page = cx.log.events(caller.author.account_id, after, None, limit).await?;
 
-    let cursor = page.events.last().map_or(after, |event| event.cursor);
+    let cursor = page.reached.map_or(after, |(cursor, _)| cursor);
     let events = page.events.into_iter().map(Event::into_event).collect();
     Ok(Output { events, cursor: cursor.to_string(), more: page.more, outdated })
 }

@@ -91,7 +91,7 @@ pub(super) async fn before(pool: &PgPool, stream_id: i64, begins: Seq) -> Result
     };
     let (mut roster, mut servers) = (Roster::default(), HashMap::new());
     let seats = sqlx::query!(
-        r#"select a.did, s.server, s.from_seq, s.role,
+        r#"select a.did, s.server, s.from_seq, s.role, s.role_name,
                   s.from_seq < $2 and coalesce(s.until_seq >= $2, true) as "stood!"
            from seat s join account a on a.id = s.account_id where s.stream_id = $1 order by s.from_seq"#,
         stream_id,
@@ -105,7 +105,7 @@ pub(super) async fn before(pool: &PgPool, stream_id: i64, begins: Seq) -> Result
             servers.insert(account.clone(), server);
         }
         if row.stood {
-            let (from, role) = (Seq::from_db(row.from_seq), Role::from_db(row.role));
+            let (from, role) = (Seq::from_db(row.from_seq), Role::from_db(row.role, row.role_name.as_deref()));
             roster.seats.insert(account, RosterSeat { from, role, server: row.server });
         }
     }

@@ -44,6 +44,7 @@ const OF_THE_STREAM: &[&str] = &[
     "ContentMismatch",
     "CheckpointInvalid",
     "StreamFrozen",
+    "NewerVersionNeeded",
     "ClockSkew",
     "Malformed",
     "PayloadTooLarge",

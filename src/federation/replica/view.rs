@@ -64,7 +64,7 @@ impl View {
             ViewMember {
                 account: account.clone(),
                 server: seat.and_then(|seat| Did::parse(&seat.server).ok()).unwrap_or_else(|| server(account)),
-                role: seat.map(|seat| seat.role),
+                role: seat.map(|seat| seat.role.clone()),
                 from_seq: seat.map_or(first_leaf, |seat| seat.from),
                 devices,
             }
@@ -84,8 +84,8 @@ impl View {
             if !fits || !seen.insert(&member.account) {
                 return Err(Malformed::new("view", "an account twice, or a seat from an entry that it stands before"));
             }
-            if let Some(role) = member.role {
-                let seat = RosterSeat { from: member.from_seq, role, server: member.server.to_string() };
+            if let Some(role) = &member.role {
+                let seat = RosterSeat { from: member.from_seq, role: role.clone(), server: member.server.to_string() };
                 roster.seats.insert(member.account.clone(), seat);
             }
             for leaf in &member.devices {
@@ -116,12 +116,8 @@ impl TryFrom<defs::ViewMember> for ViewMember {
     type Error = Malformed;
 
     fn try_from(member: defs::ViewMember) -> Result<Self, Malformed> {
-        let role = match member.role.as_deref() {
-            None => None,
-            Some("admin") => Some(Role::Admin),
-            Some("member") => Some(Role::Member),
-            Some(_) => return Err(Malformed::new("view", "a role is admin or member")),
-        };
+        let named = |name: &str| Role::from_name(name).ok_or(Malformed::new("view", "a role has no name"));
+        let role = member.role.as_deref().map(named).transpose()?;
         let device = |leaf: defs::ViewDevice| {
             Ok(ViewDevice { device: DeviceId::parse(&leaf.device)?, from_seq: Seq(leaf.from_seq) })
         };

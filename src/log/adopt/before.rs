@@ -1,7 +1,10 @@
 //! Entries from before the first that a replica holds.
+//!
+//! Invariant: positions rise with numbers in every stream, also in one whose beginning came last. A backfilled entry has a
+//! negative position: the tailer and cursors pass over it.
 
 use super::verify::{Entry, read};
-use super::{Held, malformed};
+use super::{DRAFTS_PER_TRANSACTION, Held, malformed};
 use crate::log::body::{Body, CommitBody};
 use crate::log::retention::Keep;
 use crate::log::{Error, Log, store};
@@ -11,6 +14,9 @@ impl Log {
     /// Stores entries that lead to the first that is held: they are what the home made, because that one names the hash of
     /// the last of them.
     pub async fn adopt_before(&self, stream_id: i64, entries: &[Held]) -> Result<(), Error> {
+        if entries.len() > DRAFTS_PER_TRANSACTION {
+            return Err(Error::TooManyEntries);
+        }
         let entries: Vec<Entry<'_>> = entries.iter().map(read).collect::<Result<_, _>>()?;
         let broken = || Refusal::new("ChainBroken", "the entries do not lead to the first that is held");
         let mut won = self.win(stream_id).await?;
@@ -23,7 +29,10 @@ impl Log {
         if !links {
             return Err(broken().into());
         }
-        store::adopt_entries(won.tx.conn(), stream_id, won.first_pos, &entries).await?;
+        // Below every position of the order of all streams: the entries are read by their numbers alone. A later call of
+        // this function brings earlier entries, and its transaction is younger, so that positions rise with numbers.
+        let first_pos = backfill_position(won.first_pos, entries.len());
+        store::adopt_entries(won.tx.conn(), stream_id, first_pos, &entries).await?;
         for (seq, time) in ageing(&entries)? {
             store::insert_ageing(won.tx.conn(), stream_id, seq, time).await?;
         }
@@ -31,10 +40,15 @@ impl Log {
     }
 }
 
+/// Where the first of so many backfilled entries stands, if the transaction would otherwise begin at `first_pos`.
+fn backfill_position(first_pos: i64, entries: usize) -> i64 {
+    1 - first_pos - i64::try_from(entries).unwrap_or(i64::MAX)
+}
+
 /// Handshakes that changed no seat.
 fn ageing(entries: &[Entry<'_>]) -> Result<Vec<(Seq, UnixMillis)>, Error> {
     let mut ageing = Vec::new();
-    for entry in entries.iter().filter(|entry| Keep::of(entry.kind) == Keep::Handshakes) {
+    for entry in entries.iter().filter(|entry| Keep::of_named(&entry.kind) == Keep::Handshakes) {
         if let Some(content) = &entry.content {
             let CommitBody { adds, removes, .. } = CommitBody::decode(&content.body).map_err(malformed)?;
             if adds.is_empty() && removes.is_empty() {
@@ -43,4 +57,20 @@ fn ageing(entries: &[Entry<'_>]) -> Result<Vec<(Seq, UnixMillis)>, Error> {
         }
     }
     Ok(ageing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::backfill_position;
+
+    #[test]
+    fn backfilled_positions_rise_with_numbers_and_never_meet() {
+        // Two transactions, one after the other; the second brings the entries before those of the first.
+        let (first, second) = (7 << 10, 8 << 10);
+        let of_first: Vec<i64> = (backfill_position(first, 1_023)..).take(1_023).collect();
+        let of_second: Vec<i64> = (backfill_position(second, 1_023)..).take(1_023).collect();
+        assert_eq!(of_first.last(), Some(&-first));
+        assert!(of_second.last() < of_first.first());
+        assert!(of_first.iter().chain(&of_second).all(|pos| *pos < 0));
+    }
 }

@@ -2,16 +2,19 @@
 //!
 //! Invariants: what is stored is what the home made, byte for byte, in the home's order, all of a span or nothing of it;
 //! what two servers hold at one number is the same or is shown as evidence, and is never replaced. Which door is legal
-//! is the word of the stream's row, read under its lock: a stream of ours is adopted only while it recovers.
+//! is the word of the stream's row, read under its lock: a stream of ours is adopted only while it recovers. Nothing is
+//! adopted after an entry that requires a feature which this version lacks, until a version that knows the feature has
+//! applied the entry.
 //!
 //! Who may show a span, and under which signature, is judged before it comes here.
 
 mod before;
+mod unapplied;
 mod verify;
 
 use std::collections::BTreeSet;
 
-use super::append::{DRAFTS_PER_TRANSACTION, Won};
+use super::append::{DRAFTS_PER_TRANSACTION, Won, require};
 use super::body::{Body, CommitBody, ErasedBody};
 use super::chain::Head;
 use super::retention::Keep;
@@ -22,6 +25,7 @@ use crate::identity::Signed;
 use crate::storage;
 use crate::types::{Detail, Did, Refusal, Seq, UnixMillis};
 
+pub(super) use unapplied::run as apply_newest_of_all;
 pub use verify::Held;
 pub(super) use verify::{Entry, Move, handed};
 use verify::{Verified, malformed};
@@ -104,41 +108,49 @@ impl Log {
         if !ours && row.state != StreamState::Active {
             return Err(Error::Halted(row.state));
         }
+        let applied = self.apply_newest(&mut tx, &mut row).await?;
         let overlap = verified.entries.iter().take_while(|entry| entry.header.seq <= row.head_seq).count();
         let (held, fresh) = verified.entries.split_at(overlap);
         if let Some(conflict) = conflict(&mut tx, &row, held).await? {
             return Ok(Adopted::Conflict(Box::new(conflict)));
         }
         let mut head = row.head();
-        let Some(first) = fresh.first() else { return Ok(Adopted::Stored { head, fresh: 0 }) };
+        let Some(first) = fresh.first() else {
+            if applied {
+                tx.commit().await?;
+            }
+            return Ok(Adopted::Stored { head, fresh: 0 });
+        };
         if first.header.seq != head.seq.next() {
             return Ok(Adopted::Gap { head });
         }
         let moved = store::find_move(tx.conn(), row.id, head.seq).await?;
         verify::follows(first, &head, moved.as_ref())?;
-        row.home = home_after(&row.home, fresh, &span.home)?;
+        let home = home_after(&row.home, fresh, &span.home)?;
+        // What comes after an entry that this version cannot apply waits for a version that can.
+        let needs_newer = fresh.iter().position(Entry::needs_newer_version);
+        let (fresh, is_whole) = match needs_newer {
+            Some(at) => (&fresh[..=at], at + 1 == fresh.len()),
+            None => (fresh, true),
+        };
+        row.home = if is_whole { home } else { last_home(&row.home, fresh)? };
+        for feature in fresh.iter().filter_map(|entry| entry.header.requires.as_deref()) {
+            require(&mut row, feature)?;
+        }
+        row.is_unapplied = needs_newer.is_some();
         let state = self.state_after(&row, ours, fresh);
 
         let mut roster = store::roster(tx.conn(), row.id).await?;
         // What is put back after a restore is all that anybody still has.
         let (server, now) = (&self.inner.home, self.inner.clock.now());
         let reader = (!ours).then_some(Reader { server, now, erased: &span.erased });
-        let Replayed { changes, ageing, erased } = replay(&mut roster, &mut row, fresh, reader)?;
+        let unapplied = usize::from(row.is_unapplied);
+        let replayed = replay(&mut roster, &mut row, fresh, unapplied, reader)?;
         store::adopt_entries(tx.conn(), row.id, first_pos, fresh).await?;
-        if let (Some(signed), Some(last)) = (&span.checkpoint, fresh.last()) {
+        if let (Some(signed), Some(last), true) = (&span.checkpoint, fresh.last(), is_whole) {
             store::keep_checkpoint(tx.conn(), row.id, &last.head(), signed).await?;
         }
-        store::know_members(tx.conn(), &changes, self.inner.clock.now()).await?;
-        for changes in &changes {
-            store::write_seats(tx.conn(), row.id, changes).await?;
-        }
-        if !ours {
-            self.asked(tx.conn(), row.id, changes.iter().flatten()).await?;
-        }
-        store::erase(tx.conn(), row.id, &erased).await?;
-        for (seq, time) in ageing {
-            store::insert_ageing(tx.conn(), row.id, seq, time).await?;
-        }
+        self.write_replayed(&mut tx, row.id, &replayed, !ours).await?;
         let head_pos = first_pos + i64::try_from(fresh.len()).unwrap_or(i64::MAX) - 1;
         if let Some(last) = fresh.last() {
             head = last.head();
@@ -201,16 +213,22 @@ async fn conflict(tx: &mut storage::Tx, row: &StreamRow, shown: &[Entry<'_>]) ->
 
 /// Who is the home after these entries. The caller verified whose they are, or who is the home behind them.
 fn home_after(before: &str, entries: &[Entry<'_>], verified: &Did) -> Result<String, Refusal> {
+    let home = last_home(before, entries)?;
+    if verified.as_str() != before && verified.as_str() != home {
+        let detail = Detail::new("another server is the home of this stream").with("home", home);
+        return Err(Refusal::new("NotHome", detail));
+    }
+    Ok(home)
+}
+
+/// The home to which the last move of these entries leads.
+fn last_home(before: &str, entries: &[Entry<'_>]) -> Result<String, Refusal> {
     let mut home = before.to_owned();
     for moved in entries.iter().filter_map(|entry| entry.moves.as_ref()) {
         if home != moved.from.as_str() {
             return Err(Refusal::new("ChainBroken", "a move of another server than the stream's home"));
         }
         home = moved.to.to_string();
-    }
-    if verified.as_str() != before && verified.as_str() != home {
-        let detail = Detail::new("another server is the home of this stream").with("home", home);
-        return Err(Refusal::new("NotHome", detail));
     }
     Ok(home)
 }
@@ -235,26 +253,31 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Whether a home may leave this content out: no seat here covers it, it aged out there, or it was taken back.
     fn does_without(self, roster: &Roster, entry: &Entry<'_>) -> bool {
-        let aged = Keep::of(entry.kind) != Keep::Always && entry.header.time.0 < self.now.0 - SHORTEST_TERM_MS;
+        // How long the home keeps a kind of a later version is not known here.
+        let may_age = entry.kind.known().is_none_or(|kind| Keep::of(kind) != Keep::Always);
+        let aged = may_age && entry.header.time.0 < self.now.0 - SHORTEST_TERM_MS;
         let erased = entry.kind == EntryKind::Message && self.erased.contains(&entry.header.seq);
         aged || erased || !roster.seats.values().any(|seat| seat.server == self.server.as_str())
     }
 }
 
-/// Seats, leaves and epoch as they follow from the entries: what the home did when it ordered them.
+/// Seats, leaves and epoch as they follow from the entries: what the home did when it ordered them. The last `unapplied`
+/// entries are checked, and nothing follows from them.
 fn replay(
     roster: &mut Roster,
     row: &mut StreamRow,
     entries: &[Entry<'_>],
+    unapplied: usize,
     reader: Option<Reader<'_>>,
 ) -> Result<Replayed, Refusal> {
     let mut replayed = Replayed { changes: Vec::new(), ageing: Vec::new(), erased: Vec::new() };
-    for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Erased) {
+    let applied = entries.len().saturating_sub(unapplied);
+    for entry in entries[..applied].iter().filter(|entry| entry.kind == EntryKind::Erased) {
         if let Some(content) = &entry.content {
             replayed.erased.extend(ErasedBody::decode(&content.body).map_err(malformed)?.seqs);
         }
     }
-    for entry in entries {
+    for (place, entry) in entries.iter().enumerate() {
         let Some(content) = &entry.content else {
             let erased = entry.kind == EntryKind::Message && replayed.erased.contains(&entry.header.seq);
             if !erased && reader.is_some_and(|reader| !reader.does_without(roster, entry)) {
@@ -262,9 +285,12 @@ fn replay(
             }
             continue;
         };
-        let applied = roster.apply(entry.kind, entry.header.seq, content);
+        if place >= applied {
+            continue;
+        }
+        let applied = roster.apply(&entry.kind, entry.header.seq, content);
         let changes = applied.map_err(malformed)?;
-        if let (EntryKind::Commit, Some(left)) = (entry.kind, entry.header.epoch) {
+        if let (Some(EntryKind::Commit), Some(left)) = (entry.kind.known(), entry.header.epoch) {
             row.epoch = left.next();
             // Nothing from before a removal is accepted after it.
             let body = CommitBody::decode(&content.body).map_err(malformed)?;
@@ -274,7 +300,7 @@ fn replay(
         }
         if !changes.is_empty() {
             replayed.changes.push(changes);
-        } else if Keep::of(entry.kind) == Keep::Handshakes {
+        } else if Keep::of_named(&entry.kind) == Keep::Handshakes {
             replayed.ageing.push((entry.header.seq, entry.header.time));
         }
     }

@@ -3,7 +3,7 @@
 use crate::log::acceptance::Acceptance;
 use crate::log::body::{Body, HomeChangedBody, HomeOpenedBody, HomeRestoredBody};
 use crate::log::chain::{CONTENT_LABEL, Content, Genesis, HEADER_BYTES, Head, Header, NotCanonical, entry_hash};
-use crate::log::{EntryKind, Error, StreamKind};
+use crate::log::{EntryKind, Error, NamedKind, StreamKind, features};
 use crate::types::{Did, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
 
 use super::Span;
@@ -22,7 +22,7 @@ pub struct Held {
 pub(in crate::log) struct Entry<'a> {
     pub bytes: &'a [u8],
     pub header: Header,
-    pub kind: EntryKind,
+    pub kind: NamedKind,
     pub hash: Hash,
     pub stored: Option<&'a [u8]>,
     pub content: Option<Content>,
@@ -47,6 +47,11 @@ struct Base {
 }
 
 impl Entry<'_> {
+    /// Whether the entry requires a feature that this version lacks.
+    pub fn needs_newer_version(&self) -> bool {
+        features::lacks(self.header.requires.as_slice())
+    }
+
     /// The stream's head when this is its last entry.
     pub fn head(&self) -> Head {
         let Header { stream, term, seq, time, .. } = &self.header;
@@ -78,7 +83,7 @@ impl Verified<'_> {
 /// Checks each entry by itself and against the one before it in the span.
 pub(super) fn verify(span: &Span, now: UnixMillis) -> Result<Verified<'_>, Error> {
     let genesis = Genesis::decode_exact(&span.genesis).map_err(malformed)?;
-    let kind = StreamKind::from_name(&genesis.kind).ok_or_else(|| unknown("kind of stream"))?;
+    let kind = StreamKind::from_name(&genesis.kind).ok_or_else(unknown_stream_kind)?;
     let stream = StreamId::of_genesis(&span.genesis);
     if span.anchor.as_ref().is_some_and(|anchor| anchor.stream != stream) {
         return Err(broken("the anchor is of another stream").into());
@@ -119,13 +124,13 @@ pub(super) fn follows(entry: &Entry<'_>, head: &Head, moved: Option<&Move>) -> R
     if header.time < head.time {
         return Err(broken("time falls"));
     }
-    match (moved, entry.kind) {
-        (Some(moved), EntryKind::HomeOpened) if header.term < moved.term => {
+    match (moved, entry.kind.known()) {
+        (Some(moved), Some(EntryKind::HomeOpened)) if header.term < moved.term => {
             return Err(Refusal::new("StaleTerm", "the next home opens an earlier term than was announced"));
         }
-        (Some(_), EntryKind::HomeOpened) => {}
+        (Some(_), Some(EntryKind::HomeOpened)) => {}
         (Some(_), _) => return Err(broken("nothing but #homeOpened comes after #homeChanged")),
-        (None, EntryKind::HomeOpened) => return Err(broken("a home opens a term that nobody handed to it")),
+        (None, Some(EntryKind::HomeOpened)) => return Err(broken("a home opens a term that nobody handed to it")),
         (None, _) => {}
     }
     match entry.opens.as_ref() {
@@ -142,13 +147,13 @@ pub(super) fn follows(entry: &Entry<'_>, head: &Head, moved: Option<&Move>) -> R
     }
 }
 
-/// One entry by itself: canonical, of a kind that is known, with the content that its header names.
+/// One entry by itself: canonical, with the content that its header names. A kind of a later version is taken as it is.
 pub(super) fn read(held: &Held) -> Result<Entry<'_>, Refusal> {
     if held.header.len() > HEADER_BYTES {
         return Err(Refusal::new("Malformed", "a header is too long"));
     }
     let header = Header::decode_exact(&held.header).map_err(malformed)?;
-    let kind = EntryKind::from_name(&header.kind).ok_or_else(|| unknown("kind of entry"))?;
+    let kind = NamedKind::from_name(&header.kind).ok_or_else(|| Refusal::new("Malformed", "a kind has no name"))?;
     let content = match &held.content {
         Some(bytes) if Hash::labelled(CONTENT_LABEL, bytes) != header.content() => {
             return Err(Refusal::new("ContentMismatch", "a content is not the one that its header names"));
@@ -158,17 +163,17 @@ pub(super) fn read(held: &Held) -> Result<Entry<'_>, Refusal> {
     };
     let body = content.as_ref().map(|content| content.body.as_slice());
     let (mut opens, mut moves) = (None, None);
-    match (kind, body) {
-        (EntryKind::HomeOpened, Some(body)) => {
+    match (kind.known(), body) {
+        (Some(EntryKind::HomeOpened), Some(body)) => {
             let HomeOpenedBody { base, base_hash, .. } = HomeOpenedBody::decode(body).map_err(malformed)?;
             opens = Some(Base { seq: base, hash: base_hash.0 });
         }
-        (EntryKind::HomeRestored, Some(body)) => {
+        (Some(EntryKind::HomeRestored), Some(body)) => {
             let HomeRestoredBody { base, base_hash, .. } = HomeRestoredBody::decode(body).map_err(malformed)?;
             opens = Some(Base { seq: base, hash: base_hash.0 });
         }
-        (EntryKind::HomeChanged, Some(body)) => moves = Some(handed(&header, body)?),
-        (kind, None) if kind.opens_term() || kind == EntryKind::HomeChanged => {
+        (Some(EntryKind::HomeChanged), Some(body)) => moves = Some(handed(&header, body)?),
+        (Some(kind), None) if kind.opens_term() || kind == EntryKind::HomeChanged => {
             return Err(Refusal::new("ContentMismatch", "what ends a reign or opens a term is never withheld"));
         }
         _ => {}
@@ -192,9 +197,8 @@ pub(super) fn malformed(why: NotCanonical) -> Refusal {
     Refusal::new("Malformed", why.to_string())
 }
 
-/// A newer server's word. It cannot be passed over: what it changes would be missing here.
-fn unknown(what: &str) -> Refusal {
-    Refusal::new("Malformed", format!("a {what} that this server does not know"))
+fn unknown_stream_kind() -> Refusal {
+    Refusal::new("Malformed", "a kind of stream that this server does not know")
 }
 
 fn broken(why: &'static str) -> Refusal {

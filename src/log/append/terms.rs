@@ -34,7 +34,7 @@ impl StreamTx {
         self.head.term = term;
         self.row.incarnation = self.log.inner.incarnation;
         self.rules_changed = true;
-        self.write(None, &Content::new(body, None), kind, None, None).await?;
+        self.write(None, &Content::new(body, None), kind, None, None, None).await?;
         Ok(())
     }
 

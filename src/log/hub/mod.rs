@@ -6,16 +6,18 @@
 mod state;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::state::{Live, State};
+use super::frame::FrameWeight;
 use super::relay::{Carried, Leaving};
 use super::store::{self, SpanRow};
-use super::{EntryKind, Error, Frame, Log, Signal};
+use super::{Error, Frame, Log, Signal};
+use crate::config::SubscriberBuffer;
 use crate::types::{Cursor, StreamId};
 
 /// What a subscriber receives.
@@ -80,6 +82,8 @@ impl Drop for Listener {
 /// What a listener receives once it is live; over with its [`Listener`].
 pub struct Subscription {
     receiver: mpsc::Receiver<Delivery>,
+    /// Bytes of stored events that wait in the channel.
+    queued: Arc<AtomicUsize>,
     ended: Arc<Mutex<Option<Ended>>>,
     /// Everything after this position comes through [`Self::next`].
     pub position: Cursor,
@@ -89,7 +93,12 @@ impl Subscription {
     /// The next delivery, or why there is none any more.
     pub async fn next(&mut self) -> Result<Delivery, Ended> {
         match self.receiver.recv().await {
-            Some(delivery) => Ok(delivery),
+            Some(delivery) => {
+                if let Delivery::Stored(frame) = &delivery {
+                    self.queued.fetch_sub(frame.bytes.len(), Ordering::Relaxed);
+                }
+                Ok(delivery)
+            }
             None => Err(lock(&self.ended).unwrap_or(Ended::Closed)),
         }
     }
@@ -106,6 +115,8 @@ pub struct Hub {
     commits: watch::Sender<i64>,
     /// For the other replicas.
     leaving: Leaving,
+    /// Bytes of the frames that the tailer made and that somebody still holds.
+    held_bytes: Arc<AtomicUsize>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -128,28 +139,50 @@ impl Log {
     }
 
     /// Goes live: what the listener's account may see, from the position of the returned subscription on.
-    pub async fn subscribe(&self, listener: &Listener, filter: Filter, buffer: usize) -> Result<Subscription, Error> {
+    pub async fn subscribe(
+        &self,
+        listener: &Listener,
+        filter: Filter,
+        buffer: SubscriberBuffer,
+    ) -> Result<Subscription, Error> {
         // The tail keeps this account's spans up to date since it listens; what it missed, this query sees.
         let spans = store::spans_of_account(self.inner.storage.pool(), listener.account_id).await?;
-        let (sender, receiver) = mpsc::channel(buffer.max(1));
-        let ended = Arc::default();
+        let (sender, receiver) = mpsc::channel(buffer.events.max(1));
+        let (ended, queued) = (Arc::default(), Arc::default());
         let mut state = lock(&listener.hub.state);
         state.merge(&spans);
-        state.go_live(listener.id, Live { filter, sender, ended: Arc::clone(&ended) });
-        Ok(Subscription { receiver, ended, position: state.position })
+        let position = state.joins_at();
+        let live = Live {
+            filter,
+            sender,
+            ended: Arc::clone(&ended),
+            after: position,
+            queued: Arc::clone(&queued),
+            most_bytes: buffer.bytes,
+        };
+        state.go_live(listener.id, live);
+        Ok(Subscription { receiver, queued, ended, position })
     }
 }
 
 impl Hub {
     pub(super) fn new(position: Cursor) -> Self {
+        let held_bytes = Arc::new(AtomicUsize::new(0));
         Self {
-            state: Mutex::new(State::at(position)),
+            state: Mutex::new(State::at(position, Arc::clone(&held_bytes))),
             next_id: AtomicU64::new(1),
             woken: AtomicI64::new(position.to_db()),
             wake: Notify::new(),
             commits: watch::Sender::new(position.to_db()),
             leaving: Leaving::default(),
+            held_bytes,
         }
+    }
+
+    /// Counts a frame's bytes for as long as somebody holds the frame.
+    pub(super) fn weighed(&self, frame: Frame) -> Frame {
+        let weight = FrameWeight::new(&self.held_bytes, frame.bytes.len());
+        frame.with_weight(weight)
     }
 
     /// Tells the tail, and the other replicas, to look for entries up to `pos`. Called after a commit, never before.
@@ -200,12 +233,23 @@ impl Hub {
         }
     }
 
-    /// The accounts whose spans must be kept up to date.
-    pub(super) fn tracked_accounts(&self) -> Vec<i64> {
-        lock(&self.state).accounts()
+    pub(super) fn nobody_listens(&self) -> bool {
+        lock(&self.state).nobody_listens()
     }
 
-    /// Takes in the spans that a batch's seat-changing entries made, read after them. Before its first frame is handed out.
+    /// The tailer is about to hand out everything up to `end`: who joins from now on joins there. Answers which of these
+    /// streams somebody who joined before may see.
+    pub(super) fn claim(&self, end: Cursor, streams: impl Iterator<Item = i64>) -> HashSet<i64> {
+        lock(&self.state).claim(end, streams)
+    }
+
+    /// Everything up to here was handed out, or nobody may see it.
+    pub(super) fn pass(&self, end: Cursor) {
+        let mut state = lock(&self.state);
+        state.position = state.position.max(end);
+    }
+
+    /// Takes in spans that were read after the entries that made them. Before the first of their frames is handed out.
     pub(super) fn merge(&self, spans: &[SpanRow]) {
         lock(&self.state).merge(spans);
     }
@@ -235,18 +279,8 @@ impl Hub {
         lock(&self.state).signal(*account_id, wants, &Delivery::Ephemeral(Arc::clone(signal)));
     }
 
-    /// The devices that listen on this replica.
-    pub(super) fn devices(&self) -> Vec<i64> {
-        lock(&self.state).devices()
-    }
-
     /// Ends the listeners of a device that lost its right.
     pub fn close_device(&self, device_row: i64) {
         lock(&self.state).end_device(device_row);
     }
-}
-
-/// Whether a batch of entries asks for fresh spans.
-pub(super) fn changes_spans(kinds: impl IntoIterator<Item = EntryKind>) -> bool {
-    kinds.into_iter().any(EntryKind::changes_seats)
 }

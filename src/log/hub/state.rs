@@ -1,6 +1,7 @@
 //! Who listens, what each may see, and handing out: under one lock, and never waiting.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
@@ -15,6 +16,10 @@ use crate::types::{Cursor, Seq};
 const LISTENERS_PER_DEVICE: usize = 5;
 /// The same of one account, whose devices are many.
 const LISTENERS_PER_ACCOUNT: usize = 100;
+/// Bytes of frames that wait for listeners of this instance: beyond it, a listener is ended before its queue grows over
+/// [`CROWDED_BYTES`].
+const HELD_BYTES: usize = 96 << 20;
+const CROWDED_BYTES: usize = 64 << 10;
 
 /// A device that listens, still in the past or live.
 struct Listening {
@@ -29,49 +34,95 @@ pub(super) struct Live {
     pub filter: Filter,
     pub sender: mpsc::Sender<Delivery>,
     pub ended: Arc<Mutex<Option<Ended>>>,
+    /// What lies up to here the listener reads from the log.
+    pub after: Cursor,
+    /// Bytes that wait in the channel, and the most that may; one frame of any size may wait alone.
+    pub queued: Arc<AtomicUsize>,
+    pub most_bytes: usize,
 }
 
-#[derive(Default)]
+impl Live {
+    /// Puts a frame into the channel; whether there was room.
+    fn offer(&self, frame: &Arc<Frame>, is_crowded: bool) -> bool {
+        let most = if is_crowded { self.most_bytes.min(CROWDED_BYTES) } else { self.most_bytes };
+        let bytes = frame.bytes.len();
+        // Only the holder of the hub's lock adds, so that the sum cannot grow between these lines.
+        let queued = self.queued.load(Ordering::Relaxed);
+        if queued > 0 && queued.saturating_add(bytes) > most {
+            return false;
+        }
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
+        let sent = self.sender.try_send(Delivery::Stored(Arc::clone(frame))).is_ok();
+        if !sent {
+            self.queued.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        sent
+    }
+}
+
 pub(super) struct State {
+    /// Everything up to here was handed out.
     pub position: Cursor,
+    /// The tailer is about to hand out everything up to here.
+    claimed: Cursor,
     /// Oldest first.
     listeners: BTreeMap<u64, Listening>,
-    /// Listeners by account.
-    accounts: HashMap<i64, Vec<u64>>,
+    /// Listeners by device and by account, oldest first.
+    devices: HashMap<i64, Vec<u64>>,
+    accounts: HashMap<i64, ListeningAccount>,
     /// Spans of the accounts above, by stream.
     spans: HashMap<i64, HashMap<i64, Vec<Window>>>,
+    held_bytes: Arc<AtomicUsize>,
+}
+
+/// An account with a listener.
+#[derive(Default)]
+struct ListeningAccount {
+    listeners: Vec<u64>,
+    /// The streams in which `State::spans` has spans of the account.
+    streams: HashSet<i64>,
 }
 
 impl State {
-    pub fn at(position: Cursor) -> Self {
-        Self { position, ..Self::default() }
+    pub fn at(position: Cursor, held_bytes: Arc<AtomicUsize>) -> Self {
+        Self {
+            position,
+            claimed: position,
+            listeners: BTreeMap::new(),
+            devices: HashMap::new(),
+            accounts: HashMap::new(),
+            spans: HashMap::new(),
+            held_bytes,
+        }
     }
 
     pub fn nobody_listens(&self) -> bool {
         self.accounts.is_empty()
     }
 
-    pub fn accounts(&self) -> Vec<i64> {
-        self.accounts.keys().copied().collect()
+    /// Where a listener that goes live now begins.
+    pub fn joins_at(&self) -> Cursor {
+        self.position.max(self.claimed)
     }
 
-    pub fn devices(&self) -> Vec<i64> {
-        let mut devices: Vec<i64> = self.listeners.values().map(|listener| listener.device_row).collect();
-        devices.sort_unstable();
-        devices.dedup();
-        devices
+    pub fn claim(&mut self, end: Cursor, streams: impl Iterator<Item = i64>) -> HashSet<i64> {
+        self.claimed = end;
+        streams.filter(|stream_id| self.spans.contains_key(stream_id)).collect()
     }
 
     /// From here on this account's spans are kept up to date.
     pub fn begin(&mut self, id: u64, account_id: i64, device_row: i64, ended: CancellationToken) {
-        self.make_room(self.of_device(device_row), LISTENERS_PER_DEVICE);
-        self.make_room(self.accounts.get(&account_id).cloned().unwrap_or_default(), LISTENERS_PER_ACCOUNT);
+        self.make_room(self.devices.get(&device_row).cloned(), LISTENERS_PER_DEVICE);
+        let of_account = self.accounts.get(&account_id).map(|account| account.listeners.clone());
+        self.make_room(of_account, LISTENERS_PER_ACCOUNT);
         self.listeners.insert(id, Listening { account_id, device_row, ended, live: None });
-        self.accounts.entry(account_id).or_default().push(id);
+        self.devices.entry(device_row).or_default().push(id);
+        self.accounts.entry(account_id).or_default().listeners.push(id);
     }
 
     /// Ends the oldest of these, so that one more is not too many.
-    fn make_room(&mut self, own: Vec<u64>, most: usize) {
+    fn make_room(&mut self, own: Option<Vec<u64>>, most: usize) {
+        let own = own.unwrap_or_default();
         let surplus = (own.len() + 1).saturating_sub(most);
         for oldest in own.into_iter().take(surplus) {
             self.end(oldest);
@@ -93,30 +144,38 @@ impl State {
             lock(&live.ended).get_or_insert(Ended::Closed);
         }
         listener.ended.cancel();
+        if let Some(device) = self.devices.get_mut(&listener.device_row) {
+            device.retain(|other| *other != id);
+            if device.is_empty() {
+                self.devices.remove(&listener.device_row);
+            }
+        }
         let Some(account) = self.accounts.get_mut(&listener.account_id) else { return };
-        account.retain(|other| *other != id);
-        if account.is_empty() {
-            self.accounts.remove(&listener.account_id);
-            self.spans.retain(|_, accounts| {
-                accounts.remove(&listener.account_id);
-                !accounts.is_empty()
-            });
+        account.listeners.retain(|other| *other != id);
+        if account.listeners.is_empty() {
+            let streams = self.accounts.remove(&listener.account_id).unwrap_or_default().streams;
+            for stream_id in streams {
+                if let Some(accounts) = self.spans.get_mut(&stream_id) {
+                    accounts.remove(&listener.account_id);
+                    if accounts.is_empty() {
+                        self.spans.remove(&stream_id);
+                    }
+                }
+            }
         }
     }
 
     pub fn end_device(&mut self, device_row: i64) {
-        for id in self.of_device(device_row) {
+        for id in self.devices.get(&device_row).cloned().unwrap_or_default() {
             self.end(id);
         }
     }
 
-    fn of_device(&self, device_row: i64) -> Vec<u64> {
-        self.listeners.iter().filter(|(_, l)| l.device_row == device_row).map(|(id, _)| *id).collect()
-    }
-
     /// Takes in spans of accounts that listen. Spans only begin, and only end once: whatever says more is newer.
     pub fn merge(&mut self, rows: &[SpanRow]) {
-        for row in rows.iter().filter(|row| self.accounts.contains_key(&row.account_id)) {
+        for row in rows {
+            let Some(account) = self.accounts.get_mut(&row.account_id) else { continue };
+            account.streams.insert(row.stream_id);
             let windows = self.spans.entry(row.stream_id).or_default().entry(row.account_id).or_default();
             let from = Seq::from_db(row.from_seq);
             let until = row.until_seq.map(Seq::from_db);
@@ -129,13 +188,15 @@ impl State {
 
     pub fn hand_out(&mut self, frame: &Arc<Frame>) {
         let mut slow = Vec::new();
+        let is_crowded = self.held_bytes.load(Ordering::Relaxed) > HELD_BYTES;
         if let Some(accounts) = self.spans.get(&frame.stream_id) {
             for (account_id, windows) in accounts {
                 if !windows.iter().any(|window| window.covers(frame.seq)) {
                     continue;
                 }
                 for (id, live) in live(&self.listeners, self.accounts.get(account_id)) {
-                    if live.filter.wants(frame) && live.sender.try_send(Delivery::Stored(Arc::clone(frame))).is_err() {
+                    let is_due = live.after < frame.cursor && live.filter.wants(frame);
+                    if is_due && !live.offer(frame, is_crowded) {
                         slow.push(id);
                     }
                 }
@@ -162,21 +223,19 @@ impl State {
 
 fn live<'a>(
     listeners: &'a BTreeMap<u64, Listening>,
-    ids: Option<&'a Vec<u64>>,
+    account: Option<&'a ListeningAccount>,
 ) -> impl Iterator<Item = (u64, &'a Live)> {
-    ids.into_iter().flatten().filter_map(|id| Some((*id, listeners.get(id)?.live.as_ref()?)))
+    let ids = account.map(|account| account.listeners.as_slice()).unwrap_or_default();
+    ids.iter().filter_map(|id| Some((*id, listeners.get(id)?.live.as_ref()?)))
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio_util::sync::CancellationToken;
-
-    use super::{LISTENERS_PER_ACCOUNT, LISTENERS_PER_DEVICE, State};
-    use crate::types::Cursor;
+    use super::*;
 
     #[test]
     fn the_oldest_listener_of_a_device_or_of_an_account_makes_room_and_no_other() {
-        let mut state = State::at(Cursor::default());
+        let mut state = State::at(Cursor::default(), Arc::default());
         let mut listeners = Vec::new();
         let mut begin = |state: &mut State, account_id: i64, device_row: i64| {
             let ended = CancellationToken::new();

@@ -9,8 +9,6 @@ use crate::types::UnixMillis;
 
 /// An expired key package may still be in a Welcome that is on its way: a claim is good for a day.
 const EXPIRED_DAYS: i64 = 1;
-/// A stream of a canary that was silent for so long is nobody's any more.
-pub(in crate::log) const CANARY_DAYS: i64 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
@@ -23,7 +21,6 @@ pub enum Job {
     Answers,
     KeyPackages,
     Welcomes,
-    Canaries,
 }
 
 /// What one transaction did.
@@ -47,7 +44,6 @@ impl Job {
         Self::Answers,
         Self::KeyPackages,
         Self::Welcomes,
-        Self::Canaries,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -59,7 +55,6 @@ impl Job {
             Self::Answers => "answers",
             Self::KeyPackages => "key_packages",
             Self::Welcomes => "welcomes",
-            Self::Canaries => "canaries",
         }
     }
 
@@ -70,7 +65,7 @@ impl Job {
             Self::Messages => 2,
             Self::Notices => 3,
             Self::Handshakes => 4,
-            Self::Answers | Self::KeyPackages | Self::Welcomes | Self::Canaries => 0,
+            Self::Answers | Self::KeyPackages | Self::Welcomes => 0,
         }
     }
 
@@ -109,18 +104,6 @@ impl Job {
             Self::Welcomes => {
                 Ok(Step::of(store::delete_welcomes(conn, before(terms.welcomes_days), batch).await?, batch))
             }
-            Self::Canaries => {
-                let silent = before(CANARY_DAYS);
-                let Some(stream_id) = store::find_silent_canary(conn, silent).await? else {
-                    return Ok(Step { rows: 0, more: false });
-                };
-                // Nobody ever had a seat in it, so nobody misses its chain.
-                let rows = store::delete_entries(conn, stream_id, batch).await?;
-                if rows == 0 {
-                    store::delete_stream(conn, stream_id).await?;
-                }
-                Ok(Step { rows, more: true })
-            }
         }
     }
 
@@ -132,11 +115,15 @@ impl Job {
         keep: Keep,
         batch: i64,
     ) -> Result<Step, Error> {
+        let kinds: Vec<i16> =
+            EntryKind::ALL.iter().filter(|&&kind| Keep::of(kind) == keep).map(|kind| kind.to_db()).collect();
+        let backfilled = store::age_out_backfilled(conn, before, &kinds, batch).await?;
+        if backfilled > 0 {
+            return Ok(Step { rows: backfilled, more: true });
+        }
         let Some(page) = store::old_page(conn, self.mark(), before, batch).await? else {
             return Ok(Step { rows: 0, more: false });
         };
-        let kinds: Vec<i16> =
-            EntryKind::ALL.iter().filter(|&&kind| Keep::of(kind) == keep).map(|kind| kind.to_db()).collect();
         let aged = store::age_out(conn, page.after, page.through, &kinds).await?;
         store::advance(conn, self.mark(), page.through, aged.greatest).await?;
         Ok(Step { rows: aged.rows, more: page.full })

@@ -12,11 +12,10 @@ use std::time::Duration;
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
-use super::{EntryKind, Error, Log, store};
+use super::{EntryKind, Error, Log, NamedKind, store};
 use crate::telemetry::metric_name;
 use crate::types::UnixMillis;
 
-pub(super) use jobs::CANARY_DAYS;
 pub use jobs::Job;
 
 /// Days after which a call's identity and its first answer are forgotten: the same call is then a new one.
@@ -40,11 +39,14 @@ pub enum Keep {
     Handshakes,
     /// Tells an account of what is also elsewhere.
     Notices,
-    /// Goes with its whole stream.
-    WithStream,
 }
 
 impl Keep {
+    /// The content of a kind that this version does not know stays: a later version may need it.
+    pub fn of_named(kind: &NamedKind) -> Self {
+        kind.known().map_or(Self::Always, Self::of)
+    }
+
     pub const fn of(kind: EntryKind) -> Self {
         match kind {
             EntryKind::Opened
@@ -67,7 +69,6 @@ impl Keep {
             | EntryKind::HistoryRewound
             | EntryKind::ReceiptBroken
             | EntryKind::PeerKeyChanged => Self::Notices,
-            EntryKind::Canary => Self::WithStream,
         }
     }
 }

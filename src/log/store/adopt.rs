@@ -8,6 +8,7 @@ use sqlx::{PgConnection, PgPool};
 use crate::log::adopt::{Entry, Move, handed};
 use crate::log::chain::{Content, Header};
 use crate::log::seats::SeatChange;
+use crate::log::store::StreamRow;
 use crate::log::{Error, StreamState};
 use crate::types::{Epoch, Seq, StreamId, UnixMillis};
 
@@ -51,6 +52,39 @@ pub(in crate::log) async fn first_header(conn: &mut PgConnection, stream_id: i64
     Ok(header.fetch_optional(conn).await?.as_deref().map(Header::decode).transpose()?)
 }
 
+/// Streams whose newest entry is not applied, in order of their ids.
+pub(in crate::log) async fn unapplied_streams(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<i64>, Error> {
+    let ids =
+        sqlx::query_scalar!("select id from stream where unapplied and id > $1 order by id limit $2", after, limit);
+    Ok(ids.fetch_all(pool).await?)
+}
+
+/// Header and content of one entry, as its home made them.
+pub(in crate::log) async fn entry_as_made(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    seq: Seq,
+) -> Result<(Vec<u8>, Option<Vec<u8>>), Error> {
+    let row =
+        sqlx::query!("select header, content from entry where stream_id = $1 and seq = $2", stream_id, seq.to_db())
+            .fetch_one(conn)
+            .await?;
+    Ok((row.header, row.content))
+}
+
+/// The newest entry is applied: seats and epoch follow from it.
+pub(in crate::log) async fn set_applied(conn: &mut PgConnection, row: &StreamRow) -> Result<(), Error> {
+    sqlx::query!(
+        "update stream set unapplied = false, rules = rules + 1, epoch = $2, epoch_floor = $3 where id = $1",
+        row.id,
+        row.epoch.to_db(),
+        row.epoch_floor.to_db()
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// The move that this entry makes, if it is one.
 pub(in crate::log) async fn find_move(
     conn: &mut PgConnection,
@@ -81,15 +115,16 @@ pub(in crate::log) async fn adopt_entries(
     let epochs: Vec<Option<i64>> = entries.iter().map(|entry| entry.header.epoch.map(Epoch::to_db)).collect();
     let times: Vec<DateTime<Utc>> = entries.iter().map(|entry| entry.header.time.to_datetime()).collect();
     let kinds: Vec<i16> = entries.iter().map(|entry| entry.kind.to_db()).collect();
+    let names: Vec<Option<String>> = entries.iter().map(|entry| entry.kind.db_name().map(str::to_owned)).collect();
     let headers: Vec<Vec<u8>> = entries.iter().map(|entry| entry.bytes.to_vec()).collect();
     let contents: Vec<Option<Vec<u8>>> = entries.iter().map(|entry| entry.stored.map(<[u8]>::to_vec)).collect();
     let hashes: Vec<Vec<u8>> = entries.iter().map(|entry| entry.hash.to_vec()).collect();
     sqlx::query!(
-        "insert into entry (stream_id, pos, seq, epoch, created_at, kind, header, content, hash)
-         select $1, $2 + n.index - 1, n.seq, n.epoch, n.created_at, n.kind, n.header, n.content, n.hash
+        "insert into entry (stream_id, pos, seq, epoch, created_at, kind, header, content, hash, kind_name)
+         select $1, $2 + n.index - 1, n.seq, n.epoch, n.created_at, n.kind, n.header, n.content, n.hash, n.kind_name
          from unnest($3::bigint[], $4::bigint[], $5::timestamptz[], $6::smallint[], $7::bytea[], $8::bytea[],
-                     $9::bytea[]) with ordinality
-             n (seq, epoch, created_at, kind, header, content, hash, index)",
+                     $9::bytea[], $10::text[]) with ordinality
+             n (seq, epoch, created_at, kind, header, content, hash, kind_name, index)",
         stream_id,
         first_pos,
         &seqs,
@@ -98,7 +133,8 @@ pub(in crate::log) async fn adopt_entries(
         &kinds,
         &headers,
         &contents as &[Option<Vec<u8>>],
-        &hashes
+        &hashes,
+        &names as &[Option<String>]
     )
     .execute(conn)
     .await?;

@@ -108,12 +108,6 @@ pub(in crate::log) async fn find_head(
     Ok(Some((Header::decode(&row.header)?, hash(&row.hash)?)))
 }
 
-/// Where an entry stands in the order of all streams.
-pub(in crate::log) async fn position(pool: &sqlx::PgPool, stream_id: i64, seq: Seq) -> Result<i64, Error> {
-    let pos = sqlx::query_scalar!("select pos from entry where stream_id = $1 and seq = $2", stream_id, seq.to_db());
-    Ok(pos.fetch_one(pool).await?)
-}
-
 /// Drops the contents of these messages. Whatever seats, roles or devices follow from stays, whoever says otherwise.
 pub(in crate::log) async fn erase(conn: &mut PgConnection, stream_id: i64, seqs: &[Seq]) -> Result<(), Error> {
     if seqs.is_empty() {

@@ -11,10 +11,15 @@ mod seats;
 mod signals;
 mod streams;
 
-pub(super) use adopt::{adopt_entries, find_move, find_stream_id, first_header, headers, know_members, set_state};
+pub(super) use adopt::{
+    adopt_entries, entry_as_made, find_move, find_stream_id, first_header, headers, know_members, set_applied,
+    set_state, unapplied_streams,
+};
 pub use entries::Accepted;
-pub(super) use entries::{erase, find_accepted, find_head, insert_entry, position};
-pub(super) use events::{StandingRow, entries_after, entries_before, events, newest_readable, standing, tail};
+pub(super) use entries::{erase, find_accepted, find_head, insert_entry};
+pub(super) use events::{
+    KindFilter, StandingRow, account_keys, keys_after, keys_before, newest_readable, read_entries, standing, tail_keys,
+};
 pub(super) use origin::{
     ask_others, find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,
 };
@@ -24,12 +29,12 @@ pub(super) use replica::{
     raise_rules, raw_entries,
 };
 pub(super) use retention::{
-    advance, age_out, age_out_handshakes, delete_answers, delete_entries, delete_key_packages, delete_stream,
-    delete_welcomes, find_silent_canary, forget_identities, insert_ageing, old_page, try_lock_sweeper,
+    advance, age_out, age_out_backfilled, age_out_handshakes, delete_answers, delete_key_packages, delete_welcomes,
+    forget_identities, insert_ageing, old_page, try_lock_sweeper,
 };
 pub(super) use seats::{
-    SpanRow, delete_seats, hold_seats, is_seated, roster, seat_entries, silenced, spans_of_account, spans_of_owners,
-    spans_of_streams, was_seated, windows, write_seats,
+    SpanRow, delete_seats, hold_seats, is_seated, roster, seat_entries, silenced, silenced_of_owners, spans_of_account,
+    spans_of_owners, spans_of_streams, was_seated, windows, write_seats,
 };
 pub(super) use signals::{database, notify};
 pub use streams::{StreamInfo, StreamRow};

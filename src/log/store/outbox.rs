@@ -76,13 +76,24 @@ pub(in crate::log) async fn queued(
     conn: &mut PgConnection,
     account_id: i64,
     limit: i64,
+    max_bytes: i64,
 ) -> Result<Vec<OutboxRow>, Error> {
     Ok(sqlx::query_as!(
         OutboxRow,
-        r#"select id, kind, body, due_at <= clock_timestamp() as "is_due!" from outbox
-           where account_id = $1 and parked_at is null order by id limit $2"#,
+        r#"with sized as (
+               select q.id, row_number() over (order by q.id) as place,
+                      sum(octet_length(q.body)) over (order by q.id) as bytes
+               from (
+                   select id, body from outbox where account_id = $1 and parked_at is null order by id limit $2
+               ) q
+           )
+           select o.id, o.kind, o.body, o.due_at <= clock_timestamp() as "is_due!"
+           from sized z join outbox o on o.id = z.id
+           where z.place = 1 or z.bytes <= $3
+           order by o.id"#,
         account_id,
-        limit
+        limit,
+        max_bytes
     )
     .fetch_all(conn)
     .await?)

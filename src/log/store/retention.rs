@@ -94,6 +94,29 @@ pub(in crate::log) async fn age_out(
     Ok(Aged { rows: u64::try_from(row.count).unwrap_or_default(), greatest: row.greatest })
 }
 
+/// Takes contents of these kinds out of old entries that were backfilled: the passes over positions do not meet them.
+pub(in crate::log) async fn age_out_backfilled(
+    conn: &mut PgConnection,
+    before: DateTime<Utc>,
+    kinds: &[i16],
+    limit: i64,
+) -> Result<u64, Error> {
+    let aged = sqlx::query!(
+        "with old as materialized (
+             select pos from entry
+             where pos < 0 and created_at < $1 and kind = any($2) and content is not null
+             order by created_at limit $3 for update
+         )
+         update entry e set content = null from old where e.pos = old.pos",
+        before,
+        kinds,
+        limit
+    )
+    .execute(conn)
+    .await?;
+    Ok(aged.rows_affected())
+}
+
 /// The job has done everything up to `through`, and contents up to `aged` went.
 pub(in crate::log) async fn advance(
     conn: &mut PgConnection,
@@ -224,41 +247,4 @@ pub(in crate::log) async fn delete_welcomes(
     .execute(conn)
     .await?;
     Ok(deleted.rows_affected())
-}
-
-/// A stream of a canary in which nothing happened since `before`.
-pub(in crate::log) async fn find_silent_canary(
-    conn: &mut PgConnection,
-    before: DateTime<Utc>,
-) -> Result<Option<i64>, Error> {
-    // The number itself, so that the planner finds the index of such streams.
-    Ok(sqlx::query_scalar!("select id from stream where kind = 9 and head_time < $1 order by id limit 1", before)
-        .fetch_optional(conn)
-        .await?)
-}
-
-pub(in crate::log) async fn delete_entries(conn: &mut PgConnection, stream_id: i64, limit: i64) -> Result<u64, Error> {
-    let deleted = sqlx::query!(
-        "delete from entry where stream_id = $1 and seq in (
-             select seq from entry where stream_id = $1 order by seq limit $2
-         )",
-        stream_id,
-        limit
-    )
-    .execute(conn)
-    .await?;
-    Ok(deleted.rows_affected())
-}
-
-pub(in crate::log) async fn delete_stream(conn: &mut PgConnection, stream_id: i64) -> Result<(), Error> {
-    sqlx::query!("delete from stream where id = $1", stream_id).execute(conn).await?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn streams_of_canaries_have_the_number_that_is_written_here() {
-        assert_eq!(crate::log::StreamKind::Canary.to_db(), 9);
-    }
 }

@@ -28,14 +28,15 @@ pub(in crate::log) async fn was_seated(
 pub(in crate::log) async fn roster(conn: &mut PgConnection, stream_id: i64) -> Result<Roster, Error> {
     let mut roster = Roster::default();
     let seats = sqlx::query!(
-        "select a.did, s.from_seq, s.role, s.server from seat s join account a on a.id = s.account_id
+        "select a.did, s.from_seq, s.role, s.role_name, s.server from seat s join account a on a.id = s.account_id
          where s.stream_id = $1 and s.until_seq is null",
         stream_id
     )
     .fetch_all(&mut *conn)
     .await?;
     for row in seats {
-        let seat = Seat { from: Seq::from_db(row.from_seq), role: Role::from_db(row.role), server: row.server };
+        let role = Role::from_db(row.role, row.role_name.as_deref());
+        let seat = Seat { from: Seq::from_db(row.from_seq), role, server: row.server };
         roster.seats.insert(did(&row.did)?, seat);
     }
     let leaves = sqlx::query!(
@@ -59,17 +60,31 @@ pub(in crate::log) struct SeatEntry {
     pub content: Option<Vec<u8>>,
 }
 
+/// The next ones after `after`: at most `limit`, and of `max_bytes` of content, but at least one.
 pub(in crate::log) async fn seat_entries(
     pool: &PgPool,
     stream_id: i64,
     after: Seq,
     limit: i64,
+    max_bytes: i64,
 ) -> Result<Vec<SeatEntry>, Error> {
     let rows = sqlx::query!(
-        "select seq, kind, content from entry where stream_id = $1 and seq > $2 and kind in (3, 5) order by seq limit $3",
+        r#"with sized as (
+               select e.seq, row_number() over (order by e.seq) as place,
+                      sum(coalesce(octet_length(e.content), 0)) over (order by e.seq) as bytes
+               from (
+                   select seq, content from entry
+                   where stream_id = $1 and seq > $2 and kind in (3, 5) order by seq limit $3
+               ) e
+           )
+           select e.seq, e.kind, e.content
+           from sized z join entry e on e.stream_id = $1 and e.seq = z.seq
+           where z.place = 1 or z.bytes <= $4
+           order by e.seq"#,
         stream_id,
         after.to_db(),
-        limit
+        limit,
+        max_bytes
     )
     .fetch_all(pool)
     .await?;
@@ -126,12 +141,14 @@ pub(in crate::log) async fn write_seats(
 }
 
 async fn open_seats(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChange]) -> Result<(), Error> {
-    let (mut dids, mut from, mut roles, mut servers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut dids, mut from, mut servers) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut roles, mut role_names) = (Vec::new(), Vec::new());
     for change in changes {
         if let SeatChange::Opened { account, seat } = change {
             dids.push(account.to_string());
             from.push(seat.from.to_db());
             roles.push(seat.role.to_db());
+            role_names.push(seat.role.db_name().map(str::to_owned));
             servers.push(seat.server.clone());
         }
     }
@@ -139,14 +156,16 @@ async fn open_seats(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChan
         return Ok(());
     }
     sqlx::query!(
-        "insert into seat (stream_id, account_id, from_seq, role, server)
-         select $1, a.id, n.from_seq, n.role, n.server
-         from unnest($2::text[], $3::bigint[], $4::smallint[], $5::text[]) n (did, from_seq, role, server)
+        "insert into seat (stream_id, account_id, from_seq, role, role_name, server)
+         select $1, a.id, n.from_seq, n.role, n.role_name, n.server
+         from unnest($2::text[], $3::bigint[], $4::smallint[], $5::text[], $6::text[])
+             n (did, from_seq, role, role_name, server)
          join account a on a.did = n.did",
         stream_id,
         &dids,
         &from,
         &roles,
+        &role_names as &[Option<String>],
         &servers
     )
     .execute(conn)
@@ -158,11 +177,12 @@ async fn set_roles(conn: &mut PgConnection, stream_id: i64, changes: &[SeatChang
     for change in changes {
         if let SeatChange::Role { account, role } = change {
             sqlx::query!(
-                "update seat s set role = $3 from account a
+                "update seat s set role = $3, role_name = $4 from account a
                  where s.stream_id = $1 and s.account_id = a.id and a.did = $2 and s.until_seq is null",
                 stream_id,
                 account.as_str(),
-                role.to_db()
+                role.to_db(),
+                role.db_name()
             )
             .execute(&mut *conn)
             .await?;
@@ -322,35 +342,35 @@ pub(in crate::log) async fn silenced(pool: &PgPool, device_rows: &[i64]) -> Resu
     .await?)
 }
 
-/// The spans of these accounts in these streams, after entries that changed seats.
-pub(in crate::log) async fn spans_of_streams(
-    pool: &PgPool,
-    stream_ids: &[i64],
-    account_ids: &[i64],
-) -> Result<Vec<SpanRow>, Error> {
-    Ok(sqlx::query_as!(
-        SpanRow,
-        "select stream_id, account_id, from_seq, until_seq from seat
-         where stream_id = any($1) and account_id = any($2) and not held",
-        stream_ids,
-        account_ids
+/// Devices that were revoked, or whose account is suspended, of the accounts whose own streams these are.
+pub(in crate::log) async fn silenced_of_owners(pool: &PgPool, stream_ids: &[i64]) -> Result<Vec<i64>, Error> {
+    Ok(sqlx::query_scalar!(
+        "select d.id from account a join device d on d.account_id = a.id
+         where a.stream_id = any($1) and (d.state = 'revoked' or a.suspended_at is not null)",
+        stream_ids
     )
     .fetch_all(pool)
     .await?)
 }
 
-/// The spans of those of these accounts whose own streams these are: they may have taken a seat that was held.
-pub(in crate::log) async fn spans_of_owners(
-    pool: &PgPool,
-    stream_ids: &[i64],
-    account_ids: &[i64],
-) -> Result<Vec<SpanRow>, Error> {
+/// All spans in these streams, after entries that changed seats.
+pub(in crate::log) async fn spans_of_streams(pool: &PgPool, stream_ids: &[i64]) -> Result<Vec<SpanRow>, Error> {
+    Ok(sqlx::query_as!(
+        SpanRow,
+        "select stream_id, account_id, from_seq, until_seq from seat where stream_id = any($1) and not held",
+        stream_ids
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// The spans of the accounts whose own streams these are: they may have taken a seat that was held.
+pub(in crate::log) async fn spans_of_owners(pool: &PgPool, stream_ids: &[i64]) -> Result<Vec<SpanRow>, Error> {
     Ok(sqlx::query_as!(
         SpanRow,
         "select s.stream_id, s.account_id, s.from_seq, s.until_seq from seat s join account a on a.id = s.account_id
-         where a.stream_id = any($1) and a.id = any($2) and not s.held",
-        stream_ids,
-        account_ids
+         where a.stream_id = any($1) and not s.held",
+        stream_ids
     )
     .fetch_all(pool)
     .await?)

@@ -5,7 +5,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::hash;
 use crate::log::chain::Head;
-use crate::log::{Error, StreamKind, StreamState};
+use crate::log::{Error, StreamKind, StreamState, features};
 use crate::storage;
 use crate::types::{Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
@@ -37,6 +37,10 @@ pub struct StreamRow {
     pub head_time: UnixMillis,
     pub head_hash: Hash,
     pub rules: i64,
+    /// Features that the stream's entries require.
+    pub requires: Vec<String>,
+    /// Seats do not follow yet from the newest entry, which required what the version that adopted it lacked.
+    pub is_unapplied: bool,
 }
 
 impl StreamRow {
@@ -67,18 +71,22 @@ struct RawStream {
     head_time: DateTime<Utc>,
     head_hash: Vec<u8>,
     rules: i64,
+    requires: Vec<String>,
+    unapplied: bool,
 }
 
 impl TryFrom<RawStream> for StreamRow {
     type Error = storage::Error;
 
     fn try_from(raw: RawStream) -> Result<Self, storage::Error> {
+        let state = StreamState::from_db(raw.state).ok_or(storage::Error::Corrupt("stream.state"))?;
+        let needs_newer = !state.is_over() && features::lacks(&raw.requires);
         Ok(Self {
             id: raw.id,
             public_id: StreamId::parse(&raw.public_id).map_err(|_| storage::Error::Corrupt("stream.public_id"))?,
             kind: StreamKind::from_db(raw.kind).ok_or(storage::Error::Corrupt("stream.kind"))?,
             home: raw.home,
-            state: StreamState::from_db(raw.state).ok_or(storage::Error::Corrupt("stream.state"))?,
+            state: if needs_newer { StreamState::NeedsNewerVersion } else { state },
             term: Term::from_db(raw.term),
             incarnation: raw.incarnation,
             epoch: Epoch::from_db(raw.epoch),
@@ -88,6 +96,8 @@ impl TryFrom<RawStream> for StreamRow {
             head_time: raw.head_time.into(),
             head_hash: hash(&raw.head_hash)?,
             rules: raw.rules,
+            requires: raw.requires,
+            is_unapplied: raw.unapplied,
         })
     }
 }
@@ -117,7 +127,7 @@ pub(in crate::log) async fn stream_for_update(conn: &mut PgConnection, stream_id
     let raw = sqlx::query_as!(
         RawStream,
         "select id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos, head_time,
-                head_hash, rules
+                head_hash, rules, requires, unapplied
          from stream where id = $1 for update",
         stream_id
     )
@@ -132,7 +142,8 @@ pub(in crate::log) async fn streams(conn: &mut PgConnection, ids: &[i64]) -> Res
         RawStream,
         r#"select s.id as "id!", s.public_id as "public_id!", s.kind as "kind!", s.home as "home!", s.state as "state!",
                   s.term as "term!", s.incarnation as "incarnation!", s.epoch as "epoch!", s.epoch_floor as "epoch_floor!", s.head_seq as "head_seq!", s.head_pos as "head_pos!",
-                  s.head_time as "head_time!", s.head_hash as "head_hash!", s.rules as "rules!"
+                  s.head_time as "head_time!", s.head_hash as "head_hash!", s.rules as "rules!",
+                  s.requires as "requires!", s.unapplied as "unapplied!"
            from unnest($1::bigint[]) wanted (id)
            cross join lateral (select * from stream where stream.id = wanted.id limit 1) s"#,
         ids
@@ -147,7 +158,7 @@ pub(in crate::log) async fn stream_row(pool: &PgPool, stream_id: i64) -> Result<
     let raw = sqlx::query_as!(
         RawStream,
         "select id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos, head_time,
-                head_hash, rules
+                head_hash, rules, requires, unapplied
          from stream where id = $1",
         stream_id
     )
@@ -181,7 +192,7 @@ pub(in crate::log) async fn insert_stream(
              (public_id, kind, home, term, incarnation, head_seq, head_time, head_hash, genesis, created_at)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $7)
          returning id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos,
-                   head_time, head_hash, rules",
+                   head_time, head_hash, rules, requires, unapplied",
         head.stream.as_str(),
         kind.to_db(),
         home,
@@ -206,7 +217,8 @@ pub(in crate::log) async fn update_head(
 ) -> Result<(), Error> {
     sqlx::query!(
         "update stream set head_seq = $2, head_pos = $3, head_time = $4, head_hash = $5, epoch = $6, epoch_floor = $7,
-                           rules = rules + $8, term = $9, incarnation = $10, home = $11
+                           rules = rules + $8, term = $9, incarnation = $10, home = $11, requires = $12,
+                           unapplied = $13
          where id = $1",
         row.id,
         head.seq.to_db(),
@@ -218,7 +230,9 @@ pub(in crate::log) async fn update_head(
         i64::from(rules_changed),
         head.term.to_db(),
         row.incarnation,
-        row.home
+        row.home,
+        &row.requires,
+        row.is_unapplied
     )
     .execute(conn)
     .await?;

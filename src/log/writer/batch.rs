@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sqlx::PgConnection;
-use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::store::{self, EntryColumns, HeadColumns};
-use super::{Answer, Application, BATCH_BYTES, BATCH_ITEMS, Job, Right, Rights, judge_epoch, locked};
+use super::{Answer, Application, BATCH_BYTES, BATCH_ITEMS, Job, JobReply, Right, Rights, judge_epoch, locked};
 use crate::log::retention::identities_forgotten_before;
 use crate::log::store::{Accepted, StreamRow, streams};
 use crate::log::{Content, EntryKind, Error, Log};
@@ -42,7 +41,7 @@ type Recent = moka::sync::Cache<(i64, uuid::Uuid), Arc<Accepted>>;
 /// Those who asked for the same thing while it waited get the same answer.
 struct Waiting {
     item: Application,
-    replies: Vec<oneshot::Sender<Answer>>,
+    replies: Vec<JobReply>,
 }
 
 impl Batcher {
@@ -148,14 +147,14 @@ impl Batcher {
             let mut head = known.row.head();
             let mut accepted = Vec::with_capacity(items.len());
             for one in items {
-                let right = one.item.right(|device_row| known.rights.get(&device_row).copied());
+                let right = known.rights.get(&one.item.author.device_row).copied().unwrap_or(Right::NONE);
                 let judged = right
                     .judge()
                     .and_then(|()| judge_epoch(one.item.epoch, known.row.epoch, known.row.epoch_floor, past_epochs));
                 // A refusal is told only after looking, under the lock, for a first answer to the same call. Sealing moves
                 // the head, so only what will be written is sealed: a number without its entry would be a hole.
                 let content = Content::new(one.item.body.clone(), None);
-                let (kind, epoch) = (one.item.kind(), one.item.entry_epoch());
+                let (kind, epoch) = (EntryKind::Message, Some(one.item.epoch));
                 let sealed = judged.ok().and_then(|()| head.seal(kind, epoch, &content, now).ok());
                 let Some(sealed) = sealed else {
                     behind.push(one);
@@ -228,7 +227,7 @@ impl Batcher {
         }
         let mut pairs: Vec<(i64, i64)> = waiting
             .iter()
-            .filter_map(|one| Some((one.item.stream.id, one.item.author.as_ref()?.device_row)))
+            .map(|one| (one.item.stream.id, one.item.author.device_row))
             .filter(|(stream_id, device_row)| {
                 self.known.get(stream_id).is_some_and(|known| !known.rights.contains_key(device_row))
             })
@@ -253,8 +252,7 @@ impl Batcher {
             (known.row.head_seq, known.row.head_hash) = (last.seq, last.hash);
             known.row.head_time = last.time;
         }
-        let kind = items.first().map_or(EntryKind::Message, |(one, _)| one.item.kind());
-        metrics::counter!(metric_name::LOG_ENTRIES, "kind" => kind.name()).increment(items.len() as u64);
+        metrics::counter!(metric_name::LOG_ENTRIES, "kind" => EntryKind::Message.name()).increment(items.len() as u64);
         for (one, accepted) in items {
             remember(&self.recent, &one.item, &accepted);
             for reply in one.replies {
@@ -315,9 +313,8 @@ fn remember(recent: &Recent, item: &Application, accepted: &Accepted) {
     recent.insert((item.stream.id, item.identity.idem), Arc::new(accepted.clone()));
 }
 
-/// Nobody may be waiting any more: what was written stays written.
-fn answer(reply: oneshot::Sender<Answer>, outcome: Answer) {
-    let _gone = reply.send(outcome);
+fn answer(reply: JobReply, outcome: Answer) {
+    reply.send(outcome);
 }
 
 /// Nothing is known to have been written: every client repeats with the same `idem`.

@@ -1,6 +1,6 @@
 //! The careful path: one stream, its lock held, everything read afresh.
 
-use super::{Application, judge_epoch, store};
+use super::{Application, Right, judge_epoch, store};
 use crate::log::append::DRAFTS_PER_TRANSACTION;
 use crate::log::store::Accepted;
 use crate::log::{Error, Log};
@@ -26,8 +26,7 @@ async fn append_chunk(
     items: &[&Application],
 ) -> Result<Vec<Result<Accepted, Refusal>>, Error> {
     let mut tx = log.lock(stream_id).await?;
-    let pairs: Vec<(i64, i64)> =
-        items.iter().filter_map(|item| Some((stream_id, item.author.as_ref()?.device_row))).collect();
+    let pairs: Vec<(i64, i64)> = items.iter().map(|item| (stream_id, item.author.device_row)).collect();
     let rights = store::rights(tx.conn(), &pairs).await?;
     let (epoch, floor) = (tx.row().epoch, tx.row().epoch_floor);
     let mut answers = Vec::with_capacity(items.len());
@@ -36,14 +35,14 @@ async fn append_chunk(
             answers.push(accepted.answer_to(&item.identity));
             continue;
         }
-        let right = item.right(|device_row| rights.get(&(stream_id, device_row)).copied());
+        let right = rights.get(&(stream_id, item.author.device_row)).copied().unwrap_or(Right::NONE);
         let judged = right.judge().and_then(|()| judge_epoch(item.epoch, epoch, floor, log.past_epochs()));
         if let Err(refusal) = judged {
             answers.push(Err(refusal));
             continue;
         }
         let sealed = tx.append_judged(item).await?;
-        answers.push(Ok(Accepted::of(&sealed, item.entry_epoch(), Some(item.identity))));
+        answers.push(Ok(Accepted::of(&sealed, Some(item.epoch), Some(item.identity))));
     }
     tx.commit().await?;
     Ok(answers)

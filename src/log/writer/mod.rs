@@ -11,18 +11,19 @@ mod store;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::flow::UnansweredJob;
 use super::store::Accepted;
-use super::{Author, CallIdentity, EntryKind, Error, Log, StreamInfo, StreamKind};
+use super::{Author, CallIdentity, Error, Log, StreamInfo};
 use crate::types::{Epoch, Refusal};
 
 /// Limits of the writer.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Items that may wait; one more is refused with `Unavailable`.
+    /// Items that may wait; one more is refused with `Unavailable`, and so is a body beyond the bytes that may wait.
     pub queue_items: usize,
     /// How many epochs back an application message may come from. RFC 9420 clients keep a few past epochs.
     pub past_epochs: u64,
@@ -31,63 +32,65 @@ pub struct Settings {
 /// Items in one batch at most, and the bytes at which it is full.
 const BATCH_ITEMS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
+/// Bytes of all bodies that wait for an answer of the writer, and what one permit stands for.
+const QUEUE_BYTES: usize = 64 << 20;
+const PERMIT_BYTES: usize = 1 << 10;
 
-/// An MLS application message, parsed, to be appended as `#message`; or a canary.
+/// An MLS application message, parsed, to be appended as `#message`.
 #[derive(Clone, Debug)]
 pub struct Application {
     pub stream: Arc<StreamInfo>,
-    /// Nobody sends canaries.
-    pub author: Option<Author>,
+    pub author: Author,
     pub identity: CallIdentity,
     /// From the message's own header.
     pub epoch: Epoch,
     pub body: Vec<u8>,
 }
 
-impl Application {
-    pub(super) fn kind(&self) -> EntryKind {
-        if self.author.is_some() { EntryKind::Message } else { EntryKind::Canary }
-    }
-
-    /// As the entry's header names it.
-    pub(super) fn entry_epoch(&self) -> Option<Epoch> {
-        self.author.is_some().then_some(self.epoch)
-    }
-
-    /// Its author's right, by device row; without one, that of canaries in their own streams.
-    fn right(&self, of_device: impl FnOnce(i64) -> Option<Right>) -> Right {
-        match &self.author {
-            Some(author) => of_device(author.device_row).unwrap_or(Right::NONE),
-            None if self.stream.kind == StreamKind::Canary => Right::ALL,
-            None => Right::NONE,
-        }
-    }
-}
-
 type Answer = Result<Accepted, Error>;
 
 pub(super) struct Job {
     item: Application,
-    reply: oneshot::Sender<Answer>,
+    reply: JobReply,
+}
+
+/// The way back to the caller of one job, which counts as unanswered until this is used or dropped.
+struct JobReply {
+    sender: oneshot::Sender<Answer>,
+    _unanswered: UnansweredJob,
+    /// The memory of the job's body.
+    _memory: OwnedSemaphorePermit,
+}
+
+impl JobReply {
+    /// The caller may be gone: what was written stays written.
+    fn send(self, answer: Answer) {
+        let _gone = self.sender.send(answer);
+    }
 }
 
 /// The writer's door.
 pub(super) struct Handle {
     sender: mpsc::Sender<Job>,
+    memory: Arc<Semaphore>,
     settings: Settings,
 }
 
 impl Handle {
     pub(super) fn new(settings: Settings) -> (Self, mpsc::Receiver<Job>) {
         let (sender, receiver) = mpsc::channel(settings.queue_items.max(1));
-        (Self { sender, settings }, receiver)
+        let memory = Arc::new(Semaphore::new(QUEUE_BYTES / PERMIT_BYTES));
+        (Self { sender, memory, settings }, receiver)
     }
 }
 
 impl Log {
     /// Appends an application message and returns once it is durable.
     pub async fn submit(&self, item: Application) -> Answer {
-        let (reply, answer) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
+        let permits = u32::try_from(item.body.len().div_ceil(PERMIT_BYTES)).map_err(|_| Error::Busy)?;
+        let memory = Arc::clone(&self.inner.writer.memory).try_acquire_many_owned(permits).map_err(|_| Error::Busy)?;
+        let reply = JobReply { sender, _unanswered: self.inner.flow.job_submitted(), _memory: memory };
         self.inner.writer.sender.try_send(Job { item, reply }).map_err(|_| Error::Busy)?;
         // The writer drops a reply only when the server stops: whether it was written is then unknown to us.
         answer.await.unwrap_or(Err(Error::Busy))
@@ -140,16 +143,17 @@ fn judge_epoch(epoch: Epoch, current: Epoch, floor: Epoch, past_epochs: u64) -> 
 struct Right {
     was_seated: bool,
     has_seat: bool,
+    has_known_role: bool,
     has_leaf: bool,
 }
 
 impl Right {
-    const NONE: Self = Self { was_seated: false, has_seat: false, has_leaf: false };
-    const ALL: Self = Self { was_seated: true, has_seat: true, has_leaf: true };
+    const NONE: Self = Self { was_seated: false, has_seat: false, has_known_role: false, has_leaf: false };
 
     fn judge(self) -> Result<(), Refusal> {
         match self {
             Self { has_seat: false, was_seated, .. } => Err(super::append::no_seat(was_seated)),
+            Self { has_known_role: false, .. } => Err(super::append::role_unknown()),
             Self { has_leaf: false, .. } => Err(super::append::device_not_in_group()),
             Self { .. } => Ok(()),
         }

@@ -7,11 +7,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Application, Right, Rights};
-use crate::log::Error;
 use crate::log::chain::{Head, Sealed};
 use crate::log::store::StreamRow;
+use crate::log::{EntryKind, Error};
 use crate::storage;
-use crate::types::Epoch;
 
 /// Entries to insert, column by column; `index` is the place within the transaction.
 #[derive(Default)]
@@ -36,11 +35,11 @@ impl EntryColumns {
         self.index.push(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
         self.stream_id.push(stream_id);
         self.seq.push(sealed.seq.to_db());
-        self.epoch.push(item.entry_epoch().map(Epoch::to_db));
-        self.kind.push(item.kind().to_db());
+        self.epoch.push(Some(item.epoch.to_db()));
+        self.kind.push(EntryKind::Message.to_db());
         self.created_at.push(sealed.time.to_datetime());
-        self.author.push(item.author.as_ref().map(|author| author.account_id));
-        self.device.push(item.author.as_ref().map(|author| author.device_row));
+        self.author.push(Some(item.author.account_id));
+        self.device.push(Some(item.author.device_row));
         self.idem.push(item.identity.idem);
         self.request_hash.push(item.identity.request_hash.to_vec());
         self.header.push(sealed.header.clone());
@@ -151,11 +150,13 @@ pub(super) async fn rights(conn: &mut PgConnection, pairs: &[(i64, i64)]) -> Res
     let (streams, devices): (Vec<i64>, Vec<i64>) = pairs.iter().copied().unzip();
     let rows = sqlx::query!(
         r#"select n.stream_id as "stream_id!", n.device_id as "device_id!", seat.past as "was_seated!", seat.open as "has_seat!",
-                  leaf.open as "has_leaf!"
+                  seat.known as "has_known_role!", leaf.open as "has_leaf!"
            from unnest($1::bigint[], $2::bigint[]) n (stream_id, device_id)
            join device d on d.id = n.device_id
            cross join lateral (
-               select count(*) > 0 as past, count(*) filter (where s.until_seq is null) > 0 as open
+               select count(*) > 0 as past, count(*) filter (where s.until_seq is null) > 0 as open,
+                      -- A role that is kept by its name is of a later version.
+                      count(*) filter (where s.until_seq is null and s.role in (1, 2)) > 0 as known
                from seat s where s.stream_id = n.stream_id and s.account_id = d.account_id and not s.held
            ) seat
            cross join lateral (
@@ -167,9 +168,14 @@ pub(super) async fn rights(conn: &mut PgConnection, pairs: &[(i64, i64)]) -> Res
     )
     .fetch_all(conn)
     .await?;
-    let right = |was_seated, has_seat, has_leaf| Right { was_seated, has_seat, has_leaf };
-    Ok(rows
-        .into_iter()
-        .map(|row| ((row.stream_id, row.device_id), right(row.was_seated, row.has_seat, row.has_leaf)))
-        .collect())
+    let right = rows.into_iter().map(|row| {
+        let right = Right {
+            was_seated: row.was_seated,
+            has_seat: row.has_seat,
+            has_known_role: row.has_known_role,
+            has_leaf: row.has_leaf,
+        };
+        ((row.stream_id, row.device_id), right)
+    });
+    Ok(right.collect())
 }

@@ -2,84 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use rookery::identity::Signed;
-use rookery::log::acceptance::Acceptance;
-use rookery::log::body::{Body, HomeChangedBody, HomeOpenedBody, HomeRestoredBody, MembershipBody, MembershipChange};
-use rookery::log::chain::{Content, Genesis, Head, Header, entry_hash};
-use rookery::log::{Adopted, EntryKind, Error, Held, Log, Span, StreamKind};
-use rookery::types::{Bytes, Clock, Did, Hash, Seq, StreamId, Term, UnixMillis};
+use rookery::log::body::{Body, HomeOpenedBody, HomeRestoredBody, MembershipBody, MembershipChange};
+use rookery::log::chain::Head;
+use rookery::log::{Adopted, EntryKind, Error, Held, Log, Span};
+use rookery::types::{Bytes, Clock, Seq, Term, UnixMillis};
 
+use crate::support::fake_home::{FakeHome as Home, HOME, MINUTE_MS, did};
 use crate::support::{TestServer, conversation};
-
-const HOME: &str = "did:web:home.test";
-const MINUTE_MS: i64 = 60_000;
-
-/// A home, as its followers see it.
-struct Home {
-    genesis: Vec<u8>,
-    head: Head,
-    entries: Vec<Held>,
-}
-
-impl Home {
-    fn new() -> Self {
-        let now = UnixMillis(Clock::System.now().0 - MINUTE_MS);
-        let genesis = Genesis::new(StreamKind::Convo, HOME, now);
-        let term = genesis.term();
-        let genesis = genesis.encode().unwrap();
-        let stream = StreamId::of_genesis(&genesis);
-        let head = Head { stream, term, seq: Seq(0), hash: Hash::ZERO, time: now };
-        let mut home = Self { genesis: genesis.clone(), head, entries: Vec::new() };
-        home.order(EntryKind::Opened, genesis);
-        home
-    }
-
-    /// Hands the stream to another home, which accepts it as of that entry.
-    fn hand(&mut self, to: &str, accepted: Seq) {
-        let head = Head { seq: accepted, ..self.head.clone() };
-        let late = UnixMillis(self.head.time.0 + MINUTE_MS);
-        let acceptance = Acceptance::new(&did(HOME), &did(to), &head, Hash([7; 32]), late).statement().unwrap();
-        let signed =
-            Signed { statement: Bytes(acceptance), key: "#checkpoint-any".to_owned(), sig: Bytes(vec![0; 64]) };
-        let body = HomeChangedBody { to: did(to), term: self.head.term.next(), acceptance: signed };
-        self.order(EntryKind::HomeChanged, body.encode().unwrap());
-    }
-
-    /// The head of a stream that ends with this entry.
-    fn after(entry: &Held) -> Head {
-        let Header { stream, term, seq, time, .. } = Header::decode(&entry.header).unwrap();
-        Head { stream, term, seq, hash: entry_hash(&entry.header), time }
-    }
-
-    fn order(&mut self, kind: EntryKind, body: Vec<u8>) {
-        let now = self.head.time;
-        self.order_at(now, kind, body);
-    }
-
-    fn order_at(&mut self, now: UnixMillis, kind: EntryKind, body: Vec<u8>) {
-        let sealed = self.head.seal(kind, None, &Content::new(body, None), now).unwrap();
-        self.entries.push(Held { header: sealed.header, content: Some(sealed.content) });
-    }
-
-    fn message(&mut self) {
-        self.order(EntryKind::Message, b"opaque".to_vec());
-    }
-
-    /// From entry `from` to entry `until`, both included.
-    fn span(&self, from: usize, until: usize) -> Span {
-        let entries = self.entries[from - 1..until].to_vec();
-        let (home, genesis) = (did(HOME), self.genesis.clone());
-        Span { home, genesis, anchor: None, entries, erased: BTreeSet::new(), checkpoint: None }
-    }
-
-    fn all(&self) -> Span {
-        self.span(1, self.entries.len())
-    }
-}
-
-fn did(text: &str) -> Did {
-    Did::parse(text).unwrap()
-}
 
 /// By which name the log refuses it.
 async fn refusal(log: &Log, span: &Span) -> &'static str {

@@ -7,8 +7,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rookery::cli::demo::Person;
 use rookery::lexicon::event::list_events::{self, ListEvents};
-use rookery::types::Cursor;
-use rookery_client::{Feed, Received};
+use rookery_client::{EventCursor, Feed, Received};
 use tokio::sync::{mpsc, watch};
 
 use super::order::assert_unbroken;
@@ -83,7 +82,7 @@ async fn random_kill_9_of_replicas_postgres_and_redis_loses_nothing_and_doubles_
     let subscribers: Vec<_> = people[1..=2]
         .iter()
         .map(|person| {
-            let feed = Feed::new(person, Some(Cursor(0)));
+            let feed = Feed::new(person, Some(EventCursor::oldest()));
             tokio::spawn(hear_until(feed, stream.clone(), told.clone()))
         })
         .collect();

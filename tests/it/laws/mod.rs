@@ -37,12 +37,13 @@
 //! | Postgres alone is enough, and one connection of the pool | `one_connection_in_the_pool_suffices_for_everything` |
 
 mod adopt;
-mod canary;
 mod courier;
 mod crash;
 mod epochs;
+mod flow;
 mod idempotency;
 pub mod order;
+mod page_bytes;
 mod paging;
 mod relay;
 mod repeats;
@@ -52,6 +53,7 @@ mod restore;
 mod retention;
 mod routes;
 mod seats;
+mod versions;
 
 /// A table that names what is not there would only look like proof.
 #[test]

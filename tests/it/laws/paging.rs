@@ -14,9 +14,8 @@ use rookery::lexicon::event::defs::Event;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::log::{Draft, EntryKind, Log};
-use rookery::types::Cursor;
 use rookery_client::Service;
-use rookery_client::{Feed, Received};
+use rookery_client::{EventCursor, Feed, Received};
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
@@ -241,7 +240,7 @@ async fn page_until(
 }
 
 async fn hear_until_quiet(reader: Arc<Person>, done: Arc<AtomicBool>) -> Vec<(String, u64)> {
-    let mut feed = Feed::new(&reader, Some(Cursor(0)));
+    let mut feed = Feed::new(&reader, Some(EventCursor::oldest()));
     let mut heard = Vec::new();
     loop {
         match tokio::time::timeout(QUIET, feed.next()).await {

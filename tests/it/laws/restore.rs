@@ -11,9 +11,8 @@ use rookery::lexicon::event::list_events::{ListEvents, Output, Params};
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::log::body::{Body, HomeRestoredBody};
 use rookery::storage::embedded::DATABASE;
-use rookery::types::Cursor;
 use rookery_client::Service;
-use rookery_client::{Feed, Received};
+use rookery_client::{EventCursor, Feed, Received};
 use sqlx::Connection;
 use tokio::time::Instant;
 
@@ -98,7 +97,7 @@ async fn a_dump_that_is_loaded_into_a_new_cluster_goes_on_beyond_everything_that
     let backup = old.dump(DATABASE);
 
     // What follows is lost.
-    let mut feed = Feed::new(&bob, Some(Cursor(0)));
+    let mut feed = Feed::new(&bob, Some(EventCursor::oldest()));
     let mut lost = told.clone();
     for _ in 0..3 {
         let draft = alice.draft_message(&stream, b"lost").await.unwrap();

@@ -10,8 +10,8 @@ use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::lexicon::mls::update_cursor::{self, UpdateCursor};
 use rookery::log::body::{Body, CommitBody};
 use rookery::log::{Author, Draft, EntryKind, Job, Swept};
-use rookery::types::{Bytes, Clock, Cursor, Epoch};
-use rookery_client::{ClientError, Feed, Heard, Received};
+use rookery::types::{Bytes, Clock, Epoch};
+use rookery_client::{ClientError, EventCursor, Feed, Heard, Received};
 
 use crate::support::{TestServer, conversation, grow, idem, refused};
 
@@ -71,20 +71,20 @@ async fn events(person: &Person, cursor: Option<&str>) -> Output {
 /// A device that reads over a socket, goes away and comes back with its cursor.
 struct Reader {
     person: Arc<Person>,
-    cursor: Cursor,
+    cursor: EventCursor,
     outdated: bool,
     heard: Vec<Heard>,
 }
 
 impl Reader {
     fn new(person: &Arc<Person>) -> Self {
-        Self { person: Arc::clone(person), cursor: Cursor(0), outdated: false, heard: Vec::new() }
+        Self { person: Arc::clone(person), cursor: EventCursor::oldest(), outdated: false, heard: Vec::new() }
     }
 
     /// Reads on up to this entry. What it reads is checked: nothing missing, nothing twice, every hash right.
     async fn read(&mut self, stream: &str, seq: u64) {
         (self.outdated, self.heard) = (false, Vec::new());
-        let mut feed = Feed::new(&self.person, Some(self.cursor));
+        let mut feed = Feed::new(&self.person, Some(self.cursor.clone()));
         loop {
             match feed.next().await.unwrap() {
                 Received::Event(event) => {
@@ -97,7 +97,7 @@ impl Reader {
                 _ => {}
             }
         }
-        self.cursor = feed.chains().cursor().unwrap();
+        self.cursor = feed.chains().cursor().unwrap().clone();
     }
 
     fn texts(&self) -> Vec<String> {

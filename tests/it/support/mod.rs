@@ -7,6 +7,7 @@ mod chance;
 mod child;
 mod contacts;
 mod events;
+pub mod fake_home;
 mod federation;
 mod fleet;
 mod following;

@@ -42,8 +42,7 @@ impl Peers {
                 .with("SERVICE_DID", &proxy.did())
                 .with("PUBLIC_URL", &proxy.origin())
                 .with("FEDERATION_ALLOW", &allowed)
-                .with("RATE_PEER", "5000/1")
-                .with("CANARY_SECONDS", "0");
+                .with("RATE_PEER", "5000/1");
             for (name, value) in FEDERATES.iter().chain(settings) {
                 process = process.with(name, value);
             }

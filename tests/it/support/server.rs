@@ -299,8 +299,6 @@ fn config(database: &str, directory: &str, folder: &std::path::Path, settings: &
         ("RATE_PEER", "1000000/1"),
         ("RATE_PEER_ENTRIES", "1000000000/1"),
         ("RATE_PEER_KIB", "1000000000/1"),
-        // Tests count what is written.
-        ("CANARY_SECONDS", "0"),
     ]
     .iter()
     .chain(settings)

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rookery_client::protocol::identity::{Curve, SigningKey};
-use rookery_client::protocol::types::{Cursor, Did};
-use rookery_client::{Account, Device, Feed, Heard, OwnKey, Pds, Received, Service};
+use rookery_client::protocol::types::Did;
+use rookery_client::{Account, Device, EventCursor, Feed, Heard, OwnKey, Pds, Received, Service};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -53,8 +53,10 @@ async fn talk<A: Account>(alice: Arc<A>, bob: Arc<A>, service: Arc<Service>) -> 
 
     // A conversation. Whoever listens does so from the beginning of what is kept.
     let stream = alice_phone.create_convo().await?;
-    let mut feeds =
-        [(&bob_phone, Feed::new(&bob_phone, Some(Cursor(0)))), (&laptop, Feed::new(&laptop, Some(Cursor(0))))];
+    let mut feeds = [
+        (&bob_phone, Feed::new(&bob_phone, Some(EventCursor::oldest()))),
+        (&laptop, Feed::new(&laptop, Some(EventCursor::oldest()))),
+    ];
     alice_phone.add_members(&stream, &[bob_phone.did().clone(), alice_phone.did().clone()]).await?;
     let sent = alice_phone.send(&stream, b"the same for both of you").await?;
     say(&format!("alice's phone sent entry {} in epoch {}", sent.seq, sent.epoch));
@@ -65,7 +67,7 @@ async fn talk<A: Account>(alice: Arc<A>, bob: Arc<A>, service: Arc<Service>) -> 
     }
 
     // The answer comes over the same subscription, opened anew where it was left.
-    let (cursor, device) = (feeds[1].1.chains().cursor(), &laptop);
+    let (cursor, device) = (feeds[1].1.chains().cursor().cloned(), &laptop);
     let mut resumed = Feed::new(device, cursor);
     bob_phone.send(&stream, b"read you").await?;
     let text = hear(device, &mut resumed, &stream).await?;

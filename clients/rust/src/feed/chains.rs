@@ -1,7 +1,6 @@
 //! What a reader checks of everything it receives.
 //!
-//! Invariant: [`Chains::extend`] takes an event only if its cursor lies beyond the last one, its number is the next of
-//! its stream, its header hashes to its hash and names the hash before, its content is the one in the header, and every
+//! Invariant: [`Chains::extend`] takes an event only if its number is the next of its stream, its header hashes to its hash and names the hash before, its content is the one in the header, and every
 //! field beside the header says what the header says. After a restore of its home a stream goes on from an earlier
 //! number, by an entry that says so: what was received beyond that is lost.
 
@@ -11,8 +10,10 @@ use rookery_protocol::lexicon::event::defs::Event;
 use rookery_protocol::log::EntryKind;
 use rookery_protocol::log::body::{Body, CommitBody, HomeRestoredBody, MembershipBody, MembershipChange};
 use rookery_protocol::log::chain::{Content, entry_hash, links};
-use rookery_protocol::types::{Bytes, Cursor, DeviceId, Did, Hash};
+use rookery_protocol::types::{Bytes, DeviceId, Did, Hash};
 use serde::Deserialize;
+
+use super::EventCursor;
 
 /// How an event breaks the order or the chain. Names no account.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,8 +30,6 @@ pub enum What {
     Repeated,
     #[error("came after entry {0}: something is missing")]
     Missing(u64),
-    #[error("lies before the cursor of an event that was delivered earlier")]
-    OutOfOrder,
     #[error("does not hash to its hash, or does not name the hash before it")]
     Unchained,
     #[error("says something else than its header")]
@@ -55,7 +54,7 @@ pub struct Link {
 #[derive(Debug)]
 pub struct Chains {
     account: Did,
-    cursor: Option<Cursor>,
+    cursor: Option<EventCursor>,
     heads: HashMap<String, Link>,
 }
 
@@ -68,13 +67,13 @@ struct Prev {
 
 impl Chains {
     /// Nothing received yet; `cursor` is where reading begins.
-    pub fn new(account: Did, cursor: Option<Cursor>) -> Self {
+    pub fn new(account: Did, cursor: Option<EventCursor>) -> Self {
         Self { account, cursor, heads: HashMap::new() }
     }
 
-    /// The position to resume from.
-    pub fn cursor(&self) -> Option<Cursor> {
-        self.cursor
+    /// Where to resume.
+    pub fn cursor(&self) -> Option<&EventCursor> {
+        self.cursor.as_ref()
     }
 
     pub fn head(&self, stream: &str) -> Option<Link> {
@@ -84,7 +83,7 @@ impl Chains {
     /// Checks an event and moves on to it.
     pub fn extend(&mut self, event: &Event) -> Result<(), Broken> {
         let broken = |what| Broken { stream: event.stream.clone(), seq: event.seq, what };
-        let cursor = Cursor::parse(&event.cursor).map_err(|_| broken(What::Malformed))?;
+        let cursor = EventCursor::parse(&event.cursor).ok_or_else(|| broken(What::Malformed))?;
         let hash = Hash::from_slice(event.hash.as_slice()).ok_or_else(|| broken(What::Malformed))?;
         let header = event.header.as_slice();
 
@@ -105,9 +104,6 @@ impl Chains {
                 Hash(prev.prev)
             }
         };
-        if self.cursor.is_some_and(|last| cursor <= last) {
-            return Err(broken(What::OutOfOrder));
-        }
         let content = content(event).map_err(|()| broken(What::Malformed))?;
         let linked = links(header, content.as_deref(), before).map_err(|_| broken(What::Unchained))?;
         if entry_hash(header) != hash {
@@ -227,21 +223,25 @@ mod tests {
                 chains.extend(event).unwrap();
             }
             assert_eq!(chains.head(&events[4].stream).unwrap().seq, 5);
-            assert_eq!(chains.cursor(), Some(Cursor(50)));
+            assert_eq!(chains.cursor().map(EventCursor::as_str), Some("50"));
         }
     }
 
     #[test]
-    fn a_repeat_a_gap_and_a_step_back_are_found() {
+    fn a_repeat_and_a_gap_are_found_and_cursors_have_no_order() {
         let mut stream = Stream::new();
         let (first, second, third) = (stream.message(), stream.message(), stream.message());
         let mut chains = Chains::new(account(), None);
         chains.extend(&first).unwrap();
         assert_eq!(chains.extend(&first).unwrap_err().what, What::Repeated);
         assert_eq!(chains.extend(&third).unwrap_err().what, What::Missing(1));
-        let early = Event { cursor: "9".into(), ..second.clone() };
-        assert_eq!(chains.extend(&early).unwrap_err().what, What::OutOfOrder);
-        chains.extend(&second).unwrap();
+        let longest = "x".repeat(512);
+        for (cursor, taken) in [("", false), (&*format!("{longest}x"), false), ("1:9/abc", true)] {
+            let event = Event { cursor: cursor.into(), ..second.clone() };
+            assert_eq!(chains.extend(&event).is_ok(), taken, "{cursor}");
+        }
+        chains.extend(&Event { cursor: longest.clone(), ..third.clone() }).unwrap();
+        assert_eq!(chains.cursor().map(EventCursor::as_str), Some(&*longest));
     }
 
     fn commit(adds: Option<&Did>, removes: Option<&Did>) -> Vec<u8> {

@@ -16,7 +16,6 @@ use rookery_protocol::identity::DeviceSigner;
 use rookery_protocol::lexicon::Method;
 use rookery_protocol::lexicon::event::defs::Event;
 use rookery_protocol::lexicon::event::subscribe::{Cursor as ReadPosition, Info, Params, Subscribe};
-use rookery_protocol::types::Cursor;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -34,6 +33,29 @@ pub use frame::{Frame, read_frame};
 const AFTER_AN_END: Duration = Duration::from_millis(50);
 /// The server pings every 30 s: a socket that is silent for longer than this is dead.
 const SILENCE: Duration = Duration::from_secs(75);
+
+/// Bytes of the longest cursor.
+const CURSOR_BYTES: usize = 512;
+
+/// Where to go on in the events of one server, as that server said. Two cursors have no order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventCursor(String);
+
+impl EventCursor {
+    /// Before everything that the server keeps.
+    pub fn oldest() -> Self {
+        Self("0".to_owned())
+    }
+
+    /// None for a text that no server can have given.
+    pub fn parse(text: &str) -> Option<Self> {
+        (1..=CURSOR_BYTES).contains(&text.len()).then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// What came.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,8 +94,8 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Nothing is connected before the first `next`. `cursor`: 0 for everything kept, None for what happens from now on.
-    pub fn new<A: Account>(session: &Session<A>, cursor: Option<Cursor>) -> Self {
+    /// Nothing is connected before the first `next`. Without a cursor: what happens from now on.
+    pub fn new<A: Account>(session: &Session<A>, cursor: Option<EventCursor>) -> Self {
         let chains = Chains::new(session.did().clone(), cursor);
         let (signer, service) = (Arc::clone(&session.signer), Arc::clone(&session.service));
         Self { signer, service, chains, socket: None, connections: Arc::default() }
@@ -159,9 +181,10 @@ fn comes_back(error: &str) -> bool {
 async fn connect(
     signer: &DeviceSigner,
     service: &Service,
-    cursor: Option<Cursor>,
+    cursor: Option<&EventCursor>,
 ) -> Result<Socket, tungstenite::Error> {
-    let params = Params { cursor: cursor.map(|cursor| cursor.to_string()), streams: None, kinds: None, ticket: None };
+    let params =
+        Params { cursor: cursor.map(|cursor| cursor.as_str().to_owned()), streams: None, kinds: None, ticket: None };
     let path = format!("/xrpc/{}{}", Subscribe::NSID, query_of(&params));
     let url = socket_url(&service.url(), &path).ok_or(tungstenite::error::UrlError::UnsupportedUrlScheme)?;
     let mut request = url.as_str().into_client_request()?;

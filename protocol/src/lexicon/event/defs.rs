@@ -75,7 +75,8 @@ pub struct Event {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 

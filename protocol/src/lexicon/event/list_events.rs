@@ -24,7 +24,8 @@ impl Method for ListEvents {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Params {
-    /// Go on after this position, at most 16 bytes; absent or 0 begins with the oldest kept.
+    /// Go on after the event that came with this cursor: opaque, at most 512 bytes. Absent or `0` begins with the
+    /// oldest kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
     /// The most events to answer, 1 to 100.
@@ -40,7 +41,7 @@ pub type Input = Nothing;
 pub struct Output {
     /// The events, in cursor order; at most 100.
     pub events: Vec<crate::lexicon::event::defs::Event>,
-    /// The position after the last event; pass it next time, at most 16 bytes.
+    /// The position after the last event; pass it next time. Opaque, at most 512 bytes.
     pub cursor: String,
     /// Whether further events were waiting when this was answered.
     pub more: bool,

@@ -26,7 +26,8 @@ impl Method for StreamEvents {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Params {
-    /// Go on after this position, at most 16 bytes; 0 begins with the oldest kept, absent with the present.
+    /// Go on after the event that came with this cursor: opaque, at most 512 bytes. `0` begins with the oldest
+    /// kept, absent with the present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
     /// The device that listens, at most 64 bytes; a token or ticket of another device is refused.

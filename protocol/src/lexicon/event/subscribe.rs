@@ -25,7 +25,8 @@ impl Method for Subscribe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Params {
-    /// Go on after this position, at most 16 bytes; 0 begins with the oldest kept, absent with the present.
+    /// Go on after the event that came with this cursor: opaque, at most 512 bytes. `0` begins with the oldest
+    /// kept, absent with the present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
     /// Only these streams, at most 50.
@@ -163,7 +164,8 @@ pub struct Opened {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -198,7 +200,8 @@ pub struct Convo {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -233,7 +236,8 @@ pub struct Membership {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -268,7 +272,8 @@ pub struct Message {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -303,7 +308,8 @@ pub struct Commit {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -338,7 +344,8 @@ pub struct Proposal {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -373,7 +380,8 @@ pub struct Erased {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -409,7 +417,8 @@ pub struct Device {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -445,7 +454,8 @@ pub struct DeviceChainReset {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -480,7 +490,8 @@ pub struct Account {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -515,7 +526,8 @@ pub struct Welcome {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -550,7 +562,8 @@ pub struct KeyPackagesLow {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -585,7 +598,8 @@ pub struct LastResortUsed {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -621,7 +635,8 @@ pub struct HomeChanged {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -656,7 +671,8 @@ pub struct HomeOpened {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -692,7 +708,8 @@ pub struct HomeRestored {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -728,7 +745,8 @@ pub struct ForkDetected {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -764,7 +782,8 @@ pub struct HistoryRewound {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -799,7 +818,8 @@ pub struct ReceiptBroken {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -835,7 +855,8 @@ pub struct PeerKeyChanged {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -891,7 +912,8 @@ pub struct Relationship {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }
 
@@ -926,6 +948,7 @@ pub struct Invitation {
     /// The MLS epoch of the entry, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// The position after this event in the order of this server: pass it to go on from here, at most 16 bytes.
+    /// The position after this event: pass it to go on from here. Opaque, at most 512 bytes; two cursors have no
+    /// order.
     pub cursor: String,
 }

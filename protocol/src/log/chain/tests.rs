@@ -52,6 +52,7 @@ fn the_vectors_of_the_protocol_come_out() {
         time: UnixMillis(0x01a1_ee56_7188),
         content: Hash::labelled(CONTENT_LABEL, &content).0,
         epoch: Some(Epoch(1)),
+        requires: None,
     };
     let header = encode(&header, "header").unwrap();
     assert_eq!(hex::encode(&header), HEADER_2);
@@ -79,6 +80,32 @@ fn the_vectors_of_the_protocol_come_out() {
     let mut longer = receipt.statement.0.clone();
     longer.push(0);
     assert!(Checkpoint::decode_exact(&longer).is_err());
+}
+
+#[test]
+fn a_header_with_fields_of_a_later_version_is_canonical() {
+    let stream = StreamId::parse(STREAM).unwrap();
+    let mut head = Head { stream, term: Term(1), seq: Seq(0), hash: Hash::ZERO, time: UnixMillis(5) };
+    let content = Content::new(vec![1], None);
+    let sealed = head.seal_named("#poll", Some("polls"), None, &content, UnixMillis(6)).unwrap();
+    let header = Header::decode_exact(&sealed.header).unwrap();
+    assert_eq!((header.kind.as_str(), header.requires.as_deref()), ("#poll", Some("polls")));
+
+    let with = |key: &str, value: Ipld| {
+        let Ipld::Map(mut fields) = decode(&sealed.header, "header").unwrap() else { panic!("no map") };
+        fields.insert(key.to_owned(), value);
+        encode(&Ipld::Map(fields), "header").unwrap()
+    };
+    let later = with("later", Ipld::List(vec![Ipld::Integer(1)]));
+    assert_eq!(Header::decode_exact(&later).unwrap(), header, "the field is passed over");
+    assert_ne!(entry_hash(&later), sealed.hash, "and is part of the chain");
+    assert!(Header::decode_exact(&with("v", Ipld::Integer(2))).is_err());
+    assert!(Header::decode_exact(&with("requires", Ipld::String("Two Words".into()))).is_err());
+    // The integer of the field in more bytes than it needs.
+    let at = later.len() - later.iter().rev().position(|&byte| byte == 0x81).unwrap();
+    let mut longer = later.clone();
+    longer.splice(at..=at, [0x18, 0x01]);
+    assert!(Header::decode_exact(&longer).is_err());
 }
 
 #[derive(Debug, Deserialize)]

@@ -26,7 +26,7 @@ pub(super) async fn list_seats(
     limit: i64,
 ) -> Result<Vec<(i64, export_data::Seat)>, Error> {
     let rows = sqlx::query!(
-        "select t.id, t.public_id, t.home, s.from_seq, s.role
+        "select t.id, t.public_id, t.home, s.from_seq, s.role, s.role_name
          from seat s join stream t on t.id = s.stream_id join convo c on c.stream_id = t.id
          where s.account_id = $1 and s.until_seq is null and not s.held and t.id > $2 order by t.id limit $3",
         account_id,
@@ -38,7 +38,7 @@ pub(super) async fn list_seats(
     rows.into_iter()
         .map(|row| {
             let home = Did::parse(&row.home).map_err(|_| Error::Corrupt("stream.home"))?;
-            let role = Role::from_db(row.role).name().to_owned();
+            let role = Role::from_db(row.role, row.role_name.as_deref()).name().to_owned();
             Ok((row.id, export_data::Seat { stream: row.public_id, home, from_seq: number(row.from_seq), role }))
         })
         .collect()

@@ -91,7 +91,7 @@ pub(super) async fn tell<E: Named>(
         let seat = before.roster.seats.get(to);
         let body = json!({
             "stream": stream.public_id,
-            "role": seat.map_or(Role::Member, |seat| seat.role).name(),
+            "role": seat.map_or(&Role::Member, |seat| &seat.role).name(),
             "fromSeq": entry.seq,
             "epoch": verified.epoch().0,
             "view": view,

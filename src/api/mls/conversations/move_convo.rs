@@ -18,8 +18,8 @@ pub async fn move_convo(cx: &Services, caller: Device, call: Call<MoveConvo>) ->
         return Ok(answer(&first));
     }
     access::seated(cx, &caller.author, &call.input.stream).await?;
-    let role = cx.log.roster(stream.id).await?.seats.get(&caller.author.did).map(|seat| seat.role);
-    if role != Some(Role::Admin) {
+    let roster = cx.log.roster(stream.id).await?;
+    if roster.seats.get(&caller.author.did).is_none_or(|seat| seat.role != Role::Admin) {
         return Err(Refusal::new("NotAuthorized", "only an admin moves a conversation").into());
     }
     let order = Order { stream_id: stream.id, to: call.input.to, author: caller.author, identity };

@@ -73,6 +73,7 @@ pub(super) struct ConvoRow {
     pub metadata: Option<Vec<u8>>,
     pub created_at: DateTime<Utc>,
     pub role: i16,
+    pub role_name: Option<String>,
     pub last_read: i64,
     pub unread: i64,
 }
@@ -88,7 +89,7 @@ pub(super) async fn list_convos(
     Ok(sqlx::query_as!(
         ConvoRow,
         r#"select t.id, t.public_id, t.term, t.epoch, t.head_seq, t.head_hash, c.group_id, c.cipher_suite, c.metadata,
-                  c.created_at, s.role, coalesce(r.seq, 0) as "last_read!", u.unread as "unread!"
+                  c.created_at, s.role, s.role_name, coalesce(r.seq, 0) as "last_read!", u.unread as "unread!"
            from seat s
            join stream t on t.id = s.stream_id
            join convo c on c.stream_id = s.stream_id
@@ -119,6 +120,7 @@ pub(super) struct MemberRow {
     pub stream_id: i64,
     pub did: String,
     pub role: i16,
+    pub role_name: Option<String>,
     pub from_seq: i64,
     pub device: Option<String>,
     pub device_from: Option<i64>,
@@ -128,7 +130,7 @@ pub(super) struct MemberRow {
 pub(super) async fn list_members(pool: &PgPool, stream_ids: &[i64]) -> Result<Vec<MemberRow>, Error> {
     Ok(sqlx::query_as!(
         MemberRow,
-        r#"select s.stream_id, a.did, s.role, s.from_seq, d.public_id as "device?", l.from_seq as "device_from?"
+        r#"select s.stream_id, a.did, s.role, s.role_name, s.from_seq, d.public_id as "device?", l.from_seq as "device_from?"
            from seat s
            join account a on a.id = s.account_id
            left join seat_device l on l.stream_id = s.stream_id and l.account_id = s.account_id and l.until_seq is null

@@ -26,7 +26,7 @@ fn add_leaf(members: &mut Vec<Member>, row: MemberRow) -> Result<(), Error> {
     if !same {
         members.push(Member {
             account: Did::parse(&row.did).map_err(|_| Error::Corrupt("account.did"))?,
-            role: Role::from_db(row.role).name().to_owned(),
+            role: Role::from_db(row.role, row.role_name.as_deref()).name().to_owned(),
             from_seq: Seq::from_db(row.from_seq).0,
             devices: Vec::new(),
         });
@@ -46,7 +46,7 @@ fn convo(members: Vec<Member>, row: ConvoRow) -> Convo {
         handshake_policy: "opaque".to_owned(),
         epoch: number(row.epoch),
         head: Head { term: number(row.term), seq: number(row.head_seq), hash: Bytes(row.head_hash) },
-        role: Role::from_db(row.role).name().to_owned(),
+        role: Role::from_db(row.role, row.role_name.as_deref()).name().to_owned(),
         members,
         unread: number(row.unread),
         metadata: row.metadata.map(Bytes),

@@ -1,11 +1,12 @@
 //! `blue.catbird.mls.getMessages`: pages through one conversation, either way.
 //!
-//! Invariant: only entries that the account's seats cover, also for an account that left.
+//! Invariant: only entries that the account's seats cover, also for an account that left; a page ends before 8 MiB and
+//! holds at least one entry if there is one.
 
 use crate::api::mls::access;
 use crate::lexicon::event::defs;
 use crate::lexicon::mls::get_messages::{Error, GetMessages, Output};
-use crate::log::{Direction, EntryKind, Event};
+use crate::log::{Direction, EntryPage, Event, NamedKind};
 use crate::types::{Bytes, Seq};
 use crate::xrpc::{Call, Device, Failure, Fault, Services};
 
@@ -18,13 +19,13 @@ pub async fn get_messages(cx: &Services, caller: Device, call: Call<GetMessages>
             return Err(Fault::InvalidRequest("params: give afterSeq or beforeSeq, not both".to_owned()).into());
         }
     };
-    // A kind that this server does not know matches nothing, and is no mistake.
+    // A text that is no name of a kind matches nothing, and is no mistake.
     let asked = params.kinds.unwrap_or_default();
-    let kinds: Vec<EntryKind> = asked.iter().filter_map(|name| EntryKind::from_name(name)).collect();
+    let kinds: Vec<NamedKind> = asked.iter().filter_map(|name| NamedKind::from_name(name)).collect();
     let readable = access::readable(cx, &caller.author, &params.stream).await?;
 
     let page = if kinds.is_empty() && !asked.is_empty() {
-        crate::log::Page { events: Vec::new(), more: false }
+        EntryPage::EMPTY
     } else {
         let limit = u32::try_from(params.limit).unwrap_or(u32::MAX);
         cx.log.entries(readable.stream.id, caller.author.account_id, direction, &kinds, limit).await?

@@ -24,7 +24,7 @@ pub async fn send_message(cx: &Services, caller: Device, call: Call<SendMessage>
     }
 
     let body = call.input.ciphertext.0;
-    let message = Application { stream, author: Some(caller.author), identity, epoch: header.epoch, body };
+    let message = Application { stream, author: caller.author, identity, epoch: header.epoch, body };
     let accepted = cx.log.submit(message).await?;
     Ok(Output { term: accepted.term.0, seq: accepted.seq.0, hash: Bytes(accepted.hash.to_vec()), receipt: None })
 }

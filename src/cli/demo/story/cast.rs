@@ -10,8 +10,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::cli::demo::Person;
-use crate::types::Cursor;
-use rookery_client::{ClientError, Feed, FeedError, Heard, Received};
+use rookery_client::{ClientError, EventCursor, Feed, FeedError, Heard, Received};
 
 /// How long something may take that should happen within moments.
 const SOON: Duration = Duration::from_secs(30);
@@ -76,7 +75,7 @@ impl Cast {
     /// The same for a further device of somebody's account.
     pub fn enter_as(&mut self, account: &str, person: Person) -> Player {
         let (person, account) = (Arc::new(person), account.to_owned());
-        let feed = Feed::new(&person, Some(Cursor(0)));
+        let feed = Feed::new(&person, Some(EventCursor::oldest()));
         let player = Player { person, account, diary: Arc::default(), connections: feed.connections() };
         let name = player.person.name().to_owned();
         self.players.insert(name.clone(), player.clone());
@@ -103,7 +102,7 @@ impl Cast {
             diary.entries.clear();
             diary.failed = None;
         }
-        let feed = Feed::new(&player.person, Some(Cursor(0)));
+        let feed = Feed::new(&player.person, Some(EventCursor::oldest()));
         self.listening.insert(name.to_owned(), tokio::spawn(listen(player, feed)).abort_handle());
         Ok(())
     }

@@ -1,0 +1,2 @@
+-- Instances no longer append canary entries: nothing looks for their streams.
+drop index stream_canary_idx;
