@@ -141,21 +141,30 @@ fn judge_epoch(epoch: Epoch, current: Epoch, floor: Epoch, past_epochs: u64) -> 
 /// What a device may do in a stream, as read beside its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Right {
-    was_seated: bool,
-    has_seat: bool,
-    has_known_role: bool,
+    seat: SeatRight,
     has_leaf: bool,
 }
 
+/// What an account's seat in a stream lets it do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SeatRight {
+    Never,
+    Ended,
+    /// Its role is of a later version: it reads.
+    UnknownRole,
+    Open,
+}
+
 impl Right {
-    const NONE: Self = Self { was_seated: false, has_seat: false, has_known_role: false, has_leaf: false };
+    const NONE: Self = Self { seat: SeatRight::Never, has_leaf: false };
 
     fn judge(self) -> Result<(), Refusal> {
-        match self {
-            Self { has_seat: false, was_seated, .. } => Err(super::append::no_seat(was_seated)),
-            Self { has_known_role: false, .. } => Err(super::append::role_unknown()),
-            Self { has_leaf: false, .. } => Err(super::append::device_not_in_group()),
-            Self { .. } => Ok(()),
+        match self.seat {
+            SeatRight::Never => Err(super::append::no_seat(false)),
+            SeatRight::Ended => Err(super::append::no_seat(true)),
+            SeatRight::UnknownRole => Err(super::append::role_unknown()),
+            SeatRight::Open if !self.has_leaf => Err(super::append::device_not_in_group()),
+            SeatRight::Open => Ok(()),
         }
     }
 }

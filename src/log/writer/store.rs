@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Application, Right, Rights};
+use super::{Application, Right, Rights, SeatRight};
 use crate::log::chain::{Head, Sealed};
 use crate::log::store::StreamRow;
 use crate::log::{EntryKind, Error};
@@ -169,12 +169,13 @@ pub(super) async fn rights(conn: &mut PgConnection, pairs: &[(i64, i64)]) -> Res
     .fetch_all(conn)
     .await?;
     let right = rows.into_iter().map(|row| {
-        let right = Right {
-            was_seated: row.was_seated,
-            has_seat: row.has_seat,
-            has_known_role: row.has_known_role,
-            has_leaf: row.has_leaf,
+        let seat = match (row.has_known_role, row.has_seat, row.was_seated) {
+            (true, ..) => SeatRight::Open,
+            (_, true, _) => SeatRight::UnknownRole,
+            (.., true) => SeatRight::Ended,
+            (.., false) => SeatRight::Never,
         };
+        let right = Right { seat, has_leaf: row.has_leaf };
         ((row.stream_id, row.device_id), right)
     });
     Ok(right.collect())

@@ -89,6 +89,17 @@ impl Three {
         sqlx::query_scalar(whole).fetch_one(&mut self.servers[server].database.connect().await).await.unwrap()
     }
 
+    /// Positions rise with numbers, also where entries came after those that follow them.
+    async fn assert_ordered(&self, server: usize) {
+        let count = "select count(*) filter (where pos <= before), count(*) filter (where pos < 0) from (
+                         select pos, lag(pos) over (partition by stream_id order by seq) as before from entry
+                     ) e";
+        let mut database = self.servers[server].database.connect().await;
+        let (disorder, backfilled): (i64, i64) = sqlx::query_as(count).fetch_one(&mut database).await.unwrap();
+        assert_eq!(disorder, 0, "entries whose position is not above the one before");
+        assert!(backfilled > 0, "the beginning came last, and cursors pass over it");
+    }
+
     async fn kinds(&self, server: usize) -> Vec<i16> {
         let kinds =
             "select e.kind from entry e join stream s on s.id = e.stream_id where s.public_id = $1 order by e.seq";
@@ -119,6 +130,7 @@ async fn a_conversation_moves_to_another_server_and_back_and_everybody_talks_on(
     assert_eq!(three.stands(1).await.0, three.name(1).as_str());
     // The new home holds what was before its own members, and who made what: repeated calls get their first answers.
     assert_eq!(three.kinds(1).await, three.kinds(0).await);
+    three.assert_ordered(1).await;
     let again = three.alice.procedure::<SendMessage>(&draft).await.unwrap();
     assert_eq!((again.seq, &again.hash), (first.seq, &first.hash));
     let again = three.alice.procedure::<MoveConvo>(&order).await.unwrap();

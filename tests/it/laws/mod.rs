@@ -53,6 +53,7 @@ mod restore;
 mod retention;
 mod routes;
 mod seats;
+mod tailer;
 mod versions;
 
 /// A table that names what is not there would only look like proof.
