@@ -10,6 +10,7 @@ pub mod limit;
 pub mod telemetry;
 
 pub mod storage;
+pub mod worker;
 
 pub mod identity;
 pub mod mls;

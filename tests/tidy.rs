@@ -103,15 +103,16 @@ const LAYERS: &[(&str, u8)] = &[
     ("limit", 3),
     ("telemetry", 3),
     ("storage", 4),
-    ("identity", 5),
-    ("mls", 5),
-    ("log", 6),
-    ("record", 7),
-    ("federation", 7),
-    ("xrpc", 8),
-    ("api", 9),
-    ("server", 10),
-    ("cli", 11),
+    ("worker", 5),
+    ("identity", 6),
+    ("mls", 6),
+    ("log", 7),
+    ("record", 8),
+    ("federation", 8),
+    ("xrpc", 9),
+    ("api", 10),
+    ("server", 11),
+    ("cli", 12),
 ];
 
 fn layer(module: &str) -> Option<u8> {
@@ -288,6 +289,32 @@ fn sql_has_its_rooms(files: &[File]) -> Vec<String> {
         }
     }
     broken
+}
+
+/// Statements of `storage`'s connections have deadlines, those of `sqlx`'s own have none.
+fn connections_have_deadlines(files: &[File]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for file in files.iter().filter(|file| file.is_rust_of("src/") && !file.path.starts_with("src/storage/")) {
+        let code = file.code();
+        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+        let named = code.lines().find(|line| {
+            line.contains("sqlx::")
+                && ["PgPool", "PgConnection", "PgListener", "Transaction"].iter().any(|name| line.contains(name))
+        });
+        if let Some(line) = named {
+            broken.push(format!("{}: `{}`: take it from crate::storage", file.path, line.trim()));
+        }
+    }
+    broken
+}
+
+#[test]
+fn connections_come_from_storage() {
+    holds(connections_have_deadlines);
+    let store = "src/api/mls/store.rs";
+    breaks(connections_have_deadlines, store, "use sqlx::{PgConnection, PgPool};");
+    breaks(connections_have_deadlines, store, "async fn list(pool: &sqlx::PgPool) {}");
+    passes(connections_have_deadlines, store, "use sqlx::PgExecutor;\nuse crate::storage::PgPool;");
 }
 
 /// `store.rs`, the files of a folder `store/`, and test modules.

@@ -49,7 +49,7 @@ pub(super) async fn run(file: Option<&Path>, command: Command) -> anyhow::Result
     let config = prepare(file)?;
     let Database { storage, cluster } = open_database_beside(&config).await?;
     let outcome = obey(&storage, command, Clock::System.now()).await;
-    storage.close().await;
+    storage.close();
     if let Some(cluster) = cluster {
         cluster.stop().await?;
     }

@@ -9,7 +9,7 @@ use crate::server::open_database;
 pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let config = prepare(file)?;
     let database = open_database(&config).await?;
-    database.storage.close().await;
+    database.storage.close();
     if let Some(cluster) = database.cluster {
         cluster.stop().await?;
     }

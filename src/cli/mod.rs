@@ -95,7 +95,7 @@ fn with_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyh
 
 #[expect(clippy::print_stderr, reason = "the command line's own voice")]
 fn complain(error: &anyhow::Error) {
-    eprintln!("rookery: {error:#}");
+    eprintln!("rookery: {}", crate::telemetry::causes(error.as_ref()));
 }
 
 /// Reads the settings and begins to log.

@@ -46,7 +46,7 @@ pub(super) async fn run(file: Option<&Path>, command: Command) -> anyhow::Result
     let config = prepare(file)?;
     let Database { storage, cluster } = open_database_beside(&config).await?;
     let outcome = obey(&storage, command, !config.is_production()).await;
-    storage.close().await;
+    storage.close();
     if let Some(cluster) = cluster {
         cluster.stop().await?;
     }

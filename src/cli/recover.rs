@@ -36,7 +36,7 @@ pub(super) async fn run(file: Option<&Path>, args: Args) -> anyhow::Result<ExitC
             raised.map(|raised| say(&restored(raised))).map_err(Into::into)
         }
     };
-    storage.close().await;
+    storage.close();
     if let Some(cluster) = cluster {
         cluster.stop().await?;
     }
@@ -60,11 +60,11 @@ async fn go_on(storage: &Storage, stream: Option<&str>) -> anyhow::Result<()> {
 }
 
 fn restored(raised: log::Raised) -> String {
-    let log::Raised { incarnation, restored_pos, key_packages, accounts } = raised;
+    let log::Raised { incarnation, restored_pos } = raised;
     format!(
         "The database counts as restored: incarnation {incarnation}, from position {restored_pos}.\n\
-         Every stream opens a new term with its next entry. {key_packages} one-time key packages of {accounts} accounts \
-         were retired; their devices are told to publish new ones.\n\
+         Every stream opens a new term with its next entry. One-time key packages of before are offered no more; the \
+         next start removes them, and tells the devices to publish new ones.\n\
          Servers that ran on this database end by themselves with their next write: start them again."
     )
 }

@@ -10,9 +10,11 @@ use super::values::Values;
 pub struct Database {
     /// A Postgres that the operator runs. Without it the server runs a private one in `data_dir`.
     pub url: Option<SecretString>,
-    /// Connections in the pool of this replica.
+    /// Connections in the pools of this process.
     pub pool: u32,
     pub data_dir: PathBuf,
+    /// Bytes that are to stay free on the disk of the private Postgres.
+    pub least_free: u64,
     /// Folder of the programs for the private Postgres; searched for without.
     pub pg_bin: Option<PathBuf>,
 }
@@ -34,6 +36,7 @@ impl Database {
             url: values.text("DATABASE_URL").map(SecretString::from),
             pool: values.number("DATABASE_POOL", 1..=1000)?,
             data_dir: PathBuf::from(values.text("DATA_DIR").unwrap_or_default()),
+            least_free: values.number::<u64>("DISK_FREE_MIN_MIB", 0..=1_000_000_000)? << 20,
             pg_bin: values.text("PG_BIN").map(PathBuf::from),
         })
     }

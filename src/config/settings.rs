@@ -39,8 +39,9 @@ pub const SETTINGS: &[Setting] = &[
     row("ROOKERY_CONFIG", Unset("no file"), "Path of a flat TOML file of these settings, keys in lower case. The environment wins over it; `--config` wins over this."),
 
     secret("DATABASE_URL", Unset("private Postgres in `DATA_DIR`"), "`postgres://user:password@host/database` of a Postgres 14 or newer that no other program writes to."),
-    row("DATABASE_POOL", Is("16"), "Connections to Postgres in the pool of this replica, 1 to 1000."),
+    row("DATABASE_POOL", Is("16"), "Connections to Postgres in the pools of this process, 1 to 1000. From 8 on they are split by class: an eighth for authentication, one for the tailer, a quarter for writes, an eighth (2 at least) for workers, the rest for reads."),
     row("DATA_DIR", Is("./data"), "Folder of what this server keeps on disk: its private Postgres and its keys."),
+    row("DISK_FREE_MIN_MIB", Is("256"), "MiB that stay free on the disk of `DATA_DIR`, where the private Postgres is: with less, writes are refused as `StorageFull`, and reads and revocations go on. 0 to 1000000000; 0 turns it off."),
     row("PG_BIN", Unset("searched for"), "Folder with `postgres` and `initdb` (14 or newer) for the private Postgres."),
 
     row("SERVER_HOST", Is("0.0.0.0"), "Address to listen on."),

@@ -34,6 +34,7 @@ impl Federation {
         let mut shown = Vec::new();
         for (purpose, current) in [(Purpose::Peer, &self.keys.peer), (Purpose::Checkpoint, &self.keys.checkpoint)] {
             let published = self.keys.published(purpose.name());
+            name_replaced(&known, purpose, &published);
             let by = known.iter().any(|key| key.id == id(purpose, current)).then_some(current);
             for key in published {
                 let id = id(purpose, key);
@@ -74,6 +75,22 @@ impl Federation {
             not_before: now,
         })?;
         Some((self::id(purpose, by), by.sign(&message).to_vec()))
+    }
+}
+
+/// Says that keys took the place of others that did not vouch for them: nobody but the operator can mend that, and only
+/// before other servers notice.
+fn name_replaced(known: &[OwnKey], purpose: Purpose, published: &[&SigningKey]) {
+    let of_purpose: Vec<&OwnKey> = known.iter().filter(|key| key.purpose == purpose).collect();
+    let last = of_purpose.iter().filter(|key| key.not_after.is_none()).next_back();
+    let is_known = published.iter().any(|key| of_purpose.iter().any(|known| known.id == id(purpose, key)));
+    if let (Some(last), false) = (last, is_known) {
+        tracing::warn!(
+            purpose = purpose.name(),
+            before = last.id,
+            "this server signed with another key until now, which did not vouch for the new one: other servers hold this \
+             one for 72 h. Fix: if there is a copy of the old keys, put it back now"
+        );
     }
 }
 

@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
 use tokio::sync::{mpsc, oneshot};
 
 use super::store;
 use super::token::{MAX_LIFETIME_S, SKEW_S};
+use crate::storage::{PgConnection, PgPool};
 use crate::types::{Clock, Did, Hash};
 
 /// Tokens known to the process. Beyond that the oldest are left to Postgres alone.

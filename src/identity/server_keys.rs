@@ -36,7 +36,20 @@ pub struct ServerKeys {
 /// Why there are no keys. Names the file, never its contents.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    #[error("cannot open {}: {source}", path.display())]
+    #[error("KEYS_DIR {} holds no keys. Fix: run `rookery keygen` once, and keep what it writes", dir.display())]
+    Absent { dir: PathBuf },
+    #[error(
+        "{} is missing, although {} is there: one of the two service keys was lost. Fix: put it back from your copy; \
+         without one, move the other away and run `rookery keygen`: other servers then hold this one for 72 h",
+        missing.display(), kept.display()
+    )]
+    Incomplete { missing: PathBuf, kept: PathBuf },
+    #[error(
+        "KEYS_DIR {} holds keys already. Fix: nothing, if they are this server's; to replace them, run \
+         `rookery keygen --next`", dir.display()
+    )]
+    Present { dir: PathBuf },
+    #[error("cannot open {}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{} may be read by others (mode {mode:04o}): make it 0600, or 0440 with another owner", path.display())]
     Permissions { path: PathBuf, mode: u32 },
@@ -50,6 +63,9 @@ impl ServerKeys {
     /// Reads `peer.key` and `checkpoint.key` from `dir` (`KEYS_DIR`): one line each, `secretKeyMultibase`, mode 0600
     /// or 0400; of another owner also 0640 or 0440, as a Kubernetes Secret with an fsGroup is mounted.
     pub fn load(dir: &Path) -> Result<Self, KeysError> {
+        if !Self::complete(dir)? {
+            return Err(KeysError::Absent { dir: dir.to_owned() });
+        }
         let mut beside = Vec::new();
         for purpose in PURPOSES {
             for which in BESIDE {
@@ -76,8 +92,25 @@ impl ServerKeys {
         std::iter::once(current).chain(beside).collect()
     }
 
+    /// Whether both keys that sign are there. One without the other is an error: it was lost.
+    fn complete(dir: &Path) -> Result<bool, KeysError> {
+        let [peer, checkpoint] = [PEER_FILE, CHECKPOINT_FILE].map(|file| dir.join(file));
+        let is_missing = |path: &Path| {
+            std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        };
+        match (is_missing(&peer), is_missing(&checkpoint)) {
+            (false, false) => Ok(true),
+            (true, true) => Ok(false),
+            (true, false) => Err(KeysError::Incomplete { missing: peer, kept: checkpoint }),
+            (false, true) => Err(KeysError::Incomplete { missing: checkpoint, kept: peer }),
+        }
+    }
+
     /// Makes two Ed25519 keys and writes them to `dir`. Never overwrites a file.
     pub fn generate(dir: &Path) -> Result<Self, KeysError> {
+        if Self::complete(dir)? {
+            return Err(KeysError::Present { dir: dir.to_owned() });
+        }
         let io = |source| KeysError::Io { path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         let keys = Self {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use sqlx::{PgConnection, PgPool};
+use crate::storage::{PgConnection, PgPool};
 
 /// What one batch found out.
 pub(super) struct Remembered {

@@ -81,13 +81,28 @@ impl Log {
     /// Begins a transaction that may append to this stream: this server is its home, and the stream takes entries.
     pub async fn lock(&self, stream_id: i64) -> Result<StreamTx, Error> {
         let won = self.win(stream_id).await?;
-        self.open(won)
+        self.open_recovered(won).await
     }
 
     /// The same for a courier; nothing if another one is at this stream.
     pub(super) async fn lock_as_courier(&self, stream_id: i64) -> Result<Option<StreamTx>, Error> {
-        let won = self.win_as(stream_id, true).await?;
-        won.map(|won| self.open(won)).transpose()
+        match self.win_as(stream_id, true).await? {
+            Some(won) => self.open_recovered(won).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The first to write to a stream after a restore stops it, if its followers were not asked yet for what was lost.
+    async fn open_recovered(&self, mut won: Won) -> Result<StreamTx, Error> {
+        let stale = won.row.incarnation != self.inner.incarnation && won.row.state == StreamState::Active;
+        if stale {
+            let now = self.inner.clock.now().to_datetime();
+            if store::begin_recovery_of(won.tx.conn(), won.row.id, now).await? {
+                won.tx.commit().await?;
+                return Err(Error::Halted(StreamState::Recovering));
+            }
+        }
+        self.open(won)
     }
 
     pub(super) fn open(&self, Won { tx, row, first_pos }: Won) -> Result<StreamTx, Error> {
@@ -162,7 +177,7 @@ impl Log {
 
     /// Founds a stream with its first entry, `#opened`, in a transaction that `tx` began.
     pub async fn found(&self, mut tx: Tx, kind: StreamKind) -> Result<StreamTx, Error> {
-        let now = self.inner.clock.now();
+        let now = self.entry_time();
         let genesis = Genesis::new(kind, self.inner.home.as_str(), now);
         let bytes = genesis.encode()?;
         let head = Head {
@@ -200,7 +215,7 @@ impl Seat {
 }
 
 impl StreamTx {
-    pub fn conn(&mut self) -> &mut sqlx::PgConnection {
+    pub fn conn(&mut self) -> &mut crate::storage::PgConnection {
         self.tx.conn()
     }
 
@@ -311,7 +326,7 @@ impl StreamTx {
         if self.index >= ENTRIES_PER_TRANSACTION {
             return Err(Error::TooManyEntries);
         }
-        let now = self.log.inner.clock.now();
+        let now = self.log.entry_time();
         let sealed = self.head.seal_named(kind.name(), requires, epoch, content, now)?;
         if let Some(feature) = requires {
             require(&mut self.row, feature)?;

@@ -7,14 +7,14 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::store::{self, Queue};
 use super::{Draft, EntryKind, Error, Log, StreamTx};
-use crate::storage;
+use crate::storage::{self, PgConnection};
 use crate::telemetry::metric_name;
 use crate::types::UnixMillis;
+use crate::worker::Beat;
 
 /// Without a wake-up (another replica wrote) the outbox is looked at this often.
 const POLL: Duration = Duration::from_millis(500);
@@ -59,9 +59,9 @@ impl Log {
     }
 }
 
-pub(super) async fn run(log: Log, stop: CancellationToken) {
+pub(super) async fn run(log: Log, stop: CancellationToken, beat: Beat) {
     loop {
-        let pause = match deliver(&log).await {
+        let pause = match deliver(&log, &beat).await {
             Ok(delivered) if delivered > 0 => continue,
             Ok(_) => POLL,
             Err(error) => {
@@ -78,9 +78,11 @@ pub(super) async fn run(log: Log, stop: CancellationToken) {
 }
 
 /// One pass over the queues that are due; how many rows it delivered.
-async fn deliver(log: &Log) -> Result<usize, Error> {
+async fn deliver(log: &Log, beat: &Beat) -> Result<usize, Error> {
     let mut delivered = 0;
+    beat.beat();
     for queue in store::due_queues(log.inner.storage.pool(), QUEUES).await? {
+        beat.beat();
         match deliver_queue(log, &queue).await {
             Ok(rows) => {
                 delivered += rows;
@@ -115,7 +117,11 @@ async fn deliver_queue(log: &Log, queue: &Queue) -> Result<usize, Error> {
 
 /// Whether it is about what was to be appended; all else passes, or concerns every row.
 fn is_its_own(error: &Error) -> bool {
-    !matches!(error, Error::Busy | Error::Storage(storage::Error::Unavailable(_) | storage::Error::Collision(_)))
+    !matches!(
+        error,
+        Error::Busy
+            | Error::Storage(storage::Error::Unavailable(_) | storage::Error::Full(_) | storage::Error::Collision(_))
+    )
 }
 
 async fn put_off(log: &Log, queue: &Queue, error: &Error) -> Result<(), Error> {

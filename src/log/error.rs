@@ -25,6 +25,16 @@ pub enum Error {
     RedisUrl,
     #[error(transparent)]
     Watermark(#[from] super::watermark::WatermarkError),
+    #[error(
+        "positions have run out: this database was restored, or its positions were raised, too often. Fix: found the \
+         conversations anew in a new database"
+    )]
+    PositionsExhausted,
+    #[error(
+        "the clock of this machine is {} s {} that of Postgres. Fix: let both follow a time server, then start again",
+        .ahead_ms.abs() / 1000, if *.ahead_ms > 0 { "ahead of" } else { "behind" }
+    )]
+    ClocksApart { ahead_ms: i64 },
     /// A transaction may append 1,024 entries at most: positions within it would run out.
     #[error("more than 1,024 entries in one transaction")]
     TooManyEntries,

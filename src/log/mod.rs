@@ -36,6 +36,7 @@ mod seats;
 mod state;
 mod store;
 mod tail;
+mod time;
 mod watermark;
 mod writer;
 
@@ -56,7 +57,7 @@ pub use frame::{Event, Frame, Signal, server_sent};
 pub use handover::{Handover, Replayed};
 pub use hub::{Delivery, Ended, Filter, Hub, Listener, Subscription};
 pub use identity::{Author, CallIdentity};
-pub use origin::Raised;
+pub use origin::{ForeignDatabase, Raised, server_of};
 pub use page::EntryPage;
 pub use read::{Direction, Window};
 pub use recover::recover;
@@ -71,12 +72,10 @@ pub use writer::{Application, Settings as WriterSettings};
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
 use crate::config;
-use crate::storage::Storage;
+use crate::storage::{Class, Storage};
 use crate::types::{Clock, Did, Hash};
+use crate::worker::Workers;
 
 /// How many immutable facts about streams are kept in memory.
 const STREAM_CACHE_ENTRIES: u64 = 100_000;
@@ -92,6 +91,8 @@ struct Inner {
     /// did:web of this server: the home of every stream that it founds.
     home: Did,
     clock: Clock,
+    /// What the clock is held against.
+    time: time::Reference,
     /// What this process began with: it writes nothing once another was raised.
     incarnation: i64,
     hub: Arc<Hub>,
@@ -108,18 +109,19 @@ struct Inner {
 }
 
 impl Log {
-    /// Checks where the log stands on this cluster, then starts writer, tail, courier and relay. They end with `stop`.
+    /// Checks where the log stands on this cluster, then starts writer, tailer, outbox worker and relay.
     pub async fn start(
         storage: Storage,
         home: Did,
         clock: Clock,
         settings: WriterSettings,
         config: &config::Log,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
+        workers: &Workers,
     ) -> Result<Self, Error> {
         let watermark = config.rollback_guard.clone().map(watermark::Watermark::new);
-        let incarnation = origin::establish(&storage, &clock, watermark.as_ref()).await?;
+        let incarnation = origin::establish(&storage, &home, &clock, watermark.as_ref()).await?;
+        origin::check_distance(&storage).await?;
+        let time = time::agree(&storage, &clock).await?;
         let position = store::newest_readable(storage.pool()).await?;
         let hub = Arc::new(Hub::new(position));
         let flow = Arc::new(flow::FlowMonitor::new(config.stalled_after));
@@ -132,6 +134,7 @@ impl Log {
             storage,
             home,
             clock,
+            time,
             incarnation,
             hub,
             writer,
@@ -144,20 +147,28 @@ impl Log {
             replica: hex::encode(rand::random::<[u8; 8]>()),
         };
         let log = Self { inner: Arc::new(inner) };
-        tasks.spawn(writer::run(log.clone(), queue, tasks.clone(), stop.clone()));
-        tasks.spawn(tail::run(log.clone(), stop.clone()));
-        tasks.spawn(courier::run(log.clone(), stop.clone()));
-        tasks.spawn(adopt::apply_newest_of_all(log.clone()));
-        tasks.spawn(retention::run(log.clone(), stop.clone()));
-        tasks.spawn(flow::run(log.clone(), stop.clone()));
-        tasks.spawn(relay::send(log.clone(), link.clone(), stop.clone()));
+        let stop = workers.stop();
+        workers.spawn_beating("log writer", Class::Writes, |beat| {
+            writer::run(log.clone(), queue, workers.tasks().clone(), stop.clone(), beat)
+        });
+        workers.spawn_beating("tailer", Class::Tailer, |beat| tail::run(log.clone(), stop.clone(), beat));
+        workers.spawn_beating("clock", Class::Workers, |beat| time::run(log.clone(), stop.clone(), beat));
+        workers.spawn_beating("outbox", Class::Workers, |beat| courier::run(log.clone(), stop.clone(), beat));
+        workers.spawn_beating("retention", Class::Workers, |beat| retention::run(log.clone(), stop.clone(), beat));
+        workers.tasks().spawn(adopt::apply_newest_of_all(log.clone()));
+        workers.spawn("flow monitor", Class::Workers, flow::run(log.clone(), stop.clone()));
+        workers.spawn_beating("signals out", Class::Workers, |beat| {
+            relay::send(log.clone(), link.clone(), stop.clone(), beat)
+        });
+        workers.spawn_beating("signals in", Class::Workers, |beat| relay::hear(log.clone(), stop.clone(), beat));
         if let Some(watermark) = watermark {
-            tasks.spawn(watermark::run(log.clone(), watermark, stop.clone()));
+            workers.spawn_beating("rollback guard", Class::Workers, |beat| {
+                watermark::run(log.clone(), watermark, stop.clone(), beat)
+            });
         }
-        tasks.spawn(relay::hear(log.clone(), stop.clone()));
         if let Some(link) = link {
             let (log, stop) = (log.clone(), stop.clone());
-            tasks.spawn(async move { link.run(log, stop).await });
+            workers.spawn("signals by Redis", Class::Workers, async move { link.run(log, stop).await });
         }
         Ok(log)
     }

@@ -3,22 +3,31 @@
 //! Invariant: nothing is written to a database that went back in time before its positions and its incarnation were
 //! raised, under a lock that excludes every writer. Both writing paths name the incarnation that their process began
 //! with, so a process of before the raise writes nothing after it.
+//!
+//! Invariant: a raise writes the same few rows however much is stored. Key packages and followed streams show by their
+//! own incarnation that they are doubtful; jobs in steps deal with them afterwards.
 
-use super::body::{Body, KeyPackagesLowBody};
 use super::watermark::{Mark, Watermark};
 use super::{Error, store};
 use crate::identity;
 use crate::storage::{ClusterId, Storage, Tx};
-use crate::types::Clock;
+use crate::types::{Clock, Did};
 
 /// How far positions jump: beyond anything that the lost future can have handed out, a thousand million transactions.
 const BASE_STEP: i64 = 1 << 40;
+/// Positions are refused beyond this: a raise adds [`BASE_STEP`] and all transactions there were.
+const LAST_POS: i64 = 1 << 62;
+/// Transactions after which Postgres should have frozen the oldest row long ago. It refuses to write at 2,144 million.
+const FREEZE_ALARM: i32 = 1_200_000_000;
 
 /// Why the database counts as one that went back in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// Another cluster or timeline: transaction ids went back, or mean nothing.
     Cluster,
+    /// The same cluster, but the rows were written anew, as `pg_restore` does: what was handed out since the dump is
+    /// gone.
+    Copied,
     /// The watermark outside of the database has seen more than is there.
     Watermark,
     /// The operator says so.
@@ -29,6 +38,7 @@ impl Reason {
     const fn name(self) -> &'static str {
         match self {
             Self::Cluster => "another cluster or timeline",
+            Self::Copied => "the rows were copied from a dump",
             Self::Watermark => "behind the watermark",
             Self::Operator => "the operator's word",
         }
@@ -41,43 +51,94 @@ pub struct Raised {
     pub incarnation: i64,
     /// The greatest position that is still there.
     pub restored_pos: i64,
-    pub key_packages: i64,
-    pub accounts: i64,
+}
+
+/// This database belongs to another server.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this database belongs to {stored}, but SERVICE_DID is {configured}: every conversation in it would belong to another \
+     server. Fix: set SERVICE_DID to {stored}, or give this server a new database by DATABASE_URL or DATA_DIR"
+)]
+pub struct ForeignDatabase {
+    pub stored: Did,
+    pub configured: Did,
+}
+
+/// The server that this database belongs to: the one of its first start, which is this one if there was none.
+pub async fn server_of(storage: &Storage, server: &Did) -> Result<Did, Error> {
+    let mut tx = storage.begin().await?;
+    let named = match store::find_origin(tx.conn()).await? {
+        Some(origin) => origin.service_did.and_then(|stored| Did::parse(&stored).ok()),
+        None => None,
+    };
+    tx.rollback().await?;
+    Ok(named.unwrap_or_else(|| server.clone()))
+}
+
+/// What a start finds.
+struct Found {
+    origin: Option<store::Origin>,
+    /// Why it counts as gone back.
+    reason: Option<Reason>,
+}
+
+async fn look(tx: &mut Tx, cluster: ClusterId, mark: Mark) -> Result<Found, Error> {
+    let Some(origin) = store::find_origin(tx.conn()).await? else {
+        // An empty database where a full one was.
+        let reason = (mark.pos > 0).then_some(Reason::Watermark);
+        return Ok(Found { origin: None, reason });
+    };
+    let reached = store::reached(tx.conn()).await?;
+    let here = ClusterId { system_id: origin.system_id, timeline: origin.timeline };
+    let reason = if here != cluster {
+        Some(Reason::Cluster)
+    } else if origin.copied {
+        Some(Reason::Copied)
+    } else if reached.pos < mark.pos || reached.incarnation < mark.incarnation {
+        Some(Reason::Watermark)
+    } else {
+        None
+    };
+    Ok(Found { origin: Some(origin), reason })
 }
 
 /// Writes the origin on first start, and raises it where the database went back in time. Answers the incarnation.
-pub(super) async fn establish(storage: &Storage, clock: &Clock, guard: Option<&Watermark>) -> Result<i64, Error> {
+///
+/// The lock that excludes every reader and writer is taken only where something is to be written: other instances go on
+/// while this one starts.
+pub(super) async fn establish(
+    storage: &Storage,
+    home: &Did,
+    clock: &Clock,
+    guard: Option<&Watermark>,
+) -> Result<i64, Error> {
     let mark = seen(guard).await?;
     let cluster = storage.cluster();
     let mut tx = storage.begin().await?;
+    if let Found { origin: Some(origin), reason: None } = look(&mut tx, cluster, mark).await?
+        && origin.service_did.is_some()
+    {
+        tx.rollback().await?;
+        return Ok(origin.incarnation);
+    }
+    tx.rollback().await?;
+
+    let mut tx = storage.begin().await?;
     store::lock_origin(tx.conn()).await?;
-    let incarnation = match store::find_origin(tx.conn()).await? {
-        Some(origin) => {
-            let reached = store::reached(tx.conn()).await?;
-            let here = ClusterId { system_id: origin.system_id, timeline: origin.timeline };
-            let reason = if here != cluster {
-                Some(Reason::Cluster)
-            } else if reached.pos < mark.pos || reached.incarnation < mark.incarnation {
-                Some(Reason::Watermark)
-            } else {
-                None
-            };
-            match reason {
-                Some(reason) => raise(&mut tx, cluster, reason, mark, clock, guard).await?.incarnation,
-                None => origin.incarnation,
-            }
-        }
+    // Another instance may have been first.
+    let Found { origin, reason } = look(&mut tx, cluster, mark).await?;
+    let mut incarnation = match origin {
+        Some(origin) => origin.incarnation,
         None => {
             let incarnation = clock.now_seconds();
             store::insert_origin(tx.conn(), cluster, incarnation).await?;
-            if mark.pos > 0 {
-                // An empty database where a full one was.
-                raise(&mut tx, cluster, Reason::Watermark, mark, clock, guard).await?.incarnation
-            } else {
-                incarnation
-            }
+            incarnation
         }
     };
+    store::name_server(tx.conn(), home.as_str()).await?;
+    if let Some(reason) = reason {
+        incarnation = raise(&mut tx, cluster, reason, mark, clock, guard).await?.incarnation;
+    }
     tx.commit().await?;
     Ok(incarnation)
 }
@@ -94,6 +155,21 @@ pub(super) async fn recover(storage: &Storage, clock: &Clock, guard: Option<&Wat
     let raised = raise(&mut tx, cluster, Reason::Operator, mark, clock, guard).await?;
     tx.commit().await?;
     Ok(raised)
+}
+
+/// Whether there is room for transactions and for positions. Looked at when a server starts.
+pub(super) async fn check_distance(storage: &Storage) -> Result<(), Error> {
+    let distance = store::distance(&mut storage.pool().acquire().await?).await?;
+    if distance.oldest_row_age > FREEZE_ALARM {
+        tracing::warn!(
+            transactions = distance.oldest_row_age,
+            "Postgres has not frozen old rows for long and will stop writing. Fix: see what holds back its autovacuum"
+        );
+    }
+    if distance.next_pos.is_some_and(|next| next > LAST_POS) {
+        return Err(Error::PositionsExhausted);
+    }
+    Ok(())
 }
 
 /// Nothing, where there is no watermark.
@@ -117,9 +193,7 @@ async fn raise(
     let incarnation = now_s.max(old + 1);
     let restored_pos =
         store::raise_origin(tx.conn(), BASE_STEP, mark.pos, cluster, incarnation, reason.name(), now).await?;
-    let notice = KeyPackagesLowBody { reason: "restored".to_owned() }.encode()?;
-    let (key_packages, accounts) = store::retire_key_packages(tx.conn(), &notice, now).await?;
-    store::ask_others(tx.conn(), now).await?;
+    store::forgive_followers(tx.conn()).await?;
     // What was accepted in the lost span is not remembered: tokens of that time are not taken again.
     identity::forget_tokens(tx.conn(), now_s).await?;
     if let Some(guard) = guard {
@@ -129,9 +203,8 @@ async fn raise(
     tracing::warn!(
         incarnation,
         reason = reason.name(),
-        key_packages,
-        "the database went back in time: positions and incarnation were raised, one-time key packages were retired, \
-         and every stream opens a new term with its next entry"
+        "the database went back in time: positions and incarnation were raised, one-time key packages are offered no \
+         more, and every stream opens a new term with its next entry"
     );
-    Ok(Raised { incarnation, restored_pos, key_packages, accounts })
+    Ok(Raised { incarnation, restored_pos })
 }

@@ -170,7 +170,7 @@ impl Log {
 }
 
 impl ReplicaTx {
-    pub fn conn(&mut self) -> &mut sqlx::PgConnection {
+    pub fn conn(&mut self) -> &mut crate::storage::PgConnection {
         self.tx.conn()
     }
 

@@ -4,11 +4,10 @@
 //! account's own word, which lies above the log.
 
 use futures_util::future::BoxFuture;
-use sqlx::PgConnection;
 
 use super::Log;
 use super::seats::SeatChange;
-use crate::storage;
+use crate::storage::{self, PgConnection};
 use crate::types::{Did, Seq, UnixMillis};
 
 /// Says which of the seats that another home opened are held back.

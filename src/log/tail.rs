@@ -15,6 +15,7 @@ use super::page::{self, EntryKey, PageBudget};
 use super::{EntryKind, Error, Event, Log, store};
 use crate::telemetry::metric_name;
 use crate::types::Cursor;
+use crate::worker::Beat;
 
 /// Without a signal the log is looked at this often.
 const POLL: Duration = Duration::from_millis(500);
@@ -28,9 +29,10 @@ const LOOK_ENTRIES: i64 = 2_048;
 /// Frames handed out before readers get a turn.
 const HAND_OUT: usize = 64;
 
-pub(super) async fn run(log: Log, stop: CancellationToken) {
+pub(super) async fn run(log: Log, stop: CancellationToken, beat: Beat) {
     let mut waits = 0;
     loop {
+        beat.beat();
         let outcome = step(&log).await;
         if outcome.is_ok() {
             log.inner.flow.look_completed();

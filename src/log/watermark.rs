@@ -8,10 +8,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Log, store};
+use crate::worker::Beat;
 
 /// How often it is written while the log grows. What a rollback takes away of the last moments is not noticed.
 const EVERY: Duration = Duration::from_secs(5);
@@ -63,10 +65,10 @@ impl Watermark {
         }
     }
 
-    /// Durable when it returns.
+    /// Durable when it returns. A mark that says less than the file changes nothing: several instances share the file.
     pub async fn write(&self, mark: Mark) -> Result<(), WatermarkError> {
         let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || replace(&path, &serde_json::to_vec(&mark)?)).await;
+        let written = tokio::task::spawn_blocking(move || raise(&path, mark)).await;
         written.map_err(std::io::Error::other).flatten().map_err(|error| self.failed(error))
     }
 
@@ -75,8 +77,23 @@ impl Watermark {
     }
 }
 
+/// Replaces the file if the mark is greater, while no other process does.
+fn raise(path: &Path, mark: Mark) -> std::io::Result<()> {
+    let folder = File::open(folder_of(path))?;
+    let _held = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| std::io::Error::from(error))?;
+    let found = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok());
+    if found.is_some_and(|found| (found.incarnation, found.pos) >= (mark.incarnation, mark.pos)) {
+        return Ok(());
+    }
+    replace(path, &serde_json::to_vec(&mark)?)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     // Replicas may share the file: each writes a new one of its own.
     name.push(format!(".{}", hex::encode(rand::random::<[u8; 4]>())));
@@ -89,9 +106,10 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Writes it while the log grows, and notices a log that shrank under the running server.
-pub(super) async fn run(log: Log, watermark: Watermark, stop: CancellationToken) {
+pub(super) async fn run(log: Log, watermark: Watermark, stop: CancellationToken, beat: Beat) {
     let mut last = Mark::default();
     loop {
+        beat.beat();
         match look(&log, &watermark, last).await {
             Ok(mark) => last = mark,
             Err(error) => {
@@ -134,10 +152,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let watermark = Watermark::new(folder.path().join("mark"));
         assert_eq!(watermark.read().await.unwrap(), None);
-        for pos in [7, 3] {
-            let mark = Mark { pos, incarnation: 1, time_s: 2 };
-            watermark.write(mark).await.unwrap();
-            assert_eq!(watermark.read().await.unwrap(), Some(mark));
+        for (pos, incarnation, kept) in [(3, 1, (3, 1)), (7, 1, (7, 1)), (5, 1, (7, 1)), (2, 2, (2, 2)), (9, 1, (2, 2))]
+        {
+            watermark.write(Mark { pos, incarnation, time_s: 2 }).await.unwrap();
+            let found = watermark.read().await.unwrap().unwrap();
+            assert_eq!((found.pos, found.incarnation), kept, "several instances write, and only the greatest stays");
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         std::fs::write(folder.path().join("mark"), "{").unwrap();

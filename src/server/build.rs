@@ -16,11 +16,12 @@ use crate::identity::http::Upstream;
 use crate::identity::{
     Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, SharedSecret, Verifier,
 };
-use crate::log::{Log, WriterSettings};
+use crate::log::{self, ForeignDatabase, Log, WriterSettings};
 use crate::storage::embedded::{Cluster, DATABASE, EmbeddedError, Options, running_url};
-use crate::storage::{Storage, refuse_unsafe};
-use crate::telemetry::Redactor;
+use crate::storage::{self, Class, Storage, refuse_unsafe};
+use crate::telemetry::{Redactor, causes};
 use crate::types::Clock;
+use crate::worker::Workers;
 use crate::xrpc::{Limits, Services};
 
 /// Epochs back from which an application message is accepted: what MLS clients keep keys for.
@@ -52,9 +53,7 @@ pub async fn open_database(config: &Config) -> anyhow::Result<Database> {
             (cluster.url(DATABASE), Some(cluster))
         }
     };
-    let storage = Storage::connect(&url, settings.pool)
-        .await
-        .context("cannot connect to Postgres. Fix: check DATABASE_URL, or unset it for a private Postgres")?;
+    let storage = Storage::connect(&url, settings.pool).await.map_err(|error| unreachable(&url, &error))?;
     storage.migrate().await.context("cannot bring the database's schema up to date")?;
     if let Some(found) = refuse_unsafe(&storage).await? {
         if config.is_production() {
@@ -63,6 +62,47 @@ pub async fn open_database(config: &Config) -> anyhow::Result<Database> {
         tracing::warn!("{found}");
     }
     Ok(Database { storage, cluster })
+}
+
+/// Which Postgres cannot be used, why, and what to do about it. The URL's password stays out of it.
+fn unreachable(url: &str, error: &storage::Error) -> anyhow::Error {
+    let why = causes(error);
+    let place = url::Url::parse(url).map_or_else(
+        |_| "DATABASE_URL".to_owned(),
+        |url| {
+            let socket = url.query_pairs().find(|(name, _)| name == "host").map(|(_, folder)| folder.into_owned());
+            let host = socket.unwrap_or_else(|| url.host_str().unwrap_or("localhost").to_owned());
+            let database = url.path().trim_start_matches('/');
+            format!("{host}:{}, database {database}", url.port().unwrap_or(5432))
+        },
+    );
+    let fix = if why.contains("Fix: ") {
+        String::new()
+    } else if why.contains("certificate") {
+        ". Fix: name the authority of its certificate by sslrootcert=/path/to/authority.pem in DATABASE_URL, or add it to \
+         this machine's store"
+            .to_owned()
+    } else {
+        ". Fix: check DATABASE_URL, or unset it for a private Postgres".to_owned()
+    };
+    anyhow::anyhow!("cannot use the Postgres at {place}: {why}{fix}")
+}
+
+/// This database keeps the conversations of one server. In development, where the name follows from the port, the name
+/// of the first start is kept.
+pub(super) async fn keep_name(mut config: Config, storage: &Storage) -> anyhow::Result<Config> {
+    let configured = &config.identity.service_did;
+    let stored = log::server_of(storage, configured).await?;
+    if stored == *configured {
+        return Ok(config);
+    }
+    let foreign = ForeignDatabase { stored, configured: configured.clone() };
+    if config.is_production() {
+        bail!(foreign);
+    }
+    tracing::warn!("{foreign}. This server goes on as {}", foreign.stored);
+    config.identity.service_did = foreign.stored;
+    Ok(config)
 }
 
 /// The same for a command that may run beside the server: its private Postgres is then used as it is.
@@ -81,8 +121,7 @@ pub(super) async fn services(
     config: Config,
     clock: Clock,
     storage: Storage,
-    workers: &TaskTracker,
-    end_workers: &CancellationToken,
+    workers: &Workers,
 ) -> anyhow::Result<Services> {
     let identity = &config.identity;
     let Outbound { guarded, peers, resolver } = outbound(&config, &clock)?;
@@ -90,7 +129,7 @@ pub(super) async fn services(
 
     let floor_s = i64::try_from(identity.jti_ttl.as_secs()).unwrap_or(i64::MAX);
     let (replay, batcher) = ReplayMemory::shared(clock.clone(), floor_s);
-    workers.spawn(batcher.run(storage.pool().clone()));
+    workers.spawn("replay memory", Class::Authentication, batcher.run(storage.pool().clone()));
     let did = identity.service_did.clone();
     let audiences = vec![did.to_string(), format!("{did}#atproto_mls")];
     let rules = Rules { enforce_lxm: identity.enforce_lxm, enforce_jti: identity.enforce_jti };
@@ -112,11 +151,11 @@ pub(super) async fn services(
     }));
     federation.publish_keys().await?;
     let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS };
-    let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers, end_workers).await?;
+    let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers).await?;
     let timing = Timing::with_recovery_wait(config.federation.recovery_wait);
-    let replicas = Replicas::start(log.clone(), Arc::clone(&federation), timing, workers, end_workers);
+    let replicas = Replicas::start(log.clone(), Arc::clone(&federation), timing, workers);
     let unsaid = config.identity.invitations;
-    let joining = Joining::start(log.clone(), Arc::clone(&federation), replicas.clone(), unsaid, workers, end_workers);
+    let joining = Joining::start(log.clone(), Arc::clone(&federation), replicas.clone(), unsaid, workers);
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
     let upstream = config.http.upstream.clone().map(Upstream::new).transpose()?;
     let limits = Limits::new(&config.limits, redactor.clone(), &clock);
@@ -209,15 +248,22 @@ fn server_keys(config: &Config) -> anyhow::Result<ServerKeys> {
     let dir = &config.identity.keys_dir;
     match ServerKeys::load(dir) {
         Ok(keys) => Ok(keys),
-        Err(KeysError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            if config.is_production() {
-                bail!(
-                    "KEYS_DIR {} holds no keys. Fix: run `rookery keygen` once, and keep what it writes",
-                    dir.display()
-                );
-            }
-            Ok(ServerKeys::generate(dir)?)
-        }
+        // Development makes what is missing.
+        Err(KeysError::Absent { .. }) if !config.is_production() => Ok(ServerKeys::generate(dir)?),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_authority_is_named_with_its_setting() {
+        let unknown = std::io::Error::other("invalid peer certificate: UnknownIssuer");
+        let error = storage::Error::Unavailable(sqlx::Error::Tls(Box::new(unknown)));
+        let told = unreachable("postgres://rookery:secret@db.example.com/rookery", &error).to_string();
+        assert!(told.contains("db.example.com:5432") && told.contains("sslrootcert="), "{told}");
+        assert!(!told.contains("secret"), "{told}");
     }
 }

@@ -29,6 +29,8 @@ struct Report {
     migrations: &'static str,
     /// Whether the log of this instance flows: `ok`, `writer stalled` or `tailer stalled`.
     log: &'static str,
+    /// What is known of the disk of Postgres: `ok`, `low` or `full`. Without room reads and revocations go on.
+    disk: &'static str,
     accepting: bool,
     /// Why it should get no requests.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +56,7 @@ async fn report(cx: &Services) -> Report {
         database: if database { "ok" } else { "unreachable" },
         migrations: if migrated { "ok" } else { "behind or unknown" },
         log: flow.name(),
+        disk: cx.storage.disk().name(),
         accepting,
         reason,
     }
@@ -69,7 +72,8 @@ async fn live() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "status": "ok" }))
 }
 
-/// Database, migrations, this instance's log, not draining. Nothing else decides it; Redis never does.
+/// Database, migrations, this instance's log, not draining. Nothing else decides it; Redis never does, nor a full disk,
+/// which all instances share and reads outlast.
 async fn ready(State(cx): State<Services>) -> Response {
     answer(report(&cx).await)
 }

@@ -15,14 +15,13 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::storage::Storage;
 use crate::storage::embedded::Cluster;
+use crate::storage::{Class, DiskWatch, Storage};
 use crate::telemetry::Metrics;
 use crate::types::Clock;
+use crate::worker::Workers;
 use crate::xrpc::Services;
 
 pub use build::{Beside, Database, Outbound, federation_beside, open_database, open_database_beside, outbound};
@@ -37,17 +36,17 @@ pub struct Server {
     services: Services,
     paths: Vec<String>,
     listener: JoinHandle<()>,
-    workers: TaskTracker,
-    /// Ends the workers, after the listeners.
-    end_workers: CancellationToken,
+    /// They end after the listeners.
+    workers: Workers,
     cluster: Option<Cluster>,
 }
 
 impl Server {
     /// Starts everything and begins to listen.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
-        let workers = TaskTracker::new();
-        let end_workers = CancellationToken::new();
+        let workers = Workers::new();
+        // A start that fails leaves no worker behind.
+        let ends_workers = workers.stop().clone().drop_guard();
         let listen = config.http.listen;
         let metrics_listen = config.http.metrics;
         for warning in config.warnings() {
@@ -55,7 +54,15 @@ impl Server {
         }
 
         let Database { storage, cluster } = build::open_database(&config).await?;
-        let services = build::services(config, clock, storage, &workers, &end_workers).await?;
+        let config = build::keep_name(config, &storage).await?;
+        let watch = DiskWatch {
+            folder: cluster.as_ref().map(|_| config.database.data_dir.clone()),
+            least_free: config.database.least_free,
+        };
+        workers.spawn_beating("disk watch", Class::Workers, |beat| {
+            storage.clone().watch_disk(watch, workers.stop().clone(), beat)
+        });
+        let services = build::services(config, clock, storage, &workers).await?;
         let routes::Served { router, paths } = routes::serve(&services);
 
         let listener = TcpListener::bind(listen).await.with_context(|| {
@@ -63,7 +70,7 @@ impl Server {
         })?;
         let address = listener.local_addr()?;
         let metrics_address = match metrics_listen {
-            Some(listen) => Some(serve_metrics(listen, services.storage.clone(), &workers, &end_workers).await?),
+            Some(listen) => Some(serve_metrics(listen, services.storage.clone(), &workers).await?),
             None => None,
         };
         let stopping = services.stopping.clone();
@@ -74,7 +81,8 @@ impl Server {
         let public_url = identity.public_url.origin().ascii_serialization();
         tracing::info!(%address, service = %identity.service_did, public_url, "listening");
         let listener = tokio::spawn(serve);
-        Ok(Self { address, metrics_address, services, paths, listener, workers, end_workers, cluster })
+        ends_workers.disarm();
+        Ok(Self { address, metrics_address, services, paths, listener, workers, cluster })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -95,8 +103,8 @@ impl Server {
         &self.services
     }
 
-    /// Waits until the server cannot go on: the private Postgres ended by itself, or the database went back in time under
-    /// it, so that what it keeps in memory may never have been.
+    /// Waits until the server cannot go on: the private Postgres ended by itself, the database went back in time under it,
+    /// so that what it keeps in memory may never have been, or one of its workers ended or fell silent.
     pub async fn failed(&self) -> anyhow::Error {
         let ended = async {
             match &self.cluster {
@@ -112,12 +120,13 @@ impl Server {
                 "the database was restored, failed over, or went back in time. Fix: start the server again; it goes on \
                  from what is there"
             ),
+            failure = self.workers.failed() => failure.into(),
         }
     }
 
     /// Stops in good order; open requests and sockets get the configured grace.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let Self { services, mut listener, workers, end_workers, cluster, .. } = self;
+        let Self { services, mut listener, workers, cluster, .. } = self;
         services.stopping.cancel();
         services.sockets.close();
         let grace = services.config.http.shutdown_grace;
@@ -130,15 +139,14 @@ impl Server {
             listener.abort();
         }
 
-        end_workers.cancel();
-        workers.close();
+        workers.stop().cancel();
         let storage = services.storage.clone();
         // The last handles of queues go with the services: workers that read them end.
         drop(services);
-        if tokio::time::timeout(WORKERS_END, workers.wait()).await.is_err() {
+        if tokio::time::timeout(WORKERS_END, workers.end()).await.is_err() {
             tracing::warn!("a worker did not end in time");
         }
-        storage.close().await;
+        storage.close();
         if let Some(cluster) = cluster {
             cluster.stop().await?;
         }
@@ -147,12 +155,7 @@ impl Server {
 }
 
 /// `/metrics`, on a port of its own: it is not for the public.
-async fn serve_metrics(
-    listen: SocketAddr,
-    storage: Storage,
-    workers: &TaskTracker,
-    end: &CancellationToken,
-) -> anyhow::Result<SocketAddr> {
+async fn serve_metrics(listen: SocketAddr, storage: Storage, workers: &Workers) -> anyhow::Result<SocketAddr> {
     let metrics = Metrics::install()?;
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("cannot listen on {listen}. Fix: set METRICS_PORT to a free port, or to 0 for none")
@@ -165,9 +168,9 @@ async fn serve_metrics(
             metrics.render()
         }),
     );
-    let end = end.clone();
+    let end = workers.stop().clone();
     let serve = axum::serve(listener, router).with_graceful_shutdown(async move { end.cancelled().await });
-    workers.spawn(async move {
+    workers.tasks().spawn(async move {
         if let Err(error) = serve.await {
             tracing::error!(error = &error as &dyn std::error::Error, "the metrics listener failed");
         }

@@ -1,6 +1,7 @@
-//! Which cluster a connection leads to, and which of its histories.
+//! Which cluster a connection leads to, which of its histories, and whether the session is as it was asked for.
 
 use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
 
 /// A cluster of Postgres, and its timeline: a promoted standby and a restored archive begin a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,17 +10,70 @@ pub struct ClusterId {
     pub timeline: i32,
 }
 
+/// Start-up options of every session, as Postgres shows them. A statement that runs longer is cancelled: an open writer
+/// holds back every reader.
+pub(super) const SESSION: [(&str, &str); 4] = [
+    ("statement_timeout", "10s"),
+    ("lock_timeout", "8s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("jit", "off"),
+];
+
+/// A setting that this server asked for when it connected, and that is not in force.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{name} is {found}, although this server asked for {wanted} when it connected: a pooler between this server and \
+     Postgres drops start-up options. Fix: connect to Postgres itself, or let the pooler work by session and pass on \
+     `options`"
+)]
+struct OptionDropped {
+    name: &'static str,
+    found: String,
+    wanted: &'static str,
+}
+
 impl ClusterId {
     /// The timeline is that of the log as it is written now: the control file names the new one only after the first
     /// checkpoint. A standby that was not promoted answers with an error, and is of no use to us.
     pub(super) async fn of(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        sqlx::query_as!(
-            Self,
-            r#"select system_identifier as "system_id!",
-                      ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer as "timeline!"
-               from pg_control_system()"#
-        )
-        .fetch_one(conn)
-        .await
+        Ok(look(conn).await?.0)
     }
+}
+
+/// The cluster, and the settings of [`SESSION`] in their order.
+async fn look(conn: &mut PgConnection) -> Result<(ClusterId, Vec<String>), sqlx::Error> {
+    let names: Vec<String> = SESSION.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let row = sqlx::query!(
+        r#"select system_identifier as "system_id!",
+                  ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer as "timeline!",
+                  array(select current_setting(n.name) from unnest($1::text[]) with ordinality n (name, place)
+                        order by n.place) as "settings!"
+           from pg_control_system()"#,
+        &names
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok((ClusterId { system_id: row.system_id, timeline: row.timeline }, row.settings))
+}
+
+/// Refuses a connection to another cluster, or to another history of this one, or one whose settings were dropped on
+/// the way.
+pub(super) async fn refuse_other(
+    connection: &mut PgConnection,
+    cluster: ClusterId,
+    uprooted: &CancellationToken,
+) -> Result<(), sqlx::Error> {
+    let (found, settings) = look(connection).await?;
+    if found != cluster {
+        uprooted.cancel();
+        return Err(sqlx::Error::Configuration(
+            "the database is on another cluster or timeline than at the start".into(),
+        ));
+    }
+    for ((name, wanted), found) in SESSION.into_iter().zip(settings) {
+        if found != wanted {
+            return Err(sqlx::Error::Configuration(Box::new(OptionDropped { name, found, wanted })));
+        }
+    }
+    Ok(())
 }

@@ -18,6 +18,9 @@ pub enum Error {
     /// No connection, or lost while waiting for an answer.
     #[error("the database cannot be reached")]
     Unavailable(#[source] sqlx::Error),
+    /// Postgres has no room: on its disk, or in its memory. Nothing was written.
+    #[error("Postgres has no room for this")]
+    Full(#[source] sqlx::Error),
     #[error("the database refused a statement")]
     Statement(#[source] sqlx::Error),
     /// A row that our own code wrote does not read back.
@@ -43,6 +46,8 @@ impl From<sqlx::Error> for Error {
                 Some("40001" | "40P01") => Self::Collision(error),
                 // lock_not_available, query_canceled, and the server going away or not yet there
                 Some("55P03" | "57014" | "57P01" | "57P02" | "57P03" | "53300") => Self::Unavailable(error),
+                // disk_full, out_of_memory, io_error
+                Some("53100" | "53200" | "58030") => Self::Full(error),
                 _ => match database.constraint() {
                     Some(name) => Self::Constraint { name: name.to_owned(), source: error },
                     None => Self::Statement(error),

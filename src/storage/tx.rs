@@ -1,27 +1,28 @@
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
-
-use super::Error;
+use super::{Error, PgConnection};
 
 /// One unit of work. Dropped without `commit`, it leaves nothing behind.
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct Tx {
-    inner: Transaction<'static, Postgres>,
+    connection: PgConnection,
 }
 
 impl Tx {
-    pub(super) async fn begin(pool: &PgPool) -> Result<Self, Error> {
-        Ok(Self { inner: pool.begin().await? })
+    pub(super) async fn begin(mut connection: PgConnection) -> Result<Self, Error> {
+        connection.begin().await?;
+        Ok(Self { connection })
     }
 
     pub fn conn(&mut self) -> &mut PgConnection {
-        &mut self.inner
+        &mut self.connection
     }
 
-    pub async fn commit(self) -> Result<(), Error> {
-        Ok(self.inner.commit().await?)
+    /// Where it fails with [`Error::Unavailable`] it may or may not have happened: whoever has to know looks for what
+    /// was to be written.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        Ok(self.connection.commit().await?)
     }
 
-    pub async fn rollback(self) -> Result<(), Error> {
-        Ok(self.inner.rollback().await?)
+    pub async fn rollback(mut self) -> Result<(), Error> {
+        Ok(self.connection.rollback().await?)
     }
 }

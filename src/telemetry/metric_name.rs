@@ -59,8 +59,15 @@ pub const RELAY_BY_REDIS: &str = "rookery_relay_by_redis";
 pub const SUBSCRIPTIONS_OPEN: &str = "rookery_subscriptions_open";
 /// Counter: subscriptions that this server ended, by `reason`.
 pub const SUBSCRIPTIONS_ENDED: &str = "rookery_subscriptions_ended_total";
-/// Gauge: connections of the pool, by `state` (`idle`, `used`).
+/// Gauge: connections of the pools, by `class` and `state` (`idle`, `used`).
 pub const POOL_CONNECTIONS: &str = "rookery_pool_connections";
+
+/// Gauge, bytes: free on the disk of the private Postgres.
+pub const DATA_DISK_FREE_BYTES: &str = "rookery_data_disk_free_bytes";
+/// Counter: entries of other homes that say a time more than five minutes ahead of this machine's clock.
+pub const ENTRIES_FROM_AHEAD: &str = "rookery_entries_from_ahead_total";
+/// Gauge, seconds: how far the clock of this machine is ahead of that of Postgres.
+pub const CLOCK_AHEAD_SECONDS: &str = "rookery_clock_ahead_seconds";
 
 /// Every name above with its help text, for `/metrics` and for the test that keeps names well-formed.
 pub(super) const ALL: &[(&str, Kind, &str)] = &[
@@ -93,7 +100,10 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (RELAY_BY_REDIS, Kind::Gauge, "1 while signals between replicas go by Redis."),
     (SUBSCRIPTIONS_OPEN, Kind::Gauge, "Open subscriptions."),
     (SUBSCRIPTIONS_ENDED, Kind::Counter, "Subscriptions ended by this server, by reason."),
-    (POOL_CONNECTIONS, Kind::Gauge, "Connections of the pool, by state."),
+    (POOL_CONNECTIONS, Kind::Gauge, "Connections of the pools, by class and state."),
+    (DATA_DISK_FREE_BYTES, Kind::Gauge, "Bytes free on the disk of the private Postgres."),
+    (ENTRIES_FROM_AHEAD, Kind::Counter, "Entries of other homes that are dated more than five minutes ahead."),
+    (CLOCK_AHEAD_SECONDS, Kind::Gauge, "Seconds that this machine's clock is ahead of that of Postgres."),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::json_lines::JsonLines;
 use crate::config::{LogFormat, Telemetry};
 
 /// Why logging could not begin.
@@ -27,9 +28,7 @@ where
 {
     let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&settings.filter)?).with_writer(writer);
     Ok(match settings.format {
-        LogFormat::Json => {
-            Box::new(builder.json().flatten_event(true).with_current_span(true).with_span_list(false).finish())
-        }
+        LogFormat::Json => Box::new(builder.json().event_format(JsonLines).finish()),
         LogFormat::Text => Box::new(builder.finish()),
     })
 }
@@ -53,14 +52,18 @@ mod tests {
     }
 
     fn logged(format: LogFormat) -> String {
+        logging(format, || {
+            let _span = tracing::info_span!("request", request.id = "r1").entered();
+            tracing::info!(status = 200, duration_us = 1_u128, "answered");
+            tracing::debug!("not this");
+        })
+    }
+
+    fn logging(format: LogFormat, work: impl FnOnce()) -> String {
         let settings = Telemetry { filter: "info".to_owned(), format, hash_key: None };
         let lines = Lines::default();
         let writer = lines.clone();
-        tracing::subscriber::with_default(subscriber(&settings, move || writer.clone()).unwrap(), || {
-            let _span = tracing::info_span!("request", request.id = "r1").entered();
-            tracing::info!(status = 200, "answered");
-            tracing::debug!("not this");
-        });
+        tracing::subscriber::with_default(subscriber(&settings, move || writer.clone()).unwrap(), work);
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }
 
@@ -70,7 +73,27 @@ mod tests {
         assert_eq!(text.lines().count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
         assert_eq!((&line["status"], &line["message"]), (&200.into(), &"answered".into()));
+        assert_eq!(line["duration_us"], 1, "numbers are numbers");
+        assert_eq!((&line["level"], &line["span"]["name"]), (&"INFO".into(), &"request".into()));
+        assert!(line["timestamp"].is_string() && line["target"].is_string(), "{text}");
         assert_eq!(line["span"]["request.id"], "r1");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] std::num::ParseIntError);
+
+    #[test]
+    fn an_error_is_logged_with_its_causes_in_both_formats() {
+        let failing = || {
+            let error = Outer("x".parse::<i32>().unwrap_err());
+            tracing::error!(error = &error as &dyn std::error::Error, "failed");
+        };
+        let line: serde_json::Value = serde_json::from_str(logging(LogFormat::Json, failing).trim()).unwrap();
+        assert_eq!(line["error"], "outer");
+        assert_eq!(line["error.causes"], serde_json::json!(["invalid digit found in string"]));
+        let text = logging(LogFormat::Text, failing);
+        assert!(text.contains("outer") && text.contains("invalid digit found in string"), "{text}");
     }
 
     #[test]

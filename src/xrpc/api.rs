@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 
 use super::limits::Class;
-use super::{Call, Caller, Failure, Fault, Services, caller, forward, limits, method, upstream};
+use super::{Call, Caller, Failure, Fault, Services, caller, forward, limits, method, room, upstream};
 use crate::lexicon::{Kind, Method};
 use crate::types::Hash;
 
@@ -159,6 +159,7 @@ where
         if let Some(answer) = forward::elsewhere::<M>(cx, caller.behalf(), &parts, &bytes).await? {
             return Ok(answer);
         }
+        room::admit::<M>(cx)?;
         let call = Call { params, input, request_hash: Hash::of(&bytes), body: bytes };
         let stream = forward::owes_a_receipt::<M>(caller.behalf(), &call.body);
         let output = handler.answer(cx, caller, call).await?;

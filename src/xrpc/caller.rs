@@ -150,7 +150,7 @@ impl Caller for Account {
         let credentials = Credentials::read(&asked.parts.headers)?;
         let did = account_of(cx, asked, credentials.token).await?;
         credentials.beside()?;
-        let row = store::find_account(cx.storage.pool(), did.as_str()).await?;
+        let row = store::find_account(cx.storage.authentication(), did.as_str()).await?;
         standing::account(cx, asked.nsid, &did, row.as_ref()).await?;
         Ok(Self { did, id: row.map(|row| row.id) })
     }

@@ -46,13 +46,13 @@ pub enum Fault {
     MethodNotImplemented,
     /// 502: the server that this method was handed on to gave no answer.
     UpstreamFailed,
-    /// 503: entries are from more than five minutes ahead.
-    ClockSkew,
     /// 409, or 503 where it passes: the stream takes no entries now, or never again.
     Halted(StreamState),
     /// 503: a queue is full, the database is away, or the server is stopping. Nothing was done, or it cannot be told:
     /// repeat with the same `idem`.
     Unavailable,
+    /// 503: the disk of the database has no room, or little: nothing was written. Reads and revocations go on.
+    StorageFull,
     /// 503: the transaction collided with others, more often than it is tried again. Nothing was written.
     Collided,
     /// 504: it took too long. Repeat with the same `idem`.
@@ -63,6 +63,8 @@ pub enum Fault {
 
 /// Seconds after which a client may try again.
 const RETRY_AFTER_S: u32 = 1;
+/// The same where somebody has to make room first.
+const ROOM_AFTER_S: u32 = 30;
 
 impl Fault {
     fn told(&self) -> (StatusCode, &'static str, String) {
@@ -125,16 +127,16 @@ impl Fault {
             Self::UpstreamFailed => {
                 (StatusCode::BAD_GATEWAY, "UpstreamFailure", "the upstream server gave no answer".to_owned())
             }
-            Self::ClockSkew => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "ClockSkew",
-                "entries are from more than five minutes ahead of this server's clock".to_owned(),
-            ),
             Self::Halted(state) => halted(*state),
             Self::Unavailable | Self::Collided => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Unavailable",
                 "the server cannot do this now; repeat it with the same idem".to_owned(),
+            ),
+            Self::StorageFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "StorageFull",
+                "the server has no room for writes; reading and revoking go on, and this may be repeated later".to_owned(),
             ),
             Self::TimedOut => (
                 StatusCode::GATEWAY_TIMEOUT,
@@ -263,6 +265,10 @@ impl From<storage::Error> for Fault {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the database could not be used");
                 Self::Unavailable
             }
+            storage::Error::Full(_) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the database has no room");
+                Self::StorageFull
+            }
             error => Self::internal(error),
         }
     }
@@ -334,7 +340,8 @@ impl IntoResponse for Fault {
             }
         }
         if matches!(self, Self::TimedOut | Self::OutcomeUnknown) || status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+            let seconds = if matches!(self, Self::StorageFull) { ROOM_AFTER_S } else { RETRY_AFTER_S };
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Self::Unauthenticated(refused) = &self {
             metrics::counter!(metric_name::AUTH_REFUSALS, "error" => refused.name()).increment(1);

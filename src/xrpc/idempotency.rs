@@ -1,10 +1,9 @@
 //! Calls whose answer no entry can rebuild keep it beside their effect, in the same transaction.
 
-use sqlx::PgConnection;
-
 use super::{Call, Failure, Fault, Services, store};
 use crate::lexicon::Method;
 use crate::log::Author;
+use crate::storage::PgConnection;
 use crate::types::{Hash, Idem, Refusal};
 
 /// The constraint that lets one of two simultaneous repeats win.

@@ -12,6 +12,7 @@ mod idempotency;
 mod limits;
 mod method;
 mod observe;
+mod room;
 mod services;
 mod store;
 pub mod stream;

@@ -1,9 +1,8 @@
 //! SQL of the protocol surface: devices for token checks, first answers of calls that no entry can rebuild.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{DeviceId, Did, Hash};
 
 pub(super) struct DeviceRow {

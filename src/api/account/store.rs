@@ -1,10 +1,10 @@
 //! SQL on accounts and devices.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::PgExecutor;
 
 use crate::lexicon::account::defs;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Bytes, DeviceId, Did, UnixMillis};
 
 pub(super) async fn find_account_stream(executor: impl PgExecutor<'_>, did: &Did) -> Result<Option<i64>, Error> {

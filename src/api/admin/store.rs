@@ -1,10 +1,9 @@
 //! SQL of operators.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use crate::lexicon::admin::defs::Account;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Did, UnixMillis};
 
 pub(super) struct AccountRow {

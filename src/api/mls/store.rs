@@ -1,8 +1,6 @@
 //! SQL that several features of chat share.
 
-use sqlx::PgPool;
-
-use crate::storage::Error;
+use crate::storage::{Error, PgPool};
 
 /// The keys that may sign for a device's leaves: its own, and the further ones that its certificate lists.
 pub(super) async fn signature_keys(pool: &PgPool, device_row: i64) -> Result<Vec<Vec<u8>>, Error> {

@@ -4,18 +4,13 @@
 
 use crate::federation::{Quota, replica};
 use crate::lexicon::peer::replicate::{Error, Output, Replicate};
-use crate::log;
 use crate::types::Bytes;
 use crate::xrpc::{Call, Failure, Fault, Peer, Services};
 
 pub async fn replicate(cx: &Services, caller: Peer, call: Call<Replicate>) -> Result<Output, Failure<Error>> {
     let request = replica::Replicate::decode(&call.body)?;
     cx.federation.take(&caller.counted, Quota::Entries, request.entries.len() as u64).map_err(Fault::from)?;
-    let taken = match cx.replicas.take(&caller.server, request).await {
-        // Its clock or ours: nobody adjusts one by a peer's word.
-        Err(log::Error::Refused(refusal)) if refusal.name == "ClockSkew" => return Err(Fault::ClockSkew.into()),
-        taken => taken?,
-    };
+    let taken = cx.replicas.take(&caller.server, request).await?;
     Ok(Output {
         term: taken.term.0,
         seq: taken.seq.0,

@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgPool;
-
 use crate::log::body::{ConvoBody, Role};
 use crate::log::{Roster, RosterSeat};
-use crate::storage::Error;
+use crate::storage::{Error, PgPool};
 use crate::types::{Bytes, DeviceId, Did, Seq};
 
 /// An open seat of the account in a conversation of this home.

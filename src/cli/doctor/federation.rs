@@ -24,7 +24,7 @@ pub(super) async fn examine(config: &Config, server: &Did) -> anyhow::Result<Rep
     let Beside { federation, guarded, key_ids } = federation_beside(config, storage.clone(), Clock::System)?;
     let doctor = Doctor { config, server, federation, guarded, key_ids, development: !config.is_production() };
     let report = doctor.examine().await;
-    storage.close().await;
+    storage.close();
     if let Some(cluster) = cluster {
         cluster.stop().await?;
     }

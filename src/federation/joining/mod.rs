@@ -21,13 +21,13 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::Federation;
 use super::replica::Replicas;
 use crate::config::Invitations;
 use crate::log::Log;
+use crate::storage::Class;
+use crate::worker::Workers;
 use seating::Seating;
 
 /// Without a wake-up (another replica wrote) what is due is looked for this often.
@@ -63,16 +63,16 @@ impl Joining {
         federation: Arc<Federation>,
         replicas: Replicas,
         unsaid: Invitations,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
+        workers: &Workers,
     ) -> Self {
         log.ask(Seating { unsaid });
         let (deliver, join) = (Notify::new(), Notify::new());
         let joining = Self { inner: Arc::new(Inner { log, federation, replicas, deliver, join }) };
         if joining.inner.federation.is_on() {
-            tasks.spawn(delivery::run(joining.clone(), stop.clone()));
-            tasks.spawn(delivery::repeat(joining.clone(), stop.clone()));
-            tasks.spawn(joiner::run(joining.clone(), stop.clone()));
+            let stop = workers.stop();
+            workers.spawn("delivery", Class::Workers, delivery::run(joining.clone(), stop.clone()));
+            workers.spawn("repeated delivery", Class::Workers, delivery::repeat(joining.clone(), stop.clone()));
+            workers.spawn("joining", Class::Workers, joiner::run(joining.clone(), stop.clone()));
         }
         joining
     }

@@ -4,7 +4,6 @@
 //! twice, it moves nothing twice.
 
 use serde_json::json;
-use sqlx::PgConnection;
 
 use super::Joining;
 use super::delivery::{self, Delivery, MOVE_SEATS};
@@ -15,7 +14,7 @@ use crate::federation::{Actor, CallError};
 use crate::lexicon::peer::move_seats::{Input, MoveSeats, Seat};
 use crate::log::body::{Body, MembershipBody, MembershipChange};
 use crate::log::{self, Draft, EntryKind, Log};
-use crate::storage::{self, Error};
+use crate::storage::{self, Error, PgConnection};
 use crate::types::{Did, Seq, StreamId, UnixMillis};
 
 /// Pages of one home.

@@ -1,13 +1,12 @@
 //! All SQL of peers and their keys.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use super::document::{Purpose, ServerKey};
 use super::{KeyState, KnownKey, KnownPeer, Policy};
 use crate::federation::OwnKey;
 use crate::identity::{Curve, PublicKey};
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::Did;
 
 /// How often a sight is written.

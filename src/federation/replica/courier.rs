@@ -45,7 +45,6 @@ const OF_THE_STREAM: &[&str] = &[
     "CheckpointInvalid",
     "StreamFrozen",
     "NewerVersionNeeded",
-    "ClockSkew",
     "Malformed",
     "PayloadTooLarge",
     "InvalidRequest",

@@ -36,15 +36,14 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::Federation;
 use crate::identity::Signed;
 use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint};
 use crate::log::{Error, Head, Log};
-use crate::storage::Storage;
+use crate::storage::{Class, Storage};
 use crate::types::{Clock, Did, Refusal};
+use crate::worker::Workers;
 
 /// Entries of one request, and bytes of its body.
 pub const REQUEST_ENTRIES: u32 = 256;
@@ -93,21 +92,16 @@ struct Inner {
 
 impl Replicas {
     /// Starts the courier and the watch, if this server federates. They end with `stop`.
-    pub fn start(
-        log: Log,
-        federation: Arc<Federation>,
-        timing: Timing,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Self {
+    pub fn start(log: Log, federation: Arc<Federation>, timing: Timing, workers: &Workers) -> Self {
         let fresh = Cache::builder().max_capacity(FRESH_STREAMS).time_to_live(FRESH_EVERY).build();
         let (wake, watch, away) = (Notify::new(), Notify::new(), Mutex::default());
         let inner = Inner { log, federation, timing, wake, watch, fresh, away };
         let replicas = Self { inner: Arc::new(inner) };
         if replicas.inner.federation.is_on() {
-            tasks.spawn(desk::run(replicas.clone(), stop.clone()));
-            tasks.spawn(watch::run(replicas.clone(), stop.clone()));
-            tasks.spawn(watch::rises(replicas.clone(), stop.clone()));
+            let stop = workers.stop();
+            workers.spawn("replication scheduler", Class::Workers, desk::run(replicas.clone(), stop.clone()));
+            workers.spawn("peer monitor", Class::Workers, watch::run(replicas.clone(), stop.clone()));
+            workers.spawn("restores of peers", Class::Workers, watch::rises(replicas.clone(), stop.clone()));
         }
         replicas
     }

@@ -23,6 +23,7 @@ use super::store::{self, StreamRow};
 use super::{EntryKind, Error, Log, StreamState};
 use crate::identity::Signed;
 use crate::storage;
+use crate::telemetry::metric_name;
 use crate::types::{Detail, Did, Refusal, Seq, UnixMillis};
 
 pub(super) use unapplied::run as apply_newest_of_all;
@@ -77,6 +78,14 @@ impl Log {
             return Err(Error::TooManyEntries);
         }
         let verified = verify::verify(span, self.inner.clock.now())?;
+        if verified.from_ahead > 0 {
+            metrics::counter!(metric_name::ENTRIES_FROM_AHEAD).increment(verified.from_ahead);
+            tracing::warn!(
+                stream.id = verified.stream.as_str(),
+                entries = verified.from_ahead,
+                "the home of this stream dates entries more than five minutes ahead"
+            );
+        }
         storage::retrying(Error::is_collision, || self.adopt_once(span, &verified)).await
     }
 

@@ -8,7 +8,8 @@ use crate::types::{Did, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
 
 use super::Span;
 
-/// How far a home's clock may be ahead of ours.
+/// How far a home's clock may be ahead of ours without a word. What it signed is taken whatever its clock says: the stream
+/// would stop otherwise, and an entry's time is the home's to say.
 const AHEAD_MS: i64 = 5 * 60 * 1000;
 
 /// An entry as made. Its content may be withheld, aged out or erased.
@@ -65,6 +66,8 @@ pub(super) struct Verified<'a> {
     pub genesis: Genesis,
     pub kind: StreamKind,
     pub entries: Vec<Entry<'a>>,
+    /// How many entries say a time that is more than five minutes ahead of ours.
+    pub from_ahead: u64,
 }
 
 impl Verified<'_> {
@@ -88,14 +91,15 @@ pub(super) fn verify(span: &Span, now: UnixMillis) -> Result<Verified<'_>, Error
     if span.anchor.as_ref().is_some_and(|anchor| anchor.stream != stream) {
         return Err(broken("the anchor is of another stream").into());
     }
-    let mut verified = Verified { stream, genesis, kind, entries: Vec::with_capacity(span.entries.len()) };
+    let mut verified =
+        Verified { stream, genesis, kind, entries: Vec::with_capacity(span.entries.len()), from_ahead: 0 };
     for held in &span.entries {
         let entry = read(held)?;
         if entry.header.stream != verified.stream {
             return Err(broken("an entry is of another stream than the genesis founds").into());
         }
         if entry.header.time.0 > now.0.saturating_add(AHEAD_MS) {
-            return Err(Refusal::new("ClockSkew", "an entry is from more than five minutes ahead").into());
+            verified.from_ahead += 1;
         }
         if let Some(before) = verified.entries.last() {
             follows(&entry, &before.head(), before.moves.as_ref())?;

@@ -14,7 +14,6 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use leaving::Leaving;
@@ -23,35 +22,44 @@ pub(super) use words::Carried;
 use words::Word;
 
 use super::{Error, Log, store};
+use crate::storage::{self, PgConnection};
+use crate::worker::Beat;
 
 const CHANNEL: &str = "rookery_log";
 /// Commits within this time share a signal.
 const COALESCE: Duration = Duration::from_millis(2);
 /// Pause after the database did not answer; the slow poll of every tail bridges it.
 const TROUBLE: Duration = Duration::from_secs(1);
+/// How often an instance says something to itself by NOTIFY, which it must hear before the next time.
+const HELLO: Duration = Duration::from_secs(10);
+/// Until the connection that listens must stand.
+const HEARD_WITHIN: Duration = Duration::from_secs(12);
 
 /// Sends this replica's signals until `stop`.
-pub(super) async fn send(log: Log, link: Option<Arc<Link>>, stop: CancellationToken) {
+pub(super) async fn send(log: Log, link: Option<Arc<Link>>, stop: CancellationToken, beat: Beat) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            outcome = send_what_leaves(&log, link.as_deref()) => if let Err(error) = outcome {
+            outcome = send_what_leaves(&log, link.as_deref(), &beat) => if let Err(error) = outcome {
                 tracing::warn!(error = &error as &dyn std::error::Error, "other replicas cannot be woken");
             },
         }
+        beat.beat();
         // What was to be said then is said now, in one word.
         log.inner.hub.leaving().committed();
         tokio::time::sleep(TROUBLE).await;
     }
 }
 
-async fn send_what_leaves(log: &Log, link: Option<&Link>) -> Result<(), Error> {
+async fn send_what_leaves(log: &Log, link: Option<&Link>, beat: &Beat) -> Result<(), Error> {
     let hub = &log.inner.hub;
     let mut postgres = None;
     loop {
+        beat.rest();
         let (committed, signals) = hub.leaving().next().await;
         let look = committed.then(|| Word::Look(hub.woken().to_db()));
         for word in look.into_iter().chain(signals.into_iter().map(Word::Signal)) {
+            beat.beat();
             let text = word.write(&log.inner.replica);
             let carried = match link {
                 Some(link) => link.publish(&text).await,
@@ -73,28 +81,57 @@ async fn notify(log: &Log, connection: &mut Option<PgConnection>, text: &str) ->
     store::notify(connection, CHANNEL, text).await
 }
 
-/// Hears what the other replicas say by NOTIFY, until `stop`.
-pub(super) async fn hear(log: Log, stop: CancellationToken) {
+/// Hears what the other instances say by NOTIFY, until `stop`.
+pub(super) async fn hear(log: Log, stop: CancellationToken, beat: Beat) {
     loop {
+        beat.beat();
         tokio::select! {
             () = stop.cancelled() => return,
-            outcome = hear_on_one_connection(&log) => if let Err(error) = outcome {
-                tracing::warn!(error = &error as &dyn std::error::Error, "other replicas cannot be heard");
+            outcome = hear_on_one_connection(&log, &beat) => if let Err(error) = outcome {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to listen for signals of other instances");
             },
         }
         tokio::time::sleep(TROUBLE).await;
     }
 }
 
-async fn hear_on_one_connection(log: &Log) -> Result<(), Error> {
-    let mut listener = log.inner.storage.listener().await?;
-    listener.listen(CHANNEL).await?;
+/// Listens for as long as this instance hears itself: a connection that fell silent looks like one on which nobody
+/// speaks.
+async fn hear_on_one_connection(log: &Log, beat: &Beat) -> Result<(), Error> {
+    let connecting = async {
+        let mut listener = log.inner.storage.listener().await?;
+        listener.listen(CHANNEL).await?;
+        Ok::<_, Error>(listener)
+    };
+    let mut listener = tokio::time::timeout(HEARD_WITHIN, connecting).await.map_err(|_| silent())??;
     // What was committed before this moment was not heard.
     log.inner.hub.look();
+    let hello = Word::Hello.write(&log.inner.replica);
+    let (mut every, mut unheard) = (tokio::time::interval(HELLO), false);
     loop {
-        let heard = listener.recv().await?;
-        take(log, heard.payload());
+        tokio::select! {
+            heard = listener.recv() => {
+                let heard = heard?;
+                if heard.payload() == hello {
+                    unheard = false;
+                } else {
+                    take(log, heard.payload());
+                }
+            }
+            _ = every.tick() => {
+                if std::mem::replace(&mut unheard, true) {
+                    return Err(silent());
+                }
+                beat.beat();
+                store::notify(&mut log.inner.storage.pool().acquire().await?, CHANNEL, &hello).await?;
+            }
+        }
     }
+}
+
+fn silent() -> Error {
+    let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "this instance does not hear itself");
+    storage::Error::Unavailable(sqlx::Error::Io(silent)).into()
 }
 
 /// Does what a word asks for; one's own are for the others.

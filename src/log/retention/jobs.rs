@@ -1,17 +1,28 @@
 //! What is due, job by job.
 
-use sqlx::PgConnection;
-
 use super::{IDENTITY_DAYS, Keep, ago};
 use crate::config::Retention;
+use crate::log::body::{Body, KeyPackagesLowBody};
 use crate::log::{EntryKind, Error, store};
+use crate::storage::PgConnection;
 use crate::types::UnixMillis;
 
 /// An expired key package may still be in a Welcome that is on its way: a claim is good for a day.
 const EXPIRED_DAYS: i64 = 1;
 
+/// Times up to this far ahead may be right: another instance's clock is not ours.
+const CLOCK_MS: i64 = 2 * 60 * 1000;
+/// How many pages a longer one has: all its rows are changed in one transaction.
+const LONGER: i64 = 8;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
+    /// One-time key packages from before a restore.
+    DoubtfulKeyPackages,
+    /// Followers that may hold what a restore took.
+    AskedFollowers,
+    /// Homes that are to go on from what a restore left here.
+    AskedHomes,
     /// Names of calls on entries.
     Identities,
     Messages,
@@ -36,7 +47,14 @@ impl Step {
 }
 
 impl Job {
+    /// What follows a restore, soon after it.
+    pub(super) const AFTER_RESTORE: &'static [Self] =
+        &[Self::AskedFollowers, Self::AskedHomes, Self::DoubtfulKeyPackages];
+
     pub const ALL: &'static [Self] = &[
+        Self::DoubtfulKeyPackages,
+        Self::AskedFollowers,
+        Self::AskedHomes,
         Self::Identities,
         Self::Messages,
         Self::Notices,
@@ -48,6 +66,9 @@ impl Job {
 
     pub const fn name(self) -> &'static str {
         match self {
+            Self::DoubtfulKeyPackages => "doubtful_key_packages",
+            Self::AskedFollowers => "asked_followers",
+            Self::AskedHomes => "asked_homes",
             Self::Identities => "identities",
             Self::Messages => "messages",
             Self::Notices => "notices",
@@ -65,7 +86,12 @@ impl Job {
             Self::Messages => 2,
             Self::Notices => 3,
             Self::Handshakes => 4,
-            Self::Answers | Self::KeyPackages | Self::Welcomes => 0,
+            Self::DoubtfulKeyPackages
+            | Self::AskedFollowers
+            | Self::AskedHomes
+            | Self::Answers
+            | Self::KeyPackages
+            | Self::Welcomes => 0,
         }
     }
 
@@ -78,16 +104,22 @@ impl Job {
     ) -> Result<Step, Error> {
         let before = |days| ago(now, days).to_datetime();
         match self {
+            Self::DoubtfulKeyPackages => {
+                let notice = KeyPackagesLowBody { reason: "restored".to_owned() }.encode()?;
+                Ok(Step::of(store::delete_doubtful_key_packages(conn, &notice, batch, now.to_datetime()).await?, batch))
+            }
+            Self::AskedFollowers => Ok(Step::of(store::ask_followers(conn, batch, now.to_datetime()).await?, batch)),
+            Self::AskedHomes => Ok(Step::of(store::ask_homes(conn, batch, now.to_datetime()).await?, batch)),
             Self::Identities => {
-                let Some(page) = store::old_page(conn, self.mark(), before(IDENTITY_DAYS), batch).await? else {
+                let Some(page) = self.next_page(conn, before(IDENTITY_DAYS), now, batch).await? else {
                     return Ok(Step { rows: 0, more: false });
                 };
                 let rows = store::forget_identities(conn, page.after, page.through).await?;
                 store::advance(conn, self.mark(), page.through, None).await?;
                 Ok(Step { rows, more: page.full })
             }
-            Self::Messages => self.age_out(conn, before(terms.messages_days), Keep::Messages, batch).await,
-            Self::Notices => self.age_out(conn, before(terms.notices_days), Keep::Notices, batch).await,
+            Self::Messages => self.age_out(conn, before(terms.messages_days), Keep::Messages, now, batch).await,
+            Self::Notices => self.age_out(conn, before(terms.notices_days), Keep::Notices, now, batch).await,
             Self::Handshakes => {
                 let lapsed = before(terms.lapse_days);
                 let aged = store::age_out_handshakes(conn, before(terms.commits_days), lapsed, batch).await?;
@@ -107,12 +139,28 @@ impl Job {
         }
     }
 
+    /// The next old entries. Where a whole page of them has wrong times, a longer one is looked at.
+    async fn next_page(
+        self,
+        conn: &mut PgConnection,
+        before: chrono::DateTime<chrono::Utc>,
+        now: UnixMillis,
+        batch: i64,
+    ) -> Result<Option<store::OldPage>, Error> {
+        let latest = UnixMillis(now.0.saturating_add(CLOCK_MS)).to_datetime();
+        match store::old_page(conn, self.mark(), before, latest, batch).await? {
+            None => store::old_page(conn, self.mark(), before, latest, batch * LONGER).await,
+            page => Ok(page),
+        }
+    }
+
     /// Takes the contents of kinds that are kept so out of the next old entries.
     async fn age_out(
         self,
         conn: &mut PgConnection,
         before: chrono::DateTime<chrono::Utc>,
         keep: Keep,
+        now: UnixMillis,
         batch: i64,
     ) -> Result<Step, Error> {
         let kinds: Vec<i16> =
@@ -121,7 +169,7 @@ impl Job {
         if backfilled > 0 {
             return Ok(Step { rows: backfilled, more: true });
         }
-        let Some(page) = store::old_page(conn, self.mark(), before, batch).await? else {
+        let Some(page) = self.next_page(conn, before, now, batch).await? else {
             return Ok(Step { rows: 0, more: false });
         };
         let aged = store::age_out(conn, page.after, page.through, &kinds).await?;

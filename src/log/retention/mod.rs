@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{EntryKind, Error, Log, NamedKind, store};
 use crate::telemetry::metric_name;
 use crate::types::UnixMillis;
+use crate::worker::Beat;
 
 pub use jobs::Job;
 
@@ -28,6 +29,8 @@ const EVERY: Duration = Duration::from_mins(10);
 const BATCH: i64 = 500;
 /// Between two transactions, so that others come first.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Between two attempts to do what a restore left to be done.
+const AFTER_RESTORE: Duration = Duration::from_secs(5);
 
 /// When the contents of a kind age out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +86,13 @@ impl Swept {
     }
 }
 
-pub(super) async fn run(log: Log, stop: CancellationToken) {
+pub(super) async fn run(log: Log, stop: CancellationToken, beat: Beat) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = follow_restore(&log, &beat) => {}
+    }
     loop {
+        beat.rest();
         let every = EVERY.mul_f64(rand::rng().random_range(0.9..1.1));
         tokio::select! {
             () = stop.cancelled() => return,
@@ -92,21 +100,47 @@ pub(super) async fn run(log: Log, stop: CancellationToken) {
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            outcome = log.sweep() => if let Err(error) = outcome {
+            outcome = log.sweep_beating(&beat) => if let Err(error) = outcome {
                 tracing::warn!(error = &error as &dyn std::error::Error, "what is due could not be swept");
             }
         }
     }
 }
 
+/// What a restore left to be done is done as soon as a server starts, by whichever instance gets to it.
+async fn follow_restore(log: &Log, beat: &Beat) {
+    loop {
+        match log.sweep_jobs(Job::AFTER_RESTORE, beat).await {
+            Ok(Some(_)) => return,
+            // Another instance sweeps: it may have begun before the restore.
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to deal with what a restore left");
+            }
+        }
+        beat.rest();
+        tokio::time::sleep(AFTER_RESTORE).await;
+    }
+}
+
 impl Log {
     /// Does everything that is due now. One replica at a time: what another is at is left to it.
     pub async fn sweep(&self) -> Result<Swept, Error> {
+        self.sweep_beating(&Beat::new()).await
+    }
+
+    async fn sweep_beating(&self, beat: &Beat) -> Result<Swept, Error> {
+        Ok(self.sweep_jobs(Job::ALL, beat).await?.unwrap_or_default())
+    }
+
+    /// Does what is due of these jobs; nothing if another instance is sweeping.
+    async fn sweep_jobs(&self, jobs: &[Job], beat: &Beat) -> Result<Option<Swept>, Error> {
         let now = self.clock().now();
         let mut swept = Swept::default();
-        for &job in Job::ALL {
+        for &job in jobs {
             loop {
-                let Some(step) = self.sweep_step(job, now).await? else { return Ok(swept) };
+                beat.beat();
+                let Some(step) = self.sweep_step(job, now).await? else { return Ok(None) };
                 metrics::counter!(metric_name::RETENTION_ROWS, "job" => job.name()).increment(step.rows);
                 swept.0.push((job, step.rows));
                 if !step.more {
@@ -115,7 +149,7 @@ impl Log {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        Ok(swept)
+        Ok(Some(swept))
     }
 
     /// One transaction of a job; nothing if another replica is sweeping.

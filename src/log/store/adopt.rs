@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use crate::log::adopt::{Entry, Move, handed};
 use crate::log::chain::{Content, Header};
 use crate::log::seats::SeatChange;
 use crate::log::store::StreamRow;
 use crate::log::{Error, StreamState};
+use crate::storage::{PgConnection, PgPool};
 use crate::types::{Epoch, Seq, StreamId, UnixMillis};
 
 pub(in crate::log) async fn find_stream_id(pool: &PgPool, stream: &StreamId) -> Result<Option<i64>, Error> {

@@ -1,11 +1,11 @@
 //! SQL on single entries, and what their senders are told.
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::hash;
 use crate::log::chain::{Header, Sealed};
 use crate::log::{Author, CallIdentity, EntryKind, Error};
+use crate::storage::PgConnection;
 use crate::types::{Epoch, Hash, Refusal, Seq, Term, UnixMillis};
 
 /// An entry as its sender was told of it.
@@ -97,7 +97,7 @@ pub(in crate::log) async fn find_accepted(
 
 /// Header and hash of one entry.
 pub(in crate::log) async fn find_head(
-    pool: &sqlx::PgPool,
+    pool: &crate::storage::PgPool,
     stream_id: i64,
     seq: Seq,
 ) -> Result<Option<(Header, Hash)>, Error> {

@@ -5,13 +5,12 @@
 //! [`crate::log::page::PageBudget`] let through. The horizon is read in the same snapshot as the keys that it bounds.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 
 use super::hash;
 use crate::log::chain::{Content, Header};
 use crate::log::page::EntryKey;
 use crate::log::{Error, Event, NamedKind};
-use crate::storage;
+use crate::storage::{self, PgPool};
 use crate::telemetry::metric_name;
 use crate::types::{Cursor, Epoch, Seq, StreamId};
 

@@ -21,7 +21,8 @@ pub(super) use events::{
     KindFilter, StandingRow, account_keys, keys_after, keys_before, newest_readable, read_entries, standing, tail_keys,
 };
 pub(super) use origin::{
-    ask_others, find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,
+    Origin, ask_followers, ask_homes, begin_recovery_of, clock_ms, delete_doubtful_key_packages, distance, find_origin,
+    forgive_followers, insert_origin, lock_origin, name_server, raise_origin, reached, restored_to,
 };
 pub(super) use outbox::{Queue, delete_outbox, due_queues, insert_outbox, put_off, queued, try_lock_queue};
 pub(super) use replica::{
@@ -29,8 +30,8 @@ pub(super) use replica::{
     raise_rules, raw_entries,
 };
 pub(super) use retention::{
-    advance, age_out, age_out_backfilled, age_out_handshakes, delete_answers, delete_key_packages, delete_welcomes,
-    forget_identities, insert_ageing, old_page, try_lock_sweeper,
+    OldPage, advance, age_out, age_out_backfilled, age_out_handshakes, delete_answers, delete_key_packages,
+    delete_welcomes, forget_identities, insert_ageing, old_page, try_lock_sweeper,
 };
 pub(super) use seats::{
     SpanRow, delete_seats, hold_seats, is_seated, roster, seat_entries, silenced, silenced_of_owners, spans_of_account,

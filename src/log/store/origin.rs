@@ -1,24 +1,35 @@
 //! SQL on the log's origin, and on what a restore makes doubtful.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 
 use crate::log::{EntryKind, Error};
-use crate::storage::ClusterId;
+use crate::storage::{ClusterId, PgConnection};
 
 pub(in crate::log) struct Origin {
     pub system_id: i64,
     pub timeline: i32,
     pub incarnation: i64,
+    /// What the row says of the transaction that wrote it, and what Postgres says, agree no more: the row was copied.
+    pub copied: bool,
+    pub service_did: Option<String>,
 }
 
+/// Excludes every writer and every reader of positions until the transaction ends.
 pub(in crate::log) async fn lock_origin(conn: &mut PgConnection) -> Result<(), Error> {
     sqlx::query!("lock table log_origin in access exclusive mode").execute(conn).await?;
     Ok(())
 }
 
 pub(in crate::log) async fn find_origin(conn: &mut PgConnection) -> Result<Option<Origin>, Error> {
-    Ok(sqlx::query_as!(Origin, "select system_id, timeline, incarnation from log_origin").fetch_optional(conn).await?)
+    // Freezing keeps the raw xmin, 32 bits of the id.
+    Ok(sqlx::query_as!(
+        Origin,
+        r#"select system_id, timeline, incarnation, service_did,
+                  (written_in & 4294967295) <> xmin::text::bigint as "copied!"
+           from log_origin"#
+    )
+    .fetch_optional(conn)
+    .await?)
 }
 
 pub(in crate::log) async fn insert_origin(
@@ -27,7 +38,8 @@ pub(in crate::log) async fn insert_origin(
     incarnation: i64,
 ) -> Result<(), Error> {
     sqlx::query!(
-        "insert into log_origin (base, system_id, timeline, incarnation) values (0, $1, $2, $3)",
+        "insert into log_origin (base, system_id, timeline, incarnation, written_in)
+         values (0, $1, $2, $3, pg_current_xact_id()::text::bigint)",
         cluster.system_id,
         cluster.timeline,
         incarnation
@@ -35,6 +47,36 @@ pub(in crate::log) async fn insert_origin(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Names the server whose conversations these are, if the row names none yet.
+pub(in crate::log) async fn name_server(conn: &mut PgConnection, server: &str) -> Result<(), Error> {
+    sqlx::query!(
+        "update log_origin set service_did = $1, written_in = pg_current_xact_id()::text::bigint
+         where service_did is null",
+        server
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How many transactions lie between the oldest row and the newest in this database, and where the next position lies.
+pub(in crate::log) struct Distance {
+    pub oldest_row_age: i32,
+    pub next_pos: Option<i64>,
+}
+
+pub(in crate::log) async fn distance(conn: &mut PgConnection) -> Result<Distance, Error> {
+    Ok(sqlx::query_as!(
+        Distance,
+        r#"select age(datfrozenxid) as "oldest_row_age!",
+                  (select base + (pg_snapshot_xmax(pg_current_snapshot())::text::bigint << 10) from log_origin)
+                      as next_pos
+           from pg_database where datname = current_database()"#
+    )
+    .fetch_one(conn)
+    .await?)
 }
 
 /// The greatest position stored, and the incarnation: what the watermark holds.
@@ -50,6 +92,13 @@ pub(in crate::log) async fn reached(conn: &mut PgConnection) -> Result<Reached, 
     )
     .fetch_one(conn)
     .await?)
+}
+
+/// What time it is for Postgres, Unix milliseconds.
+pub(in crate::log) async fn clock_ms(conn: &mut PgConnection) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar!(r#"select (extract(epoch from clock_timestamp()) * 1000)::bigint as "ms!""#)
+        .fetch_one(conn)
+        .await?)
 }
 
 /// Positions go on beyond everything that may have been handed out: what is stored, what this cluster's transactions
@@ -73,7 +122,8 @@ pub(in crate::log) async fn raise_origin(
                        base + (pg_current_xact_id()::text::bigint << 10),
                        $2
                    ) + $1,
-                   system_id = $3, timeline = $4, incarnation = $5
+                   system_id = $3, timeline = $4, incarnation = $5,
+                   written_in = pg_current_xact_id()::text::bigint
                returning base
            )
            insert into log_restore (incarnation, reason, restored_pos, base, restored_to, created_at)
@@ -103,60 +153,121 @@ pub(in crate::log) async fn restored_to(conn: &mut PgConnection, after: i64) -> 
     .await?)
 }
 
-/// What followers hold may be what was lost here, and what this server follows may go on from another place: streams of
-/// ours that somebody follows stop until they were asked, and the homes of the others are asked again.
-pub(in crate::log) async fn ask_others(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<(), Error> {
-    sqlx::query!(
-        "insert into recovery (stream_id, begun_at, due_at)
-         select f.stream_id, $1, $1 from follower f join stream s on s.id = f.stream_id
-         where s.state in (0, 1) group by f.stream_id
-         on conflict (stream_id) do update set begun_at = excluded.begun_at, due_at = excluded.due_at",
-        now
-    )
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query!(
-        "update stream set state = 1, rules = rules + 1
-         where state = 0 and id in (select stream_id from recovery)"
-    )
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query!("update follower set due_at = $1, leased_until = null, failures = 0, failing_since = null", now)
-        .execute(&mut *conn)
-        .await?;
-    sqlx::query!("delete from follower_peer").execute(&mut *conn).await?;
-    sqlx::query!(
-        "update replica set follow_due_at = $1, follow_failures = 0 where ended_at is null and stopped_by is null",
-        now
-    )
-    .execute(conn)
-    .await?;
+/// Followers that were held to be out of reach are tried again: what they hold may be what was lost here. One row for
+/// each such server.
+pub(in crate::log) async fn forgive_followers(conn: &mut PgConnection) -> Result<(), Error> {
+    sqlx::query!("delete from follower_peer").execute(conn).await?;
     Ok(())
 }
 
-/// One-time key packages may have been handed out in the lost span, and must not be handed out twice: takes all of them
-/// back, and queues a notice for each account that had some. Answers how many packages, and how many accounts.
-pub(in crate::log) async fn retire_key_packages(
+/// A stream of ours stops until its followers were asked for what a restore took, if it has followers from before the
+/// restore and they were not asked yet. Whether it stopped.
+pub(in crate::log) async fn begin_recovery_of(
     conn: &mut PgConnection,
-    notice: &[u8],
+    stream_id: i64,
     now: DateTime<Utc>,
-) -> Result<(i64, i64), Error> {
-    let counts = sqlx::query!(
-        r#"with retired as (
-               update key_package set retired_at = $3
-               where not last_resort and claimed_at is null and retired_at is null
-               returning account_id
-           ), told as (
-               insert into outbox (account_id, kind, body, created_at)
-               select distinct account_id, $1::smallint, $2::bytea, $3 from retired
-               returning 1
+) -> Result<bool, Error> {
+    Ok(begin_recoveries(conn, Some(stream_id), 1, now).await? > 0)
+}
+
+/// The same for the next streams that were not asked for, at most `limit`. How many there were.
+pub(in crate::log) async fn ask_followers(
+    conn: &mut PgConnection,
+    limit: i64,
+    now: DateTime<Utc>,
+) -> Result<u64, Error> {
+    begin_recoveries(conn, None, limit, now).await
+}
+
+async fn begin_recoveries(
+    conn: &mut PgConnection,
+    only: Option<i64>,
+    limit: i64,
+    now: DateTime<Utc>,
+) -> Result<u64, Error> {
+    let streams = sqlx::query_scalar!(
+        r#"with unasked as (
+               select s.id, s.state, o.incarnation
+               from log_origin o
+               join log_restore r on r.incarnation = o.incarnation
+               join stream s on s.asked_incarnation < o.incarnation
+               where ($1::bigint is null or s.id = $1)
+                 and exists (select 1 from follower f where f.stream_id = s.id and f.created_at <= r.created_at)
+               order by s.id limit $2 for no key update of s
+           ), asked as (
+               update stream s set
+                   asked_incarnation = u.incarnation,
+                   state = case when s.state = 0 then 1 else s.state end,
+                   rules = s.rules + case when s.state = 0 then 1 else 0 end
+               from unasked u where u.id = s.id
+               returning s.id, s.state
+           ), begun as (
+               insert into recovery (stream_id, begun_at, due_at)
+               select id, $3, $3 from asked where state = 1
+               on conflict (stream_id) do update set begun_at = excluded.begun_at, due_at = excluded.due_at
+           ), retried as (
+               update follower f set due_at = $3, leased_until = null, failures = 0, failing_since = null
+               from asked a where a.id = f.stream_id
            )
-           select (select count(*) from retired) as "packages!", (select count(*) from told) as "accounts!""#,
-        EntryKind::KeyPackagesLow.to_db(),
-        notice,
+           select count(*) as "streams!" from asked"#,
+        only,
+        limit,
         now
     )
     .fetch_one(conn)
     .await?;
-    Ok((counts.packages, counts.accounts))
+    Ok(u64::try_from(streams).unwrap_or_default())
+}
+
+/// The homes of the next streams that this server follows are asked to go on from our head. How many there were.
+pub(in crate::log) async fn ask_homes(conn: &mut PgConnection, limit: i64, now: DateTime<Utc>) -> Result<u64, Error> {
+    let asked = sqlx::query!(
+        "update replica set follow_due_at = $2, follow_failures = 0, asked_incarnation = n.incarnation
+         from (
+             select p.stream_id, o.incarnation
+             from log_origin o
+             join log_restore r on r.incarnation = o.incarnation
+             join replica p on p.asked_incarnation < o.incarnation and p.created_at <= r.created_at
+             where p.ended_at is null and p.stopped_by is null
+             order by p.stream_id limit $1
+         ) n
+         where replica.stream_id = n.stream_id",
+        limit,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(asked.rows_affected())
+}
+
+/// One-time key packages of an earlier incarnation may have been handed out in the span that a restore took, and are
+/// offered to nobody: deletes the next of them, and queues a notice for each account that had some. How many there were.
+pub(in crate::log) async fn delete_doubtful_key_packages(
+    conn: &mut PgConnection,
+    notice: &[u8],
+    limit: i64,
+    now: DateTime<Utc>,
+) -> Result<u64, Error> {
+    let deleted = sqlx::query_scalar!(
+        r#"with doubtful as (
+               select id from key_package
+               where incarnation < (select incarnation from log_origin)
+                 and not last_resort and claimed_at is null and retired_at is null
+               order by incarnation, account_id limit $3 for update skip locked
+           ), deleted as (
+               delete from key_package k using doubtful d where k.id = d.id returning k.account_id
+           ), told as (
+               insert into outbox (account_id, kind, body, created_at)
+               select distinct d.account_id, $1::smallint, $2::bytea, $4::timestamptz from deleted d
+               where not exists (select 1 from outbox o where o.account_id = d.account_id and o.kind = $1)
+           )
+           select count(*) as "deleted!" from deleted"#,
+        EntryKind::KeyPackagesLow.to_db(),
+        notice,
+        limit,
+        now
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(u64::try_from(deleted).unwrap_or_default())
 }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
-
 use crate::log::{Error, Outgoing};
+use crate::storage::{PgConnection, PgPool};
 use crate::types::UnixMillis;
 
 /// The entries that wait for one account stream.

@@ -1,11 +1,10 @@
 //! SQL of what is told to other servers.
 
-use sqlx::{PgConnection, PgPool};
-
 use super::hash;
 use crate::identity::Signed;
 use crate::log::chain::Head;
 use crate::log::{EntryKind, Error, Held, RawEntry};
+use crate::storage::{PgConnection, PgPool};
 use crate::types::{Seq, Term, UnixMillis};
 
 pub(in crate::log) async fn genesis(pool: &PgPool, stream_id: i64) -> Result<Vec<u8>, Error> {

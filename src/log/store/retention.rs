@@ -1,9 +1,9 @@
 //! SQL of what time does. Every statement is bounded; whoever runs one holds the sweeper's lock.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 
 use crate::log::Error;
+use crate::storage::PgConnection;
 use crate::types::{Seq, UnixMillis};
 
 /// Whether this transaction may sweep. Held until its end; takes no transaction id, so it holds no reader back.
@@ -22,12 +22,14 @@ pub(in crate::log) struct OldPage {
     pub full: bool,
 }
 
-/// The next entries, at most `limit`, that were made before `before`; the first that was not ends the page. Below the
-/// fence: behind it, an older one may still appear.
+/// The next entries, at most `limit`, that were made before `before`; the first that was not ends the page. An entry that
+/// says a time after `now` has a wrong one, and is as old as its neighbours: it ends no page. Below the horizon: behind it,
+/// an older one may still appear.
 pub(in crate::log) async fn old_page(
     conn: &mut PgConnection,
     job: i16,
     before: DateTime<Utc>,
+    now: DateTime<Utc>,
     limit: i64,
 ) -> Result<Option<OldPage>, Error> {
     let row = sqlx::query!(
@@ -43,17 +45,22 @@ pub(in crate::log) async fn old_page(
                    order by entry.pos limit $3
                ) e
            ), young as (
-               select min(pos) as pos from page where created_at >= $2
+               select min(pos) as pos from page where created_at >= $2 and created_at <= $4
            )
-           select (select pos from mark) as "after!", max(page.pos) as "through", count(*) as "count!"
+           select (select pos from mark) as "after!",
+                  max(page.pos) filter (where page.created_at < $2) as "through",
+                  (select count(*) from page) as "count!",
+                  (select pos from young) is not null as "ends!"
            from page cross join young where page.pos < coalesce(young.pos, 9223372036854775807)"#,
         job,
         before,
-        limit
+        limit,
+        now
     )
     .fetch_one(conn)
     .await?;
-    Ok(row.through.map(|through| OldPage { after: row.after, through, full: row.count >= limit }))
+    let full = row.count >= limit && !row.ends;
+    Ok(row.through.map(|through| OldPage { after: row.after, through, full }))
 }
 
 pub(in crate::log) async fn forget_identities(conn: &mut PgConnection, after: i64, through: i64) -> Result<u64, Error> {

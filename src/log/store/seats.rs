@@ -1,12 +1,10 @@
 //! SQL on seats and leaves.
 
-use sqlx::{PgConnection, PgPool};
-
 use super::{device, did};
 use crate::log::body::Role;
 use crate::log::seats::{Roster, Seat, SeatChange};
 use crate::log::{EntryKind, Error, Window};
-use crate::storage;
+use crate::storage::{self, PgConnection, PgPool};
 use crate::types::Seq;
 
 /// Whether the account ever had a seat here.

@@ -1,8 +1,7 @@
 //! SQL of the relay.
 
-use sqlx::{PgConnection, PgPool};
-
 use crate::log::Error;
+use crate::storage::{PgConnection, PgPool};
 
 /// Sends one signal to whoever listens, in a transaction of its own.
 pub(in crate::log) async fn notify(conn: &mut PgConnection, channel: &str, payload: &str) -> Result<(), Error> {

@@ -1,12 +1,11 @@
 //! SQL on streams.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use super::hash;
 use crate::log::chain::Head;
 use crate::log::{Error, StreamKind, StreamState, features};
-use crate::storage;
+use crate::storage::{self, PgConnection, PgPool};
 use crate::types::{Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
 /// What never changes about a stream, and its home, which seldom does.
@@ -189,8 +188,9 @@ pub(in crate::log) async fn insert_stream(
     let raw = sqlx::query_as!(
         RawStream,
         "insert into stream
-             (public_id, kind, home, term, incarnation, head_seq, head_time, head_hash, genesis, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $7)
+             (public_id, kind, home, term, incarnation, asked_incarnation, head_seq, head_time, head_hash, genesis,
+              created_at)
+         values ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9, $7)
          returning id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos,
                    head_time, head_hash, rules, requires, unapplied",
         head.stream.as_str(),

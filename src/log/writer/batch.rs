@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use sqlx::PgConnection;
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::store::{self, EntryColumns, HeadColumns};
@@ -11,9 +11,10 @@ use super::{Answer, Application, BATCH_BYTES, BATCH_ITEMS, Job, JobReply, Right,
 use crate::log::retention::identities_forgotten_before;
 use crate::log::store::{Accepted, StreamRow, streams};
 use crate::log::{Content, EntryKind, Error, Log};
-use crate::storage;
+use crate::storage::{self, PgConnection};
 use crate::telemetry::metric_name;
 use crate::types::Refusal;
+use crate::worker::Beat;
 
 /// Streams whose heads are kept in memory; beyond it the memory starts anew.
 const CACHED_STREAMS: usize = 20_000;
@@ -50,7 +51,7 @@ impl Batcher {
     }
 
     /// Writes all of `jobs`, in batches of limited bytes, and answers each.
-    pub(super) async fn write_all(&mut self, jobs: &mut Vec<Job>) {
+    pub(super) async fn write_all(&mut self, jobs: &mut Vec<Job>, beat: &Beat) {
         let mut rest = std::mem::take(jobs).into_iter().peekable();
         while rest.peek().is_some() {
             let mut batch = Vec::new();
@@ -61,6 +62,7 @@ impl Batcher {
                 bytes += job.item.body.len();
                 batch.push(job);
             }
+            beat.beat();
             let waiting = self.merge_repeats(batch);
             self.write(waiting).await;
         }
@@ -128,7 +130,7 @@ impl Batcher {
         if let Err(error) = self.learn(connection, &waiting).await {
             return Err((error, waiting));
         }
-        let now = self.log.clock().now();
+        let now = self.log.entry_time();
         let past_epochs = self.log.past_epochs();
         let mut entries = EntryColumns::default();
         let mut heads = HeadColumns::default();

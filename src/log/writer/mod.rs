@@ -19,6 +19,7 @@ use super::flow::UnansweredJob;
 use super::store::Accepted;
 use super::{Author, CallIdentity, Error, Log, StreamInfo};
 use crate::types::{Epoch, Refusal};
+use crate::worker::Beat;
 
 /// Limits of the writer.
 #[derive(Clone, Copy, Debug)]
@@ -102,22 +103,30 @@ impl Log {
 }
 
 /// Runs until `stop`, then writes what had already been handed in.
-pub(super) async fn run(log: Log, mut queue: mpsc::Receiver<Job>, tasks: TaskTracker, stop: CancellationToken) {
+pub(super) async fn run(
+    log: Log,
+    mut queue: mpsc::Receiver<Job>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    beat: Beat,
+) {
     let mut batcher = batch::Batcher::new(log, tasks);
     let mut jobs = Vec::with_capacity(BATCH_ITEMS);
     loop {
+        beat.rest();
         tokio::select! {
             biased;
             count = queue.recv_many(&mut jobs, BATCH_ITEMS) => if count == 0 { return },
             () = stop.cancelled() => {
                 queue.close();
                 while queue.recv_many(&mut jobs, BATCH_ITEMS).await > 0 {
-                    batcher.write_all(&mut jobs).await;
+                    batcher.write_all(&mut jobs, &beat).await;
                 }
                 return;
             }
         }
-        batcher.write_all(&mut jobs).await;
+        beat.beat();
+        batcher.write_all(&mut jobs, &beat).await;
     }
 }
 

@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Application, Right, Rights, SeatRight};
 use crate::log::chain::{Head, Sealed};
 use crate::log::store::StreamRow;
 use crate::log::{EntryKind, Error};
-use crate::storage;
+use crate::storage::{self, PgConnection};
 
 /// Entries to insert, column by column; `index` is the place within the transaction.
 #[derive(Default)]

@@ -69,7 +69,8 @@ impl Caller for Device {
             peer::check_body(cx, &admitted, Some(&self.author.did), body).await?;
             peer::same_device(&self.author.device, body)?;
             let (did, device) = (&self.author.did, &self.author.device);
-            let found = store::foreign_author(cx.storage.pool(), did, device, cx.clock.now().to_datetime()).await?;
+            let found =
+                store::foreign_author(cx.storage.authentication(), did, device, cx.clock.now().to_datetime()).await?;
             let author = found.ok_or(Fault::Peer(PeerRefused::TooManyDevices))?;
             if author.suspended {
                 return Err(Denied::AccountSuspended.into());
@@ -154,6 +155,6 @@ async fn by_key(
 }
 
 async fn find(cx: &Services, device: &DeviceId, account: &Did) -> Result<DeviceRow, Fault> {
-    let found = store::find_device(cx.storage.pool(), device.as_str()).await?;
+    let found = store::find_device(cx.storage.authentication(), device.as_str()).await?;
     found.filter(|row| row.did == account.as_str()).ok_or_else(|| TokenRefused::DeviceUnknown.into())
 }

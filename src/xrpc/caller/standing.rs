@@ -58,7 +58,7 @@ pub(super) async fn device(
 
     let unseen = row.last_seen_at.is_none_or(|seen| now.0 - seen.timestamp_millis() > WRITTEN_EVERY_MS);
     if unseen || with_account && since_proof_ms > WRITTEN_EVERY_MS {
-        store::touch_device(cx.storage.pool(), row.id, with_account, now.to_datetime()).await?;
+        store::touch_device(cx.storage.authentication(), row.id, with_account, now.to_datetime()).await?;
     }
     Ok(())
 }
@@ -88,7 +88,7 @@ async fn home(
     }
     let other = named.as_ref().map(Did::as_str);
     if let Some(account_id) = account_id.filter(|_| other != stored) {
-        store::set_server(cx.storage.pool(), account_id, other).await?;
+        store::set_server(cx.storage.authentication(), account_id, other).await?;
     }
     match named {
         Some(server) if !anywhere => Err(Denied::AccountHomeElsewhere(server).into()),

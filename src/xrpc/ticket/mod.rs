@@ -75,7 +75,7 @@ pub async fn issue(cx: &Services, device_row: i64, nsid: &str) -> Result<(String
 
 async fn spend(cx: &Services, ticket: &str, nsid: &str) -> Result<Device, Fault> {
     let now = cx.clock.now().to_datetime();
-    let spent = store::spend(cx.storage.pool(), &hash(ticket), nsid, now).await?;
+    let spent = store::spend(cx.storage.authentication(), &hash(ticket), nsid, now).await?;
     spent.ok_or(Fault::Unauthenticated(TokenRefused::BadTicket))
 }
 

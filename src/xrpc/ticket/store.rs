@@ -1,10 +1,9 @@
 //! SQL of tickets.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use crate::log::Author;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{DeviceId, Did, Hash};
 use crate::xrpc::Device;
 

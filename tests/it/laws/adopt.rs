@@ -59,9 +59,6 @@ async fn what_does_not_hold_together_is_refused_by_name_and_nothing_of_it_is_sto
     longer.entries[4].header.splice(at..=at, [0x18, 0x01]);
     assert_eq!(refusal(&log, &longer).await, "Malformed");
 
-    let mut early = Home::new();
-    early.order_at(UnixMillis(Clock::System.now().0 + 6 * MINUTE_MS), EntryKind::Message, b"x".to_vec());
-    assert_eq!(refusal(&log, &early.all()).await, "ClockSkew");
     let mut falls = Home::new();
     falls.head.time = UnixMillis(falls.head.time.0 - 10);
     falls.message();
@@ -262,4 +259,21 @@ async fn ours_as_span(server: &TestServer, stream: &str) -> Span {
     let genesis = rows[0].0.clone();
     let entries = rows.into_iter().map(|(_, header, content)| Held { header, content }).collect();
     Span { home: TestServer::did(), genesis, anchor: None, entries, erased: BTreeSet::new(), checkpoint: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_dated_ahead_is_adopted_and_counted() {
+    let server = TestServer::start().await;
+    let log = server.server().services().log.clone();
+    let mut home = Home::new();
+    let ahead = UnixMillis(Clock::System.now().0 + 365 * 24 * 60 * MINUTE_MS);
+    home.order_at(ahead, EntryKind::Message, b"x".to_vec());
+    home.order_at(ahead, EntryKind::Message, b"y".to_vec());
+    assert!(matches!(log.adopt(&home.all()).await.unwrap(), Adopted::Stored { .. }));
+    let newest: chrono::DateTime<chrono::Utc> = sqlx::query_scalar("select max(created_at) from entry")
+        .fetch_one(&mut server.database.connect().await)
+        .await
+        .unwrap();
+    assert_eq!(newest.timestamp_millis(), ahead.0, "the time is the home's to say");
+    server.stop().await;
 }

@@ -37,6 +37,7 @@
 //! | Postgres alone is enough, and one connection of the pool | `one_connection_in_the_pool_suffices_for_everything` |
 
 mod adopt;
+mod clocks;
 mod courier;
 mod crash;
 mod epochs;

@@ -8,16 +8,19 @@ use rookery::cli::demo::{Directory, Person};
 use rookery::lexicon::Method;
 use rookery::lexicon::event::defs::Entry;
 use rookery::lexicon::event::list_events::{ListEvents, Output, Params};
+use rookery::lexicon::mls::get_key_package_status::{self, GetKeyPackageStatus};
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::log::body::{Body, HomeRestoredBody};
+use rookery::storage::Storage;
 use rookery::storage::embedded::DATABASE;
+use rookery::types::Clock;
 use rookery_client::Service;
 use rookery_client::{EventCursor, Feed, Received};
 use sqlx::Connection;
 use tokio::time::Instant;
 
 use super::order::assert_unbroken;
-use crate::support::{Process, TestServer, Volume, grow, open_folder, person};
+use crate::support::{Process, TestDatabase, TestServer, Volume, grow, open_folder, person};
 
 /// Tokens from before a restore are refused for a second or so: clients repeat with a fresh one.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -317,4 +320,94 @@ async fn a_failover_under_a_running_server_ends_it_before_it_writes() {
     assert_eq!(restored(&alice.entries(&stream, 0).await.unwrap()).0, told.seq + 1);
     server.stop().await;
     volume.stop().await;
+}
+
+/// How many rows of all tables the transaction wrote that raised the origin last.
+async fn written_by_restore(database: &TestDatabase) -> i64 {
+    let mut connection = database.connect().await;
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select c.oid::regclass::text from pg_class c
+         where c.relkind = 'r' and c.relnamespace = current_schema()::regnamespace order by 1",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let mut rows = 0;
+    for table in tables {
+        let count = format!("select count(*) from {table} where xmin = (select xmin from log_origin)");
+        rows += sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(count)).fetch_one(&mut connection).await.unwrap();
+    }
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_writes_as_many_rows_whatever_is_stored() {
+    let mut written = Vec::new();
+    for stored in [10_i64, 500_000] {
+        let server = TestServer::start_alone().await;
+        let alice = newcomer(&server, "alice").await;
+        let database = server.stop_and_keep().await;
+        let more =
+            "insert into key_package (account_id, device_id, cipher_suite, ref, init_key_hash, bytes, last_resort,
+                                             expires_at, created_at, incarnation)
+             select d.account_id, d.id, 1, convert_to('r' || n, 'UTF8'), convert_to('i' || n, 'UTF8'), '', false,
+                    now() + interval '30 days', now(), o.incarnation
+             from device d, log_origin o, generate_series(1, $1) n";
+        sqlx::query(more).bind(stored).execute(&mut database.connect().await).await.unwrap();
+        let storage = Storage::connect(&database.url, 2).await.unwrap();
+        let began = Instant::now();
+        rookery::log::recover(&storage, &Clock::System, None).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(1), "{stored} key packages took {:?}", began.elapsed());
+        written.push(written_by_restore(&database).await);
+        storage.close();
+
+        // Nothing of them is offered any more, long before they are deleted.
+        let server = TestServer::start_at_url(&database.url, &[]).await;
+        alice.service().move_to(&server.url());
+        let status = get_key_package_status::Params {};
+        let status = alice.query::<GetKeyPackageStatus>(&status).await.unwrap();
+        assert!(status.pools.iter().all(|pool| pool.available == 0 && pool.last_resort), "{status:?}");
+        server.stop().await;
+    }
+    assert_eq!(written[0], written[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_restored_into_its_own_cluster_is_noticed() {
+    let volume = Volume::start().await;
+    let url = volume.url(DATABASE);
+    let mut server = TestServer::start_at_url(&url, &[]).await;
+    let people = vec![newcomer(&server, "alice").await];
+    let alice = Arc::clone(&people[0]);
+    let stream = alice.create_convo().await.unwrap();
+    let kept = alice.send(&stream, b"kept").await.unwrap();
+    let incarnation: i64 = scalar(&server, "select incarnation from log_origin").await;
+    let dump = volume.dump(DATABASE);
+    alice.send(&stream, b"lost").await.unwrap();
+    server.pause().await;
+    volume.recreate(DATABASE);
+    volume.load(DATABASE, &dump);
+
+    server.resume(&url, &[], &people).await;
+    assert!(scalar::<i64>(&server, "select incarnation from log_origin").await > incarnation);
+    let sent = alice.send(&stream, b"again").await.unwrap();
+    assert_eq!(sent.seq, kept.seq + 2, "after the entry that opens the new term");
+    server.pause().await;
+    server.resume(&url, &[], &people).await;
+    assert_eq!(restored_count(&alice, &stream).await, 1, "a restart is no restore");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_no_open_writer() {
+    let server = TestServer::start_secluded(&[]).await;
+    let mut writer = server.database.connect().await;
+    let mut open = writer.begin().await.unwrap();
+    sqlx::query("select pg_current_xact_id(), base from log_origin").execute(&mut *open).await.unwrap();
+    let began = Instant::now();
+    let second = tokio::time::timeout(Duration::from_secs(6), server.replica()).await.expect("nothing is waited for");
+    assert!(began.elapsed() < Duration::from_secs(6));
+    open.rollback().await.unwrap();
+    second.stop().await.unwrap();
+    server.stop().await;
 }

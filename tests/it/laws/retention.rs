@@ -396,3 +396,24 @@ async fn replicas_that_sweep_at_once_do_it_once() {
     replica.stop().await.unwrap();
     world.server.stop().await;
 }
+
+/// A clock that was a year ahead for a moment must not keep for a year what users were told is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_dated_ahead_holds_back_no_sweep() {
+    let world = World::start(&[]).await;
+    let (stream, people) = conversation(&world.server, 2).await;
+    for text in [&b"one"[..], b"two", b"three"] {
+        people[0].send(&stream, text).await.unwrap();
+    }
+    let mut connection = world.server.database.connect().await;
+    let ahead = "update entry set created_at = created_at + interval '1 year' where pos = (
+                     select pos from entry where kind = $1 order by pos limit 1)";
+    let kind = EntryKind::Message.to_db();
+    sqlx::query(ahead).bind(kind).execute(&mut connection).await.unwrap();
+    world.day(31);
+    world.sweep().await;
+    let left = "select count(*) from entry where kind = $1 and content is not null";
+    let left: i64 = sqlx::query_scalar(left).bind(kind).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(left, 0);
+    world.server.stop().await;
+}

@@ -14,7 +14,7 @@ async fn a_healthy_server_says_so_in_every_form() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(get(&server, "/health/live").await, (200, json!({ "status": "ok" })));
     let report = json!({
-        "status": "ok", "version": version, "database": "ok", "migrations": "ok", "log": "ok",
+        "status": "ok", "version": version, "database": "ok", "migrations": "ok", "log": "ok", "disk": "ok",
         "accepting": true,
     });
     assert_eq!(get(&server, "/health/ready").await, (200, report.clone()));

@@ -1,6 +1,8 @@
 //! What a server does not start without.
 
-use crate::support::{TestDatabase, TestServer};
+use rookery::storage::embedded::{Cluster, DATABASE, Options};
+
+use crate::support::{PostgresProxy, TestDatabase, TestServer, command_with, open_folder};
 
 #[tokio::test]
 async fn authorities_that_cannot_be_read_or_are_none_stop_the_start_with_the_fix() {
@@ -22,4 +24,67 @@ async fn a_server_starts_on_the_schema_of_the_version_after_its_own() {
     let server = TestServer::start_at_url(&database.url, &[]).await;
     assert_eq!(server.ready().await.0, 200);
     server.stop().await;
+}
+
+/// A Postgres that a production server starts on.
+async fn durable(folder: &tempfile::TempDir) -> Cluster {
+    let options = Options { data_dir: folder.path().to_owned(), pg_bin: None, max_connections: 40, durable: true };
+    Cluster::start(options).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_serves_under_one_name() {
+    let folder = open_folder();
+    let cluster = durable(&folder).await;
+    let url = cluster.url(DATABASE);
+    TestServer::start_at_url(&url, &[]).await.stop().await;
+
+    let other = [("SERVICE_DID", "did:web:other.test"), ("PUBLIC_URL", "https://other.test")];
+    let production = [&other[..], &[("ROOKERY_ENV", "production")]].concat();
+    let why = TestServer::refused(&TestDatabase::at(&url), &production).await;
+    assert!(why.contains("belongs to did:web:rookery.test, but SERVICE_DID is did:web:other.test"), "{why}");
+    assert!(why.contains("Fix: "), "{why}");
+    // In development the name follows from the port: the conversations stay where they are.
+    let server = TestServer::start_at_url(&url, &other).await;
+    assert_eq!(server.server().services().log.home(), server.name());
+    let alice = server.person("alice").await;
+    let stream = alice.create_convo().await.unwrap();
+    alice.send(&stream, b"here").await.unwrap();
+    server.stop().await;
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_drops_options_is_refused_by_name() {
+    let database = TestDatabase::create().await;
+    let proxy = PostgresProxy::that_drops_options(&database.url).await;
+    let why = TestServer::refused(&TestDatabase::at(&proxy.url), &[]).await;
+    assert!(why.contains("statement_timeout is 0, although this server asked for 10s"), "{why}");
+    assert!(why.contains("pooler") && why.contains("Fix: "), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_reached_is_named_once() {
+    let url = "postgres://rookery@127.0.0.1:1/gone?sslmode=disable";
+    let why = TestServer::refused(&TestDatabase::at(url), &[]).await;
+    assert!(why.contains("127.0.0.1:1") && why.contains("gone"), "{why}");
+    assert_eq!(why.matches("refused").count(), 1, "the cause is told once: {why}");
+    assert!(why.find("refused") < why.find("Fix: "), "and before what mends it: {why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_lost_key_of_two_is_named_with_what_to_do() {
+    let folder = open_folder();
+    let keys = folder.path().join("keys");
+    let settings = [("KEYS_DIR", keys.to_str().unwrap())];
+    let keygen = async || command_with(folder.path(), None, &settings, &["keygen"]).await;
+    let (said, well) = keygen().await;
+    assert!(well, "{said}");
+    let (said, well) = keygen().await;
+    assert!(!well && said.contains("holds keys already") && said.contains("Fix: "), "{said}");
+    std::fs::remove_file(keys.join("peer.key")).unwrap();
+    let (said, well) = keygen().await;
+    assert!(!well && said.contains("peer.key is missing") && said.contains("Fix: put it back"), "{said}");
+    let why = TestServer::refused(&TestDatabase::create().await, &settings).await;
+    assert!(why.contains("peer.key is missing"), "{why}");
 }

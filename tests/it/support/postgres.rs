@@ -140,7 +140,7 @@ async fn template(admin: &str) -> String {
         }
         let storage = Storage::connect(&with_database(admin, &making), 2).await.unwrap();
         storage.migrate().await.unwrap();
-        storage.close().await;
+        storage.close();
         connection.execute(AssertSqlSafe(format!("alter database {making} rename to {name}"))).await.unwrap();
     }
     connection.execute(sqlx::query("select pg_advisory_unlock($1)").bind(TEMPLATE_LOCK)).await.unwrap();

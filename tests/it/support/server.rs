@@ -265,6 +265,12 @@ impl TestServer {
     pub async fn stop(mut self) {
         self.pause().await;
     }
+
+    /// Its database outlives it.
+    pub async fn stop_and_keep(mut self) -> TestDatabase {
+        self.pause().await;
+        self.database
+    }
 }
 
 pub struct Doomed {

@@ -70,6 +70,15 @@ impl Volume {
         dump.stdout
     }
 
+    /// Leaves an empty database in the place of one that is connected to by none.
+    pub fn recreate(&self, database: &str) {
+        for statement in [format!("drop database {database} with (force)"), format!("create database {database}")] {
+            let mut psql = Command::new(programs().join("psql"));
+            let ran = psql.args(["-X", "-q", "-c", &statement]).arg(self.url("postgres")).output().unwrap();
+            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        }
+    }
+
     /// Runs what `dump` gave in an empty database.
     pub fn load(&self, database: &str, dump: &[u8]) {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -5,11 +5,9 @@
 
 mod store;
 
-use sqlx::{PgConnection, PgPool};
-
 use crate::config::Admission;
 use crate::lexicon::account::register_device::Error;
-use crate::storage;
+use crate::storage::{self, PgConnection, PgPool};
 use crate::types::{Did, Hash, UnixMillis, base32_lower};
 use crate::xrpc::{Failure, Fault, Services};
 

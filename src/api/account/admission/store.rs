@@ -1,9 +1,8 @@
 //! SQL of admission.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{PgConnection, PgPool};
 
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Did, Hash};
 
 /// How exact the time of an account's last proof is.

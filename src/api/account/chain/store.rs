@@ -1,10 +1,10 @@
 //! SQL on device chains, and on whom a change of one is told to.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::PgExecutor;
 
 use crate::identity::{ChainHead, DeviceLink};
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::Hash;
 
 /// The links of the account's newest chain, in order.

@@ -1,11 +1,10 @@
 //! SQL on what an account takes with it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use crate::lexicon::account::{export_data, import_data};
 use crate::log::body::Role;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Bytes, Did};
 
 pub(super) async fn said_policy(pool: &PgPool, account_id: i64) -> Result<Option<String>, Error> {

@@ -1,10 +1,9 @@
 //! SQL on pairings.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use crate::identity::{Curve, PublicKey};
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::Hash;
 
 /// Rows of pairings that are over, dropped before another is made.

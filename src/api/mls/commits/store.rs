@@ -3,12 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use crate::log::Sealed;
 use crate::log::body::{ConvoBody, WelcomeBody};
 use crate::mls::{StoredLeaf, VerifiedCommit};
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Bytes, DeviceId, Did, Epoch};
 
 /// A claimed key package may be used this long, and does not return to its pool.

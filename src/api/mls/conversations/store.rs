@@ -1,9 +1,8 @@
 //! SQL on conversations and what an account sees of them.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::Seq;
 use crate::xrpc::Group;
 

@@ -44,7 +44,7 @@ async fn decline(cx: &Services, caller: &Device, stream: &StreamId, block: bool)
 
 /// Whether it waited until now.
 async fn pass(
-    conn: &mut sqlx::PgConnection,
+    conn: &mut crate::storage::PgConnection,
     caller: &Device,
     stream: &StreamId,
     block: bool,

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use super::purpose::Purpose;
 use crate::lexicon::mls::{get_key_package_status, get_key_packages};
 use crate::log::Author;
 use crate::mls::CheckedKeyPackage;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::Did;
 
 /// A pool should hold this many packages, and is low below the second figure.
@@ -39,15 +38,16 @@ pub(super) async fn insert(
     now: DateTime<Utc>,
 ) -> Result<Stored, Error> {
     let mut tx = pool.begin().await?;
-    lock_pools(&mut tx, author.device_row).await?;
+    lock_pools(tx.conn(), author.device_row).await?;
     let inserted = sqlx::query_scalar!(
         "insert into key_package
-             (account_id, device_id, cipher_suite, ref, init_key_hash, bytes, last_resort, expires_at, created_at)
-         select $1, $2, $3, $4, $5, $6, $7, $8, $9
+             (account_id, device_id, cipher_suite, ref, init_key_hash, bytes, last_resort, expires_at, created_at,
+              incarnation)
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, o.incarnation from log_origin o
          where $7 or (
-             select count(*) from key_package
-             where device_id = $2 and cipher_suite = $3 and not last_resort and claimed_at is null
-               and retired_at is null and expires_at > $9
+             select count(*) from key_package k
+             where k.device_id = $2 and k.cipher_suite = $3 and not k.last_resort and k.claimed_at is null
+               and k.retired_at is null and k.expires_at > $9 and k.incarnation = o.incarnation
          ) < $10
          returning id",
         author.account_id,
@@ -61,7 +61,7 @@ pub(super) async fn insert(
         now,
         pool_packages
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(tx.conn())
     .await?;
     let Some(id) = inserted else { return Ok(Stored::PoolFull) };
     if package.last_resort {
@@ -73,7 +73,7 @@ pub(super) async fn insert(
             id,
             now
         )
-        .execute(&mut *tx)
+        .execute(tx.conn())
         .await?;
     }
     tx.commit().await?;
@@ -193,6 +193,7 @@ pub(super) async fn claim(
                select p.id from key_package p
                where p.device_id = d.id and p.cipher_suite = any($2) and not p.last_resort
                  and p.claimed_at is null and p.retired_at is null and p.expires_at > $3
+                 and p.incarnation = (select incarnation from log_origin)
                order by array_position($2, p.cipher_suite), p.id
                limit 1 for update skip locked
            ) free
@@ -293,6 +294,7 @@ pub(super) async fn list_available(
                       bool_or(p.last_resort) as last_resort
                from key_package p
                where p.device_id = d.id and p.claimed_at is null and p.retired_at is null and p.expires_at > $2
+                 and (p.last_resort or p.incarnation = (select incarnation from log_origin))
                group by p.cipher_suite
            ) k on true
            where a.did = any($1) and a.suspended_at is null
@@ -337,6 +339,7 @@ pub(super) async fn list_pools(
                   bool_or(last_resort) as "last_resort!"
            from key_package
            where device_id = $1 and retired_at is null and expires_at > $2
+             and (last_resort or claimed_at is not null or incarnation = (select incarnation from log_origin))
            group by cipher_suite order by cipher_suite"#,
         device_row,
         now

@@ -1,10 +1,9 @@
 //! SQL on Welcomes and their pointers.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 
 use crate::lexicon::mls::defs::Welcome;
-use crate::storage::Error;
+use crate::storage::{Error, PgPool};
 use crate::types::{Bytes, UnixMillis};
 
 pub(super) struct Page {

@@ -8,10 +8,9 @@ mod store;
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 
 use crate::config::Invitations;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection};
 use crate::types::Did;
 
 pub use store::{blocks, say_if_unsaid, set_policy, unblock};

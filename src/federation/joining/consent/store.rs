@@ -1,11 +1,10 @@
 //! SQL on what accounts said about being invited.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use super::Facts;
 use crate::config::Invitations;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::Did;
 
 const fn to_db(policy: Invitations) -> i16 {

@@ -2,10 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
 
 use super::Known;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 
 /// The first answer; `Err` inside if something else was delivered under this id.
 pub async fn find(pool: &PgPool, known: &Known<'_>) -> Result<Option<Result<Value, ()>>, Error> {

@@ -8,10 +8,9 @@ mod store;
 mod worker;
 
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 
 use super::relationship::Word;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection};
 use crate::types::{Bytes, Did, UnixMillis};
 
 pub use store::redirect_account;

@@ -1,10 +1,9 @@
 //! SQL on deliveries to other servers.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use super::Delivery;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::Did;
 
 pub(super) async fn insert(

@@ -6,12 +6,11 @@
 mod store;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 
 use super::seating;
 use crate::log::body::{Body, InvitationBody, WelcomeBody};
 use crate::log::{EntryKind, Outgoing};
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection};
 use crate::types::{Did, Seq, StreamId};
 
 pub use store::{Waiting, clear, list_waiting};

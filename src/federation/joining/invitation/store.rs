@@ -1,10 +1,9 @@
 //! SQL on invitations.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use super::{Invitation, New, State};
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Bytes, DeviceId, Did};
 
 fn did(text: &str) -> Result<Did, Error> {

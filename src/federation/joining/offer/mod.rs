@@ -8,7 +8,6 @@ mod store;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 
 use super::invitation::{self, New, State};
 use super::{CLAIM_LIFETIME, consent, relationship, seating};
@@ -21,7 +20,7 @@ use crate::lexicon::peer::deliver::Input;
 use crate::log::Outgoing;
 use crate::log::lineage::{self, LineageLink};
 use crate::mls;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection};
 use crate::types::{Bytes, Did, Refusal, Seq, StreamId, UnixMillis};
 
 pub(super) use store::{Joinable, find_joinable, joined, put_off};

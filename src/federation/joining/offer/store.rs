@@ -1,12 +1,11 @@
 //! SQL on what homes deliver.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use super::Offer;
 use crate::federation::joining::seating;
 use crate::log::body::WelcomeBody;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Bytes, DeviceId, Did};
 
 /// Claims of one last-resort package that Welcomes may use in a day.

@@ -6,11 +6,10 @@
 mod store;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgConnection;
 
 use crate::log::body::{Body, RelationshipBody};
 use crate::log::{EntryKind, Outgoing};
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection};
 use crate::types::{Bytes, Did};
 
 pub use store::{Listed, is_blocked, list};

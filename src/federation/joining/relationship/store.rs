@@ -1,10 +1,9 @@
 //! SQL on relationships.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use super::State;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::Did;
 
 fn state(value: i16) -> Result<State, Error> {

@@ -9,12 +9,11 @@ mod store;
 use std::collections::{BTreeMap, HashSet};
 
 use futures_util::future::BoxFuture;
-use sqlx::PgConnection;
 
 use super::{CLAIM_LIFETIME, consent};
 use crate::config::Invitations;
 use crate::log;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection};
 use crate::types::{Did, Seq, UnixMillis};
 
 pub use store::hold_seat;

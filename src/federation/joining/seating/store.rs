@@ -1,9 +1,8 @@
 //! SQL on seats that their accounts have not taken.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection};
 use crate::types::{Did, Seq};
 
 /// Holds those of these new seats whose accounts took no invitation to them; answers which accounts of this server.

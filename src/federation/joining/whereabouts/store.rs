@@ -1,8 +1,6 @@
 //! SQL on which accounts are of this server.
 
-use sqlx::{PgConnection, PgPool};
-
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::Did;
 
 /// The row of an account that registered a device here and has not moved away.

@@ -1,9 +1,7 @@
 //! SQL of what operators see and decide.
 
-use sqlx::{PgConnection, PgPool};
-
 use crate::federation::peers::{KeyState, Policy};
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::Did;
 
 pub(super) async fn list(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<(i64, Did)>, Error> {

@@ -178,7 +178,13 @@ impl Replicas {
     }
 
     /// The rows of a stream that is not ours any more: what we owe others, and what we follow for our own members.
-    async fn gone(&self, conn: &mut sqlx::PgConnection, stream_id: i64, seq: Seq, to: &Did) -> Result<(), Error> {
+    async fn gone(
+        &self,
+        conn: &mut crate::storage::PgConnection,
+        stream_id: i64,
+        seq: Seq,
+        to: &Did,
+    ) -> Result<(), Error> {
         let now = self.clock().now();
         rows::moved(conn, stream_id, to, seq, now).await?;
         if !store::local_members(conn, stream_id).await?.is_empty() {
@@ -212,7 +218,7 @@ impl Replicas {
         let pool = self.storage().pool();
         for stream_id in rows::overdue(pool, self.clock().now()).await? {
             self.keep(stream_id).await?;
-            rows::end_handing(&mut *pool.acquire().await.map_err(storage::Error::from)?, stream_id).await?;
+            rows::end_handing(&mut pool.acquire().await.map_err(storage::Error::from)?, stream_id).await?;
         }
         Ok(())
     }

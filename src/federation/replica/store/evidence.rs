@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::PgExecutor;
 
 use crate::federation::replica::evidence::Kind;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Did, Hash, Seq, UnixMillis};
 
 /// Keeps a piece of evidence; its id, if it was not kept before.

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 
-use crate::storage::Error;
+use crate::storage::{Error, PgPool};
 use crate::types::{Did, Seq, UnixMillis};
 
 /// A follower stays dropped after failing for so long.

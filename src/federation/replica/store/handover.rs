@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
 
 use crate::federation::replica::Transfer;
 use crate::log::Held;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Did, Seq, UnixMillis};
 
 /// A move that was asked for, or that happened.

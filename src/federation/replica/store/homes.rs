@@ -1,9 +1,7 @@
 //! SQL on the homes of the streams that we follow, and on what they promised.
 
-use sqlx::PgPool;
-
 use crate::identity::Signed;
-use crate::storage::Error;
+use crate::storage::{Error, PgPool};
 use crate::types::{Did, Seq, StreamId, Term, UnixMillis};
 
 /// The home was heard. Written at most every 20 seconds; after five minutes of silence it counts as come back.
@@ -117,7 +115,11 @@ pub async fn delete_receipt(pool: &PgPool, row: &ReceiptRow) -> Result<(), Error
 }
 
 /// It was not. Whether nobody said so before.
-pub async fn break_receipt(conn: &mut sqlx::PgConnection, row: &ReceiptRow, now: UnixMillis) -> Result<bool, Error> {
+pub async fn break_receipt(
+    conn: &mut crate::storage::PgConnection,
+    row: &ReceiptRow,
+    now: UnixMillis,
+) -> Result<bool, Error> {
     let done = sqlx::query!(
         "update receipt set broken_at = $4 where stream_id = $1 and seq = $2 and term = $3 and broken_at is null",
         row.stream_id,

@@ -1,9 +1,7 @@
 //! SQL on the streams that we follow.
 
-use sqlx::{PgConnection, PgPool};
-
 use crate::federation::replica::View;
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Did, Seq, Term, UnixMillis};
 
 /// A stream of another home.

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgConnection, PgPool};
-
 use crate::federation::replica::handover::{CallOf, Caller, GroupInfo, LeafKey, Snapshot};
-use crate::storage::Error;
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Bytes, DeviceId, Did, Epoch, Seq};
 
 pub async fn group_infos(pool: &PgPool, stream_id: i64) -> Result<Vec<GroupInfo>, Error> {

@@ -1,0 +1,135 @@
+//! The time that entries get.
+//!
+//! Invariant: no entry is made more than a minute beyond the clock of Postgres. Time never falls within a stream, so that
+//! one entry from far ahead would stamp all that follow it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, Log, store};
+use crate::storage::Storage;
+use crate::telemetry::metric_name;
+use crate::types::{Clock, UnixMillis};
+use crate::worker::Beat;
+
+/// How far the two clocks may be apart.
+const APART_MS: i64 = 5_000;
+/// How far beyond the clock of Postgres an entry may be made.
+const BEYOND_MS: i64 = 60_000;
+/// Between two comparisons.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// The clock of Postgres, as it was last seen.
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    postgres_ms: i64,
+}
+
+/// What the clock of this machine is held against.
+#[derive(Debug, Default)]
+pub(super) struct Reference(Mutex<Option<Seen>>);
+
+impl Reference {
+    fn set(&self, seen: Seen) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+    }
+
+    /// The time for an entry that is made now, where this machine says `own`.
+    fn bounded(&self, own: UnixMillis) -> UnixMillis {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(seen) => {
+                let since = i64::try_from(seen.at.elapsed().as_millis()).unwrap_or(i64::MAX);
+                UnixMillis(own.0.min(seen.postgres_ms.saturating_add(since).saturating_add(BEYOND_MS)))
+            }
+            None => own,
+        }
+    }
+}
+
+impl Log {
+    /// The time that an entry gets that is made now.
+    pub(super) fn entry_time(&self) -> UnixMillis {
+        self.inner.time.bounded(self.inner.clock.now())
+    }
+
+    /// Compares the clocks. By how many milliseconds this machine's is ahead.
+    async fn compare_clocks(&self) -> Result<i64, Error> {
+        let (ahead_ms, seen) = compare(&self.inner.storage, &self.inner.clock).await?;
+        self.inner.time.set(seen);
+        Ok(ahead_ms)
+    }
+}
+
+async fn compare(storage: &Storage, clock: &Clock) -> Result<(i64, Seen), Error> {
+    let mut connection = storage.pool().acquire().await?;
+    let (asked, own_ms) = (Instant::now(), clock.now().0);
+    let postgres_ms = store::clock_ms(&mut connection).await?;
+    // As if Postgres had looked half-way.
+    let half_ms = i64::try_from(asked.elapsed().as_millis() / 2).unwrap_or_default();
+    Ok((own_ms + half_ms - postgres_ms, Seen { at: Instant::now(), postgres_ms: postgres_ms + half_ms }))
+}
+
+/// Refuses to start where the clocks are apart: whatever is written would say a wrong time for good.
+pub(super) async fn agree(storage: &Storage, clock: &Clock) -> Result<Reference, Error> {
+    let reference = Reference::default();
+    // The manual clock of tests goes its own way.
+    if matches!(clock, Clock::System) {
+        let (ahead_ms, seen) = compare(storage, clock).await?;
+        if ahead_ms.abs() > APART_MS {
+            return Err(Error::ClocksApart { ahead_ms });
+        }
+        reference.set(seen);
+    }
+    Ok(reference)
+}
+
+pub(super) async fn run(log: Log, stop: CancellationToken, beat: Beat) {
+    let mut said = false;
+    loop {
+        beat.beat();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        if !matches!(log.clock(), Clock::System) {
+            continue;
+        }
+        match log.compare_clocks().await {
+            Ok(ahead_ms) => {
+                #[expect(clippy::cast_precision_loss, reason = "a gauge of seconds needs no more than 53 bits")]
+                metrics::gauge!(metric_name::CLOCK_AHEAD_SECONDS).set(ahead_ms as f64 / 1_000.0);
+                let apart = ahead_ms.abs() > APART_MS;
+                if apart && !said {
+                    tracing::error!(
+                        ahead_ms,
+                        "the clock of this machine and that of Postgres are apart. Fix: let both follow a time server"
+                    );
+                }
+                said = apart;
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to compare the clock with Postgres");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_entry_is_made_more_than_a_minute_beyond_postgres() {
+        let reference = Reference::default();
+        assert_eq!(reference.bounded(UnixMillis(5)), UnixMillis(5), "there is nothing to compare with");
+        reference.set(Seen { at: Instant::now(), postgres_ms: 1_000_000 });
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(reference.bounded(UnixMillis(1_030_000)), UnixMillis(1_030_000));
+        assert_eq!(reference.bounded(UnixMillis(900_000)), UnixMillis(900_000), "the smaller of the two");
+        assert_eq!(reference.bounded(UnixMillis(99_000_000)), UnixMillis(1_002_000 + BEYOND_MS));
+    }
+}

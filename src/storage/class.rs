@@ -1,0 +1,91 @@
+use std::future::Future;
+
+use super::Beat;
+
+/// Classes below which a pool is too small to be split.
+const LEAST_SPLIT: u32 = 8;
+
+tokio::task_local! {
+    /// Of a worker: the class of every connection that it takes, whichever pool it asks, and its sign of life.
+    static WORKER: (Class, Option<Beat>);
+}
+
+/// What a connection of the pool is for. Each class has connections of its own, so that a class that has none left
+/// makes no other wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Who calls, and whether a token was seen before. Nothing else of a request happens without these.
+    Authentication,
+    /// The tailer: it feeds every subscription.
+    Tailer,
+    /// Statements of requests outside of a transaction, and health checks.
+    Reads,
+    /// Transactions of requests, and work under a stream's lock.
+    Writes,
+    /// Everything that runs by itself.
+    Workers,
+}
+
+impl Class {
+    pub(super) const ALL: [Self; 5] = [Self::Authentication, Self::Tailer, Self::Reads, Self::Writes, Self::Workers];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::Tailer => "tailer",
+            Self::Reads => "reads",
+            Self::Writes => "writes",
+            Self::Workers => "workers",
+        }
+    }
+
+    /// Runs a worker whose connections are all of this class. Every statement that it sends beats.
+    pub async fn scope<F: Future>(self, beat: Option<Beat>, future: F) -> F::Output {
+        WORKER.scope((self, beat), future).await
+    }
+
+    /// The class of the current task, or this one outside of any scope.
+    pub(super) fn in_force(self) -> Self {
+        WORKER.try_with(|(class, _)| *class).unwrap_or(self)
+    }
+}
+
+/// The current task goes on, if it is a worker's.
+pub(super) fn beat() {
+    // Outside of a worker nobody listens.
+    let _outside = WORKER.try_with(|(_, beat)| beat.as_ref().inspect(|beat| beat.beat()).is_some());
+}
+
+/// How many of `connections` each class has, in the order of [`Class::ALL`]; their sum is `connections`. None where there
+/// are too few to split: all classes then share them.
+pub(super) fn split(connections: u32) -> Option<[u32; 5]> {
+    if connections < LEAST_SPLIT {
+        return None;
+    }
+    let (authentication, tailer, writes) = (connections.div_ceil(8), 1, connections / 4);
+    let workers = (connections / 8).max(2);
+    let reads = connections - authentication - tailer - writes - workers;
+    Some([authentication, tailer, reads, writes, workers])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_a_connection_and_their_sum_is_the_pool() {
+        for connections in LEAST_SPLIT..=1000 {
+            let sizes = split(connections).unwrap();
+            assert!(sizes.iter().all(|size| *size > 0), "{connections}: {sizes:?}");
+            assert_eq!(sizes.iter().sum::<u32>(), connections);
+        }
+        assert_eq!(split(16), Some([2, 1, 7, 4, 2]));
+        assert_eq!(split(LEAST_SPLIT - 1), None);
+    }
+
+    #[tokio::test]
+    async fn a_scope_sets_the_class_of_a_task() {
+        assert_eq!(Class::Reads.in_force(), Class::Reads);
+        assert_eq!(Class::Workers.scope(None, async { Class::Reads.in_force() }).await, Class::Workers);
+    }
+}

@@ -1,0 +1,157 @@
+//! Bringing the schema up to date.
+//!
+//! Invariant: one server at a time migrates, and those that wait for it hold no snapshot meanwhile: `create index
+//! concurrently` waits for every snapshot, and would wait for them for ever.
+
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::{ConnectOptions, PgConnection};
+use tokio::time::Instant;
+
+use super::{Error, Storage};
+
+/// Those of a later version may have been applied before: during a roll-out, and after one that was taken back, a server
+/// starts on the schema of its successor, which only added to its own.
+static MIGRATIONS: Migrator = Migrator { ignore_missing: true, locking: false, ..sqlx::migrate!() };
+
+/// The advisory lock of whoever migrates.
+const LOCK: &str = "migrations of rookery";
+/// Between two attempts to get that lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(250);
+/// How often a server that waits says so.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+/// How long a statement of a migration waits for a lock of a table: whoever wants that table waits behind it.
+const LOCK_TIMEOUT: &str = "3s";
+/// How often migrations begin again because a lock was not free, and the pause between.
+const ATTEMPTS: u32 = 20;
+const ATTEMPT_PAUSE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    #[error(transparent)]
+    Storage(#[from] Error),
+    #[error(transparent)]
+    Migration(#[from] sqlx::migrate::MigrateError),
+}
+
+impl From<sqlx::Error> for MigrateError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// The session that holds the lock.
+struct Holder {
+    pid: i32,
+    application_name: String,
+    age_s: f64,
+}
+
+impl Storage {
+    /// Brings the schema up to this version. Safe to call from several servers at once.
+    pub async fn migrate(&self) -> Result<(), MigrateError> {
+        // Building an index may take longer than a request may: no deadline for statements of this one connection, but
+        // one for locks, behind which everybody else would queue.
+        let options = [
+            ("statement_timeout", "0"),
+            ("lock_timeout", LOCK_TIMEOUT),
+            ("idle_in_transaction_session_timeout", "0"),
+            ("client_min_messages", "warning"),
+        ];
+        let mut connection = self.shared.options.clone().options(options).connect().await?;
+        lock(&mut connection).await?;
+        name_invalid_indexes(&mut connection).await?;
+        let mut attempt = 1;
+        loop {
+            match MIGRATIONS.run_direct(None, &mut connection, false).await {
+                Err(error) if attempt < ATTEMPTS && is_lock_timeout(&error) => {
+                    tracing::warn!(attempt, "a migration waits for a table that another session has locked");
+                    attempt += 1;
+                    tokio::time::sleep(ATTEMPT_PAUSE).await;
+                }
+                // The lock ends with the connection.
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    /// Whether the schema is the one this binary was built for.
+    pub async fn is_migrated(&self) -> Result<bool, Error> {
+        let wanted = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+        let newest = sqlx::query_scalar!(r#"select max(version) as "newest" from _sqlx_migrations where success"#)
+            .fetch_one(self.pool())
+            .await?;
+        Ok(newest.is_some_and(|newest| newest >= wanted))
+    }
+}
+
+fn is_lock_timeout(error: &sqlx::migrate::MigrateError) -> bool {
+    let mut error: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = error {
+        if let Some(sqlx::Error::Database(database)) = cause.downcast_ref() {
+            return database.code().as_deref() == Some("55P03");
+        }
+        error = cause.source();
+    }
+    false
+}
+
+/// Waits for the lock without waiting inside of a statement.
+async fn lock(connection: &mut PgConnection) -> Result<(), Error> {
+    let mut said: Option<Instant> = None;
+    loop {
+        let locked = sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtextextended($1, 0)) as "locked!""#, LOCK)
+            .fetch_one(&mut *connection)
+            .await?;
+        if locked {
+            return Ok(());
+        }
+        if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            said = Some(Instant::now());
+            if let Some(Holder { pid, application_name, age_s }) = holder(connection).await? {
+                tracing::warn!(
+                    pid,
+                    application_name,
+                    age_s,
+                    "waiting for another session to end its migration of the schema"
+                );
+            }
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+async fn holder(connection: &mut PgConnection) -> Result<Option<Holder>, Error> {
+    Ok(sqlx::query_as!(
+        Holder,
+        r#"select a.pid as "pid!", coalesce(a.application_name, '') as "application_name!",
+                  coalesce(extract(epoch from clock_timestamp() - a.backend_start), 0)::float8 as "age_s!"
+           from pg_locks l join pg_stat_activity a on a.pid = l.pid
+           where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+             and l.database = (select oid from pg_database where datname = current_database())
+             and (l.classid::bigint << 32) | l.objid::bigint = hashtextextended($1, 0)
+           limit 1"#,
+        LOCK
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// An index whose building was interrupted stays, is kept up to date by every write, and is never read.
+async fn name_invalid_indexes(connection: &mut PgConnection) -> Result<(), Error> {
+    let invalid = sqlx::query_scalar!(
+        r#"select c.oid::regclass::text as "name!" from pg_index i join pg_class c on c.oid = i.indexrelid
+           where not i.indisvalid and c.relnamespace = current_schema()::regnamespace order by 1"#
+    )
+    .fetch_all(connection)
+    .await?;
+    for index in invalid {
+        tracing::warn!(
+            index,
+            "this index is invalid: its building was interrupted. Fix: `drop index concurrently` it, then start again, \
+             unless another session is building it"
+        );
+    }
+    Ok(())
+}

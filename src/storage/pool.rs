@@ -1,0 +1,264 @@
+//! The connections of this process, by class.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, TimeoutType};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use sqlx::postgres::{PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
+use sqlx::{ConnectOptions, Connection, Describe, Either, Execute, Executor, SqlStr};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::class::{Class, split};
+use super::cluster::{self, ClusterId};
+use super::room::Room;
+use super::{Error, PgConnection, Tx};
+use crate::telemetry::metric_name;
+
+/// How long a caller waits for a connection before it is told `Unavailable`.
+const ACQUIRE: Duration = Duration::from_secs(5);
+/// How long a connection that rested may take to show that it lives.
+const PING: Duration = Duration::from_secs(2);
+/// A connection that rested for longer is asked whether it lives.
+const RESTED: Duration = Duration::from_secs(1);
+/// A connection that rested for longer is closed.
+const IDLE: Duration = Duration::from_mins(10);
+/// A connection is not used for longer, give or take a tenth: Postgres frees what a backend gathers only at its end.
+const LIFETIME: Duration = Duration::from_mins(30);
+
+/// A connection of a pool.
+#[derive(Debug)]
+pub struct Live {
+    pub(super) connection: sqlx::PgConnection,
+    pub(super) room: Arc<Room>,
+    /// When it was known to live last.
+    proven: Instant,
+    /// When it is too old.
+    until: Instant,
+}
+
+impl Live {
+    fn new(connection: sqlx::PgConnection, room: Arc<Room>) -> Self {
+        let now = Instant::now();
+        Self { connection, room, proven: now, until: now + LIFETIME.mul_f64(rand::random_range(0.9..1.1)) }
+    }
+}
+
+/// Makes connections, and judges those that rested.
+#[derive(Debug)]
+pub struct Manager {
+    options: PgConnectOptions,
+    cluster: ClusterId,
+    room: Arc<Room>,
+    uprooted: CancellationToken,
+    /// What was not known to live since then is not used: a connection was found silent at that moment, and its
+    /// neighbours may be silent for the same reason.
+    doubted: Mutex<Option<Instant>>,
+}
+
+impl Manager {
+    pub(super) fn doubt(&self) {
+        *self.doubted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_doubted(&self, live: &Live) -> bool {
+        self.doubted.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|doubted| live.proven < doubted)
+    }
+
+    /// A new connection, to the same cluster and history as all others.
+    pub(super) async fn connect(&self, options: &PgConnectOptions) -> Result<Live, sqlx::Error> {
+        let connecting = async {
+            let mut connection = options.connect().await?;
+            cluster::refuse_other(&mut connection, self.cluster, &self.uprooted).await?;
+            Ok(Live::new(connection, Arc::clone(&self.room)))
+        };
+        let late = || sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "Postgres took no connection in time"));
+        tokio::time::timeout(ACQUIRE, connecting).await.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+impl managed::Manager for Manager {
+    type Type = Live;
+    type Error = sqlx::Error;
+
+    async fn create(&self) -> Result<Live, sqlx::Error> {
+        self.connect(&self.options).await
+    }
+
+    async fn recycle(&self, live: &mut Live, metrics: &Metrics) -> RecycleResult<sqlx::Error> {
+        let now = Instant::now();
+        if self.is_doubted(live) || live.until < now {
+            return Err(RecycleError::message("too old"));
+        }
+        if metrics.last_used() > RESTED {
+            match tokio::time::timeout(PING, live.connection.ping()).await {
+                Ok(answered) => answered?,
+                Err(_) => {
+                    self.doubt();
+                    return Err(RecycleError::message("silent"));
+                }
+            }
+        }
+        live.proven = now;
+        Ok(())
+    }
+}
+
+/// The pool of connections, as one class of callers sees it. Used as `sqlx`'s is.
+#[derive(Clone, Debug)]
+pub struct PgPool {
+    pools: Arc<Pools>,
+    class: Class,
+}
+
+/// One pool for each class; the same one for all where there are few connections.
+#[derive(Debug)]
+struct Pools([managed::Pool<Manager>; 5]);
+
+impl Pools {
+    fn of(&self, class: Class) -> &managed::Pool<Manager> {
+        let [authentication, tailer, reads, writes, workers] = &self.0;
+        match class {
+            Class::Authentication => authentication,
+            Class::Tailer => tailer,
+            Class::Reads => reads,
+            Class::Writes => writes,
+            Class::Workers => workers,
+        }
+    }
+}
+
+impl PgPool {
+    pub(super) fn new(
+        options: &PgConnectOptions,
+        connections: u32,
+        cluster: ClusterId,
+        room: &Arc<Room>,
+        uprooted: &CancellationToken,
+    ) -> Self {
+        let pool = |size: u32| {
+            let (options, room, uprooted) = (options.clone(), Arc::clone(room), uprooted.clone());
+            let manager = Manager { options, cluster, room, uprooted, doubted: Mutex::default() };
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            managed::Pool::builder(manager).max_size(size).queue_mode(managed::QueueMode::Lifo).build()
+        };
+        // Only a pool with time-outs of its own can fail to be built.
+        let pool = |size| pool(size).unwrap_or_else(|_| unreachable!("a pool without time-outs needs no runtime"));
+        let pools = match split(connections) {
+            Some(sizes) => sizes.map(pool),
+            None => {
+                let shared = pool(connections);
+                std::array::from_fn(|_| shared.clone())
+            }
+        };
+        Self { pools: Arc::new(Pools(pools)), class: Class::Reads }
+    }
+
+    pub(super) fn of(&self, class: Class) -> Self {
+        Self { pools: Arc::clone(&self.pools), class }
+    }
+
+    /// Makes connections as the pool does.
+    pub(super) fn manager(&self) -> &Manager {
+        self.pools.of(self.class).manager()
+    }
+
+    /// A connection, given back when it is dropped.
+    pub async fn acquire(&self) -> Result<PgConnection, sqlx::Error> {
+        super::class::beat();
+        let pool = self.pools.of(self.class.in_force());
+        match tokio::time::timeout(ACQUIRE, pool.get()).await {
+            Ok(Ok(object)) => Ok(PgConnection::pooled(object)),
+            Ok(Err(PoolError::Backend(error))) => Err(error),
+            Ok(Err(PoolError::Closed)) => Err(sqlx::Error::PoolClosed),
+            Err(_)
+            | Ok(Err(
+                PoolError::Timeout(TimeoutType::Wait | TimeoutType::Create | TimeoutType::Recycle)
+                | PoolError::NoRuntimeSpecified
+                | PoolError::PostCreateHook(_),
+            )) => Err(sqlx::Error::PoolTimedOut),
+        }
+    }
+
+    pub async fn begin(&self) -> Result<Tx, Error> {
+        Tx::begin(self.acquire().await?).await
+    }
+
+    /// Closes what rested for long.
+    pub(super) fn tidy(&self) {
+        for class in Class::ALL {
+            self.pools.of(class).retain(|_, metrics| metrics.last_used() < IDLE);
+        }
+    }
+
+    pub(super) fn measure(&self) {
+        let gauge = |class: Class, state: &'static str, count: usize| {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            metrics::gauge!(metric_name::POOL_CONNECTIONS, "class" => class.name(), "state" => state).set(count);
+        };
+        for class in Class::ALL {
+            let status = self.pools.of(class).status();
+            gauge(class, "idle", status.available);
+            gauge(class, "used", status.size.saturating_sub(status.available));
+        }
+    }
+
+    pub(super) fn close(&self) {
+        for class in Class::ALL {
+            self.pools.of(class).close();
+        }
+    }
+}
+
+type Step = Either<PgQueryResult, PgRow>;
+
+impl<'p> Executor<'p> for &'_ PgPool {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q, E>(self, query: E) -> BoxStream<'e, Result<Step, sqlx::Error>>
+    where
+        'p: 'e,
+        E: Execute<'q, Postgres>,
+        'q: 'e,
+        E: 'q,
+    {
+        let pool = self.clone();
+        // The connection must not wait for whoever reads the rows.
+        let rows = async move { pool.acquire().await?.fetch_many(query).try_collect::<Vec<Step>>().await };
+        stream::once(rows).map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten().boxed()
+    }
+
+    fn fetch_optional<'e, 'q, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'p: 'e,
+        E: Execute<'q, Postgres>,
+        'q: 'e,
+        E: 'q,
+    {
+        let pool = self.clone();
+        Box::pin(async move { pool.acquire().await?.fetch_optional(query).await })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        Box::pin(async move { pool.acquire().await?.prepare_with(sql, parameters).await })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        Box::pin(async move { pool.acquire().await?.describe(sql).await })
+    }
+}

@@ -1,0 +1,186 @@
+//! What runs by itself for as long as the process does.
+//!
+//! Invariant: a process in which a worker has ended, panicked or fallen silent says so, and ends: another one does the
+//! work. A failed attempt is none of the three: a worker whose database is away tries again, and beats each time.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use crate::storage::Beat;
+use crate::storage::Class;
+
+/// Every await of a worker ends sooner: a statement after 12 s, the wait for a connection after 5 s.
+const SILENT_AFTER: Duration = Duration::from_secs(45);
+/// Between two looks at the beats of all workers.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why this process cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WorkerFailure {
+    #[error("the {0} worker ended by itself. Fix: start the server again, and report what the log says before this")]
+    Ended(&'static str),
+    #[error("the {0} worker panicked. Fix: start the server again, and report what the log says before this")]
+    Panicked(&'static str),
+    #[error(
+        "the {name} worker has been silent for {silent_s} s. Fix: start the server again; if this repeats, see whether \
+         Postgres answers"
+    )]
+    Silent { name: &'static str, silent_s: u64 },
+}
+
+/// All workers of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Workers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    failure: watch::Sender<Option<WorkerFailure>>,
+    beats: Mutex<Vec<(&'static str, Beat)>>,
+}
+
+impl Workers {
+    pub fn new() -> Self {
+        let (failure, _) = watch::channel(None);
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        Self { inner: Arc::new(Inner { tracker, stop, failure, beats: Mutex::default() }) }
+    }
+
+    /// Cancelled when workers are to end.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.inner.stop
+    }
+
+    /// For short work whose end is waited for, and whose failure concerns itself alone.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.inner.tracker
+    }
+
+    /// Runs a worker whose connections are of a class. It ends after `stop`, and not before.
+    pub fn spawn(&self, name: &'static str, class: Class, work: impl Future<Output = ()> + Send + 'static) {
+        self.watch(name, class, None, work);
+    }
+
+    fn watch(
+        &self,
+        name: &'static str,
+        class: Class,
+        beat: Option<Beat>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.tracker.spawn(async move {
+            let outcome = AssertUnwindSafe(class.scope(beat, work)).catch_unwind().await;
+            let failure = match outcome {
+                Err(_) => WorkerFailure::Panicked(name),
+                Ok(()) if inner.stop.is_cancelled() => return,
+                Ok(()) => WorkerFailure::Ended(name),
+            };
+            inner.failure.send_if_modified(|first| first.is_none() && first.replace(failure).is_none());
+        });
+    }
+
+    /// The same for a worker that shows that it lives.
+    pub fn spawn_beating<F>(&self, name: &'static str, class: Class, work: impl FnOnce(Beat) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let beat = Beat::new();
+        self.inner.beats.lock().unwrap_or_else(PoisonError::into_inner).push((name, beat.clone()));
+        self.watch(name, class, Some(beat.clone()), work(beat));
+    }
+
+    /// Waits until a worker ended, panicked or fell silent.
+    pub async fn failed(&self) -> WorkerFailure {
+        let mut failure = self.inner.failure.subscribe();
+        loop {
+            if let Some(failure) = failure.borrow_and_update().clone() {
+                return failure;
+            }
+            if let Some(silent) = self.silent() {
+                return silent;
+            }
+            // Closed it cannot be: we hold the sender.
+            let _later = tokio::time::timeout(LOOK, failure.changed()).await;
+        }
+    }
+
+    fn silent(&self) -> Option<WorkerFailure> {
+        let beats = self.inner.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.iter().find_map(|(name, beat)| {
+            let silence = beat.silence();
+            (silence > SILENT_AFTER).then(|| WorkerFailure::Silent { name, silent_s: silence.as_secs() })
+        })
+    }
+
+    /// Has them end, and waits until they did.
+    pub async fn end(&self) {
+        self.inner.stop.cancel();
+        self.inner.tracker.close();
+        self.inner.tracker.wait().await;
+    }
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_ends_early_is_named() {
+        let workers = Workers::new();
+        workers.spawn("short", Class::Workers, async {});
+        assert_eq!(workers.failed().await, WorkerFailure::Ended("short"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_panics_is_named() {
+        let workers = Workers::new();
+        workers.spawn("clumsy", Class::Workers, async { panic!("as it is meant to") });
+        assert_eq!(workers.failed().await, WorkerFailure::Panicked("clumsy"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_is_silent_once_one_await_outlasts_every_deadline() {
+        let workers = Workers::new();
+        workers.spawn_beating("stuck", Class::Workers, |beat| async move {
+            // Attempts that fail, as in an outage.
+            for _ in 0..100 {
+                beat.beat();
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+            beat.rest();
+            tokio::time::sleep(SILENT_AFTER * 10).await;
+            beat.beat();
+            std::future::pending().await
+        });
+        let began = Instant::now();
+        let failure = workers.failed().await;
+        assert!(matches!(failure, WorkerFailure::Silent { name: "stuck", .. }), "{failure}");
+        assert!(began.elapsed() > Duration::from_secs(2_000) + SILENT_AFTER * 10, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn workers_that_end_when_told_to_have_not_failed() {
+        let workers = Workers::new();
+        let stop = workers.stop().clone();
+        workers.spawn("obedient", Class::Workers, async move { stop.cancelled().await });
+        workers.end().await;
+        assert!(tokio::time::timeout(Duration::from_mins(5), workers.failed()).await.is_err());
+    }
+}

@@ -1,0 +1,40 @@
+//! Which calls are taken while the disk has no room.
+
+use super::{Fault, Services};
+use crate::lexicon::{Kind, Method};
+use crate::storage::Disk;
+
+/// Procedures that take rights or rows away, or that reading begins with: they are taken for as long as Postgres takes
+/// them.
+const TAKEN: &[&str] = &[
+    "blue.catbird.account.revokeDevice",
+    "blue.catbird.account.setBlock",
+    "blue.catbird.event.getTicket",
+    "blue.catbird.mls.ackWelcome",
+    "blue.catbird.mls.declineConvo",
+    "blue.catbird.mls.leaveConvo",
+    "blue.catbird.mls.removeMembers",
+    "blue.catbird.peer.unfollow",
+];
+
+/// What operators call: they must be able to bar who fills the disk.
+const OPERATORS: &str = "blue.catbird.admin.";
+
+/// Refuses a call that would fill a disk that has no room.
+pub(super) fn admit<M: Method>(cx: &Services) -> Result<(), Fault> {
+    let takes = M::KIND == Kind::Procedure && !TAKEN.contains(&M::NSID) && !M::NSID.starts_with(OPERATORS);
+    if takes && cx.storage.disk() != Disk::Ok { Err(Fault::StorageFull) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lexicon::schema;
+
+    #[test]
+    fn what_is_taken_on_a_full_disk_is_a_method() {
+        for nsid in TAKEN {
+            assert!(schema::methods().any(|(method, ..)| method == *nsid), "{nsid}");
+        }
+    }
+}
