@@ -45,13 +45,18 @@ struct Inner {
     stop: CancellationToken,
     failure: watch::Sender<Option<WorkerFailure>>,
     beats: Mutex<Vec<(&'static str, Beat)>>,
+    silent_after: Duration,
 }
 
 impl Workers {
     pub fn new() -> Self {
+        Self::silent_after(SILENT_AFTER)
+    }
+
+    fn silent_after(silent_after: Duration) -> Self {
         let (failure, _) = watch::channel(None);
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { inner: Arc::new(Inner { tracker, stop, failure, beats: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { tracker, stop, failure, beats: Mutex::default(), silent_after }) }
     }
 
     /// Cancelled when workers are to end.
@@ -109,7 +114,7 @@ impl Workers {
                 return silent;
             }
             // Closed it cannot be: we hold the sender.
-            let _later = tokio::time::timeout(LOOK, failure.changed()).await;
+            let _later = tokio::time::timeout(LOOK.min(self.inner.silent_after), failure.changed()).await;
         }
     }
 
@@ -117,7 +122,7 @@ impl Workers {
         let beats = self.inner.beats.lock().unwrap_or_else(PoisonError::into_inner);
         beats.iter().find_map(|(name, beat)| {
             let silence = beat.silence();
-            (silence > SILENT_AFTER).then(|| WorkerFailure::Silent { name, silent_s: silence.as_secs() })
+            (silence > self.inner.silent_after).then(|| WorkerFailure::Silent { name, silent_s: silence.as_secs() })
         })
     }
 
@@ -141,46 +146,48 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_worker_that_ends_early_is_named() {
         let workers = Workers::new();
         workers.spawn("short", Class::Workers, async {});
         assert_eq!(workers.failed().await, WorkerFailure::Ended("short"));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_worker_that_panics_is_named() {
         let workers = Workers::new();
         workers.spawn("clumsy", Class::Workers, async { panic!("as it is meant to") });
         assert_eq!(workers.failed().await, WorkerFailure::Panicked("clumsy"));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_worker_is_silent_once_one_await_outlasts_every_deadline() {
-        let workers = Workers::new();
+        let silent_after = Duration::from_millis(400);
+        let workers = Workers::silent_after(silent_after);
+        let (attempts, rests) = (8, 3);
         workers.spawn_beating("stuck", Class::Workers, |beat| async move {
             // Attempts that fail, as in an outage.
-            for _ in 0..100 {
+            for _ in 0..attempts {
                 beat.beat();
-                tokio::time::sleep(Duration::from_secs(20)).await;
+                tokio::time::sleep(silent_after / 4).await;
             }
             beat.rest();
-            tokio::time::sleep(SILENT_AFTER * 10).await;
+            tokio::time::sleep(silent_after * rests).await;
             beat.beat();
             std::future::pending().await
         });
         let began = Instant::now();
         let failure = workers.failed().await;
         assert!(matches!(failure, WorkerFailure::Silent { name: "stuck", .. }), "{failure}");
-        assert!(began.elapsed() > Duration::from_secs(2_000) + SILENT_AFTER * 10, "{:?}", began.elapsed());
+        assert!(began.elapsed() > silent_after * (attempts / 4 + rests + 1), "{:?}", began.elapsed());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn workers_that_end_when_told_to_have_not_failed() {
         let workers = Workers::new();
         let stop = workers.stop().clone();
         workers.spawn("obedient", Class::Workers, async move { stop.cancelled().await });
         workers.end().await;
-        assert!(tokio::time::timeout(Duration::from_mins(5), workers.failed()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(200), workers.failed()).await.is_err());
     }
 }

@@ -155,7 +155,7 @@ async fn write_to_the_log(log: Log, streams: Vec<i64>, mut chance: StdRng, done:
     }
 }
 
-async fn savepoint(conn: &mut sqlx::PgConnection, rolled_back: bool) {
+async fn savepoint(conn: &mut rookery::storage::PgConnection, rolled_back: bool) {
     let end = if rolled_back { "rollback to savepoint a" } else { "release savepoint a" };
     for statement in
         ["savepoint a", "update log_origin set base = base where false", "select pg_current_xact_id()", end]

@@ -1,12 +1,10 @@
 //! `blue.catbird.peer.replicate`: what a home hands on is held as made, or not at all.
 
 use rookery::federation::replica::{Replicate, WireErasure};
-use rookery::log::{EntryKind, StreamState};
-use rookery::types::{Bytes, Clock, UnixMillis};
+use rookery::log::StreamState;
+use rookery::types::{Bytes, UnixMillis};
 
 use crate::support::{Chain, Following, SEATED, no, seq, state};
-
-const MINUTE_MS: i64 = 60_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_home_hands_on_is_read_by_its_members_byte_for_byte() {
