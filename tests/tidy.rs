@@ -298,8 +298,9 @@ fn connections_have_deadlines(files: &[File]) -> Vec<String> {
         let code = file.code();
         let code = code.split("#[cfg(test)]").next().unwrap_or_default();
         let named = code.lines().find(|line| {
-            line.contains("sqlx::")
-                && ["PgPool", "PgConnection", "PgListener", "Transaction"].iter().any(|name| line.contains(name))
+            let names = ["PgPool", "PgConnection", "PgListener", "Transaction"];
+            let imported = line.starts_with("use sqlx::") && names.iter().any(|name| line.contains(name));
+            imported || names.iter().any(|name| line.contains(&format!("sqlx::{name}")))
         });
         if let Some(line) = named {
             broken.push(format!("{}: `{}`: take it from crate::storage", file.path, line.trim()));

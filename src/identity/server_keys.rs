@@ -255,11 +255,11 @@ mod tests {
     fn keys_survive_a_restart_and_are_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let keys_dir = dir.path().join("keys");
-        assert!(matches!(ServerKeys::load(&keys_dir), Err(KeysError::Io { .. })));
+        assert!(matches!(ServerKeys::load(&keys_dir), Err(KeysError::Absent { .. })));
         let made = ServerKeys::generate(&keys_dir).unwrap();
         let loaded = ServerKeys::load(&keys_dir).unwrap();
         assert_eq!((made.peer_id(), made.checkpoint_id()), (loaded.peer_id(), loaded.checkpoint_id()));
-        assert!(matches!(ServerKeys::generate(&keys_dir), Err(KeysError::Io { .. })));
+        assert!(matches!(ServerKeys::generate(&keys_dir), Err(KeysError::Present { .. })));
         assert_eq!(ServerKeys::load(&keys_dir).unwrap().peer_id(), made.peer_id());
     }
 

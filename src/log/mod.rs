@@ -147,6 +147,7 @@ impl Log {
             replica: hex::encode(rand::random::<[u8; 8]>()),
         };
         let log = Self { inner: Arc::new(inner) };
+        retention::begin_after_restore(&log).await;
         let stop = workers.stop();
         workers.spawn_beating("log writer", Class::Writes, |beat| {
             writer::run(log.clone(), queue, workers.tasks().clone(), stop.clone(), beat)

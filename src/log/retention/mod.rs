@@ -107,6 +107,16 @@ pub(super) async fn run(log: Log, stop: CancellationToken, beat: Beat) {
     }
 }
 
+/// The first step of what a restore left to be done, before anybody is served: on a server of ordinary size it is all of
+/// it. A failure is no obstacle: the worker tries again.
+pub(super) async fn begin_after_restore(log: &Log) {
+    for &job in Job::AFTER_RESTORE {
+        if let Err(error) = log.sweep_step(job, log.clock().now()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "failed to deal with what a restore left");
+        }
+    }
+}
+
 /// What a restore left to be done is done as soon as a server starts, by whichever instance gets to it.
 async fn follow_restore(log: &Log, beat: &Beat) {
     loop {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::store::{self, EntryColumns, HeadColumns};
