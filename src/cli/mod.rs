@@ -1,7 +1,6 @@
 //! The commands.
 
 mod account;
-pub mod demo;
 mod doctor;
 mod keygen;
 mod lexicons;
@@ -63,8 +62,6 @@ enum Command {
     /// Publish the method descriptions (lexicons) in an account's repository, or see what is published.
     #[command(subcommand)]
     Lexicons(lexicons::Command),
-    /// Start three servers and let real MLS clients talk through them, with a crash in the middle.
-    Demo(demo::Args),
 }
 
 /// Runs one command; what went wrong is said on standard error.
@@ -81,7 +78,6 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Recover(args) => with_runtime(recover::run(file, args)),
         Command::Resolve(args) => with_runtime(resolve::run(file, args)),
         Command::Lexicons(command) => with_runtime(lexicons::run(file, command)),
-        Command::Demo(args) => with_runtime(demo::run(args)),
     };
     outcome.unwrap_or_else(|error| {
         complain(&error);

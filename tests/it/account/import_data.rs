@@ -1,6 +1,6 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::account::import_data::{ImportData, Input, Output, Relationship};
 use rookery_client::CallError;
+use rookery_testkit::Person;
 
 use crate::support::{Contacts, TestServer, refused};
 

@@ -50,7 +50,7 @@ async fn contacts_and_requests_come_in_pages_by_did_and_by_state() {
 #[tokio::test]
 async fn a_pds_may_ask_for_its_account_also_for_one_that_is_not_here() {
     let server = TestServer::start_with(&[("INVITATIONS", "nobody")]).await;
-    let stranger = rookery::cli::demo::Person::new("stranger", server.account(), server.service()).unwrap();
+    let stranger = rookery_testkit::Person::new("stranger", server.account(), server.service()).unwrap();
     let token = stranger.service_token("blue.catbird.account.listRelationships");
     let service: &Service = stranger.service();
     let answer = service.query::<ListRelationships>(&page(None, 50, None), || Some(token.clone())).await.unwrap();

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::federation::{Actor, CallError};
 use rookery::lexicon::mls::move_convo::{self, MoveConvo};
 use rookery::lexicon::mls::send_message::SendMessage;
@@ -11,6 +10,7 @@ use rookery::log::body::HomeChangedBody;
 use rookery::log::{Head, StreamState};
 use rookery::types::{Did, Seq, Term};
 use rookery_client::CallError as ClientCallError;
+use rookery_testkit::Person;
 use serde_json::json;
 
 use super::joining::{arrives, hears, known, two, until};

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use rookery::cli::demo::Person;
 use rookery::lexicon::event::list_events::{self, ListEvents};
 use rookery::types::Cursor;
 use rookery_client::{Feed, Received};
+use rookery_testkit::Person;
 use tokio::sync::{mpsc, watch};
 
 use super::order::assert_unbroken;

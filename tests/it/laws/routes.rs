@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, header};
-use rookery::cli::demo::Person;
 use rookery::lexicon::Kind;
 use rookery::types::Clock;
 use rookery::xrpc::{Class, Rule};
+use rookery_testkit::Person;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

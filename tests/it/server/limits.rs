@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{HeaderName, header};
-use rookery::cli::demo::{Form, Identity, Person};
 use rookery::identity::{Curve, DEVICE_HEADER, SigningKey, service_token};
 use rookery::lexicon::Method;
 use rookery::lexicon::account::create_pairing::CreatePairing;
@@ -13,6 +12,7 @@ use rookery::lexicon::mls::get_convos::GetConvos;
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::lexicon::mls::update_cursor::UpdateCursor;
 use rookery::types::Clock;
+use rookery_testkit::{Form, Identity, Person};
 use serde_json::json;
 
 use crate::support::{AccountToken, Answer, Request, Said, Socket, TestServer, Written, at_once, conversation};
