@@ -13,6 +13,7 @@ pub mod storage;
 
 pub mod identity;
 pub mod mls;
+pub mod quota;
 
 pub mod log;
 

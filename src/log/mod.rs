@@ -18,6 +18,7 @@ mod canary;
 mod courier;
 mod cursor;
 mod cut_over;
+mod erasure;
 mod error;
 mod frame;
 mod handover;
@@ -51,7 +52,8 @@ pub use error::Error;
 pub use frame::{Event, Frame, Signal, server_sent};
 pub use handover::{Handover, Replayed};
 pub use hub::{Delivery, Ended, Filter, Hub, Listener, Subscription};
-pub use identity::{Author, CallIdentity};
+use identity::identity_conflict;
+pub use identity::{Author, AuthorState, CallIdentity};
 pub use origin::Raised;
 pub use read::{Direction, Page, Window};
 pub use recover::recover;
@@ -91,8 +93,10 @@ struct Inner {
     incarnation: i64,
     hub: Arc<Hub>,
     writer: writer::Handle,
+    turns: append::Turns,
     streams: moka::sync::Cache<String, Arc<StreamInfo>>,
     courier_wake: Arc<tokio::sync::Notify>,
+    erasure_wake: tokio::sync::Notify,
     retention: config::Retention,
     canary: canary::Canary,
     /// Says which seats that other homes open are shown to their accounts.
@@ -102,7 +106,7 @@ struct Inner {
 }
 
 impl Log {
-    /// Checks where the log stands on this cluster, then starts writer, tail, courier and relay. They end with `stop`.
+    /// Checks where the log stands on this cluster, then starts writer, tail, courier, erasure and relay. They end with `stop`.
     pub async fn start(
         storage: Storage,
         home: Did,
@@ -121,6 +125,7 @@ impl Log {
             Some(url) => Some(Arc::new(relay::Link::new(url, &relay_channel(&storage).await?)?)),
             None => None,
         };
+        let turns = append::Turns::new(storage.pool().options().get_max_connections());
         let inner = Inner {
             storage,
             home,
@@ -128,8 +133,10 @@ impl Log {
             incarnation,
             hub,
             writer,
+            turns,
             streams: moka::sync::Cache::new(STREAM_CACHE_ENTRIES),
             courier_wake: Arc::default(),
+            erasure_wake: tokio::sync::Notify::new(),
             retention: config.retention,
             canary: canary::Canary::new(config.canary_every),
             seating: std::sync::OnceLock::new(),
@@ -139,6 +146,7 @@ impl Log {
         tasks.spawn(writer::run(log.clone(), queue, tasks.clone(), stop.clone()));
         tasks.spawn(tail::run(log.clone(), stop.clone()));
         tasks.spawn(courier::run(log.clone(), stop.clone()));
+        tasks.spawn(erasure::run(log.clone(), stop.clone()));
         tasks.spawn(retention::run(log.clone(), stop.clone()));
         tasks.spawn(canary::run(log.clone(), stop.clone()));
         tasks.spawn(relay::send(log.clone(), link.clone(), stop.clone()));

@@ -17,6 +17,7 @@ use crate::identity::{
     Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, SharedSecret, Verifier,
 };
 use crate::log::{Log, WriterSettings};
+use crate::quota::{self, ConvoQuota, Quotas};
 use crate::storage::embedded::{Cluster, DATABASE, EmbeddedError, Options, running_url};
 use crate::storage::{Storage, refuse_unsafe};
 use crate::telemetry::Redactor;
@@ -111,7 +112,8 @@ pub(super) async fn services(
         replay,
     }));
     federation.publish_keys().await?;
-    let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS };
+    let convo_quota = ConvoQuota::of(&config.quotas);
+    let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS, convo_quota };
     let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers, end_workers).await?;
     let timing = Timing::with_recovery_wait(config.federation.recovery_wait);
     let replicas = Replicas::start(log.clone(), Arc::clone(&federation), timing, workers, end_workers);
@@ -119,6 +121,8 @@ pub(super) async fn services(
     let joining = Joining::start(log.clone(), Arc::clone(&federation), replicas.clone(), unsaid, workers, end_workers);
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
     let upstream = config.http.upstream.clone().map(Upstream::new).transpose()?;
+    let quotas = Quotas::new(storage.clone(), config.quotas);
+    workers.spawn(quota::run(quotas.clone(), clock.clone(), end_workers.clone()));
     let limits = Limits::new(&config.limits, redactor.clone(), &clock);
     Ok(Services {
         config: Arc::new(config),
@@ -132,6 +136,7 @@ pub(super) async fn services(
         joining,
         redactor,
         limits: Arc::new(limits),
+        quotas,
         upstream,
         clock,
         groups: Cache::new(GROUP_CACHE_ENTRIES),

@@ -61,6 +61,11 @@ pub trait Caller: Send + Sized {
         std::future::ready(Ok(()))
     }
 
+    /// The account whose quotas the call is counted against.
+    fn account_id(&self) -> Option<i64> {
+        None
+    }
+
     /// For whom a call can be handed on to another server.
     fn behalf(&self) -> Option<Behalf<'_>> {
         None
@@ -155,6 +160,10 @@ impl Caller for Account {
         Ok(Self { did, id: row.map(|row| row.id) })
     }
 
+    fn account_id(&self) -> Option<i64> {
+        self.id
+    }
+
     fn did(&self) -> Option<&Did> {
         Some(&self.did)
     }
@@ -178,6 +187,10 @@ impl Caller for AccountOrDevice {
             Self::Account(_) => Ok(()),
             Self::Device(device) => device.check_body(cx, body).await,
         }
+    }
+
+    fn account_id(&self) -> Option<i64> {
+        Self::account_id(self)
     }
 
     fn did(&self) -> Option<&Did> {

@@ -8,7 +8,9 @@ use super::Denied;
 use super::observe::Told;
 use crate::federation::{HomeUnverified, PeerRefused};
 use crate::identity::TokenRefused;
-use crate::log::StreamState;
+use crate::log::chain::CONTENT_BYTES;
+use crate::log::{AuthorState, StreamState};
+use crate::quota::QuotaExceeded;
 use crate::telemetry::metric_name;
 use crate::types::{Detail, Malformed, Named, Refusal};
 use crate::{log, storage};
@@ -40,6 +42,8 @@ pub enum Fault {
     PayloadTooLarge { limit_bytes: usize },
     /// 429: more calls than this account, or this address, may make now.
     RateLimited { retry_after_s: u64 },
+    /// 403: the account, its domain or the conversation makes this server keep as much as it may.
+    QuotaExceeded(QuotaExceeded),
     /// 501: this server does not do that, by configuration or not yet.
     NotConfigured(&'static str),
     /// 501: no such method.
@@ -115,6 +119,11 @@ impl Fault {
                 StatusCode::TOO_MANY_REQUESTS,
                 "RateLimitExceeded",
                 format!("too many calls; try again in {retry_after_s} s"),
+            ),
+            Self::QuotaExceeded(exceeded) => (
+                StatusCode::FORBIDDEN,
+                "QuotaExceeded",
+                format!("{exceeded}; delete something, or ask the operator for more"),
             ),
             Self::NotConfigured(what) => {
                 (StatusCode::NOT_IMPLEMENTED, "NotConfigured", format!("this server does not offer {what}"))
@@ -233,10 +242,8 @@ impl<E: Named> From<log::Error> for Failure<E> {
                 Self::Fault(Fault::Halted(StreamState::Handing))
             }
             log::Error::Refused(refusal) => refusal.into(),
-            log::Error::Busy => Self::Fault(Fault::Unavailable),
             log::Error::Halted(state) => Self::Fault(Fault::Halted(state)),
-            log::Error::Storage(error) => error.into(),
-            error => Self::Fault(Fault::internal(error)),
+            error => Self::Fault(Fault::of_log(error)),
         }
     }
 }
@@ -246,6 +253,11 @@ impl Fault {
     pub(in crate::xrpc) fn of_log(error: log::Error) -> Self {
         match error {
             log::Error::Busy => Self::Unavailable,
+            log::Error::Overtaken => Self::Collided,
+            log::Error::QuotaExceeded(exceeded) => Self::QuotaExceeded(exceeded),
+            log::Error::AuthorEnded(AuthorState::AccountSuspended) => Denied::AccountSuspended.into(),
+            log::Error::AuthorEnded(_) => TokenRefused::DeviceRevoked.into(),
+            log::Error::ContentTooLarge { .. } => Self::PayloadTooLarge { limit_bytes: CONTENT_BYTES },
             log::Error::Storage(error) => error.into(),
             error => Self::internal(error),
         }
@@ -322,6 +334,9 @@ impl IntoResponse for Fault {
         let mut detail = Detail::new(message);
         if let Self::NotHome { home } | Self::HomeMoved { home } = &self {
             detail = detail.with("home", home.as_str());
+        }
+        if let Self::QuotaExceeded(QuotaExceeded { quota, limit }) = &self {
+            detail = detail.with("quota", quota.name()).with("limit", *limit);
         }
         let mut response = (status, axum::Json(body(name, &detail))).into_response();
         if let Self::Peer(refused) = &self {

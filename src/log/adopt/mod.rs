@@ -11,7 +11,7 @@ mod verify;
 
 use std::collections::BTreeSet;
 
-use super::append::{DRAFTS_PER_TRANSACTION, Won};
+use super::append::DRAFTS_PER_TRANSACTION;
 use super::body::{Body, CommitBody, ErasedBody};
 use super::chain::Head;
 use super::retention::Keep;
@@ -96,7 +96,7 @@ impl Log {
     }
 
     async fn adopt_once(&self, span: &Span, verified: &Verified<'_>) -> Result<Adopted, Error> {
-        let Won { mut tx, mut row, first_pos } = self.win_or_found(span, verified).await?;
+        let (mut tx, mut row, founded) = self.turn_or_found(span, verified).await?;
         let ours = row.home == self.inner.home.as_str();
         if ours && row.state != StreamState::Recovering {
             return Err(Refusal::new("NotHome", "this server orders the stream itself").into());
@@ -116,6 +116,7 @@ impl Log {
         }
         let moved = store::find_move(tx.conn(), row.id, head.seq).await?;
         verify::follows(first, &head, moved.as_ref())?;
+        let home = row.home.clone();
         row.home = home_after(&row.home, fresh, &span.home)?;
         let state = self.state_after(&row, ours, fresh);
 
@@ -123,7 +124,19 @@ impl Log {
         // What is put back after a restore is all that anybody still has.
         let (server, now) = (&self.inner.home, self.inner.clock.now());
         let reader = (!ours).then_some(Reader { server, now, erased: &span.erased });
+        let before = row.clone();
         let Replayed { changes, ageing, erased } = replay(&mut roster, &mut row, fresh, reader)?;
+        // Everything is judged: what follows only writes.
+        let first_pos = match founded {
+            Some(first_pos) => first_pos,
+            None => {
+                let (locked, first_pos) = self.begin_writes_at(&mut tx, &StreamRow { home, ..before }).await?;
+                if locked.head_seq != row.head_seq {
+                    return Err(Error::Overtaken);
+                }
+                first_pos
+            }
+        };
         store::adopt_entries(tx.conn(), row.id, first_pos, fresh).await?;
         if let (Some(signed), Some(last)) = (&span.checkpoint, fresh.last()) {
             store::keep_checkpoint(tx.conn(), row.id, &last.head(), signed).await?;
@@ -143,7 +156,8 @@ impl Log {
         if let Some(last) = fresh.last() {
             head = last.head();
         }
-        store::update_head(tx.conn(), &row, &head, head_pos, true).await?;
+        let bytes = fresh.iter().map(|entry| entry.bytes.len() + entry.stored.map_or(0, <[u8]>::len)).sum();
+        store::update_head(tx.conn(), &row, &head, head_pos, true, bytes).await?;
         if let Some(state) = state {
             store::set_state(tx.conn(), row.id, state).await?;
         }
@@ -166,10 +180,17 @@ impl Log {
         }
     }
 
-    /// The stream's row, locked; made now if this is the first that is heard of it.
-    async fn win_or_found(&self, span: &Span, verified: &Verified<'_>) -> Result<Won, Error> {
+    /// The stream's row under its advisory lock, to be read; or made now if this is the first that is heard of the
+    /// stream, with the transaction's first position.
+    async fn turn_or_found(
+        &self,
+        span: &Span,
+        verified: &Verified<'_>,
+    ) -> Result<(storage::Tx, StreamRow, Option<i64>), Error> {
         if let Some(stream_id) = store::find_stream_id(self.inner.storage.pool(), &verified.stream).await? {
-            return self.win(stream_id).await;
+            let mut tx = self.turn(stream_id).await?;
+            let row = store::stream_of(tx.conn(), stream_id).await?;
+            return Ok((tx, row, None));
         }
         let mut tx = self.inner.storage.begin().await?;
         // With an anchor the homes before are in the lineage, which the caller has verified.
@@ -183,7 +204,7 @@ impl Log {
             error => error,
         })?;
         let first_pos = self.first_position(&mut tx).await?;
-        Ok(Won { tx, row, first_pos })
+        Ok((tx, row, Some(first_pos)))
     }
 }
 

@@ -13,7 +13,7 @@ mod streams;
 
 pub(super) use adopt::{adopt_entries, find_move, find_stream_id, first_header, headers, know_members, set_state};
 pub use entries::Accepted;
-pub(super) use entries::{erase, find_accepted, find_head, insert_entry, position};
+pub(super) use entries::{FirstAnswer, erase, find_accepted, find_head, first_answers, insert_entry, position};
 pub(super) use events::{StandingRow, entries_after, entries_before, events, newest_readable, standing, tail};
 pub(super) use origin::{
     ask_others, find_origin, insert_origin, lock_origin, raise_origin, reached, restored_to, retire_key_packages,
@@ -28,14 +28,16 @@ pub(super) use retention::{
     delete_welcomes, find_silent_canary, forget_identities, insert_ageing, old_page, try_lock_sweeper,
 };
 pub(super) use seats::{
-    SpanRow, delete_seats, hold_seats, is_seated, roster, seat_entries, silenced, spans_of_account, spans_of_owners,
-    spans_of_streams, was_seated, windows, write_seats,
+    SpanRow, author_state, delete_seats, hold_seats, is_seated, roster, seat_entries, silenced, spans_of_account,
+    spans_of_owners, spans_of_streams, was_seated, windows, write_seats,
 };
 pub(super) use signals::{database, notify};
+#[cfg(debug_assertions)]
+pub(super) use streams::has_transaction_id;
 pub use streams::{StreamInfo, StreamRow};
 pub(super) use streams::{
-    find_stream, first_position, insert_stream, lock_stream_advisory, stream_for_update, stream_row, streams,
-    update_head,
+    find_stream, first_position, insert_stream, lock_stream_advisory, stream_for_update, stream_of, stream_row,
+    streams, update_head,
 };
 
 use crate::storage::Error;

@@ -15,7 +15,8 @@ use crate::types::Epoch;
 
 /// Entries to insert, column by column; `index` is the place within the transaction.
 #[derive(Default)]
-pub(super) struct EntryColumns {
+pub(in crate::log) struct EntryColumns {
+    begins: i64,
     stream_id: Vec<i64>,
     seq: Vec<i64>,
     index: Vec<i64>,
@@ -32,8 +33,13 @@ pub(super) struct EntryColumns {
 }
 
 impl EntryColumns {
-    pub(super) fn push(&mut self, stream_id: i64, item: &Application, sealed: &Sealed) {
-        self.index.push(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
+    /// For a transaction that has so many entries already.
+    pub(in crate::log) fn beginning_at(begins: i64) -> Self {
+        Self { begins, ..Self::default() }
+    }
+
+    pub(in crate::log) fn push(&mut self, stream_id: i64, item: &Application, sealed: &Sealed) {
+        self.index.push(self.begins.saturating_add_unsigned(self.index.len() as u64));
         self.stream_id.push(stream_id);
         self.seq.push(sealed.seq.to_db());
         self.epoch.push(item.entry_epoch().map(Epoch::to_db));
@@ -63,11 +69,14 @@ pub(super) struct HeadColumns {
     index: Vec<i64>,
     time: Vec<DateTime<Utc>>,
     hash: Vec<Vec<u8>>,
+    bytes: Vec<i64>,
 }
 
 impl HeadColumns {
-    /// `entries` is how many the batch has so far: the stream's last one is the newest of them.
-    pub(super) fn push(&mut self, row: &StreamRow, head: &Head, entries: usize) {
+    /// `entries` is how many the batch has so far: the stream's last one is the newest of them. `bytes` are those that
+    /// the stream grows by.
+    pub(super) fn push(&mut self, row: &StreamRow, head: &Head, entries: usize, bytes: usize) {
+        self.bytes.push(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.stream_id.push(row.id);
         self.expected_seq.push(row.head_seq.to_db());
         self.expected_rules.push(row.rules);
@@ -94,14 +103,15 @@ pub(super) async fn write_batch(
                -- A stream that somebody else holds must not make the others wait: it is not in the answer.
                select s.id from unnest($1::bigint[]) n (stream_id)
                cross join lateral (
-                   select stream.id from stream where stream.id = n.stream_id limit 1 for update skip locked
+                   select stream.id from stream where stream.id = n.stream_id limit 1 for no key update skip locked
                ) s
            ), head as (
                update stream s
-               set head_seq = n.seq, head_pos = o.first_pos + n.index, head_time = n.time, head_hash = n.hash
+               set head_seq = n.seq, head_pos = o.first_pos + n.index, head_time = n.time, head_hash = n.hash,
+                   size_bytes = s.size_bytes + n.bytes
                from origin o, unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
-                                     $6::timestamptz[], $7::bytea[])
-                   n (stream_id, expected_seq, expected_rules, seq, index, time, hash)
+                                     $6::timestamptz[], $7::bytea[], $22::bigint[])
+                   n (stream_id, expected_seq, expected_rules, seq, index, time, hash, bytes)
                join free on free.id = n.stream_id
                where s.id = n.stream_id and s.head_seq = n.expected_seq and s.rules = n.expected_rules
                  and s.incarnation = o.incarnation and s.head_pos < o.first_pos
@@ -139,11 +149,46 @@ pub(super) async fn write_batch(
         &entries.header,
         &entries.content,
         &entries.hash,
-        incarnation
+        incarnation,
+        &heads.bytes
     )
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(|row| (row.id, row.head_pos)).collect())
+}
+
+/// Writes entries of a stream whose row this transaction holds.
+pub(in crate::log) async fn insert_entries(
+    conn: &mut PgConnection,
+    first_pos: i64,
+    entries: &EntryColumns,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into entry (stream_id, seq, pos, epoch, created_at, author, device, idem, request_hash, kind, header,
+                            content, hash)
+         select n.stream_id, n.seq, $1 + n.index, n.epoch, n.created_at, n.author, n.device, n.idem, n.request_hash,
+                n.kind, n.header, n.content, n.hash
+         from unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[],
+                     $8::bigint[], $9::bigint[], $10::uuid[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[])
+             n (kind, stream_id, seq, index, epoch, created_at, author, device, idem, request_hash, header, content, hash)",
+        first_pos,
+        &entries.kind,
+        &entries.stream_id,
+        &entries.seq,
+        &entries.index,
+        &entries.epoch as &[Option<i64>],
+        &entries.created_at,
+        &entries.author as &[Option<i64>],
+        &entries.device as &[Option<i64>],
+        &entries.idem,
+        &entries.request_hash,
+        &entries.header,
+        &entries.content,
+        &entries.hash
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// What each (stream, device) pair may do now.

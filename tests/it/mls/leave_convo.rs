@@ -5,7 +5,7 @@ use rookery::lexicon::mls::leave_convo::{Input, LeaveConvo, Output};
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery_client::CallError;
 
-use crate::support::{TestServer, at_once, conversation, idem, refused};
+use crate::support::{TestServer, at_once, conversation, eventually, idem, refused};
 
 fn leave(stream: &str) -> Input {
     Input { stream: stream.to_owned(), idem: idem(), new_admin: None, erase: None }
@@ -102,11 +102,15 @@ async fn leaving_may_erase_the_accounts_own_messages_and_nobody_elses() {
     let input = Input { erase: Some(true), ..leave(&stream) };
     let left = people[1].procedure::<LeaveConvo>(&input).await.unwrap();
     assert_eq!(people[1].procedure::<LeaveConvo>(&input).await.unwrap(), left, "a repeat erases nothing anew");
+    eventually("the messages are erased", async || {
+        people[0].entries(&stream, 0).await.unwrap().iter().any(|entry| entry.kind == "#erased")
+    })
+    .await;
     let entries = people[0].entries(&stream, 0).await.unwrap();
     let messages = entries.iter().filter(|entry| entry.kind == "#message");
     let kept: Vec<(u64, bool)> = messages.map(|entry| (entry.seq, entry.body.is_some())).collect();
     assert_eq!(kept, expected, "headers stay");
     let kinds: Vec<&str> = entries.iter().rev().take(2).map(|entry| entry.kind.as_str()).collect();
-    assert_eq!(kinds, ["#membership", "#erased"]);
+    assert_eq!(kinds, ["#erased", "#membership"]);
     server.stop().await;
 }

@@ -36,8 +36,9 @@ pub struct Input {
     /// The member who becomes admin; due when the caller is the last one and others remain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_admin: Option<Did>,
-    /// Whether to erase the contents of the account's messages first: every server that holds them drops them
-    /// within a day, and keeps their headers.
+    /// Whether to erase the contents of the account's messages too. The home erases them in steps after the seat
+    /// has ended, by entries of kind `#erased`; every server that holds them drops them within a day, and keeps
+    /// their headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erase: Option<bool>,
 }

@@ -58,9 +58,10 @@ pub(super) async fn prepare<E: Named>(
     }
     let roster = tx.roster().await?.clone();
     let now = tx.now().to_datetime();
-    store::know_devices(tx.conn(), &named, now).await?;
     let convo = store::convo_body(tx.conn(), stream.id).await?;
     let servers = store::servers(tx.conn(), stream.id).await?;
+    tx.begin_writes().await?;
+    store::know_devices(tx.conn(), &named, now).await?;
     let server = |account: &Did| servers.get(account).cloned().unwrap_or_else(|| own.clone());
     let view = View::of(convo, &roster, server);
     Ok(Some(Before { roster, view }))

@@ -1,20 +1,16 @@
 //! `blue.catbird.mls.leaveConvo`: ends the account's seat.
 //!
 //! Invariants: the entry that says so is the last one the account reads; a conversation with members keeps an admin. The
-//! account's leaves stay in the tree until a member commits their removal, which anybody may.
+//! account's leaves stay in the tree until a member commits their removal, which anybody may. What the account wrote is
+//! erased after it left, in steps.
 
-use super::store;
 use crate::api::mls::access;
 use crate::lexicon::mls::leave_convo::{Error, LeaveConvo, Output};
-use crate::log::body::{Body, ErasedBody, MembershipBody, MembershipChange, Role};
+use crate::log::body::{Body, MembershipBody, MembershipChange, Role};
 use crate::log::{CallIdentity, Draft, EntryKind, Roster, StreamInfo};
 use crate::storage;
 use crate::types::{Bytes, Did};
 use crate::xrpc::{Call, Device, Failure, Services};
-
-/// Messages that one entry erases, and that leaving erases: the newest.
-const ERASED_IN_AN_ENTRY: usize = 1_000;
-const ERASED_AT_ONCE: i64 = 500_000;
 
 pub async fn leave_convo(cx: &Services, caller: Device, call: Call<LeaveConvo>) -> Result<Output, Failure<Error>> {
     access::certified(&caller)?;
@@ -53,16 +49,12 @@ async fn leave(
         let body = membership(successor, MembershipChange::Role, Some(Role::Admin)).encode()?;
         tx.append(&seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
     }
-    if erase {
-        let written = store::messages_of(tx.conn(), stream.id, caller.author.account_id, ERASED_AT_ONCE).await?;
-        for seqs in written.chunks(ERASED_IN_AN_ENTRY) {
-            let body = ErasedBody { seqs: seqs.to_vec() }.encode()?;
-            tx.append(&seat, Draft { kind: EntryKind::Erased, epoch: None, body, identity: None }).await?;
-        }
-    }
     let body = membership(did, MembershipChange::Left, None).encode()?;
     let draft = Draft { kind: EntryKind::Membership, epoch: None, body, identity: Some(identity) };
     let left = tx.append(&seat, draft).await?;
+    if erase {
+        tx.erase_later(&caller.author, left.seq).await?;
+    }
     tx.commit().await?;
     Ok(Output { term: left.term.0, seq: left.seq.0, hash: Bytes(left.hash.to_vec()), receipt: None })
 }

@@ -163,23 +163,3 @@ pub(super) async fn advance_read_position(
     .await?;
     Ok(Seq::from_db(seq))
 }
-
-/// Messages of the account in this stream that still have their contents, oldest first; the newest of them.
-pub(super) async fn messages_of(
-    conn: &mut PgConnection,
-    stream_id: i64,
-    account_id: i64,
-    most: i64,
-) -> Result<Vec<Seq>, Error> {
-    let mut seqs = sqlx::query_scalar!(
-        "select seq from entry where stream_id = $1 and author = $2 and kind = 4 and content is not null
-         order by seq desc limit $3",
-        stream_id,
-        account_id,
-        most
-    )
-    .fetch_all(conn)
-    .await?;
-    seqs.reverse();
-    Ok(seqs.into_iter().map(Seq::from_db).collect())
-}

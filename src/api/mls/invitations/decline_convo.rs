@@ -8,7 +8,7 @@ use crate::federation::joining::consent;
 use crate::federation::joining::invitation::{self, Invitation, State};
 use crate::lexicon::mls::decline_convo::{DeclineConvo, Error, Output};
 use crate::log::body::{Body, MembershipBody, MembershipChange};
-use crate::log::{self, Draft, EntryKind, StreamTx};
+use crate::log::{self, Draft, EntryKind, Seat, StreamTx};
 use crate::storage::{self, Tx};
 use crate::types::{StreamId, UnixMillis};
 use crate::xrpc::{Call, Device, Failure, Services, parse};
@@ -28,10 +28,15 @@ async fn decline(cx: &Services, caller: &Device, stream: &StreamId, block: bool)
     match ours {
         Some(info) => {
             let mut tx = cx.log.lock(info.id).await?;
+            let is_seated = tx.roster().await?.seats.contains_key(&caller.author.did);
+            let seat = if is_seated { Some(tx.seat(&caller.author, false).await?) } else { None };
+            tx.begin_writes().await?;
             if !pass(tx.conn(), caller, stream, block, cx.clock.now()).await? {
                 return Ok(());
             }
-            leave(&mut tx, caller).await?;
+            if let Some(seat) = seat {
+                leave(&mut tx, &seat, caller).await?;
+            }
             Ok(tx.commit().await?)
         }
         None => {
@@ -73,13 +78,9 @@ async fn pass(
     Ok(true)
 }
 
-async fn leave(tx: &mut StreamTx, caller: &Device) -> Result<(), Failure<Error>> {
-    if !tx.roster().await?.seats.contains_key(&caller.author.did) {
-        return Ok(());
-    }
-    let seat = tx.seat(&caller.author, false).await?;
+async fn leave(tx: &mut StreamTx, seat: &Seat, caller: &Device) -> Result<(), Failure<Error>> {
     let (account, change) = (caller.author.did.clone(), MembershipChange::Left);
     let body = MembershipBody { account, change, role: None, server: None }.encode()?;
-    tx.append(&seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
+    tx.append(seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
     Ok(())
 }
