@@ -68,6 +68,8 @@ pub const SETTINGS: &[Setting] = &[
     row("RATE_FAILURE", Is("600/60"), "Calls of one address that prove nobody. Beyond it, only tokens of accounts that were here in the last day are looked at."),
     row("RATE_FIRST_FETCH", Is("1200/60"), "DID documents that are fetched for the first time in a day because one address named them."),
     row("RATE_FIRST_FETCHES", Is("6000/60"), "The same for all addresses together. Half of it is kept for addresses that ask little."),
+    row("RATE_LOOKUP", Is("300/60"), "Accounts of other servers that are looked up because calls of one account name them."),
+    row("RATE_LOOKUPS", Is("1200/60"), "The same for all accounts together: once in the directory of did:plc, and once on hosts of did:web."),
 
     row("SERVICE_DID", From("required; in development did:web of `PUBLIC_URL`"), "This server's name, `did:web:<host>`: the audience that tokens must name."),
     row("KEYS_DIR", From("`DATA_DIR/keys`"), "Folder of the service keys (files 0600; of another owner also 0440, as Kubernetes mounts a Secret with an fsGroup). `rookery keygen` fills it; development does so by itself."),

@@ -12,13 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{PeerRates, Rate};
 use crate::federation::PeerRefused;
-use crate::limit::{Budget, Budgets, Standing};
+use crate::limit::{Budget, Budgets, Standing, entry_weight};
 use crate::types::Clock;
 
 /// Requests of one domain at one time.
 const IN_FLIGHT: usize = 8;
-/// Domains whose requests in flight are told apart.
-const MAX_DOMAINS: u64 = 10_000;
+/// Bytes of domains whose requests in flight are told apart.
+const MAX_DOMAINS_BYTES: u64 = 4 << 20;
 /// Of everything, a domain on probation has one part in so many …
 const PROBATION_PART: u32 = 10;
 /// … and all of them together have as much as so many domains that are not: a fifth of a server that is built for fifty.
@@ -71,7 +71,11 @@ impl Quotas {
             received_kib: both(rates.kib),
             invitations: both(INVITATIONS),
             key_packages: both(KEY_PACKAGES),
-            in_flight: Cache::builder().max_capacity(MAX_DOMAINS).time_to_idle(Duration::from_mins(10)).build(),
+            in_flight: Cache::builder()
+                .max_capacity(MAX_DOMAINS_BYTES)
+                .weigher(entry_weight)
+                .time_to_idle(Duration::from_mins(10))
+                .build(),
         }
     }
 

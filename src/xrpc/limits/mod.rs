@@ -19,7 +19,7 @@ use moka::sync::Cache;
 use super::Fault;
 use crate::config;
 use crate::identity::Resolver;
-use crate::limit::{Budget, Budgets, Standing};
+use crate::limit::{Budget, Budgets, Standing, entry_weight};
 use crate::telemetry::{Redactor, metric_name};
 use crate::types::{Clock, Did};
 
@@ -31,12 +31,16 @@ pub use visit::{From, Visit};
 
 /// For how long an account is known by name since it was last proven.
 const REMEMBERED: Duration = Duration::from_hours(24);
-/// Accounts that are.
-const MAX_REMEMBERED: u64 = 100_000;
+/// Bytes of accounts that are.
+const REMEMBERED_BYTES: u64 = 32 << 20;
 /// Of all first fetches, the part that is kept for addresses that ask little: one in so many …
 const KEPT_BACK: u32 = 2;
 /// … and what is little: one in so many of what an address may fetch.
 const LITTLE: u32 = 20;
+/// Keys that may have rotated and that one address makes this server look at anew, while others spend the common budget.
+/// The compiler works out that 6 is not 0.
+const REFRESH: config::Rate =
+    config::Rate { quantity: std::num::NonZeroU32::new(6).unwrap(), period: Duration::from_mins(1) };
 
 /// All budgets of this replica.
 pub struct Limits {
@@ -47,6 +51,7 @@ pub struct Limits {
     /// Failures in the name of an account that was here, from one address.
     impostor: Budgets<(Address, Did)>,
     fetch: Budgets<Address>,
+    refresh: Budgets<Address>,
     little: Budgets<Address>,
     fetches: Budget,
     kept_back: Budget,
@@ -75,7 +80,8 @@ impl Limits {
                 ..rate
             }
         };
-        let remembered = Cache::builder().max_capacity(MAX_REMEMBERED).eviction_policy(EvictionPolicy::lru());
+        let remembered = Cache::builder().max_capacity(REMEMBERED_BYTES).weigher(entry_weight);
+        let remembered = remembered.eviction_policy(EvictionPolicy::lru());
         Self {
             accounts: Accounts {
                 read: Budgets::new(accounts.read, clock),
@@ -90,6 +96,7 @@ impl Limits {
             failure: Budgets::new(addresses.failure, clock),
             impostor: Budgets::new(addresses.failure, clock),
             fetch: Budgets::new(addresses.first_fetch, clock),
+            refresh: Budgets::new(REFRESH, clock),
             little: Budgets::new(part(addresses.first_fetch, LITTLE), clock),
             fetches: Budget::new(part(all, KEPT_BACK), clock),
             kept_back: Budget::new(part(all, KEPT_BACK), clock),
@@ -124,6 +131,16 @@ impl Limits {
         let standing = budget.take(did);
         visit.counted(standing, From::Account(self.redactor.did(did)));
         within(class.name(), standing)
+    }
+
+    /// Counts work of a proven account beyond its one call, in calls of that class. More than the whole budget counts as
+    /// the whole budget: the work is then done once in a period.
+    pub fn work(&self, class: Class, did: &Did, calls: u32) -> Result<(), Fault> {
+        let Some(budget) = self.of_account(class) else {
+            return Err(Fault::internal("work is counted in a class of accounts"));
+        };
+        let Some(calls) = std::num::NonZeroU32::new(calls) else { return Ok(()) };
+        within("work", budget.take_many(did, calls.min(budget.whole())))
     }
 
     /// Counts a request that asks for no proof.
@@ -171,6 +188,11 @@ impl Limits {
             visit.counted(standing, self.from(visit));
         }
         within("first_fetch", standing)
+    }
+
+    /// Whether the address has made this server look at few keys anew, this one included.
+    pub(super) fn asks_little(&self, visit: &Visit) -> bool {
+        self.refresh.take(&visit.address).refused_for.is_none()
     }
 
     /// Counts a call that proved nobody, unless it was counted already. Beyond the budget its own error is not told.

@@ -23,7 +23,8 @@ pub async fn set_relationship(
         "accept" => Change::Accept,
         _ => Change::Remove,
     };
-    let elsewhere = whereabouts::elsewhere(&cx.federation, &call.input.account).await.map_err(Fault::from)?;
+    let elsewhere = whereabouts::elsewhere(&cx.federation, &caller.author.did, &call.input.account).await;
+    let elsewhere = elsewhere.map_err(Fault::from)?;
 
     let state = storage::retrying(Failure::is_collision, || {
         set(cx, &caller, &call.input.account, elsewhere.as_ref(), change, call.input.note.as_ref())

@@ -38,7 +38,7 @@ pub async fn claim_key_packages(
         None => {
             let inviter = Inviter { account: caller.author.did.clone(), device: caller.author.device.clone() };
             let part = Input { home: Some(purpose.home.clone()), ..call.input.clone() };
-            let homes = purpose::locate(cx, &call.input.targets).await;
+            let homes = purpose::locate(cx, &caller, &call.input.targets).await?;
             let answers = claims::ask_elsewhere(&cx.federation, &inviter, &part, &homes).await;
             (answers, Asker::Ours)
         }
@@ -47,7 +47,10 @@ pub async fn claim_key_packages(
             let taken = cx.federation.take(&via.counted, Quota::KeyPackages, count);
             taken.map_err(|refused: PeerRefused| Fault::from(refused))?;
             let allowed = cx.federation.is_allowed(&via.server).await?;
-            (purpose::not_ours(cx, &call.input.targets).await?, Asker::Server { did: via.server.clone(), allowed })
+            (
+                purpose::not_ours(cx, &caller, &call.input.targets).await?,
+                Asker::Server { did: via.server.clone(), allowed },
+            )
         }
     };
     storage::retrying(Failure::is_collision, || claim(cx, &caller, &call, &purpose, &answers, &asker)).await
