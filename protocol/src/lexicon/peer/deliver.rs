@@ -103,6 +103,8 @@ pub enum Error {
     AccountMoved(Detail),
     /// 409: this deliveryId was used before, for something else.
     IdempotencyConflict(Detail),
+    /// 501: this server does not know that kind, or that change: it may be older than the caller.
+    KindNotImplemented(Detail),
 }
 
 impl Named for Error {
@@ -114,6 +116,7 @@ impl Named for Error {
         ("NotHere", 404),
         ("AccountMoved", 409),
         ("IdempotencyConflict", 409),
+        ("KindNotImplemented", 501),
     ];
     fn name(&self) -> &'static str {
         match self {
@@ -124,6 +127,7 @@ impl Named for Error {
             Self::NotHere(_) => "NotHere",
             Self::AccountMoved(_) => "AccountMoved",
             Self::IdempotencyConflict(_) => "IdempotencyConflict",
+            Self::KindNotImplemented(_) => "KindNotImplemented",
         }
     }
     fn status(&self) -> u16 {
@@ -132,6 +136,7 @@ impl Named for Error {
             Self::NotHome(_) | Self::ConsentRequired(_) => 403,
             Self::NotHere(_) => 404,
             Self::AccountMoved(_) | Self::IdempotencyConflict(_) => 409,
+            Self::KindNotImplemented(_) => 501,
         }
     }
     fn detail(&self) -> &Detail {
@@ -142,7 +147,8 @@ impl Named for Error {
             | Self::ConsentRequired(detail)
             | Self::NotHere(detail)
             | Self::AccountMoved(detail)
-            | Self::IdempotencyConflict(detail) => detail,
+            | Self::IdempotencyConflict(detail)
+            | Self::KindNotImplemented(detail) => detail,
         }
     }
     fn from_name(name: &str, detail: Detail) -> Option<Self> {
@@ -154,6 +160,7 @@ impl Named for Error {
             "NotHere" => Self::NotHere(detail),
             "AccountMoved" => Self::AccountMoved(detail),
             "IdempotencyConflict" => Self::IdempotencyConflict(detail),
+            "KindNotImplemented" => Self::KindNotImplemented(detail),
             _ => return None,
         })
     }
