@@ -46,6 +46,8 @@ pub enum Fault {
     DeliveriesWait,
     /// 501: this server does not do that, by configuration or not yet.
     NotConfigured(&'static str),
+    /// 501: no such kind of delivery, or of change: a later version may know it.
+    KindNotImplemented,
     /// 501: no such method.
     MethodNotImplemented,
     /// 502: the server that this method was handed on to gave no answer.
@@ -136,6 +138,12 @@ impl Fault {
             Self::NotConfigured(what) => {
                 (StatusCode::NOT_IMPLEMENTED, "NotConfigured", format!("this server does not offer {what}"))
             }
+            Self::KindNotImplemented => (
+                StatusCode::NOT_IMPLEMENTED,
+                "KindNotImplemented",
+                "this server does not know that kind of delivery, or that change: it may be older than the caller"
+                    .to_owned(),
+            ),
             Self::MethodNotImplemented => {
                 (StatusCode::NOT_IMPLEMENTED, "MethodNotImplemented", "Method Not Implemented".to_owned())
             }

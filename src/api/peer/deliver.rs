@@ -26,8 +26,7 @@ pub async fn deliver(cx: &Services, caller: Peer, call: Call<Deliver>) -> Result
     let input = &call.input;
     let id = parse(Idem::parse, &input.delivery_id)?;
     if !is_known(input) {
-        let why = "this server does not know that kind of delivery, or that change: it may be older than yours";
-        return Err(Failure::Named(Error::KindNotImplemented(why.into())));
+        return Err(Fault::KindNotImplemented.into());
     }
     let account_id = account(cx, &input.to).await?;
     let known = Known { peer: &caller.server, account_id, id: id.as_str(), hash: delivered::hash(input) };

@@ -259,7 +259,7 @@ mod tests {
         // The ninth waits a moment for a place.
         let freed = async {
             tokio::time::sleep(WAIT / 2).await;
-            held.pop()
+            drop(held.pop());
         };
         let (ninth, _) = tokio::join!(quotas.enter(&peer, None), freed);
         ninth.unwrap();

@@ -178,6 +178,18 @@ async fn what_came_from_a_server_goes_no_further_and_names_the_home() {
     world.servers.directory.add_at(&account, &other.origin);
     let mut call = other.call("blue.catbird.mls.getGroupState", Some((&account.did, "d1")));
     call.query = format!("?stream={}", world.head.stream);
+    // To an account that was never in it the stream does not exist, wherever it is ordered.
+    assert_eq!(call.send(&world.servers[0]).await.outcome(), (404, "StreamNotFound"));
+    let seat = "with a as (insert into account (did, created_at) values ($1, now()) returning id)
+        insert into seat (stream_id, account_id, from_seq, role, server)
+        select s.id, a.id, 1, 1, $2 from a, stream s where s.public_id = $3";
+    sqlx::query(seat)
+        .bind(account.did.as_str())
+        .bind(other.did.as_str())
+        .bind(world.head.stream.as_str())
+        .execute(&mut world.servers[0].database.connect().await)
+        .await
+        .unwrap();
     let answer = call.send(&world.servers[0]).await;
     assert_eq!(answer.outcome(), (403, "NotHome"));
     assert_eq!(answer.body["home"], world.stranger.did.as_str());

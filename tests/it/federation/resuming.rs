@@ -7,6 +7,21 @@ use crate::support::{Following, SEATED, TwoServers, eventually, no, row, seq};
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 
+/// A clock that runs like the system's, and that the test may move on: pauses between attempts end by themselves.
+fn running() -> Clock {
+    const TICK_MS: i64 = 20;
+    let clock = Clock::manual(Clock::System.now());
+    let ticking = clock.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(TICK_MS.unsigned_abs()));
+        loop {
+            ticks.tick().await;
+            ticking.advance_ms(TICK_MS);
+        }
+    });
+    clock
+}
+
 async fn look(two: &TwoServers, server: usize) {
     two.servers[server].server().services().replicas.look_at_everything().await;
 }
@@ -24,7 +39,7 @@ async fn held(two: &TwoServers) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_was_off_for_31_days_resumes() {
-    let clock = Clock::manual(Clock::System.now());
+    let clock = running();
     let mut two = TwoServers::start_at(clock.clone(), &[]).await;
     two.invite(&two.stream).await;
     let further = two.another().await;
@@ -56,7 +71,7 @@ async fn a_follower_that_was_off_for_31_days_resumes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_its_home_forgot_is_followed_anew_within_a_week() {
-    let clock = Clock::manual(Clock::System.now());
+    let clock = running();
     let two = TwoServers::start_at(clock.clone(), &[]).await;
     two.invite(&two.stream).await;
     let further = two.another().await;

@@ -103,8 +103,6 @@ pub enum Error {
     AccountMoved(Detail),
     /// 409: this deliveryId was used before, for something else.
     IdempotencyConflict(Detail),
-    /// 501: this server does not know that kind, or that change: it may be older than the caller.
-    KindNotImplemented(Detail),
 }
 
 impl Named for Error {
@@ -116,7 +114,6 @@ impl Named for Error {
         ("NotHere", 404),
         ("AccountMoved", 409),
         ("IdempotencyConflict", 409),
-        ("KindNotImplemented", 501),
     ];
     fn name(&self) -> &'static str {
         match self {
@@ -127,7 +124,6 @@ impl Named for Error {
             Self::NotHere(_) => "NotHere",
             Self::AccountMoved(_) => "AccountMoved",
             Self::IdempotencyConflict(_) => "IdempotencyConflict",
-            Self::KindNotImplemented(_) => "KindNotImplemented",
         }
     }
     fn status(&self) -> u16 {
@@ -136,7 +132,6 @@ impl Named for Error {
             Self::NotHome(_) | Self::ConsentRequired(_) => 403,
             Self::NotHere(_) => 404,
             Self::AccountMoved(_) | Self::IdempotencyConflict(_) => 409,
-            Self::KindNotImplemented(_) => 501,
         }
     }
     fn detail(&self) -> &Detail {
@@ -147,8 +142,7 @@ impl Named for Error {
             | Self::ConsentRequired(detail)
             | Self::NotHere(detail)
             | Self::AccountMoved(detail)
-            | Self::IdempotencyConflict(detail)
-            | Self::KindNotImplemented(detail) => detail,
+            | Self::IdempotencyConflict(detail) => detail,
         }
     }
     fn from_name(name: &str, detail: Detail) -> Option<Self> {
@@ -160,7 +154,6 @@ impl Named for Error {
             "NotHere" => Self::NotHere(detail),
             "AccountMoved" => Self::AccountMoved(detail),
             "IdempotencyConflict" => Self::IdempotencyConflict(detail),
-            "KindNotImplemented" => Self::KindNotImplemented(detail),
             _ => return None,
         })
     }

@@ -42,6 +42,9 @@ pub async fn entry_at(conn: &mut PgConnection, stream_id: i64, seq: Seq) -> Resu
     Ok(row.map(|row| (row.hash, row.header)))
 }
 
+/// Bytes of a content by which a role changes: a `#membership` is far smaller.
+const MEMBERSHIP_BYTES: i32 = 4 << 10;
+
 /// An entry that is given up. Its content only where it changes a seat.
 pub struct Gone {
     pub seq: Seq,
@@ -51,10 +54,11 @@ pub struct Gone {
 
 pub async fn entries_after(conn: &mut PgConnection, stream_id: i64, base: Seq) -> Result<Vec<Gone>, Error> {
     let rows = sqlx::query!(
-        "select seq, header, case when kind = 3 then content end as content from entry
+        "select seq, header, case when kind = 3 and octet_length(content) <= $3 then content end as content from entry
          where stream_id = $1 and seq > $2 order by seq",
         stream_id,
-        base.to_db()
+        base.to_db(),
+        MEMBERSHIP_BYTES
     )
     .fetch_all(conn)
     .await?;
