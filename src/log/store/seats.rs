@@ -2,7 +2,7 @@
 
 use super::{device, did};
 use crate::log::body::Role;
-use crate::log::seats::{Roster, Seat, SeatChange};
+use crate::log::seats::{ActingMember, Roster, Seat, SeatChange};
 use crate::log::{EntryKind, Error, Window};
 use crate::storage::{self, PgConnection, PgPool};
 use crate::types::Seq;
@@ -49,6 +49,29 @@ pub(in crate::log) async fn roster(conn: &mut PgConnection, stream_id: i64) -> R
         roster.leaves.insert((did(&row.did)?, device(&row.public_id)?), Seq::from_db(row.from_seq));
     }
     Ok(roster)
+}
+
+/// Members that can act, those that came first before others: their seats are shown to them, and they have a leaf. What is
+/// not shown to members of other servers, this server does not know.
+pub(in crate::log) async fn acting_members(
+    conn: &mut PgConnection,
+    stream_id: i64,
+) -> Result<Vec<ActingMember>, Error> {
+    let rows = sqlx::query!(
+        r#"select a.did, s.role, a.suspended_at is not null as "suspended!" from seat s join account a on a.id = s.account_id
+           where s.stream_id = $1 and s.until_seq is null and not s.held and exists (
+               select 1 from seat_device l
+               where l.stream_id = s.stream_id and l.account_id = s.account_id and l.until_seq is null
+           )
+           order by s.from_seq, a.id"#,
+        stream_id
+    )
+    .fetch_all(conn)
+    .await?;
+    let member = |row: &str, role, suspended| {
+        Ok(ActingMember { account: did(row)?, is_admin: Role::from_db(role) == Role::Admin, suspended })
+    };
+    rows.iter().map(|row| member(&row.did, row.role, row.suspended)).collect()
 }
 
 /// An entry from which seats may follow.
