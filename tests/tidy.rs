@@ -420,6 +420,7 @@ fn many_contents_are_read_within_a_bound_of_bytes() {
 
 /// Files of `src/api` that are neither `mod`, `model` nor `store` nor a method, each with its reason.
 const NOT_METHODS: &[(&str, &str)] = &[
+    ("src/api/account/proof.rs", "what a registration proves, apart from what becomes of it"),
     ("src/api/admin/accounts.rs", "what the admin methods share with the command line"),
     ("src/api/admin/peers.rs", "what the admin methods share with the command line"),
     ("src/api/event/feed.rs", "what streamEvents and subscribe send on"),
@@ -430,6 +431,7 @@ const NOT_METHODS: &[(&str, &str)] = &[
     ("src/api/mls/commits/record.rs", "the one transaction of all methods that commit"),
     ("src/api/mls/commits/snapshot.rs", "what all methods that commit are judged against"),
     ("src/api/mls/conversations/view.rs", "the view that getConvo and getConvos share"),
+    ("src/api/mls/key_packages/answer.rs", "the answer of a claim, and what is stored of it"),
     ("src/api/mls/key_packages/purpose.rs", "what a claim is for, apart from how it is answered"),
     ("src/api/mls/key_packages/publish.rs", "what publishKeyPackage and publishKeyPackages share"),
 ];

@@ -81,7 +81,8 @@ pub const SETTINGS: &[Setting] = &[
     row("ENFORCE_JTI", Is("true"), "Tokens are good for one call (`jti`). Production refuses `false`."),
     row("JTI_TTL_SECONDS", Is("120"), "Seconds that a used token is remembered at least, 0 to 86400; never less than until it expires."),
     row("DEVICE_PROOF", Is("required"), "`required`: a write takes a token that the device signed itself, alone or beside the account's. `optional`: through a PDS, naming the device is enough. Production refuses `optional`."),
-    row("OPERATOR_DIDS", Is(""), "DIDs, separated by commas, whose tokens may call admin methods. With none, those methods are not mounted; `rookery account` works always."),
+    row("OPERATOR_DIDS", Is(""), "DIDs, separated by commas, whose certified devices may call admin methods. With none, those methods are not mounted; `rookery account` works always."),
+    row("OPERATOR_DEVICES", Is(""), "Ids of the operators' devices that may call admin methods, separated by commas; empty: every certified device of their first device chains. Needed once an operator has lost all devices."),
     row("ACCOUNTS", Is("open"), "Who may register a first device: `open` anybody, `allowlist` whom `rookery account allow` named, `invite` who brings a code of `rookery account invite`. Accounts that are here already are not asked."),
     row("INVITATIONS", Is("contacts"), "Who may invite an account that said nothing about it: `everyone`, `contacts`, or `nobody`. Each account may say otherwise."),
 

@@ -1,8 +1,9 @@
 //! What the admin methods and the command line share.
 //!
 //! Invariant: an account's state and the entry of its stream that says so are queued in one transaction, so wherever the
-//! account has a socket open, the tail there sees the entry and closes it.
+//! account has a socket open, the tail there sees the entry and closes it. The record of who did so is in it too.
 
+use super::actions::{self, OperatorAction};
 use super::store;
 use crate::lexicon::admin::defs::Account;
 use crate::log::body::{AccountBody, Body};
@@ -32,8 +33,10 @@ pub async fn list(storage: &Storage, after: i64, limit: i64) -> Result<Page, sto
 }
 
 /// Suspends an account, or lets it call again; None if it is not here. A repeat changes nothing: the first reason stays.
+/// `by` is the operator, as the log of actions names it.
 pub async fn set_suspended(
     storage: &Storage,
+    by: &str,
     account: &Did,
     suspended: bool,
     reason: Option<&str>,
@@ -45,6 +48,10 @@ pub async fn set_suspended(
         let state = if suspended { "suspended" } else { "active" };
         let body = AccountBody { state: state.to_owned() }.encode()?;
         queue(tx.conn(), &[Outgoing { account_id, kind: EntryKind::Account, body }], now).await?;
+        let name = if suspended { "suspendAccount" } else { "resumeAccount" };
+        let reason = reason.filter(|_| suspended).map(|reason| ("reason", reason));
+        let action = OperatorAction { by, name, account: Some(account), detail: reason.as_slice() };
+        actions::record(tx.conn(), &action, now).await?;
     }
     let found = store::find_account(tx.conn(), account).await?;
     tx.commit().await?;

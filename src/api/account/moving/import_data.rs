@@ -6,17 +6,15 @@
 use std::collections::BTreeMap;
 
 use super::store;
+use crate::api::account::contacts::certified;
 use crate::federation::joining::{consent, moves};
 use crate::lexicon::account::import_data::{Error, ImportData, Input, Output};
 use crate::storage;
-use crate::types::{Did, Refusal};
+use crate::types::Did;
 use crate::xrpc::{Call, Device, Failure, Fault, Services};
 
 pub async fn import_data(cx: &Services, caller: Device, call: Call<ImportData>) -> Result<Output, Failure<Error>> {
-    if !caller.certified {
-        let why = "a certified device of the account must approve this device first";
-        return Err(Refusal::new("DeviceUncertified", why).into());
-    }
+    certified(&caller)?;
     // Of this home's own streams nobody needs to be told.
     for stream_id in store::seats_elsewhere(cx.storage.pool(), caller.author.account_id, cx.log.home()).await? {
         moves::move_seat(&cx.log, &caller.author.did, cx.log.home(), stream_id).await?;

@@ -14,7 +14,7 @@ use rookery::types::Did;
 use crate::support::{Stranger, TestDatabase, TestServer, certify};
 
 /// The columns of the table, in its order.
-pub const ACTORS: [&str; 19] = [
+pub const ACTORS: [&str; 20] = [
     "anonymous",
     "bad-token",
     "session",
@@ -30,6 +30,7 @@ pub const ACTORS: [&str; 19] = [
     "blocked",
     "suspended",
     "operator",
+    "operator-session",
     "unknown-peer",
     "blocked-peer",
     "foreign-peer",
@@ -147,6 +148,7 @@ impl World {
                 "stranger" => (By::Device, &stranger),
                 "blocked" => (By::Device, &blocked),
                 "operator" => (By::Device, &operator),
+                "operator-session" => (By::Session, &operator),
                 "admin" => (By::Device, &admin),
                 "unknown-peer" | "blocked-peer" | "foreign-peer" | "former-home" => (By::Peer, &member),
                 _ => (By::Device, &seated[name]),
