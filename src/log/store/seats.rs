@@ -58,20 +58,19 @@ pub(in crate::log) async fn acting_members(
     stream_id: i64,
 ) -> Result<Vec<ActingMember>, Error> {
     let rows = sqlx::query!(
-        r#"select a.did, s.role, a.suspended_at is not null as "suspended!" from seat s join account a on a.id = s.account_id
+        r#"select a.did, s.role = $2 as "is_admin!", a.suspended_at is not null as "suspended!"
+           from seat s join account a on a.id = s.account_id
            where s.stream_id = $1 and s.until_seq is null and not s.held and exists (
                select 1 from seat_device l
                where l.stream_id = s.stream_id and l.account_id = s.account_id and l.until_seq is null
            )
            order by s.from_seq, a.id"#,
-        stream_id
-    )
-    .fetch_all(conn)
-    .await?;
-    let member = |row: &str, role, suspended| {
-        Ok(ActingMember { account: did(row)?, is_admin: Role::from_db(role) == Role::Admin, suspended })
-    };
-    rows.iter().map(|row| member(&row.did, row.role, row.suspended)).collect()
+        stream_id,
+        Role::Admin.to_db()
+    );
+    let rows = rows.fetch_all(conn).await?.into_iter();
+    let member = |account, is_admin, suspended| ActingMember { account, is_admin, suspended };
+    rows.map(|row| Ok(member(did(&row.did)?, row.is_admin, row.suspended))).collect()
 }
 
 /// An entry from which seats may follow.
