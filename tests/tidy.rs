@@ -339,6 +339,8 @@ fn sql_stands_in_stores() {
 const CONTENTS: &[&str] = &["content", "body", "bytes"];
 /// Functions that read many of them without a sum of lengths, each with what bounds them.
 const BOUNDED: &[(&str, &str, &str)] = &[
+    ("src/api/admin/actions/store.rs", "list", "records of operators, of a few KiB each, 501 at most"),
+    ("src/api/mls/key_packages/store.rs", "find_claimed", "the rows of one claim, which hold 4 MiB at most"),
     ("src/log/store/events.rs", "read_entries", "the keys were cut by their lengths: log::page::PageBudget"),
     ("src/log/store/replica.rs", "changes_of_reign", "a lineage has 64 links of small bodies"),
     ("src/log/store/replica.rs", "erasures", "a body names 1,000 numbers at most"),
