@@ -11,7 +11,7 @@ pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let config = prepare(file)?;
     let Database { storage, cluster } = open_database_beside(&config).await?;
     let verified = actions::verify(storage.pool(), |statement| say(&line(statement))).await;
-    storage.close().await;
+    storage.close();
     if let Some(cluster) = cluster {
         cluster.stop().await?;
     }

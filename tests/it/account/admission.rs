@@ -23,7 +23,10 @@ async fn come(device: &Handmade, invite: &str) -> Result<Output, CallError> {
 async fn invite(server: &TestServer, clock: &Clock, uses: u16, days: i64) -> String {
     let now = clock.now();
     let expires_at = UnixMillis(now.0 + days * DAY_MS);
-    admission::invite(&mut server.database.connect().await, uses, expires_at, now).await.unwrap()
+    let mut tx = server.server().services().storage.begin().await.unwrap();
+    let code = admission::invite(tx.conn(), uses, expires_at, now).await.unwrap();
+    tx.commit().await.unwrap();
+    code
 }
 
 #[tokio::test]
@@ -40,13 +43,14 @@ async fn with_a_list_only_who_is_on_it_registers_and_whoever_is_here_stays() {
     let here = newcomer(&early);
     here.register().await.unwrap();
     let server = early.replica_with(&[("ACCOUNTS", "allowlist")]).await;
-    let mut database = early.database.connect().await;
     let at = |device: &Handmade| device.at(&format!("http://{}", server.address()));
 
     let (named, stranger) = (at(&newcomer(&early)), at(&newcomer(&early)));
     refused(named.register().await, 403, "AccountNotAllowed");
     for _ in 0..2 {
-        admission::allow(&mut database, named.did(), Clock::System.now()).await.unwrap();
+        let mut tx = server.services().storage.begin().await.unwrap();
+        admission::allow(tx.conn(), named.did(), Clock::System.now()).await.unwrap();
+        tx.commit().await.unwrap();
     }
     assert_eq!(named.register().await.unwrap().state, "certified");
     refused(stranger.register().await, 403, "AccountNotAllowed");
