@@ -3,6 +3,7 @@
 //! Invariant: the advisory lock is taken first, the row lock second, and the transaction's id is compared with the
 //! stream's head before anything is written, so that positions rise with `seq`.
 
+mod members;
 mod refusals;
 mod requires;
 mod terms;
@@ -11,7 +12,7 @@ use super::body::{Body, ErasedBody};
 use super::chain::{Content, Genesis, Head, Sealed};
 use super::identity::{Author, CallIdentity};
 use super::retention::Keep;
-use super::seats::{ActingMember, Roster, SeatChange};
+use super::seats::{Roster, SeatChange};
 use super::store::{self, StreamRow};
 use super::{Application, EntryKind, Error, Log, StreamKind, StreamState};
 use crate::storage::Tx;
@@ -238,11 +239,6 @@ impl StreamTx {
             None => store::roster(self.tx.conn(), self.row.id).await?,
         };
         Ok(self.roster.insert(roster))
-    }
-
-    /// Members whose seats are shown to them and that have a leaf, those that came first before others.
-    pub async fn acting_members(&mut self) -> Result<Vec<ActingMember>, Error> {
-        store::acting_members(self.tx.conn(), self.row.id).await
     }
 
     /// The right to act in this stream: an open seat, and for MLS kinds a leaf of the calling device.

@@ -151,9 +151,11 @@ async fn many_devices(server: &TestServer, person: &Person, devices: i32) {
             from device, generate_series(2, $2) n where public_id = $1 returning id, account_id, created_at
         )
         insert into key_package
-            (account_id, device_id, cipher_suite, ref, init_key_hash, bytes, last_resort, expires_at, created_at)
+            (account_id, device_id, cipher_suite, ref, init_key_hash, bytes, last_resort, expires_at, created_at,
+             incarnation)
         select account_id, id, 1, sha256(id::text::bytea), sha256(id::text::bytea),
-               decode(repeat('ab', 16384), 'hex'), true, now() + interval '80 days', created_at
+               decode(repeat('ab', 16384), 'hex'), true, now() + interval '80 days', created_at,
+               (select incarnation from log_origin)
         from made";
     let fill = sqlx::query(fill).bind(person.device().as_str()).bind(devices);
     fill.execute(&mut server.database.connect().await).await.unwrap();
