@@ -82,7 +82,7 @@ impl Federation {
 /// before other servers notice.
 fn name_replaced(known: &[OwnKey], purpose: Purpose, published: &[&SigningKey]) {
     let of_purpose: Vec<&OwnKey> = known.iter().filter(|key| key.purpose == purpose).collect();
-    let last = of_purpose.iter().filter(|key| key.not_after.is_none()).next_back();
+    let last = of_purpose.iter().rfind(|key| key.not_after.is_none());
     let is_known = published.iter().any(|key| of_purpose.iter().any(|known| known.id == id(purpose, key)));
     if let (Some(last), false) = (last, is_known) {
         tracing::warn!(

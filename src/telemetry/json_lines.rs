@@ -22,6 +22,10 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut line = Map::new();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a log line is dated by the machine, as every formatter of tracing does"
+        )]
         let now = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         line.insert("timestamp".to_owned(), now.into());
         line.insert("level".to_owned(), event.metadata().level().as_str().into());

@@ -122,7 +122,7 @@ impl Workers {
         let beats = self.inner.beats.lock().unwrap_or_else(PoisonError::into_inner);
         beats.iter().find_map(|(name, beat)| {
             let silence = beat.silence();
-            (silence > self.inner.silent_after).then(|| WorkerFailure::Silent { name, silent_s: silence.as_secs() })
+            (silence > self.inner.silent_after).then_some(WorkerFailure::Silent { name, silent_s: silence.as_secs() })
         })
     }
 
@@ -174,7 +174,7 @@ mod tests {
             beat.rest();
             tokio::time::sleep(silent_after * rests).await;
             beat.beat();
-            std::future::pending().await
+            std::future::pending().await;
         });
         let began = Instant::now();
         let failure = workers.failed().await;
