@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use super::Denied;
+use super::limits::BodyRefused;
 use super::observe::Told;
 use crate::federation::{HomeUnverified, PeerRefused};
 use crate::identity::TokenRefused;
@@ -40,6 +41,10 @@ pub enum Fault {
     PayloadTooLarge { limit_bytes: usize },
     /// 429: more calls than this account, or this address, may make now.
     RateLimited { retry_after_s: u64 },
+    /// 429: as many calls of this device, account or address as may be are in flight.
+    TooManyInFlight,
+    /// 408, 429 or 503: the body came too slowly, or there is no room for it now.
+    Body(BodyRefused),
     /// 501: this server does not do that, by configuration or not yet.
     NotConfigured(&'static str),
     /// 501: no such method.
@@ -118,6 +123,19 @@ impl Fault {
                 "RateLimitExceeded",
                 format!("too many calls; try again in {retry_after_s} s"),
             ),
+            Self::TooManyInFlight => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "RateLimitExceeded",
+                "too many calls at one time; try again when an earlier one is answered".to_owned(),
+            ),
+            Self::Body(refused) => {
+                let (status, name) = match refused {
+                    BodyRefused::TooSlow => (StatusCode::REQUEST_TIMEOUT, "BodyTooSlow"),
+                    BodyRefused::ShareHeld => (StatusCode::TOO_MANY_REQUESTS, "RateLimitExceeded"),
+                    BodyRefused::AllHeld => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable"),
+                };
+                (status, name, format!("{refused}; nothing was done"))
+            }
             Self::NotConfigured(what) => {
                 (StatusCode::NOT_IMPLEMENTED, "NotConfigured", format!("this server does not offer {what}"))
             }
@@ -339,7 +357,8 @@ impl IntoResponse for Fault {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_s));
             }
         }
-        if matches!(self, Self::TimedOut | Self::OutcomeUnknown) || status == StatusCode::SERVICE_UNAVAILABLE {
+        let passes = matches!(self, Self::TimedOut | Self::OutcomeUnknown | Self::TooManyInFlight | Self::Body(_));
+        if passes || status == StatusCode::SERVICE_UNAVAILABLE {
             let seconds = if matches!(self, Self::StorageFull) { ROOM_AFTER_S } else { RETRY_AFTER_S };
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
