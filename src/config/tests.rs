@@ -175,6 +175,29 @@ fn the_environment_wins_over_the_file_and_an_empty_variable_counts_as_not_set() 
 }
 
 #[test]
+fn a_secret_in_a_file_that_everybody_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let read = |text: &str, mode| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let env = BTreeMap::from([(PRODUCTION.0.to_owned(), PRODUCTION.1.to_owned())]);
+        Config::load(&env, Some(file.path())).map_err(|error| error.to_string())
+    };
+    let secret = "database_url = \"postgres://user:hunter2@host/db\"\n";
+    for mode in [0o644, 0o604, 0o606, 0o777] {
+        let message = read(secret, mode).expect_err("refused");
+        assert!(message.contains("DATABASE_URL") && message.contains(&format!("{mode:04o}")), "{message}");
+        assert!(message.contains("Fix: ") && !message.contains("hunter2"), "{message}");
+        assert!(read("server_port = 4000\n", mode).is_ok(), "a file without secrets may be read");
+    }
+    for mode in [0o600, 0o400, 0o640] {
+        assert!(read(secret, mode).is_ok(), "{mode:o}");
+    }
+}
+
+#[test]
 fn rookery_config_names_the_file() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "rookery_env = \"development\"").unwrap();

@@ -165,6 +165,12 @@ impl Directory {
         self.publish(&identity.did, identity.document_at(origin));
     }
 
+    /// From now on the DID has no document: its account was deleted.
+    pub fn withdraw(&self, did: &Did) {
+        let mut documents = self.documents.write().unwrap_or_else(PoisonError::into_inner);
+        documents.remove(did.as_str());
+    }
+
     /// From now on this is the document of that DID.
     pub fn publish(&self, did: &Did, document: Value) {
         let mut documents = self.documents.write().unwrap_or_else(PoisonError::into_inner);

@@ -202,7 +202,7 @@ impl Pds {
 
 #[cfg(test)]
 mod tests {
-    use super::Pds;
+    use super::{Authorities, Pds};
 
     #[test]
     fn a_password_goes_over_https_or_stays_on_this_machine() {

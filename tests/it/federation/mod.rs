@@ -11,6 +11,7 @@ mod harness;
 pub mod joining;
 mod joining_claims;
 mod joining_consent;
+mod lookups;
 mod moving;
 mod partitions;
 mod proxy;
