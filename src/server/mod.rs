@@ -44,6 +44,11 @@ pub struct Server {
 impl Server {
     /// Starts everything and begins to listen.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        // The future of a start is larger than a caller's own future should hold.
+        Box::pin(Self::start_parts(config, clock)).await
+    }
+
+    async fn start_parts(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let workers = Workers::new();
         // A start that fails leaves no worker behind.
         let ends_workers = workers.stop().clone().drop_guard();

@@ -174,7 +174,7 @@ mod tests {
             beat.rest();
             tokio::time::sleep(silent_after * rests).await;
             beat.beat();
-            std::future::pending().await;
+            std::future::pending::<()>().await;
         });
         let began = Instant::now();
         let failure = workers.failed().await;

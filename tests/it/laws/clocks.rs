@@ -56,7 +56,7 @@ async fn no_entry_is_dated_more_than_a_minute_beyond_postgres() {
         let entries = alice.entries(&stream, 0).await.unwrap();
         let told = entries.iter().find(|entry| entry.seq == sent.seq).unwrap().time.as_str().to_owned();
         let told = chrono::DateTime::parse_from_rfc3339(&told).unwrap();
-        let ahead_s = (told.to_utc() - chrono::Utc::now()).num_seconds() + 3600;
+        let ahead_s = (told.to_utc() - rookery::types::Clock::System.now().to_datetime()).num_seconds() + 3600;
         if ahead_s <= 61 {
             break;
         }

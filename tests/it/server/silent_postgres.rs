@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::support::{Events, PostgresProxy, TestDatabase, TestServer, conversation};
 
 /// Within this time after its connections fell silent a server is ready, or has ended.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
