@@ -1,9 +1,10 @@
 /**
  * What a reader checks of every entry that it is delivered.
  *
- * Invariant: `extend` takes an entry only if its number is the next of its stream, its header hashes to its hash and names the hash before, its content is the one in the header, and every field beside
- * the header says what the header says. After a restore or a move of its home a stream goes on from an entry that says
- * so: what was received beyond that is lost.
+ * Invariant: `extend` takes an entry only if the entry has the next number of its stream, its header hashes to its hash
+ * and names the hash before, its content matches the hash in the header, and the fields beside the header agree with the
+ * header. After a restore or a move of its home, a stream continues from an entry that names the base; the entries
+ * received beyond that base are lost.
  */
 import { type LexValue, fromBase64, toBase64 } from '@atproto/lex-data'
 import { base32, decodeMap, encode, equal, hash } from './bytes.ts'

@@ -111,7 +111,11 @@ test('of what a running server answered, no entry can be left out, repeated or s
     // The first of a stream may be left out: so does a seat begin. The last cannot be missed yet.
     if (follows(at) && precedes(at)) assert.throws(() => read(events.toSpliced(at, 1)), BrokenChain, `without ${at}`)
     assert.throws(() => read(events.toSpliced(at, 0, events[at]!)), BrokenChain, `${at} twice`)
-    if (at > 0) assert.throws(() => read(events.toSpliced(at - 1, 2, events[at]!, events[at - 1]!)), BrokenChain)
+    if (at === 0) continue
+    const swapped = () => read(events.toSpliced(at - 1, 2, events[at]!, events[at - 1]!))
+    // Cursors are opaque, so only the numbers of one stream give its entries an order.
+    if (events[at]!.stream === events[at - 1]!.stream) assert.throws(swapped, BrokenChain, `${at} before ${at - 1}`)
+    else assert.doesNotThrow(swapped, `${at} before ${at - 1}`)
   }
 })
 

@@ -1,8 +1,9 @@
 //! What a reader checks of everything it receives.
 //!
-//! Invariant: [`Chains::extend`] takes an event only if its number is the next of its stream, its header hashes to its hash and names the hash before, its content is the one in the header, and every
-//! field beside the header says what the header says. After a restore of its home a stream goes on from an earlier
-//! number, by an entry that says so: what was received beyond that is lost.
+//! Invariant: [`Chains::extend`] takes an event only if the event has the next number of its stream, its header hashes to
+//! its hash and names the hash before, its content matches the hash in the header, and the fields beside the header agree
+//! with the header. After a restore of its home, a stream continues from an entry with an earlier number that names the
+//! base; the events received beyond that base are lost.
 
 use std::collections::HashMap;
 
