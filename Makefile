@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript example-rust manifests image-rehearsal
+.PHONY: help demo run test vectors soak check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript example-rust manifests image-rehearsal
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,14 @@ run: postgres ## Run a development server on http://localhost:3000; it keeps its
 test: postgres redis ## Run every test, on a throw-away Postgres (or the one that DATABASE_URL names).
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; staging/with-postgres.sh cargo nextest run --locked --workspace; \
 	else set -x; staging/with-postgres.sh cargo test --locked --workspace; fi
+
+vectors: override export VECTORS_DIR := $(abspath $(VECTORS_DIR))
+vectors: ## Judge AT Protocol's public vectors in the folder VECTORS_DIR, by the server and both clients.
+	@[ -n "$(VECTORS_DIR)" ] || { echo "VECTORS_DIR must name the folder that holds atproto/, the public vectors" >&2; exit 2; }
+	cargo test --locked -p rookery-protocol --features vectors --lib vectors
+	cargo test --locked -p rookery --test vectors
+	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
+	npm ci && npm run generate && npm run vectors
 
 soak: postgres redis ## Kill, cut off and put back at random under load: replicas 200 times, servers that federate 300 (ROOKERY_SOAK_ROUNDS, ROOKERY_SEED).
 	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-200} staging/with-postgres.sh \

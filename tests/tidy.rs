@@ -97,6 +97,7 @@ const CRATES: &[&str] = &["src/", "protocol/src/"];
 
 /// docs/ARCHITECTURE.md, "Imports point down". A module may import those of smaller numbers, and its own.
 const LAYERS: &[(&str, u8)] = &[
+    ("vectors", 0),
     ("types", 0),
     ("lexicon", 1),
     ("config", 2),
@@ -212,7 +213,8 @@ fn one_owner_per_dependency(files: &[File]) -> Vec<String> {
             }
         }
         let reads_environment = code.contains("std::env") || mentions(&code, "env");
-        let may = ["src/config/", "src/cli/"].iter().any(|owner| file.path.starts_with(owner));
+        let may =
+            ["src/config/", "src/cli/", "protocol/src/vectors.rs"].iter().any(|owner| file.path.starts_with(owner));
         if reads_environment && !may && file.path != "src/main.rs" && file.path != "src/cli.rs" {
             broken.push(format!("{}: the environment belongs to src/config/", file.path));
         }
@@ -560,6 +562,52 @@ fn no_path_of_a_machine(files: &[File]) -> Vec<String> {
 fn found(file: &File, words: &[(&str, &str)]) -> Vec<String> {
     let words = words.iter().map(|(one, two)| format!("{one}{two}"));
     words.filter(|word| file.text.contains(word)).map(|word| format!("{}: `{word}`", file.path)).collect()
+}
+
+/// The only files that may name a path outside of the repository: the public vectors lie beside it.
+const OUTSIDE: &[&str] = &[".ci/run"];
+
+/// A path into the folder beside the repository, a path of more steps up than the file's folder has steps down, or, in the
+/// server's crate, a step up from its manifest.
+fn no_path_leaves_the_repository(files: &[File]) -> Vec<String> {
+    let beside = format!("../{}", "shared");
+    let mut broken = Vec::new();
+    for file in files.iter().filter(|file| !OUTSIDE.contains(&file.path.as_str())) {
+        let is_source =
+            ["rs", "toml", "ts", "mjs", "json", "yaml", "yml", "py"].iter().any(|kind| is(&file.path, kind));
+        let is_script = is(&file.path, "sh") || file.name() == "Makefile" || file.path.starts_with(".ci/");
+        let in_server = ["src/", "tests/", "benches/"].iter().any(|folder| file.is_rust_of(folder));
+        let mut ways = Vec::new();
+        if is_source || is_script {
+            ways.push(beside.clone());
+        }
+        if is_source {
+            ways.push("../".repeat(file.path.matches('/').count() + 1));
+        }
+        if in_server {
+            ways.push(format!("join(\"{}", "../"));
+        }
+        let found = ways.into_iter().find(|way| file.text.contains(way.as_str()));
+        broken.extend(found.map(|way| format!("{}: `{way}` leaves the repository", file.path)));
+    }
+    broken
+}
+
+#[test]
+fn no_path_leads_out_of_the_repository() {
+    holds(no_path_leaves_the_repository);
+    let beside = format!("/../{}/x", "shared");
+    breaks(
+        no_path_leaves_the_repository,
+        "protocol/src/a.rs",
+        &format!("concat!(env!(\"CARGO_MANIFEST_DIR\"), \"{beside}\")"),
+    );
+    breaks(no_path_leaves_the_repository, "tests/a.rs", &format!("include_str!(\"../{}a\")", "../"));
+    breaks(no_path_leaves_the_repository, "src/log/a.rs", &format!("root.join(\"{}a\")", "../"));
+    breaks(no_path_leaves_the_repository, "Makefile", &beside);
+    breaks(no_path_leaves_the_repository, ".ci/other", &beside);
+    passes(no_path_leaves_the_repository, ".ci/run", &beside);
+    passes(no_path_leaves_the_repository, "clients/typescript/test/a.ts", "import '../src/index.ts'");
 }
 
 #[test]

@@ -10,3 +10,6 @@ pub mod lexicon;
 pub mod identity;
 
 pub mod log;
+
+#[cfg(all(test, feature = "vectors"))]
+mod vectors;

@@ -211,47 +211,115 @@ mod tests {
     use super::{Curve, Malleability, PublicKey};
     use crate::identity::signing::SigningKey;
 
-    fn vectors(name: &str) -> serde_json::Value {
-        let path = format!("{}/../../shared/vectors/atproto/crypto/{name}", env!("CARGO_MANIFEST_DIR"));
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    }
-
-    fn base64(text: &str) -> Vec<u8> {
-        crate::types::Bytes::decode(text).unwrap().0
-    }
+    /// Made with OpenSSL, not with this code: curve, private key, public key as Multikey and as the older
+    /// `publicKeyMultibase`, then signatures of [`MESSAGE`] with a low S, with a high S, and in DER.
+    const CASES: [(Curve, &str, &str, &str, [&str; 3]); 2] = [
+        (
+            Curve::P256,
+            "165570df62756b249308bb26a56bfd22efc3fcf7bb99945b1104dc738b3a352d",
+            "zDnaeeQhzUfwXoRF2vkfUjnVRBpC4mj5DJdUx9X1yrWDnD27D",
+            "zRdH3EosE8tgM3Q83rJgnbd3tvx39j2bKbAfFgrBDiaBebtM33pN9zS4qVRJfLhM5Xd6VkgaexAxkfKBR1mZTb8W5",
+            [
+                "57dcd2ece66748409b0e0c2ab6c2e00a72be1b80d9ad934ef852d9b8bae51f94\
+                 21a223b544e686f1cac3b16512150321c26b7bb4a854fe8c25a34f3f54b08d4f",
+                "57dcd2ece66748409b0e0c2ab6c2e00a72be1b80d9ad934ef852d9b8bae51f94\
+                 de5ddc49bb19790f353c4e9aedeafcddfa7b7ef8fec29ff8ce167b83a7b29802",
+                "3044022057dcd2ece66748409b0e0c2ab6c2e00a72be1b80d9ad934ef852d9b8bae51f94\
+                 022021a223b544e686f1cac3b16512150321c26b7bb4a854fe8c25a34f3f54b08d4f",
+            ],
+        ),
+        (
+            Curve::K256,
+            "b29e64475e4d4894fcf384c60087d1e023fca0b00a9c9b97c18ccfadae3c7b0c",
+            "zQ3shp7RSicdFMwkwCygnZekFVbc7FCyoZrdPZ9Yc2Ad6Nx9K",
+            "zQHcoECVqqV1GVc3Yhz67H7McG2irH3bcVuCamV75hDokWDVUR5fP6o8GvqGVK9vAfDWBQLwtfUhdUAUynCwFRNWe",
+            [
+                "16182aa685f80a3a8a1bbc3e7c5ea142b06c333d8e34271dedf1686e2f229386\
+                 382b9ec32e6699aeecf102a30fa9b8eb00233959391eea010280dd91dda8ac30",
+                "16182aa685f80a3a8a1bbc3e7c5ea142b06c333d8e34271dedf1686e2f229386\
+                 c7d4613cd1996651130efd5cf0564713ba8ba38d7629b63abd5180faf28d9511",
+                "3044022016182aa685f80a3a8a1bbc3e7c5ea142b06c333d8e34271dedf1686e2f229386\
+                 0220382b9ec32e6699aeecf102a30fa9b8eb00233959391eea010280dd91dda8ac30",
+            ],
+        ),
+    ];
+    const MESSAGE: &[u8] = b"rookery signs what it says";
 
     #[test]
-    fn atproto_signature_fixtures_are_judged_as_they_say_and_high_s_only_tolerated_in_tokens() {
-        let fixtures = vectors("signature-fixtures.json");
-        assert_eq!(fixtures.as_array().unwrap().len(), 6);
-        for fixture in fixtures.as_array().unwrap() {
-            let text = |key: &str| fixture[key].as_str().unwrap();
-            let comment = text("comment");
-            let key = PublicKey::from_verification_method(text("didDocSuite"), text("publicKeyMultibase")).unwrap();
-            assert_eq!(key.alg(), text("algorithm"), "{comment}");
-            assert_eq!(format!("did:key:{}", key.multikey()), text("publicKeyDid"), "{comment}");
-            assert_eq!(PublicKey::from_multikey(&key.multikey()).unwrap(), key, "{comment}");
-            let (message, signature) = (base64(text("messageBase64")), base64(text("signatureBase64")));
-            let judged = |rule| key.verify(&message, &signature, rule).is_ok();
-            let high_s = fixture["tags"].as_array().unwrap().iter().any(|tag| tag == "high-s");
-            assert_eq!(judged(Malleability::Refused), fixture["validSignature"].as_bool().unwrap(), "{comment}");
-            assert_eq!(judged(Malleability::Tolerated), fixture["validSignature"] == true || high_s, "{comment}");
-            assert!(key.verify(b"another message", &signature, Malleability::Tolerated).is_err(), "{comment}");
+    fn a_private_key_gives_the_public_key_in_either_form() {
+        for (curve, private, multikey, older, _) in CASES {
+            let key = SigningKey::from_bytes(curve, &hex::decode(private).unwrap()).unwrap().public();
+            assert_eq!(key.multikey(), multikey);
+            assert_eq!(PublicKey::from_multikey(multikey).unwrap(), key);
+            let suite = match curve {
+                Curve::P256 => "EcdsaSecp256r1VerificationKey2019",
+                _ => "EcdsaSecp256k1VerificationKey2019",
+            };
+            assert_eq!(PublicKey::from_verification_method(suite, older).unwrap(), key);
         }
     }
 
     #[test]
-    fn private_keys_of_the_w3c_fixtures_give_their_did_keys() {
-        for fixture in vectors("w3c_didkey_K256.json").as_array().unwrap() {
-            let private = hex::decode(fixture["privateKeyBytesHex"].as_str().unwrap()).unwrap();
-            let key = SigningKey::from_bytes(Curve::K256, &private).unwrap().public();
-            assert_eq!(format!("did:key:{}", key.multikey()), fixture["publicDidKey"].as_str().unwrap());
+    fn a_signature_holds_with_low_s_in_64_bytes_alone() {
+        for (curve, _, multikey, _, [low, high, der]) in CASES {
+            let key = PublicKey::from_multikey(multikey).unwrap();
+            let holds = |message: &[u8], signature: &str, rule| {
+                key.verify(message, &hex::decode(signature).unwrap(), rule).is_ok()
+            };
+            for (signature, refused, tolerated) in [(low, true, true), (high, false, true), (der, false, false)] {
+                assert_eq!(holds(MESSAGE, signature, Malleability::Refused), refused, "{curve:?} {signature}");
+                assert_eq!(holds(MESSAGE, signature, Malleability::Tolerated), tolerated, "{curve:?} {signature}");
+                assert!(!holds(b"another message", signature, Malleability::Tolerated), "{curve:?} {signature}");
+            }
         }
-        for fixture in vectors("w3c_didkey_P256.json").as_array().unwrap() {
-            let text = fixture["privateKeyBytesBase58"].as_str().unwrap();
-            let (_, private) = multibase::decode(format!("z{text}")).unwrap();
-            let key = SigningKey::from_bytes(Curve::P256, &private).unwrap().public();
-            assert_eq!(format!("did:key:{}", key.multikey()), fixture["publicDidKey"].as_str().unwrap());
+    }
+
+    #[cfg(feature = "vectors")]
+    mod vectors {
+        use super::{Curve, Malleability, PublicKey, SigningKey};
+
+        fn vectors(name: &str) -> serde_json::Value {
+            let path = crate::vectors::folder().join("crypto").join(name);
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+        }
+
+        fn base64(text: &str) -> Vec<u8> {
+            crate::types::Bytes::decode(text).unwrap().0
+        }
+
+        #[test]
+        fn signatures_are_judged_as_the_public_vectors_say() {
+            let fixtures = vectors("signature-fixtures.json");
+            assert_eq!(fixtures.as_array().unwrap().len(), 6);
+            for fixture in fixtures.as_array().unwrap() {
+                let text = |key: &str| fixture[key].as_str().unwrap();
+                let comment = text("comment");
+                let key = PublicKey::from_verification_method(text("didDocSuite"), text("publicKeyMultibase")).unwrap();
+                assert_eq!(key.alg(), text("algorithm"), "{comment}");
+                assert_eq!(format!("did:key:{}", key.multikey()), text("publicKeyDid"), "{comment}");
+                assert_eq!(PublicKey::from_multikey(&key.multikey()).unwrap(), key, "{comment}");
+                let (message, signature) = (base64(text("messageBase64")), base64(text("signatureBase64")));
+                let judged = |rule| key.verify(&message, &signature, rule).is_ok();
+                let high_s = fixture["tags"].as_array().unwrap().iter().any(|tag| tag == "high-s");
+                assert_eq!(judged(Malleability::Refused), fixture["validSignature"].as_bool().unwrap(), "{comment}");
+                assert_eq!(judged(Malleability::Tolerated), fixture["validSignature"] == true || high_s, "{comment}");
+                assert!(key.verify(b"another message", &signature, Malleability::Tolerated).is_err(), "{comment}");
+            }
+        }
+
+        #[test]
+        fn private_keys_give_the_did_keys_of_the_public_vectors() {
+            for fixture in vectors("w3c_didkey_K256.json").as_array().unwrap() {
+                let private = hex::decode(fixture["privateKeyBytesHex"].as_str().unwrap()).unwrap();
+                let key = SigningKey::from_bytes(Curve::K256, &private).unwrap().public();
+                assert_eq!(format!("did:key:{}", key.multikey()), fixture["publicDidKey"].as_str().unwrap());
+            }
+            for fixture in vectors("w3c_didkey_P256.json").as_array().unwrap() {
+                let text = fixture["privateKeyBytesBase58"].as_str().unwrap();
+                let (_, private) = multibase::decode(format!("z{text}")).unwrap();
+                let key = SigningKey::from_bytes(Curve::P256, &private).unwrap().public();
+                assert_eq!(format!("did:key:{}", key.multikey()), fixture["publicDidKey"].as_str().unwrap());
+            }
         }
     }
 

@@ -5,6 +5,8 @@
 //! tree; a check walks a body once and copies nothing of it.
 
 mod bytes;
+#[cfg(test)]
+mod cases;
 mod check;
 mod data_model;
 mod format;
@@ -13,7 +15,7 @@ mod query;
 #[cfg(test)]
 mod tests;
 mod tree;
-#[cfg(test)]
+#[cfg(all(test, feature = "vectors"))]
 mod vectors;
 mod violation;
 

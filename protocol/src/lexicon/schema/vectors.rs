@@ -1,6 +1,6 @@
 //! The public vectors of AT Protocol (github.com/bluesky-social/atproto-interop-tests).
 //!
-//! They lie beside the repository, in `../shared/vectors/atproto`; without that folder these tests fail and say so.
+//! `make vectors` runs these tests, with the vectors in `VECTORS_DIR`.
 
 use std::path::PathBuf;
 
@@ -66,9 +66,7 @@ fn every_file_of_vectors_is_judged_or_has_a_reason_not_to_be() {
 }
 
 fn folder() -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/atproto");
-    assert!(folder.is_dir(), "these tests need the public vectors in {}", folder.display());
-    folder
+    crate::vectors::folder()
 }
 
 fn read(name: &str) -> String {
