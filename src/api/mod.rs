@@ -7,10 +7,11 @@ pub mod admin;
 mod event;
 mod mls;
 mod peer;
+mod server;
 
 use crate::xrpc::Api;
 
 /// Everything that every server answers. Beside it stands [`admin::api`], where there are operators.
 pub fn api() -> Api {
-    account::api().merge(event::api()).merge(mls::api()).merge(peer::api())
+    account::api().merge(event::api()).merge(mls::api()).merge(peer::api()).merge(server::api())
 }

@@ -12,6 +12,7 @@ mod http;
 mod identity;
 mod limits;
 mod log;
+mod operator;
 mod settings;
 mod streams;
 mod telemetry;
@@ -31,6 +32,7 @@ pub use http::{Bodies, Http};
 pub use identity::{Admission, Identity, Invitations};
 pub use limits::{AccountRates, AddressRates, Limits, Rate};
 pub use log::{Log, Retention, SubscriberBuffer};
+pub use operator::OperatorInfo;
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
 pub use streams::Streams;
 pub use telemetry::{LogFormat, Telemetry};
@@ -51,6 +53,7 @@ pub struct Config {
     pub log: Log,
     pub streams: Streams,
     pub telemetry: Telemetry,
+    pub operator: OperatorInfo,
     shown: Vec<Shown>,
     /// What only development may have, and has.
     weakened: Vec<&'static Refused>,
@@ -90,7 +93,7 @@ impl Config {
         let telemetry = Telemetry::read(&mut values, environment)?;
         let (http, database, log) = (Http::read(&values)?, Database::read(&values)?, Log::read(&values)?);
         let (streams, limits) = (Streams::read(&values)?, Limits::read(&values)?);
-        let federation = Federation::read(&values)?;
+        let (federation, operator) = (Federation::read(&values)?, OperatorInfo::read(&values)?);
         let shown = SETTINGS
             .iter()
             .map(|setting| Shown {
@@ -99,7 +102,20 @@ impl Config {
                 origin: values.origin(setting.name),
             })
             .collect();
-        Ok(Self { environment, http, database, identity, limits, federation, log, streams, telemetry, shown, weakened })
+        Ok(Self {
+            environment,
+            http,
+            database,
+            identity,
+            limits,
+            federation,
+            log,
+            streams,
+            telemetry,
+            operator,
+            shown,
+            weakened,
+        })
     }
 
     /// Reads the environment of this process.

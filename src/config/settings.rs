@@ -82,6 +82,9 @@ pub const SETTINGS: &[Setting] = &[
     row("JTI_TTL_SECONDS", Is("120"), "Seconds that a used token is remembered at least, 0 to 86400; never less than until it expires."),
     row("DEVICE_PROOF", Is("required"), "`required`: a write takes a token that the device signed itself, alone or beside the account's. `optional`: through a PDS, naming the device is enough. Production refuses `optional`."),
     row("OPERATOR_DIDS", Is(""), "DIDs, separated by commas, whose tokens may call admin methods. With none, those methods are not mounted; `rookery account` works always."),
+    row("OPERATOR_CONTACT", Unset("not shown"), "How to reach the operator: `mailto:` or `https:` URL that `server.describe` shows, at most 512 bytes."),
+    row("TERMS_URL", Unset("not shown"), "`https:` URL of the terms of service that `server.describe` shows, at most 512 bytes."),
+    row("PRIVACY_URL", Unset("not shown"), "`https:` URL of the privacy policy that `server.describe` shows, at most 512 bytes."),
     row("ACCOUNTS", Is("open"), "Who may register a first device: `open` anybody, `allowlist` whom `rookery account allow` named, `invite` who brings a code of `rookery account invite`. Accounts that are here already are not asked."),
     row("INVITATIONS", Is("contacts"), "Who may invite an account that said nothing about it: `everyone`, `contacts`, or `nobody`. Each account may say otherwise."),
 

@@ -38,6 +38,11 @@ use crate::limit::{Budget, Budgets};
 use crate::storage::Storage;
 use crate::types::{Clock, Did};
 
+/// Version of the protocol between servers, docs/FEDERATION.md.
+pub const PROTOCOL_VERSION: u64 = 1;
+/// Optional parts of the protocol that this server offers.
+pub const SUPPORTED_FEATURES: &[&str] = &[];
+
 /// Peers and accounts of which something is kept in memory.
 const REMEMBERED: u64 = 10_000;
 /// Later lives of peers' databases that wait for whoever handles them.

@@ -11,10 +11,16 @@ use serde_json::{Map, Value};
 
 use crate::document::{Document, Kind};
 
-/// Each group, and the sets that hold all of its methods. The methods of operators and of servers are in none: no
-/// client may ask for their rights.
-const SETS_OF_GROUP: [(&str, &[&str]); 5] =
-    [("account", &[CHAT_CLIENT]), ("admin", &[]), ("event", &[CHAT_CLIENT]), ("mls", &[CHAT_CLIENT]), ("peer", &[])];
+/// Each group, and the sets that hold all of its methods. The methods of operators and of servers are in none, because
+/// no client may ask for their rights; `server` is in none, because its methods ask for no right.
+const SETS_OF_GROUP: [(&str, &[&str]); 6] = [
+    ("account", &[CHAT_CLIENT]),
+    ("admin", &[]),
+    ("event", &[CHAT_CLIENT]),
+    ("mls", &[CHAT_CLIENT]),
+    ("peer", &[]),
+    ("server", &[]),
+];
 const CHAT_CLIENT: &str = "blue.catbird.authFullChatClient";
 
 /// Each record, and the sets that may write it.

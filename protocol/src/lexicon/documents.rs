@@ -77,6 +77,7 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.peer.showCheckpoint", include_str!("../../../lexicons/blue/catbird/peer/showCheckpoint.json")),
     ("blue.catbird.peer.transferHome", include_str!("../../../lexicons/blue/catbird/peer/transferHome.json")),
     ("blue.catbird.peer.unfollow", include_str!("../../../lexicons/blue/catbird/peer/unfollow.json")),
+    ("blue.catbird.server.describe", include_str!("../../../lexicons/blue/catbird/server/describe.json")),
 ];
 
 /// Calls `$each!(Type)` with the marker type of every method.
@@ -138,6 +139,7 @@ macro_rules! every_method {
         $each!(crate::lexicon::peer::show_checkpoint::ShowCheckpoint);
         $each!(crate::lexicon::peer::transfer_home::TransferHome);
         $each!(crate::lexicon::peer::unfollow::Unfollow);
+        $each!(crate::lexicon::server::describe::Describe);
     };
 }
 #[cfg(test)]

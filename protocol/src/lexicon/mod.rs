@@ -10,6 +10,7 @@ pub mod event;
 pub mod mls;
 pub mod peer;
 pub mod schema;
+pub mod server;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,7 @@
 
 pub mod callers;
 mod corpora;
+mod describe;
 mod development;
 mod did_document;
 mod errors;

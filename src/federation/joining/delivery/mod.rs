@@ -16,6 +16,9 @@ use crate::types::{Bytes, Did, UnixMillis};
 pub use store::redirect_account;
 pub(super) use worker::{repeat, run};
 
+/// The kinds of deliveries that this server takes from other servers.
+pub const KINDS: &[&str] = &["consentRequest", "invitation", "welcome", "relationship"];
+
 /// The kind of a row that announces a move: another method, the same care.
 pub(super) const MOVE_SEATS: &str = "moveSeats";
 

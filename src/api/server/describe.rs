@@ -1,0 +1,84 @@
+//! `blue.catbird.server.describe`: software version, protocol version, kinds, limits, and whom to ask.
+//!
+//! Invariant: the answer follows from settings and constants alone, so that the answer costs no query and tells nothing
+//! about any account.
+
+use crate::config::{self, Admission, Invitations, Mode};
+use crate::federation::joining::delivery;
+use crate::federation::{PROTOCOL_VERSION, SUPPORTED_FEATURES};
+use crate::lexicon::server::describe::{Describe, Error, Limits, Output, Retention};
+use crate::log::EntryKind;
+use crate::mls;
+use crate::xrpc::{Anyone, Call, Failure, Fault, Services};
+
+pub async fn describe(cx: &Services, _: Anyone, _: Call<Describe>) -> Result<Output, Failure<Error>> {
+    let config = &cx.config;
+    let url = |url: &Option<url::Url>| url.as_ref().map(url::Url::to_string);
+    Ok(Output {
+        server: cx.log.home().clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol_version: PROTOCOL_VERSION,
+        entry_kinds: EntryKind::ALL.iter().map(|kind| kind.name().to_owned()).collect(),
+        delivery_kinds: delivery::KINDS.iter().map(|&kind| kind.to_owned()).collect(),
+        features: SUPPORTED_FEATURES.iter().map(|&feature| feature.to_owned()).collect(),
+        cipher_suites: mls::SUITES.into_iter().map(u64::from).collect(),
+        handshake_policies: vec!["opaque".to_owned()],
+        accounts: match config.identity.admission {
+            Admission::Open => "open",
+            Admission::Allowlist => "allowlist",
+            Admission::Invite => "invite",
+        }
+        .to_owned(),
+        invitations: match config.identity.invitations {
+            Invitations::Everyone => "everyone",
+            Invitations::Contacts => "contacts",
+            Invitations::Nobody => "nobody",
+        }
+        .to_owned(),
+        federation: match config.federation.mode {
+            Mode::Off => "off",
+            Mode::Open => "open",
+            Mode::Allowlist => "allowlist",
+        }
+        .to_owned(),
+        limits: limits(&config.http)?,
+        retention: retention(&config.log.retention)?,
+        quotas: Vec::new(),
+        providers: Vec::new(),
+        contact: url(&config.operator.contact),
+        terms: url(&config.operator.terms),
+        privacy_policy: url(&config.operator.privacy_policy),
+    })
+}
+
+fn limits(http: &config::Http) -> Result<Limits, Failure<Error>> {
+    Ok(Limits {
+        body_bytes: number(http.bodies.ordinary_bytes)?,
+        message_bytes: number(http.bodies.message_bytes)?,
+        commit_bytes: number(http.bodies.commit_bytes)?,
+        application_message_bytes: number(mls::limits::APPLICATION_BYTES)?,
+        handshake_message_bytes: number(mls::limits::COMMIT_BYTES)?,
+        welcome_bytes: number(mls::limits::WELCOME_BYTES)?,
+        group_info_bytes: number(mls::limits::GROUP_INFO_BYTES)?,
+        key_package_bytes: number(mls::limits::KEY_PACKAGE_BYTES)?,
+        group_leaves: number(mls::limits::LEAF_SLOTS)?,
+        request_timeout_ms: number(http.request_timeout.as_millis())?,
+    })
+}
+
+fn retention(kept: &config::Retention) -> Result<Retention, Failure<Error>> {
+    Ok(Retention {
+        messages_days: number(kept.messages_days)?,
+        commits_days: number(kept.commits_days)?,
+        notices_days: number(kept.notices_days)?,
+        welcomes_days: number(kept.welcomes_days)?,
+        device_lapse_days: number(kept.lapse_days)?,
+    })
+}
+
+fn number<N: TryInto<u64>>(value: N) -> Result<u64, Failure<Error>>
+where
+    N::Error: std::error::Error + Send + Sync + 'static,
+{
+    value.try_into().map_err(|error| Fault::internal(error).into())
+}
