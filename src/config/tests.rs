@@ -76,6 +76,21 @@ fn a_write_without_the_devices_own_proof_is_for_development_alone() {
 }
 
 #[test]
+fn whom_to_ask_is_a_url_of_mail_or_https() {
+    let config =
+        load(&[PRODUCTION, ("OPERATOR_CONTACT", "mailto:ops@example.com"), ("TERMS_URL", "https://example.com/t")]);
+    let operator = config.unwrap().operator;
+    assert_eq!(operator.contact.unwrap().as_str(), "mailto:ops@example.com");
+    assert!(operator.terms.is_some() && operator.privacy_policy.is_none());
+    let long = format!("https://example.com/{}", "x".repeat(512));
+    for (name, value) in
+        [("OPERATOR_CONTACT", "ops@example.com"), ("TERMS_URL", "mailto:ops@example.com"), ("PRIVACY_URL", &long)]
+    {
+        assert!(refusal(&[PRODUCTION, (name, value)]).starts_with(name));
+    }
+}
+
+#[test]
 fn operators_are_dids_and_by_default_there_are_none() {
     assert!(load(&[PRODUCTION]).unwrap().identity.operators.is_empty());
     let two = "did:plc:ewvi7nxzyoun6zhxrhs64oiz, did:web:ops.example.com,";

@@ -13,6 +13,7 @@ mod refused;
 pub mod replica;
 mod signature;
 mod statements;
+mod version_support;
 
 pub use accounts::{AccountHome, Age, HomeUnverified};
 pub use admit::Admitted;
@@ -22,6 +23,7 @@ pub use peers::{Counted, KeyState, KnownPeer, Policy, Purpose, Quota, ServerDocu
 pub use refused::PeerRefused;
 pub use signature::{ACTOR, AUDIENCE, DEVICE, INCARNATION, Outgoing, Presented, TAG, sign};
 pub use statements::StatementRefused;
+pub use version_support::{PROTOCOL_VERSION, own_support, support_digest};
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -37,11 +39,6 @@ use crate::identity::{Guarded, ReplayMemory, Resolver, ServerKeys};
 use crate::limit::{Budget, Budgets};
 use crate::storage::Storage;
 use crate::types::{Clock, Did};
-
-/// Version of the protocol between servers, docs/FEDERATION.md.
-pub const PROTOCOL_VERSION: u64 = 1;
-/// Optional parts of the protocol that this server offers.
-pub const SUPPORTED_FEATURES: &[&str] = &[];
 
 /// Peers and accounts of which something is kept in memory.
 const REMEMBERED: u64 = 10_000;

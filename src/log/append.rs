@@ -326,6 +326,7 @@ impl StreamTx {
         if self.index >= ENTRIES_PER_TRANSACTION {
             return Err(Error::TooManyEntries);
         }
+        self.followers_know(kind, requires).await?;
         let now = self.log.entry_time();
         let sealed = self.head.seal_named(kind.name(), requires, epoch, content, now)?;
         if let Some(feature) = requires {

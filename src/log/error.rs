@@ -35,6 +35,10 @@ pub enum Error {
         .ahead_ms.abs() / 1000, if *.ahead_ms > 0 { "ahead of" } else { "behind" }
     )]
     ClocksApart { ahead_ms: i64 },
+    /// Servers that follow the stream run a version that does not know the kind of entry, or the feature that the entry
+    /// requires. Nothing was written.
+    #[error("followers of an older version do not know this kind of entry: {}", .0.join(", "))]
+    FollowersOutdated(Vec<String>),
     /// A transaction may append 1,024 entries at most: positions within it would run out.
     #[error("more than 1,024 entries in one transaction")]
     TooManyEntries,

@@ -76,13 +76,17 @@ impl Storage {
         }
     }
 
-    /// Whether the schema is the one this binary was built for.
+    /// Whether the schema has every migration of this version. Later ones say nothing about earlier ones.
     pub async fn is_migrated(&self) -> Result<bool, Error> {
-        let wanted = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-        let newest = sqlx::query_scalar!(r#"select max(version) as "newest" from _sqlx_migrations where success"#)
-            .fetch_one(self.pool())
-            .await?;
-        Ok(newest.is_some_and(|newest| newest >= wanted))
+        let wanted: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+        let missing = sqlx::query_scalar!(
+            r#"select count(*) as "missing!" from unnest($1::bigint[]) wanted (version)
+               where not exists (select 1 from _sqlx_migrations m where m.version = wanted.version and m.success)"#,
+            &wanted
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(missing == 0)
     }
 }
 

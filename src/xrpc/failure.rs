@@ -48,6 +48,8 @@ pub enum Fault {
     UpstreamFailed,
     /// 409, or 503 where it passes: the stream takes no entries now, or never again.
     Halted(StreamState),
+    /// 409: followers of the stream, which are named, run a version that does not know this kind of entry.
+    FollowersOutdated(Vec<String>),
     /// 503: a queue is full, the database is away, or the server is stopping. Nothing was done, or it cannot be told:
     /// repeat with the same `idem`.
     Unavailable,
@@ -128,6 +130,11 @@ impl Fault {
                 (StatusCode::BAD_GATEWAY, "UpstreamFailure", "the upstream server gave no answer".to_owned())
             }
             Self::Halted(state) => halted(*state),
+            Self::FollowersOutdated(servers) => (
+                StatusCode::CONFLICT,
+                "FollowersOutdated",
+                format!("{} must be upgraded before the stream takes this kind of entry", servers.join(", ")),
+            ),
             Self::Unavailable | Self::Collided => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Unavailable",
@@ -240,6 +247,7 @@ impl<E: Named> From<log::Error> for Failure<E> {
             log::Error::Refused(refusal) => refusal.into(),
             log::Error::Busy => Self::Fault(Fault::Unavailable),
             log::Error::Halted(state) => Self::Fault(Fault::Halted(state)),
+            log::Error::FollowersOutdated(servers) => Self::Fault(Fault::FollowersOutdated(servers)),
             log::Error::Storage(error) => error.into(),
             error => Self::Fault(Fault::internal(error)),
         }

@@ -112,6 +112,11 @@ impl EntryKind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
+    /// Whether protocol version 1 lacks this kind: a server may not know the kind, and Postgres keeps its name.
+    pub const fn is_later(self) -> bool {
+        self.to_db() == BY_NAME
+    }
+
     /// Whether an entry of this kind begins a term.
     pub const fn opens_term(self) -> bool {
         matches!(self, Self::HomeOpened | Self::HomeRestored)
@@ -179,7 +184,7 @@ impl NamedKind {
     /// The name that Postgres keeps beside the number, for kinds without one.
     pub fn db_name(&self) -> Option<&str> {
         match self {
-            Self::Known(_) => None,
+            Self::Known(kind) => kind.is_later().then(|| kind.name()),
             Self::Unknown(name) => Some(name),
         }
     }

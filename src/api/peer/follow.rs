@@ -2,6 +2,7 @@
 //!
 //! Invariant: to a server without a seat there is no stream.
 
+use crate::federation::own_support;
 use crate::lexicon::peer::defs;
 use crate::lexicon::peer::follow::{Error, Follow, Output};
 use crate::log::lineage::LineageLink;
@@ -12,7 +13,8 @@ use super::wire;
 
 pub async fn follow(cx: &Services, caller: Peer, call: Call<Follow>) -> Result<Output, Failure<Error>> {
     let input = call.input;
-    let following = cx.replicas.begin_following(&caller.server, &input.stream, Seq(input.from)).await?;
+    let following =
+        cx.replicas.begin_following(&caller.server, &input.stream, Seq(input.from), input.support.as_ref()).await?;
     let link = |link: LineageLink| defs::LineageLink {
         header: link.header,
         content: link.content,
@@ -25,5 +27,6 @@ pub async fn follow(cx: &Services, caller: Peer, call: Call<Follow>) -> Result<O
         lineage: following.lineage.into_iter().map(link).collect(),
         anchor: following.anchor.map(wire),
         head: wire(following.head),
+        support: Some(own_support()),
     })
 }

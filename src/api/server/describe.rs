@@ -4,23 +4,23 @@
 //! about any account.
 
 use crate::config::{self, Admission, Invitations, Mode};
-use crate::federation::joining::delivery;
-use crate::federation::{PROTOCOL_VERSION, SUPPORTED_FEATURES};
+use crate::federation::own_support;
+use crate::lexicon::peer::defs::Support;
 use crate::lexicon::server::describe::{Describe, Error, Limits, Output, Retention};
-use crate::log::EntryKind;
 use crate::mls;
 use crate::xrpc::{Anyone, Call, Failure, Fault, Services};
 
 pub async fn describe(cx: &Services, _: Anyone, _: Call<Describe>) -> Result<Output, Failure<Error>> {
     let config = &cx.config;
+    let Support { version, protocol_version, entry_kinds, delivery_kinds, features } = own_support();
     let url = |url: &Option<url::Url>| url.as_ref().map(url::Url::to_string);
     Ok(Output {
         server: cx.log.home().clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        protocol_version: PROTOCOL_VERSION,
-        entry_kinds: EntryKind::ALL.iter().map(|kind| kind.name().to_owned()).collect(),
-        delivery_kinds: delivery::KINDS.iter().map(|&kind| kind.to_owned()).collect(),
-        features: SUPPORTED_FEATURES.iter().map(|&feature| feature.to_owned()).collect(),
+        version,
+        protocol_version,
+        entry_kinds,
+        delivery_kinds,
+        features,
         cipher_suites: mls::SUITES.into_iter().map(u64::from).collect(),
         handshake_policies: vec!["opaque".to_owned()],
         accounts: match config.identity.admission {

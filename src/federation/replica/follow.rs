@@ -7,7 +7,7 @@ use super::cross_check::Compared;
 use super::home::Witnessed;
 use super::store::{self, NewReplica};
 use super::{Replicas, View};
-use crate::federation::{CallError, StatementRefused};
+use crate::federation::{CallError, StatementRefused, own_support};
 use crate::identity::Signed;
 use crate::lexicon::peer::defs;
 use crate::lexicon::peer::follow::{Follow, Input, Output};
@@ -89,9 +89,11 @@ impl Replicas {
             None => None,
         };
         let wanted = held.as_ref().map_or(from, |row| row.head_seq.next());
-        let input = Input { stream: stream.to_string(), from: wanted.0.max(1) };
+        let input = Input { stream: stream.to_string(), from: wanted.0.max(1), support: Some(own_support()) };
         let answer = self.federation().procedure::<Follow>(home, &input, None).await?;
+        let support = answer.support.clone();
         let told = self.verified(stream, home, wanted, answer).await?;
+        self.told_support(home, support.as_ref()).await?;
         store::heard(self.storage().pool(), home, self.clock().now()).await?;
 
         if let (Some(row), Some(signed)) = (&held, &told.signed)

@@ -5,6 +5,7 @@
 use super::store::{self, Seated};
 use super::{REQUEST_BYTES, REQUEST_ENTRIES, Replicas, stream_not_found};
 use crate::identity::Signed;
+use crate::lexicon::peer::defs::Support;
 use crate::log::chain::Header;
 use crate::log::lineage::LineageLink;
 use crate::log::{EntryKind, Error, Head, RawEntry, StreamInfo, StreamRow};
@@ -49,8 +50,14 @@ impl Replicas {
         Ok((info, seated.ok_or_else(stream_not_found)?))
     }
 
-    /// Takes a follower, from `from` on or from where its first seat begins.
-    pub async fn begin_following(&self, peer: &Did, stream: &str, from: Seq) -> Result<Following, Error> {
+    /// Takes a follower, from `from` on or from where its first seat begins; `support` is what its version knows.
+    pub async fn begin_following(
+        &self,
+        peer: &Did,
+        stream: &str,
+        from: Seq,
+        support: Option<&Support>,
+    ) -> Result<Following, Error> {
         let (info, seated) = self.seated(peer, stream).await?;
         let row = self.log().row(info.id).await?;
         self.orders(&row)?;
@@ -65,7 +72,10 @@ impl Replicas {
         let (genesis, changes) = self.log().lineage(info.id).await?;
         let lineage = self.links(info.id, changes).await?;
         let head = self.sign(&row.head())?;
-        store::put_follower(self.storage().pool(), info.id, peer, from, self.clock().now()).await?;
+        let mut tx = self.storage().begin().await?;
+        self.heard_support(tx.conn(), peer, support).await?;
+        store::put_follower(tx.conn(), info.id, peer, from, self.clock().now()).await?;
+        tx.commit().await?;
         self.inner.wake.notify_one();
         Ok(Following { term: row.term, genesis, lineage, anchor, head })
     }

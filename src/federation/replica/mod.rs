@@ -16,6 +16,7 @@ mod home;
 mod receipts;
 mod recovery;
 mod store;
+mod support;
 mod take;
 mod view;
 mod watch;

@@ -75,6 +75,9 @@ impl Replicas {
         say(self.keep_due().await, "streams whose next home never answered could not go on");
         say(self.open_due().await, "streams that came here could not be opened");
         say(self.backfill_due().await, "what a next home lacks could not be fetched");
+        if seldom {
+            say(self.tell_homes().await, "failed to tell homes of this version");
+        }
         say(self.follow_due().await, "streams could not be followed anew");
         say(self.report_due().await, "evidence could not be shown");
         say(self.judge_receipts().await, "receipts could not be judged");
@@ -222,6 +225,7 @@ impl Replicas {
         }
         while store::forget_ended(pool, now).await? > 0 {}
         store::handover::forget_moves(pool, now).await?;
+        store::forget_support(pool, now).await?;
         Ok(())
     }
 }

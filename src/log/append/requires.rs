@@ -1,14 +1,17 @@
-//! Entries that a server must not pass over.
+//! Entries that a server must not pass over, and entries of kinds that older servers do not know.
 //!
-//! Invariant: a stream names every feature that one of its entries requires, so that a version that lacks one knows it
-//! from the row alone.
+//! Invariants: a stream names every feature that one of its entries requires, so that a version that lacks a feature
+//! knows so from the row alone; a home writes a later kind, or requires a feature, only where every follower knows it.
 
 use super::{Draft, Seat, StreamTx};
-use crate::log::Error;
 use crate::log::chain::{Content, Sealed};
 use crate::log::features::FEATURES_PER_STREAM;
-use crate::log::store::StreamRow;
+use crate::log::store::{self, StreamRow};
+use crate::log::{EntryKind, Error};
 use crate::types::Refusal;
+
+/// Servers that the refusal of an entry names.
+const SERVERS_TOLD: i64 = 8;
 
 impl StreamTx {
     /// Appends one entry that requires a feature: a server that lacks the feature takes nothing after the entry.
@@ -17,6 +20,16 @@ impl StreamTx {
         let content = Content::new(draft.body, author.map(|author| (author.did.clone(), author.device.clone())));
         let Draft { kind, epoch, identity, .. } = draft;
         self.insert(author, &content, kind, Some(feature), epoch, identity).await
+    }
+
+    /// Refuses an entry that a follower of the stream would not apply.
+    pub(super) async fn followers_know(&mut self, kind: EntryKind, feature: Option<&str>) -> Result<(), Error> {
+        let later = kind.is_later().then(|| kind.name());
+        if later.is_none() && feature.is_none() {
+            return Ok(());
+        }
+        let servers = store::outdated_followers(self.tx.conn(), self.row.id, later, feature, SERVERS_TOLD).await?;
+        if servers.is_empty() { Ok(()) } else { Err(Error::FollowersOutdated(servers)) }
     }
 }
 

@@ -49,8 +49,8 @@ pub(in crate::log) async fn insert_entry(
 ) -> Result<(), Error> {
     sqlx::query!(
         "insert into entry (seq, pos, epoch, created_at, stream_id, author, device, idem, request_hash, kind,
-                            header, content, hash)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                            header, content, hash, kind_name)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         sealed.seq.to_db(),
         pos,
         epoch.map(Epoch::to_db),
@@ -63,7 +63,8 @@ pub(in crate::log) async fn insert_entry(
         kind.to_db(),
         sealed.header,
         sealed.content,
-        sealed.hash.as_slice()
+        sealed.hash.as_slice(),
+        kind.is_later().then(|| kind.name())
     )
     .execute(conn)
     .await?;

@@ -10,6 +10,7 @@ mod retention;
 mod seats;
 mod signals;
 mod streams;
+mod support;
 
 pub(super) use adopt::{
     adopt_entries, entry_as_made, find_move, find_stream_id, first_header, headers, know_members, set_applied,
@@ -43,6 +44,7 @@ pub(super) use streams::{
     find_stream, first_position, insert_stream, lock_stream_advisory, stream_for_update, stream_row, streams,
     update_head,
 };
+pub(super) use support::outdated_followers;
 
 use crate::storage::Error;
 use crate::types::{DeviceId, Did, Hash};

@@ -18,4 +18,5 @@ mod receipts;
 mod recoveries;
 mod restores;
 mod seats;
+mod versions;
 mod watching;

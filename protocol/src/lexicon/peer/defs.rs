@@ -103,3 +103,19 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Bytes>,
 }
+
+/// What the version of a server knows. The kinds of protocol version 1 count as known by every server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Support {
+    /// Version of the software, at most 64 bytes.
+    pub version: String,
+    /// Version of the protocol between servers.
+    pub protocol_version: u64,
+    /// Kinds of entries that the server applies, at most 128.
+    pub entry_kinds: Vec<String>,
+    /// Kinds of deliveries that the server takes, at most 32.
+    pub delivery_kinds: Vec<String>,
+    /// Features that entries may require, and optional parts of the protocol, at most 32.
+    pub features: Vec<String>,
+}

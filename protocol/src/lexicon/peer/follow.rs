@@ -31,6 +31,9 @@ pub struct Input {
     pub stream: String,
     /// The first entry that is wanted.
     pub from: u64,
+    /// What the version of the calling server knows; absent, the kinds of protocol version 1 and no feature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub support: Option<crate::lexicon::peer::defs::Support>,
 }
 
 /// Answer of `blue.catbird.peer.follow`.
@@ -51,6 +54,9 @@ pub struct Output {
     pub anchor: Option<crate::lexicon::peer::defs::Signed>,
     /// The home's checkpoint at the stream's newest entry.
     pub head: crate::lexicon::peer::defs::Signed,
+    /// What the version of the home knows; absent, the kinds of protocol version 1 and no feature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub support: Option<crate::lexicon::peer::defs::Support>,
 }
 
 /// `blue.catbird.peer.follow`: what it refuses, by name.

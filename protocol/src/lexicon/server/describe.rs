@@ -36,12 +36,12 @@ pub struct Output {
     pub version: String,
     /// Version of the protocol between servers (docs/FEDERATION.md).
     pub protocol_version: u64,
-    /// The kinds of entries that this server applies, at most 256. This server stores and shows entries of other
+    /// The kinds of entries that this server applies, at most 128. This server stores and shows entries of other
     /// kinds unchanged.
     pub entry_kinds: Vec<String>,
-    /// The kinds of deliveries that this server takes from other servers, at most 64.
+    /// The kinds of deliveries that this server takes from other servers, at most 32.
     pub delivery_kinds: Vec<String>,
-    /// Optional parts of the protocol that this server offers, at most 64.
+    /// Features that entries may require, and optional parts of the protocol, at most 32.
     pub features: Vec<String>,
     /// MLS cipher suites that this server accepts (RFC 9420 section 17.1), at most 32.
     pub cipher_suites: Vec<u64>,

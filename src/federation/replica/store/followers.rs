@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::storage::{Error, PgPool};
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Did, Seq, UnixMillis};
 
 /// A follower stays dropped after failing for so long.
@@ -36,7 +36,7 @@ pub async fn seated(pool: &PgPool, stream_id: i64, server: &Did) -> Result<Optio
 
 /// Sends it what lies between `from` and the head, from now on.
 pub async fn put_follower(
-    pool: &PgPool,
+    conn: &mut PgConnection,
     stream_id: i64,
     server: &Did,
     from: Seq,
@@ -53,7 +53,7 @@ pub async fn put_follower(
         from.to_db(),
         now.to_datetime()
     )
-    .execute(pool)
+    .execute(conn)
     .await?;
     Ok(())
 }

@@ -1,0 +1,44 @@
+//! What versions of the software know, as servers tell each other in `peer.follow`.
+//!
+//! Invariant: the kinds of protocol version 1 count as known by every server; a later kind or a feature counts as known
+//! only by a server that said so.
+
+use super::joining::delivery;
+use crate::lexicon::peer::defs::Support;
+use crate::log::{self, EntryKind};
+use crate::types::Hash;
+
+/// Version of the protocol between servers, docs/FEDERATION.md.
+pub const PROTOCOL_VERSION: u64 = 1;
+
+/// What this version knows.
+pub fn own_support() -> Support {
+    Support {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol_version: PROTOCOL_VERSION,
+        entry_kinds: EntryKind::ALL.iter().map(|kind| kind.name().to_owned()).collect(),
+        delivery_kinds: delivery::KINDS.iter().map(|&kind| kind.to_owned()).collect(),
+        features: log::FEATURES.iter().map(|&feature| feature.to_owned()).collect(),
+    }
+}
+
+/// A short name for what a version knows: two versions that know different things have different names.
+pub fn support_digest(support: &Support) -> String {
+    let Support { version, protocol_version, entry_kinds, delivery_kinds, features } = support;
+    let text = format!("{version:?} {protocol_version} {entry_kinds:?} {delivery_kinds:?} {features:?}");
+    hex::encode(&Hash::of(text.as_bytes()).0[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{own_support, support_digest};
+
+    #[test]
+    fn one_more_kind_changes_the_digest() {
+        let own = own_support();
+        let mut later = own.clone();
+        later.delivery_kinds.push("later".to_owned());
+        assert_eq!(support_digest(&own), support_digest(&own_support()));
+        assert_ne!(support_digest(&own), support_digest(&later));
+    }
+}
