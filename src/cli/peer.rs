@@ -9,11 +9,11 @@ use clap::Subcommand;
 use super::prepare;
 use crate::api::admin::peers::shown;
 use crate::federation::roster::{self, Undecided};
-use crate::federation::{KnownPeer, Policy};
+use crate::federation::{KnownPeer, Policy, replica};
 use crate::lexicon::admin::defs::Peer;
 use crate::server::{Database, open_database_beside};
 use crate::storage::Storage;
-use crate::types::{Clock, Did};
+use crate::types::{Clock, Did, StreamId};
 
 /// Servers read at once.
 const PAGE: i64 = 100;
@@ -32,6 +32,17 @@ pub(super) enum Command {
     Usual { server: String },
     /// Forget a server, its keys included, if no conversation here has to do with it.
     Forget { server: String },
+    /// Follow one stream, or every stream of a server, anew at once, and send that server everything that waits for it.
+    Resume {
+        /// A stream's id, or a server's host.
+        what: String,
+    },
+    /// Go on with a stream that is frozen because its home went back in time: what the home took back is given up, and
+    /// kept as evidence. Ask the home's operator first whether the database was restored.
+    AcceptRewind {
+        /// The stream's id.
+        stream: String,
+    },
     /// Let a key count that no earlier key endorsed.
     AcceptKey {
         server: String,
@@ -73,11 +84,32 @@ async fn obey(storage: &Storage, command: Command, development: bool) -> anyhow:
         Command::Usual { server } => decide(server, Policy::Usual).await?,
         Command::AcceptKey { server, key } => decide_key(server, &key, true).await?,
         Command::RefuseKey { server, key } => decide_key(server, &key, false).await?,
+        Command::AcceptRewind { stream } => {
+            let stream = StreamId::parse(&stream).context("that is not the name of a stream")?;
+            let given_up = replica::accept_rewind(storage, &stream, Clock::System.now()).await?;
+            let (entries, base) = (given_up.entries, given_up.base.0);
+            say(&format!(
+                "{entries} entries beyond {base} are given up and kept as evidence; the stream is followed anew."
+            ));
+        }
+        Command::Resume { what } => resume(storage, &what).await?,
         Command::Forget { server } => {
             told(&server, roster::forget(storage, &name(&server)?).await)?;
             say(&format!("{server} is forgotten"));
         }
     }
+    Ok(())
+}
+
+async fn resume(storage: &Storage, what: &str) -> anyhow::Result<()> {
+    let streams = match StreamId::parse(what) {
+        Ok(stream) => replica::resume_stream(storage, &stream, Clock::System.now()).await?,
+        Err(_) => replica::resume_peer(storage, &name(what)?, Clock::System.now()).await?,
+    };
+    for stream in &streams {
+        say(stream);
+    }
+    say(&format!("{} streams are followed anew within seconds.", streams.len()));
     Ok(())
 }
 

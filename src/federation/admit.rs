@@ -1,9 +1,8 @@
 //! Judging what a peer sends, in the order in which a request is judged; the first failure ends it.
 
 use http::request::Parts;
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::peers::{Counted, unavailable};
+use super::peers::{Counted, InFlight, unavailable};
 use super::signature::{Presented, read};
 use super::{AccountHome, Age, Federation, PeerRefused};
 use crate::identity::replay::{Seen, Sighting};
@@ -21,7 +20,7 @@ pub struct Admitted {
     /// Where its budget of requests stands.
     pub standing: Standing,
     /// Its place among its domain's requests in flight.
-    _in_flight: OwnedSemaphorePermit,
+    _in_flight: InFlight,
 }
 
 impl Federation {
@@ -46,7 +45,7 @@ impl Federation {
         Self::counts(&peer, &presented.key_id)?;
 
         let counted = self.counted(&peer);
-        let (in_flight, standing) = self.quotas.enter(&counted)?;
+        let (in_flight, standing) = self.quotas.enter(&counted, presented.actor.as_ref()).await?;
         metrics::counter!(metric_name::PEER_REQUESTS, "peer" => self.labels.of(&peer.did)).increment(1);
         Ok(Admitted { server: peer.did, peer_id: peer.id, counted, presented, standing, _in_flight: in_flight })
     }

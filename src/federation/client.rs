@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::signature::{INCARNATION, Outgoing, sign};
 use super::{Federation, PeerRefused, peers};
-use crate::identity::http::HttpError;
+use crate::identity::http::{HttpError, Lane};
 use crate::lexicon::{Kind, Method};
 use crate::telemetry::metric_name;
 use crate::types::Did;
@@ -187,7 +187,7 @@ impl Federation {
             return Err(CallError::NotSent("it could not be reached a moment ago"));
         }
         let outgoing = self.signed(peer, &endpoint, &request)?;
-        match self.client.send(outgoing, MAX_ANSWER_BYTES).await {
+        match self.client.send_in(lane(&request), outgoing, MAX_ANSWER_BYTES).await {
             Ok(answer) => {
                 breaker.connected();
                 self.note_incarnation(peer, &answer).await;
@@ -197,6 +197,8 @@ impl Federation {
                 breaker.failed(now_ms);
                 Err(CallError::NotSent("no connection"))
             }
+            // A slot that is not free says nothing about the peer's connection.
+            Err(HttpError::Busy) => Err(CallError::NotSent("too many calls to it are under way")),
             Err(HttpError::BadUrl(_) | HttpError::NotPublic) => Err(CallError::NotSent("its host is not called")),
             Err(HttpError::TooLarge(_)) => Err(CallError::Unreadable),
             Err(HttpError::TimedOut | HttpError::Failed(_)) => Err(CallError::NoAnswer),
@@ -277,6 +279,17 @@ impl Federation {
         let answer = self.client.get(&url, "application/json").await;
         let keys = answer.ok().and_then(|answer| serde_json::from_slice::<Keys>(answer.body()).ok());
         keys.map(|keys| keys.keys).unwrap_or_default()
+    }
+}
+
+/// A call that a person's device waits for never queues behind what workers do, nor that behind replication.
+fn lane(request: &PeerRequest<'_>) -> Lane {
+    if request.actor.is_some_and(|actor| actor.device.is_some()) {
+        Lane::Person
+    } else if request.content_type == Some("application/vnd.ipld.dag-cbor") {
+        Lane::Bulk
+    } else {
+        Lane::Background
     }
 }
 

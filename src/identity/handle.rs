@@ -109,7 +109,7 @@ impl WellKnown for Arc<Guarded> {
                 // A redirect is no file either.
                 Ok(_) | Err(HttpError::BadUrl(_) | HttpError::NotPublic) => Ok(None),
                 Err(HttpError::TooLarge(_)) => Err(HandleError::Ambiguous),
-                Err(HttpError::TimedOut | HttpError::NoConnection | HttpError::Failed(_)) => {
+                Err(HttpError::TimedOut | HttpError::NoConnection | HttpError::Busy | HttpError::Failed(_)) => {
                     Err(HandleError::Unreachable)
                 }
             }

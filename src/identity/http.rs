@@ -29,10 +29,21 @@ const TIMES: Times = Times { connect: Duration::from_secs(3), in_all: Duration::
 const PEER_TIMES: Times = Times { connect: Duration::from_secs(3), in_all: Duration::from_secs(8) };
 /// Bytes of an answer's body, unless the caller says otherwise.
 pub const MAX_BODY_BYTES: usize = 512 * 1024;
-/// Calls at one time to one host.
+/// Calls at one time to one host in one lane.
 const PER_HOST: usize = 8;
 /// Hosts that are remembered for that count.
 const MAX_HOSTS: u64 = 10_000;
+
+/// Calls of one lane wait for each other alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// What somebody waits for.
+    Person,
+    /// What a worker does.
+    Background,
+    /// Bodies of many megabytes.
+    Bulk,
+}
 
 const USER_AGENT: &str = concat!("rookery/", env!("CARGO_PKG_VERSION"));
 
@@ -50,6 +61,9 @@ pub enum HttpError {
     /// Nothing was sent.
     #[error("no connection")]
     NoConnection,
+    /// Nothing was sent: as many calls to the host as may be were under way.
+    #[error("too many calls to the host at one time")]
+    Busy,
     #[error("the call failed: {0}")]
     Failed(String),
 }
@@ -156,7 +170,7 @@ async fn read_body(mut response: reqwest::Response, max_bytes: usize) -> Result<
 pub struct Guarded {
     client: reqwest::Client,
     guard: Arc<Guard>,
-    hosts: moka::sync::Cache<String, Arc<Semaphore>>,
+    hosts: moka::sync::Cache<(String, Lane), Arc<Semaphore>>,
     times: Times,
 }
 
@@ -197,17 +211,28 @@ impl Guarded {
         request: http::Request<Bytes>,
         max_bytes: usize,
     ) -> Result<http::Response<Bytes>, HttpError> {
+        self.send_in(Lane::Background, request, max_bytes).await
+    }
+
+    /// The same in a lane of its own.
+    pub async fn send_in(
+        &self,
+        lane: Lane,
+        request: http::Request<Bytes>,
+        max_bytes: usize,
+    ) -> Result<http::Response<Bytes>, HttpError> {
         // What one parser of URLs takes and another does not is nothing to call.
         let request = reqwest::Request::try_from(request).map_err(|_| HttpError::BadUrl(BadUrl::Host))?;
         // Judged as the client will read it, not as the caller wrote it.
         self.guard.check_url(request.url())?;
         let host = request.url().host_str().unwrap_or_default().to_owned();
-        let slots = self.hosts.get_with(host, || Arc::new(Semaphore::new(PER_HOST)));
-        let call = async {
-            let _slot = slots.acquire().await.map_err(|_| HttpError::Failed("closed".to_owned()))?;
-            read(self.client.execute(request).await.map_err(HttpError::from_reqwest)?, max_bytes).await
-        };
-        tokio::time::timeout(self.times.in_all, call).await.map_err(|_| HttpError::TimedOut)?
+        let slots = self.hosts.get_with((host, lane), || Arc::new(Semaphore::new(PER_HOST)));
+        let until = tokio::time::Instant::now() + self.times.in_all;
+        let slot = tokio::time::timeout(self.times.in_all / 2, slots.acquire()).await.map_err(|_| HttpError::Busy)?;
+        let _slot = slot.map_err(|_| HttpError::Busy)?;
+        let call =
+            async { read(self.client.execute(request).await.map_err(HttpError::from_reqwest)?, max_bytes).await };
+        tokio::time::timeout_at(until, call).await.map_err(|_| HttpError::TimedOut)?
     }
 
     /// GET with an `accept` header and the usual bound.

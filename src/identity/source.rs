@@ -83,6 +83,7 @@ fn unreachable(error: &HttpError) -> ResolveError {
         HttpError::TimedOut => ResolveError::Unreachable("no answer in time"),
         HttpError::TooLarge(_) => ResolveError::Invalid("too large"),
         HttpError::NoConnection => ResolveError::Unreachable("no connection"),
+        HttpError::Busy => ResolveError::Unreachable("too many calls to its host at one time"),
         HttpError::Failed(_) => ResolveError::Unreachable("the call failed"),
     }
 }

@@ -22,6 +22,8 @@ pub enum Fault {
     UnsupportedEncoding(&'static str),
     /// 400, 401, 403, 429 or 503: a signed request that is refused, with the name of the rule that it broke.
     Peer(PeerRefused),
+    /// 404: for an account that sees no seat in it, a stream does not exist.
+    StreamNotFound,
     /// 403: another server orders this stream; a peer asks that one.
     NotHome { home: String },
     /// 409: another server orders this stream, since it went there from here; a peer asks that one.
@@ -40,8 +42,12 @@ pub enum Fault {
     PayloadTooLarge { limit_bytes: usize },
     /// 429: more calls than this account, or this address, may make now.
     RateLimited { retry_after_s: u64 },
+    /// 429: as much of this account waits for other servers as may wait.
+    DeliveriesWait,
     /// 501: this server does not do that, by configuration or not yet.
     NotConfigured(&'static str),
+    /// 501: no such kind of delivery, or of change: a later version may know it.
+    KindNotImplemented,
     /// 501: no such method.
     MethodNotImplemented,
     /// 502: the server that this method was handed on to gave no answer.
@@ -67,6 +73,7 @@ pub enum Fault {
 const RETRY_AFTER_S: u32 = 1;
 /// The same where somebody has to make room first.
 const ROOM_AFTER_S: u32 = 30;
+const DELIVERIES_RETRY_AFTER_S: u32 = 60;
 
 impl Fault {
     fn told(&self) -> (StatusCode, &'static str, String) {
@@ -82,6 +89,10 @@ impl Fault {
                 refused.name(),
                 refused.to_string(),
             ),
+            Self::StreamNotFound => {
+                let why = "there is no such stream, or the account has no seat in it";
+                (StatusCode::NOT_FOUND, "StreamNotFound", why.to_owned())
+            }
             Self::NotHome { .. } => {
                 (StatusCode::FORBIDDEN, "NotHome", "another server orders this stream".to_owned())
             }
@@ -120,9 +131,21 @@ impl Fault {
                 "RateLimitExceeded",
                 format!("too many calls; try again in {retry_after_s} s"),
             ),
+            Self::DeliveriesWait => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "RateLimitExceeded",
+                "200 notices of this account to other servers wait already, or 2,000 were sent in 30 days; try again later"
+                    .to_owned(),
+            ),
             Self::NotConfigured(what) => {
                 (StatusCode::NOT_IMPLEMENTED, "NotConfigured", format!("this server does not offer {what}"))
             }
+            Self::KindNotImplemented => (
+                StatusCode::NOT_IMPLEMENTED,
+                "KindNotImplemented",
+                "this server does not know that kind of delivery, or that change: it may be older than the caller"
+                    .to_owned(),
+            ),
             Self::MethodNotImplemented => {
                 (StatusCode::NOT_IMPLEMENTED, "MethodNotImplemented", "Method Not Implemented".to_owned())
             }
@@ -346,6 +369,9 @@ impl IntoResponse for Fault {
             if let PeerRefused::RateLimited { retry_after_s } = refused {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_s));
             }
+        }
+        if matches!(self, Self::DeliveriesWait) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(DELIVERIES_RETRY_AFTER_S));
         }
         if matches!(self, Self::TimedOut | Self::OutcomeUnknown) || status == StatusCode::SERVICE_UNAVAILABLE {
             let seconds = if matches!(self, Self::StorageFull) { ROOM_AFTER_S } else { RETRY_AFTER_S };

@@ -1,7 +1,9 @@
 //! Handing a call on to the server that orders its stream (docs/FEDERATION.md, "Forwarded calls").
 //!
-//! Invariants: no client names a host, the stream's own row does; what came from a peer goes no further; the body goes on
-//! byte for byte; a client is told whether it happened, did not happen, or cannot be known.
+//! Invariants: no client names a host, the stream's own row does; nothing is handed on for an account that sees no seat in
+//! the stream; what came from a peer goes no further; the body goes on byte for byte; a client is told whether it
+//! happened, did not happen, or cannot be known. No home keeps an account that leaves: where the home does not take the
+//! call, it is judged here.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use super::{Fault, Services};
 use crate::federation::replica::Next;
 use crate::federation::{Actor, CallError, PeerRefused, PeerRequest, refused_answer};
 use crate::identity::Signed;
+use crate::lexicon::mls::leave_convo::LeaveConvo;
 use crate::lexicon::{Forward, Kind, Method};
 use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint};
 use crate::log::{Head, StreamState};
@@ -56,11 +59,18 @@ pub(super) async fn elsewhere<M: Method>(
         let went = cx.replicas.went_elsewhere(stream_id).await.map_err(Fault::of_log)?;
         return Err(if went { Fault::HomeMoved { home } } else { Fault::NotHome { home } });
     }
+    let leaves = M::NSID == LeaveConvo::NSID;
+    if !leaves && cx.log.windows(stream_id, caller.account_id).await.map_err(Fault::of_log)?.is_empty() {
+        return Err(Fault::StreamNotFound);
+    }
+    if leaves && is_immediate(body) {
+        return Ok(None);
+    }
     if M::KIND == Kind::Procedure {
         // A stream that is frozen here takes nothing, whatever its home would say.
         let state = cx.log.row(stream_id).await.map_err(Fault::of_log)?.state;
         if state.is_over() {
-            return Err(Fault::Halted(state));
+            return if leaves { Ok(None) } else { Err(Fault::Halted(state)) };
         }
     }
     let mut home = Did::parse(&home).map_err(Fault::internal)?;
@@ -91,11 +101,34 @@ pub(super) async fn elsewhere<M: Method>(
                 Next::Unknown => return Err(Fault::Halted(StreamState::Handing)),
             }
         }
+        if leaves && matches!(&answer, Ok(answer) if keeps(&refused_answer(answer))) {
+            return Ok(None);
+        }
         told(cx, caller, &home, &stream, answer).await.map(Some)
     };
     // Before the request as a whole runs out of time, so that the client hears what is known of it.
-    let patience = cx.config.http.request_timeout.saturating_sub(MARGIN);
-    tokio::time::timeout(patience, exchange).await.unwrap_or(Err(Fault::OutcomeUnknown))
+    let in_all = cx.config.http.request_timeout;
+    let patience = if leaves { in_all / 2 } else { in_all.saturating_sub(MARGIN) };
+    match tokio::time::timeout(patience, exchange).await.unwrap_or(Err(Fault::OutcomeUnknown)) {
+        Err(_) if leaves => Ok(None),
+        answered => answered,
+    }
+}
+
+/// Whether a home's refusal of leaving is about its stream, which orders nothing any more, or about a seat that it ended
+/// or never knew.
+fn keeps(refused: &CallError) -> bool {
+    ["StreamFrozen", "StreamNotFound", "NotMember"].into_iter().any(|name| refused.is(name))
+}
+
+/// Whether the account leaves without asking the home first.
+fn is_immediate(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Wish {
+        #[serde(default)]
+        immediate: bool,
+    }
+    serde_json::from_slice::<Wish>(body).is_ok_and(|wish| wish.immediate)
 }
 
 /// What the client is told of it.

@@ -81,17 +81,24 @@ pub(super) struct ForeignAuthor {
 /// Devices of one account that are known because its server named them.
 const FOREIGN_DEVICES: i64 = 50;
 
-/// The rows of an account and a device that another server vouches for, made if they are not there; none if that server
-/// named too many devices of this account.
-pub(super) async fn foreign_author(
+/// Whether the account has or had a seat in any stream here.
+pub(super) async fn was_seated(pool: &PgPool, did: &Did) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select 1 from account a join seat s on s.account_id = a.id where a.did = $1) as "seated!""#,
+        did.as_str()
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
+/// The rows of an account and a device that another server vouches for, made now; none if that server named too many
+/// devices of this account.
+pub(super) async fn make_author(
     pool: &PgPool,
     did: &Did,
     device: &DeviceId,
     now: DateTime<Utc>,
 ) -> Result<Option<ForeignAuthor>, Error> {
-    if let Some(found) = find_author(pool, did, device).await? {
-        return Ok(Some(found));
-    }
     sqlx::query!("insert into account (did, created_at) values ($1, $2) on conflict do nothing", did.as_str(), now)
         .execute(pool)
         .await?;
@@ -112,7 +119,7 @@ pub(super) async fn foreign_author(
     find_author(pool, did, device).await
 }
 
-async fn find_author(pool: &PgPool, did: &Did, device: &DeviceId) -> Result<Option<ForeignAuthor>, Error> {
+pub(super) async fn find_author(pool: &PgPool, did: &Did, device: &DeviceId) -> Result<Option<ForeignAuthor>, Error> {
     Ok(sqlx::query_as!(
         ForeignAuthor,
         r#"select a.id as account_id, d.id as device_row, a.suspended_at is not null as "suspended!"

@@ -25,6 +25,9 @@ enum Proven {
 pub async fn deliver(cx: &Services, caller: Peer, call: Call<Deliver>) -> Result<Output, Failure<Error>> {
     let input = &call.input;
     let id = parse(Idem::parse, &input.delivery_id)?;
+    if !is_known(input) {
+        return Err(Fault::KindNotImplemented.into());
+    }
     let account_id = account(cx, &input.to).await?;
     let known = Known { peer: &caller.server, account_id, id: id.as_str(), hash: delivered::hash(input) };
     if let Some(answer) = repeated(cx, &known).await? {
@@ -38,6 +41,15 @@ pub async fn deliver(cx: &Services, caller: Peer, call: Call<Deliver>) -> Result
     cx.log.wake_courier();
     cx.joining.wake();
     Ok(answer)
+}
+
+/// Whether this version knows what is delivered. A later one may know more: the sender tries again.
+fn is_known(input: &Input) -> bool {
+    match input.kind.as_str() {
+        "consentRequest" | "invitation" | "welcome" => true,
+        "relationship" => input.change.as_deref().is_none_or(|change| ["request", "accept", "end"].contains(&change)),
+        _ => false,
+    }
 }
 
 /// The account's row, if it lives here.
@@ -96,7 +108,7 @@ async fn take(
             let effects = relationship::receive(tx.conn(), own, from, *word, note, now.to_datetime()).await?;
             log::queue(tx.conn(), &effects.notices, now).await?;
             if let Some(back) = effects.word {
-                let words = Words { from: to, to: from, server: caller };
+                let words = Words { sender: None, from: to, to: from, server: caller };
                 delivery::send_word(tx.conn(), words, back, None, now).await?;
             }
             if *word == Word::Ask { "pending" } else { "accepted" }

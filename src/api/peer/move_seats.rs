@@ -3,17 +3,17 @@
 //! Invariant: only the server that the account's DID names moves its seats, and only to itself; what was not told to the
 //! server before goes to the new one.
 
-use super::store::{self, Seated};
+use super::store;
 use crate::federation::joining::{delivery, moves};
-use crate::federation::replica::View;
 use crate::federation::{Age, PeerRefused};
 use crate::lexicon::peer::defs;
 use crate::lexicon::peer::move_seats::{Error, MoveSeats, Output, Seat};
-use crate::types::{Cursor, Did, Seq};
+use crate::types::{Cursor, Seq};
 use crate::xrpc::{Call, Failure, Fault, Peer, Services, parse};
 
-/// Seats of one page.
+/// Seats of one page, and bytes of its JSON beyond which no further seat is begun: the answer stays below 8 MiB.
 const PAGE: usize = 50;
+const PAGE_BYTES: usize = 4 << 20;
 
 pub async fn move_seats(cx: &Services, caller: Peer, call: Call<MoveSeats>) -> Result<Output, Failure<Error>> {
     let actor = caller.actor.as_ref().ok_or(Fault::Peer(PeerRefused::ActorRequired))?;
@@ -30,27 +30,25 @@ pub async fn move_seats(cx: &Services, caller: Peer, call: Call<MoveSeats>) -> R
     let mut found = store::list_seats(cx.storage.pool(), account, cx.log.home(), only, after, limit).await?;
     let more = found.len() > PAGE;
     found.truncate(PAGE);
-    let cursor = found.last().filter(|_| more).map(|last| last.stream_id.to_string());
+    let mut last = found.last().filter(|_| more).map(|last| last.stream_id);
 
-    let mut seats = Vec::with_capacity(found.len());
-    for seat in found {
+    let (mut seats, mut bytes) = (Vec::with_capacity(found.len()), 0);
+    let mut found = found.into_iter().peekable();
+    while let Some(seat) = found.next() {
         if seat.server != server.as_str() {
             moves::move_seat(&cx.log, account, server, seat.stream_id).await?;
         }
-        let view = view(cx, &seat).await?;
+        let view: defs::View = cx.replicas.view_before(seat.stream_id, Seq(seat.from_seq)).await?.into();
+        bytes += serde_json::to_vec(&view).map_err(Fault::internal)?.len();
         seats.push(Seat { stream: seat.stream, from_seq: seat.from_seq, epoch: seat.epoch, view });
+        if bytes > PAGE_BYTES && found.peek().is_some() {
+            last = Some(seat.stream_id);
+            break;
+        }
     }
     store::note_server(cx.storage.pool(), account, server).await?;
     let mut connection = cx.storage.pool().acquire().await?;
     delivery::redirect_account(&mut connection, account, server, cx.clock.now().to_datetime()).await?;
     cx.joining.wake();
-    Ok(Output { seats, cursor })
-}
-
-/// The conversation just before the seat began.
-async fn view(cx: &Services, seat: &Seated) -> Result<defs::View, Failure<Error>> {
-    let before = store::before(cx.storage.pool(), seat.stream_id, Seq(seat.from_seq)).await?;
-    let (home, servers) = (cx.log.home(), before.servers);
-    let server = |account: &Did| servers.get(account).cloned().unwrap_or_else(|| home.clone());
-    Ok(View::of(before.convo, &before.roster, server).into())
+    Ok(Output { seats, cursor: last.map(|last| last.to_string()) })
 }

@@ -16,8 +16,6 @@ use crate::storage;
 
 /// A home that does not know the seat any more, so often: it ended meanwhile.
 const NOT_FOUND: i16 = 6;
-/// Attempts altogether: about a month.
-const ATTEMPTS: i16 = 8_000;
 
 pub(super) async fn run(joining: Joining, stop: CancellationToken) {
     loop {
@@ -75,7 +73,8 @@ async fn join(joining: &Joining, joinable: Joinable) -> Result<(), log::Error> {
         Err(error) => {
             let gone = matches!(&error, FollowError::Call(CallError::Refused { status: 404, .. }));
             tracing::info!(stream.id = %offer.stream, error = &error as &dyn std::error::Error, "not followed yet");
-            let over = attempts >= ATTEMPTS || gone && attempts >= NOT_FOUND;
+            // One that cannot be followed for a month is swept.
+            let over = gone && attempts >= NOT_FOUND;
             let now = joining.log().clock().now().to_datetime();
             let due_at = (!over).then(|| now + pause(attempts));
             return Ok(offer::put_off(pool, id, due_at).await?);
@@ -84,11 +83,12 @@ async fn join(joining: &Joining, joinable: Joinable) -> Result<(), log::Error> {
     storage::retrying(log::Error::is_collision, || show(joining, id, account_id, stream_id, &offer)).await
 }
 
-/// A further device of an account that is in: the stream comes here already.
+/// A further device of an account that is in: the stream comes here already, or came here to be ordered.
 async fn followed_already(joining: &Joining, account_id: i64, offer: &Offer) -> Result<Option<i64>, log::Error> {
     let Some(info) = joining.log().find_stream(offer.stream.as_str()).await? else { return Ok(None) };
     let seated = joining.log().is_seated(info.id, account_id).await?;
-    Ok((seated && info.home == offer.home.as_str()).then_some(info.id))
+    let comes = info.home == offer.home.as_str() || info.home == joining.log().home().as_str();
+    Ok((seated && comes).then_some(info.id))
 }
 
 async fn show(joining: &Joining, id: i64, account_id: i64, stream_id: i64, offer: &Offer) -> Result<(), log::Error> {

@@ -10,10 +10,12 @@ pub mod delivered;
 pub mod delivery;
 pub mod invitation;
 mod joiner;
+pub mod leaving;
 pub mod moves;
 pub mod offer;
 pub mod relationship;
 pub mod seating;
+mod sweeping;
 pub mod whereabouts;
 
 use std::sync::Arc;
@@ -57,7 +59,7 @@ struct Inner {
 }
 
 impl Joining {
-    /// Starts the workers, if this server federates. They end with `stop`.
+    /// Starts the workers; those that talk to other servers only if this server federates. They end with `stop`.
     pub fn start(
         log: Log,
         federation: Arc<Federation>,
@@ -68,8 +70,9 @@ impl Joining {
         log.ask(Seating { unsaid });
         let (deliver, join) = (Notify::new(), Notify::new());
         let joining = Self { inner: Arc::new(Inner { log, federation, replicas, deliver, join }) };
+        let stop = workers.stop();
+        workers.spawn("delivery sweep", Class::Workers, sweeping::run(joining.clone(), stop.clone()));
         if joining.inner.federation.is_on() {
-            let stop = workers.stop();
             workers.spawn("delivery", Class::Workers, delivery::run(joining.clone(), stop.clone()));
             workers.spawn("repeated delivery", Class::Workers, delivery::repeat(joining.clone(), stop.clone()));
             workers.spawn("joining", Class::Workers, joiner::run(joining.clone(), stop.clone()));

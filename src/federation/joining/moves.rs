@@ -3,7 +3,8 @@
 //! Invariant: a home is told by the account's new server alone, and looks the account up before it believes it; told
 //! twice, it moves nothing twice.
 
-use serde_json::json;
+use chrono::TimeDelta;
+use serde_json::{Value, json};
 
 use super::Joining;
 use super::delivery::{self, Delivery, MOVE_SEATS};
@@ -14,23 +15,61 @@ use crate::federation::{Actor, CallError};
 use crate::lexicon::peer::move_seats::{Input, MoveSeats, Seat};
 use crate::log::body::{Body, MembershipBody, MembershipChange};
 use crate::log::{self, Draft, EntryKind, Log};
-use crate::storage::{self, Error, PgConnection};
+use crate::storage::{self, Error, PgConnection, PgPool};
 use crate::types::{Did, Seq, StreamId, UnixMillis};
 
-/// Pages of one home.
-const PAGES: usize = 100;
+/// Pages of one home: a page may hold one large conversation alone.
+const PAGES: usize = 5_000;
 
-/// Queues the word to a home that this account lives here now; all its seats, or those in these streams.
+/// What a home is to be told: that the account lives here now, for all its seats or for those in these streams.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    pub home: Did,
+    body: Value,
+}
+
+impl Announcement {
+    pub fn new(home: Did, streams: Option<&[String]>) -> Self {
+        Self { home, body: json!({ "streams": streams }) }
+    }
+}
+
+/// Those of the announcements that were not made within the last day.
+pub async fn unannounced(
+    pool: &PgPool,
+    account: &Did,
+    mut announcements: Vec<Announcement>,
+    now: UnixMillis,
+) -> Result<Vec<Announcement>, Error> {
+    let homes: Vec<&str> = announcements.iter().map(|one| one.home.as_str()).collect();
+    let bodies: Vec<Value> = announcements.iter().map(|one| one.body.clone()).collect();
+    let since = now.to_datetime() - TimeDelta::days(1);
+    let made = delivery::announced(pool, account, &homes, &bodies, since).await?;
+    announcements.retain(|one| made.iter().all(|home| home != one.home.as_str()));
+    Ok(announcements)
+}
+
+/// Queues the word to each of these homes.
 pub async fn announce(
     conn: &mut PgConnection,
-    account: &Did,
-    home: &Did,
-    streams: Option<&[String]>,
+    (account_id, account): (i64, &Did),
+    announcements: &[Announcement],
     now: UnixMillis,
 ) -> Result<(), Error> {
-    let body = json!({ "streams": streams });
-    let delivery = Delivery { server: home, to: account, kind: MOVE_SEATS, body, stream_id: None, welcome: None };
-    delivery::queue(conn, &[delivery], now).await
+    let (sender, to, kind) = (Some(account_id), account, MOVE_SEATS);
+    let mut deliveries = Vec::with_capacity(announcements.len());
+    for Announcement { home, body } in announcements {
+        deliveries.push(Delivery {
+            sender,
+            server: home,
+            to,
+            kind,
+            body: body.clone(),
+            stream_id: None,
+            welcome: None,
+        });
+    }
+    delivery::queue(conn, &deliveries, now).await
 }
 
 /// Says in one of this home's streams that the account's seat is spoken for by `server` from here on. Once is enough.

@@ -12,7 +12,7 @@ pub(super) mod store;
 
 pub use document::{Purpose, ServerDocument, ServerKey, domain, endpoint};
 pub use labels::Labels;
-pub use quotas::{Counted, Quota, Quotas};
+pub use quotas::{Counted, InFlight, Quota, Quotas};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,6 +199,11 @@ impl Federation {
             (Mode::Allowlist, _) if !allowed => Err(PeerRefused::PeerPending),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a server can have this name.
+    pub fn may_be_server(&self, name: &Did) -> bool {
+        endpoint(name, self.settings.development).is_some()
     }
 
     /// The row of a peer, if it was ever met.

@@ -13,12 +13,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::{PeerRates, Rate};
 use crate::federation::PeerRefused;
 use crate::limit::{Budget, Budgets, Standing};
-use crate::types::Clock;
+use crate::types::{Clock, Did};
 
-/// Requests of one domain at one time.
+/// Requests of one domain at one time: those of servers among themselves, and those for people.
 const IN_FLIGHT: usize = 8;
-/// Domains whose requests in flight are told apart.
+const IN_FLIGHT_OF_PEOPLE: usize = 16;
+/// Requests of one person at one time.
+const IN_FLIGHT_OF_ONE: usize = 4;
+/// Requests of one domain that wait for a place, and how long they do.
+const WAITING: usize = 64;
+const WAIT: Duration = Duration::from_secs(1);
+/// People who call through one domain have so many times the requests of its server in all, so that a busy server is one
+/// of many people; each of them has half.
+const PEOPLE_PART: u32 = 4;
+const PERSON_PART: u32 = 2;
+/// Domains, and people, whose requests in flight are told apart.
 const MAX_DOMAINS: u64 = 10_000;
+const MAX_PEOPLE: u64 = 50_000;
 /// Of everything, a domain on probation has one part in so many …
 const PROBATION_PART: u32 = 10;
 /// … and all of them together have as much as so many domains that are not: a fifth of a server that is built for fifty.
@@ -32,6 +43,8 @@ pub enum Quota {
     ReceivedKib,
     Invitations,
     KeyPackages,
+    /// Devices of its accounts that were never heard of.
+    Devices,
 }
 
 /// As whom a peer is counted.
@@ -50,37 +63,92 @@ struct Both {
 
 pub struct Quotas {
     requests: Both,
+    people: Both,
+    person: Budgets<(Arc<str>, Did)>,
+    person_on_probation: Budgets<(Arc<str>, Did)>,
     entries: Both,
     received_kib: Both,
     invitations: Both,
     key_packages: Both,
-    in_flight: Cache<Arc<str>, Arc<Semaphore>>,
+    devices: Both,
+    in_flight: Cache<Arc<str>, Arc<Places>>,
+    in_flight_of_one: Cache<(Arc<str>, Did), Arc<Semaphore>>,
 }
 
-/// Invitations that a domain's servers may deliver, and key packages that they may claim. The compiler works out that these
-/// are not 0.
+/// The places of one domain.
+struct Places {
+    servers: Arc<Semaphore>,
+    people: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+impl Places {
+    fn new() -> Self {
+        let (servers, people) = (Semaphore::new(IN_FLIGHT), Semaphore::new(IN_FLIGHT_OF_PEOPLE));
+        Self { servers: Arc::new(servers), people: Arc::new(people), waiting: Semaphore::new(WAITING) }
+    }
+
+    /// A place, at once or after a short wait.
+    async fn take(&self, slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, PeerRefused> {
+        let full = || PeerRefused::RateLimited { retry_after_s: 1 };
+        if let Ok(place) = Arc::clone(slots).try_acquire_owned() {
+            return Ok(place);
+        }
+        let _waits = self.waiting.try_acquire().map_err(|_| full())?;
+        let place = tokio::time::timeout(WAIT, Arc::clone(slots).acquire_owned()).await;
+        place.map_err(|_| full())?.map_err(|_| full())
+    }
+}
+
+/// What a request in flight holds until it is answered.
+#[derive(Debug)]
+pub struct InFlight {
+    _places: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
+}
+
+/// Invitations that a domain's servers may deliver, key packages that they may claim, and devices of their accounts that
+/// they may make known. The compiler works out that these are not 0.
 const INVITATIONS: Rate = Rate { quantity: NonZeroU32::new(100).unwrap(), period: Duration::from_hours(1) };
+const DEVICES: Rate = Rate { quantity: NonZeroU32::new(1_000).unwrap(), period: Duration::from_hours(1) };
 const KEY_PACKAGES: Rate = Rate { quantity: NonZeroU32::new(1_000).unwrap(), period: Duration::from_hours(1) };
 
 impl Quotas {
     pub fn new(rates: PeerRates, clock: &Clock) -> Self {
         let both = |rate| Both::new(rate, clock);
+        let quantity = rates.requests.quantity.get();
+        let of = |quantity: u32| Rate { quantity: quantity.try_into().unwrap_or(NonZeroU32::MIN), ..rates.requests };
         Self {
             requests: both(rates.requests),
+            people: both(of(quantity.saturating_mul(PEOPLE_PART))),
+            person: Budgets::new(of(quantity / PERSON_PART), clock),
+            person_on_probation: Budgets::new(of(quantity / PROBATION_PART), clock),
             entries: both(rates.entries),
             received_kib: both(rates.kib),
             invitations: both(INVITATIONS),
             key_packages: both(KEY_PACKAGES),
+            devices: both(DEVICES),
             in_flight: Cache::builder().max_capacity(MAX_DOMAINS).time_to_idle(Duration::from_mins(10)).build(),
+            in_flight_of_one: Cache::builder().max_capacity(MAX_PEOPLE).time_to_idle(Duration::from_mins(10)).build(),
         }
     }
 
-    /// One request: its place among those in flight, for as long as it is held.
-    pub fn enter(&self, counted: &Counted) -> Result<(OwnedSemaphorePermit, Standing), PeerRefused> {
-        let standing = self.requests.take(counted, NonZeroU32::MIN)?;
-        let slots = self.in_flight.get_with(Arc::clone(&counted.domain), || Arc::new(Semaphore::new(IN_FLIGHT)));
-        let slot = slots.try_acquire_owned().map_err(|_| PeerRefused::RateLimited { retry_after_s: 1 })?;
-        Ok((slot, standing))
+    /// One request, of a server or for one of its accounts: its place among those in flight, for as long as it is held.
+    /// What servers do among themselves takes nothing from people, and one person nothing from others.
+    pub async fn enter(&self, counted: &Counted, actor: Option<&Did>) -> Result<(InFlight, Standing), PeerRefused> {
+        let places = self.in_flight.get_with(Arc::clone(&counted.domain), || Arc::new(Places::new()));
+        let Some(actor) = actor else {
+            let standing = self.requests.take(counted, NonZeroU32::MIN)?;
+            let place = places.take(&places.servers).await?;
+            return Ok((InFlight { _places: (None, place) }, standing));
+        };
+        let person = (Arc::clone(&counted.domain), actor.clone());
+        let own = if counted.on_probation { &self.person_on_probation } else { &self.person };
+        let standing = within(own.take_many(&person, NonZeroU32::MIN))?;
+        self.people.take(counted, NonZeroU32::MIN)?;
+        let own = self.in_flight_of_one.get_with(person, || Arc::new(Semaphore::new(IN_FLIGHT_OF_ONE)));
+        let own = places.take(&own).await?;
+        let place = places.take(&places.people).await?;
+        Ok((InFlight { _places: (Some(own), place) }, standing))
     }
 
     /// So many more of something.
@@ -90,6 +158,7 @@ impl Quotas {
             Quota::ReceivedKib => &self.received_kib,
             Quota::Invitations => &self.invitations,
             Quota::KeyPackages => &self.key_packages,
+            Quota::Devices => &self.devices,
         };
         let quantity = NonZeroU32::new(u32::try_from(quantity).unwrap_or(u32::MAX));
         quantity.map_or(Ok(()), |quantity| both.take(counted, quantity).map(drop))
@@ -129,8 +198,8 @@ mod tests {
     use std::num::NonZeroU32;
     use std::time::Duration;
 
-    use super::{Counted, IN_FLIGHT, PeerRates, PeerRefused, Quota, Quotas, Rate};
-    use crate::types::{Clock, UnixMillis};
+    use super::{Counted, IN_FLIGHT, IN_FLIGHT_OF_ONE, PeerRates, PeerRefused, Quota, Quotas, Rate, WAIT};
+    use crate::types::{Clock, Did, UnixMillis};
 
     const RATES: PeerRates = PeerRates { requests: of(50, 1), entries: of(100_000, 3600), kib: of(524_288, 3600) };
 
@@ -138,19 +207,28 @@ mod tests {
         Rate { quantity: NonZeroU32::new(quantity).unwrap(), period: Duration::from_secs(seconds) }
     }
 
+    /// How many requests, each answered before the next, are granted.
+    async fn granted(quotas: &Quotas, counted: &Counted, actor: Option<&Did>) -> usize {
+        for number in 0..300 {
+            if quotas.enter(counted, actor).await.is_err() {
+                return number;
+            }
+        }
+        300
+    }
+
     fn counted(domain: &str, on_probation: bool) -> Counted {
         Counted { domain: domain.into(), on_probation }
     }
 
-    #[test]
-    fn a_domain_has_what_it_has_however_many_names_it_uses_and_one_on_probation_a_tenth() {
+    #[tokio::test]
+    async fn a_domain_has_what_it_has_however_many_names_it_uses_and_one_on_probation_a_tenth() {
         let clock = Clock::manual(UnixMillis(1_795_000_000_000));
         let quotas = Quotas::new(RATES, &clock);
-        let granted = |counted: &Counted| (0..200).take_while(|_| quotas.enter(counted).is_ok()).count();
-        assert_eq!(granted(&counted("a.example", false)), 50);
-        assert_eq!(granted(&counted("b.example", true)), 5);
+        assert_eq!(granted(&quotas, &counted("a.example", false), None).await, 50);
+        assert_eq!(granted(&quotas, &counted("b.example", true), None).await, 5);
         clock.advance_ms(1000);
-        assert_eq!(granted(&counted("a.example", false)), 50, "a second later");
+        assert_eq!(granted(&quotas, &counted("a.example", false), None).await, 50, "a second later");
         let taken = (0..).take_while(|_| quotas.take(&counted("a.example", false), Quota::Invitations, 1).is_ok());
         assert_eq!(taken.count(), 100);
         // What is more than all is never granted, and takes nothing.
@@ -158,26 +236,57 @@ mod tests {
         assert!(quotas.take(&counted("c.example", false), Quota::Entries, 100_000).is_ok());
     }
 
-    #[test]
-    fn all_on_probation_together_have_a_part_of_the_whole() {
+    #[tokio::test]
+    async fn all_on_probation_together_have_a_part_of_the_whole() {
         let quotas = Quotas::new(RATES, &Clock::manual(UnixMillis(1_795_000_000_000)));
-        let taken: usize = (0..1000)
-            .map(|number| {
-                let peer = counted(&format!("p{number}.example"), true);
-                (0..10).take_while(|_| quotas.enter(&peer).is_ok()).count()
-            })
-            .sum();
+        let mut taken = 0;
+        for number in 0..1000 {
+            taken += granted(&quotas, &counted(&format!("p{number}.example"), true), None).await;
+        }
         assert_eq!(taken, 500);
-        assert!(quotas.enter(&counted("known.example", false)).is_ok(), "who is known has its own");
+        assert!(quotas.enter(&counted("known.example", false), None).await.is_ok(), "who is known has its own");
     }
 
-    #[test]
-    fn eight_requests_are_in_flight_at_most() {
+    #[tokio::test]
+    async fn eight_requests_of_a_server_are_in_flight_at_most() {
         let quotas = Quotas::new(RATES, &Clock::manual(UnixMillis(1_795_000_000_000)));
         let peer = counted("a.example", false);
-        let held: Vec<_> = (0..IN_FLIGHT).map(|_| quotas.enter(&peer).unwrap()).collect();
-        assert_eq!(quotas.enter(&peer).unwrap_err(), PeerRefused::RateLimited { retry_after_s: 1 });
+        let mut held = Vec::new();
+        for _ in 0..IN_FLIGHT {
+            held.push(quotas.enter(&peer, None).await.unwrap());
+        }
+        assert_eq!(quotas.enter(&peer, None).await.unwrap_err(), PeerRefused::RateLimited { retry_after_s: 1 });
+        // The ninth waits a moment for a place.
+        let freed = async {
+            tokio::time::sleep(WAIT / 2).await;
+            drop(held.pop());
+        };
+        let (ninth, _) = tokio::join!(quotas.enter(&peer, None), freed);
+        ninth.unwrap();
+    }
+
+    #[tokio::test]
+    async fn replication_and_people_take_nothing_from_each_other() {
+        let quotas = Quotas::new(RATES, &Clock::manual(UnixMillis(1_795_000_000_000)));
+        let peer = counted("a.example", false);
+        let person = |number: u32| Did::parse(&format!("did:plc:person{number}")).unwrap();
+        let mut held = Vec::new();
+        for _ in 0..IN_FLIGHT {
+            held.push(quotas.enter(&peer, None).await.unwrap());
+        }
+        for number in 0..4 {
+            for _ in 0..IN_FLIGHT_OF_ONE {
+                held.push(quotas.enter(&peer, Some(&person(number))).await.unwrap());
+            }
+            assert!(quotas.enter(&peer, Some(&person(number))).await.is_err(), "one person has four places");
+        }
+        assert!(quotas.enter(&peer, Some(&person(4))).await.is_err(), "all people of a domain have sixteen");
+        held.truncate(IN_FLIGHT);
+        assert!(quotas.enter(&peer, Some(&person(4))).await.is_ok(), "people do not wait for replication");
         drop(held);
-        assert!(quotas.enter(&peer).is_ok());
+        // An abusive account spends its own budget.
+        assert_eq!(granted(&quotas, &peer, Some(&person(5))).await, 25);
+        assert!(quotas.enter(&peer, Some(&person(6))).await.is_ok());
+        assert!(quotas.enter(&peer, None).await.is_ok());
     }
 }

@@ -32,6 +32,8 @@ const BODY_BYTES: usize = REQUEST_BYTES - (256 << 10);
 const PARKED_AFTER_S: i64 = 60 * 60;
 const PROBE_EVERY: Duration = Duration::from_mins(15);
 pub(super) const TROUBLE: Duration = Duration::from_secs(1);
+/// A stream that stopped waits this much longer than a request that failed: at the least, and at the most.
+const LONG_PAUSES: (u32, u32) = (60, 36);
 const EARLY: Duration = Duration::from_millis(50);
 
 /// Errors that are about this stream, not about the server.
@@ -169,6 +171,14 @@ impl Replicas {
         let doublings = u32::try_from(failures).unwrap_or_default().min(20);
         let bound = least.saturating_mul(1 << doublings).min(most);
         bound.mul_f64(rand::rng().random_range(0.05..1.0)).max(least / 10)
+    }
+
+    /// The pause before a stream that stopped is followed anew: a minute, then doubled up to six hours, with full jitter.
+    pub(super) fn long_pause(&self, failures: i32) -> Duration {
+        let (least, most) = self.inner.timing.pauses;
+        let doublings = u32::try_from(failures).unwrap_or_default().min(20);
+        let bound = least.saturating_mul(LONG_PAUSES.0 << doublings).min(most.saturating_mul(LONG_PAUSES.1));
+        bound.mul_f64(rand::rng().random_range(0.5..1.0))
     }
 
     /// One request. The lease follows what the follower says that it holds.

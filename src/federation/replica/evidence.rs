@@ -44,6 +44,8 @@ pub(super) enum Kind {
     Conflict,
     Fork,
     Rewind,
+    /// Headers that an operator gave up after a rewind.
+    TakenBack,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             Self::Conflict => 1,
             Self::Fork => 2,
             Self::Rewind => 3,
+            Self::TakenBack => 4,
         }
     }
 }

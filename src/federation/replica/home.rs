@@ -1,12 +1,13 @@
 //! What a home tells: its followers where they may begin, entries as made, and its word for them.
 //!
-//! Invariant: to a server without a seat nothing exists; contents go where its seats cover them, headers elsewhere.
+//! Invariants: to a server without a seat nothing exists; contents go where its seats cover them, headers elsewhere; what
+//! comes after the entry that ended a server's last seat does not exist for that server.
 
 use super::store::{self, Seated};
-use super::{REQUEST_BYTES, REQUEST_ENTRIES, Replicas, stream_not_found};
+use super::{REQUEST_BYTES, REQUEST_ENTRIES, Replicas, View, stream_not_found};
 use crate::identity::Signed;
 use crate::lexicon::peer::defs::Support;
-use crate::log::chain::Header;
+use crate::log::chain::{Checkpoint, Header};
 use crate::log::lineage::LineageLink;
 use crate::log::{EntryKind, Error, Head, RawEntry, StreamInfo, StreamRow};
 use crate::types::{Bytes, Detail, Did, Hash, Refusal, Seq, Term};
@@ -64,14 +65,23 @@ impl Replicas {
         if row.state.refuses().is_some() {
             return Err(Error::Halted(row.state));
         }
-        let from = from.max(seated.from).min(row.head_seq.next());
+        // Whose last seat ended is told of nothing behind that entry, and of no reign that began there.
+        let head = match seated.until {
+            Some(until) if from > until => return Err(stream_not_found()),
+            Some(until) if until < row.head_seq => self.at(info.id, until).await?,
+            _ => row.head(),
+        };
+        if head.term != row.term {
+            return Err(stream_not_found());
+        }
+        let from = from.max(seated.from).min(head.seq.next());
         let anchor = match from.0.saturating_sub(1) {
             0 => None,
             before => Some(self.sign(&self.at(info.id, Seq(before)).await?)?),
         };
         let (genesis, changes) = self.log().lineage(info.id).await?;
         let lineage = self.links(info.id, changes).await?;
-        let head = self.sign(&row.head())?;
+        let head = self.sign(&head)?;
         let mut tx = self.storage().begin().await?;
         self.heard_support(tx.conn(), peer, support).await?;
         store::put_follower(tx.conn(), info.id, peer, from, self.clock().now()).await?;
@@ -110,6 +120,13 @@ impl Replicas {
         Ok(links)
     }
 
+    /// A conversation of this home just before one of its entries, as an invited server is shown it.
+    pub async fn view_before(&self, stream_id: i64, begins: Seq) -> Result<View, Error> {
+        let before = store::before(self.storage().pool(), stream_id, begins).await?;
+        let home = self.log().home();
+        Ok(View::of(before.convo, &before.roster, |account| before.servers.get(account).unwrap_or(home).clone()))
+    }
+
     /// Sends it no more.
     pub async fn end_following(&self, peer: &Did, stream: &str) -> Result<(), Error> {
         let (info, _) = self.seated(peer, stream).await?;
@@ -132,8 +149,9 @@ impl Replicas {
         let for_home = row.home == peer.as_str();
         let handover = store::find_handover(self.storage().pool(), info.id).await?;
         let until = handover.as_ref().and_then(|handover| handover.seq);
+        let mut ended = None;
         if !for_home {
-            self.seated(peer, stream).await?;
+            ended = self.seated(peer, stream).await?.1.until;
             if until.is_none() {
                 self.orders(&row)?;
             }
@@ -151,6 +169,10 @@ impl Replicas {
         if !for_home || ours {
             entries.retain(|entry| until.is_none_or(|until| entry.seq <= until));
         }
+        if let Some(ended) = ended {
+            entries.retain(|entry| entry.seq <= ended);
+        }
+        let last_told = ended.unwrap_or(row.head_seq).min(row.head_seq);
         let prev = match from.0.saturating_sub(1) {
             0 => Hash::ZERO,
             before => self.at(info.id, Seq(before)).await.map_or(Hash::ZERO, |head| head.hash),
@@ -159,11 +181,11 @@ impl Replicas {
             Some(last) if for_home && until.is_none_or(|until| last.seq > until) => {
                 let held = self.log().find_checkpoint(info.id, last.seq, None).await?;
                 let exact = held.filter(|(seq, _)| *seq == last.seq).map(|(_, signed)| signed);
-                (exact, Header::decode(&last.held.header)?.term, last.seq < row.head_seq)
+                (exact, Header::decode(&last.held.header)?.term, last.seq < last_told)
             }
             Some(last) => {
                 let head = self.at(info.id, last.seq).await?;
-                (Some(self.sign(&head)?), head.term, last.seq < row.head_seq)
+                (Some(self.sign(&head)?), head.term, last.seq < last_told)
             }
             None => (None, row.term, false),
         };
@@ -172,8 +194,19 @@ impl Replicas {
 
     /// The earliest checkpoint held at or after `seq`, with the headers that lead from there to it; the newest without.
     pub async fn checkpoint(&self, peer: &Did, stream: &str, seq: Option<Seq>) -> Result<Witnessed, Error> {
-        let (info, _) = self.seated(peer, stream).await?;
+        let (info, seated) = self.seated(peer, stream).await?;
         let row = self.log().row(info.id).await?;
+        // The home asks for its own word, wherever it stands.
+        let until = seated.until.filter(|_| row.home != peer.as_str());
+        if seq.is_some_and(|seq| until.is_some_and(|until| seq > until)) {
+            return Err(not_here());
+        }
+        let told = self.witnessed(&info, &row, seq.or(until)).await?;
+        let beyond = Checkpoint::of(&told.checkpoint).is_ok_and(|told| until.is_some_and(|until| told.seq > until));
+        if beyond { Err(not_here()) } else { Ok(told) }
+    }
+
+    async fn witnessed(&self, info: &StreamInfo, row: &StreamRow, seq: Option<Seq>) -> Result<Witnessed, Error> {
         if self.is_ours(&row.home) {
             // What is stored may be signed at any number: nothing has to lead there.
             if let Some(seq) = seq
@@ -184,7 +217,7 @@ impl Replicas {
             let checkpoint = match seq {
                 Some(seq) if seq > row.head_seq => return Err(not_here()),
                 Some(seq) => self.sign(&self.at(info.id, seq).await?)?,
-                None => self.fresh(&row)?,
+                None => self.fresh(row)?,
             };
             return Ok(Witnessed { checkpoint, headers: Vec::new() });
         }

@@ -67,24 +67,28 @@ impl Replicas {
         }
         store::heard(pool, peer, self.clock().now()).await?;
         if let Some(name) = replica.stopped_by() {
-            return Err(
-                Refusal::new(name, "three requests did not hold together: the stream must be followed anew").into()
-            );
+            return Err(Refusal::new(
+                name,
+                "three requests did not hold together: this server follows the stream anew after a pause",
+            )
+            .into());
         }
         let taken = self.judge_and_store(peer, &row, &replica, request).await;
         match &taken {
             Err(Error::Refused(refusal)) if COUNTED.contains(&refusal.name) => {
-                let failures = store::replica_failed(pool, row.id, refusal.name, FAILURES).await?;
+                let (pause, now) = (self.long_pause(i32::from(replica.stops)), self.clock().now());
+                let failures = store::replica_failed(pool, row.id, refusal.name, FAILURES, pause, now).await?;
                 if failures >= FAILURES {
                     tracing::error!(
                         peer = peer.as_str(),
                         stream.id = row.public_id.as_str(),
                         error = refusal.name,
-                        "a home sent what does not hold together three times: nothing more of this stream is taken"
+                        pause_ms = pause.as_millis(),
+                        "stream stopped: three requests of its home did not hold together"
                     );
                 }
             }
-            Ok(_) if replica.failures > 0 => store::replica_succeeded(pool, row.id).await?,
+            Ok(_) if replica.failures > 0 || replica.stops > 0 => store::replica_succeeded(pool, row.id).await?,
             _ => {}
         }
         taken

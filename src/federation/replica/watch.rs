@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,10 @@ use crate::types::{Did, UnixMillis};
 
 /// Rows of one pass.
 const BATCH: i64 = 32;
+/// Streams that are followed anew at one time.
+const FOLLOWS: usize = 8;
+/// Attempts to follow anew before the pauses grow to hours.
+const SOON: i32 = 8;
 const REPORT_LEASE: Duration = Duration::from_mins(1);
 /// After so many attempts, the longest pauses take about ten days together.
 const REPORT_ATTEMPTS: i32 = 1_500;
@@ -92,28 +97,38 @@ impl Replicas {
         self.look(true).await;
     }
 
-    /// Streams are followed from our own head, after this server went back in time, or its home did.
+    /// Follows streams from this server's own head: after a restore of this server or of the home, after a silence, after
+    /// requests that did not hold together, and once a week.
     async fn follow_due(&self) -> Result<(), Error> {
+        let due = store::due_follows(self.storage().pool(), self.clock().now(), BATCH).await?;
+        let follows = due.into_iter().map(|(stream_id, failures)| self.follow_anew(stream_id, failures));
+        let mut follows = futures_util::stream::iter(follows).buffer_unordered(FOLLOWS);
+        while let Some(followed) = follows.next().await {
+            say(followed, "failed to follow a stream anew");
+        }
+        Ok(())
+    }
+
+    async fn follow_anew(&self, stream_id: i64, failures: i32) -> Result<(), Error> {
         let (pool, now) = (self.storage().pool(), self.clock().now());
-        for (stream_id, failures) in store::due_follows(pool, now, BATCH).await? {
-            let row = self.log().row(stream_id).await?;
-            let Ok(home) = Did::parse(&row.home) else { continue };
-            match self.follow(&row.public_id, &home, row.head_seq.next(), None).await {
-                Ok(_) => {}
-                // Nobody of ours is seated there any more.
-                Err(FollowError::Call(error)) if error.is("StreamNotFound") => {
-                    store::end_replica(pool, stream_id, now).await?;
-                }
-                // We are the home by its word: we forgot it.
-                Err(FollowError::Call(error)) if error.named_home() == Some(self.log().home()) => {
-                    let came = self.come_back(&row, &home).await;
-                    say(came, "a stream that went here could not be taken up again");
-                    store::put_off_follow(pool, stream_id, self.pause(failures), now).await?;
-                }
-                Err(error) => {
-                    tracing::info!(peer = home.as_str(), %error, "a stream could not be followed anew yet");
-                    store::put_off_follow(pool, stream_id, self.pause(failures), now).await?;
-                }
+        let row = self.log().row(stream_id).await?;
+        let Ok(home) = Did::parse(&row.home) else { return Ok(()) };
+        match self.follow(&row.public_id, &home, row.head_seq.next(), None).await {
+            Ok(_) => {}
+            // No account of this server has a seat there any more.
+            Err(FollowError::Call(error)) if error.is("StreamNotFound") => {
+                store::end_replica(pool, stream_id, now).await?;
+            }
+            // By the home's word this server is the home: it forgot the stream.
+            Err(FollowError::Call(error)) if error.named_home() == Some(self.log().home()) => {
+                let came = self.come_back(&row, &home).await;
+                say(came, "a stream that went here could not be taken up again");
+                store::put_off_follow(pool, stream_id, self.pause(failures), now).await?;
+            }
+            Err(error) => {
+                tracing::info!(peer = home.as_str(), %error, "stream not followed anew yet");
+                let pause = if failures < SOON { self.pause(failures) } else { self.long_pause(failures - SOON) };
+                store::put_off_follow(pool, stream_id, pause, now).await?;
             }
         }
         Ok(())

@@ -13,7 +13,6 @@ const WHAT: &str = "body of replicate";
 
 /// The next entries of a stream, from its home to a follower.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Replicate {
     pub stream: StreamId,
     /// That of the last entry.
@@ -31,7 +30,6 @@ pub struct Replicate {
 
 /// An `#erased` entry that is shown ahead, and the home's word for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct WireErasure {
     pub header: Bytes,
     pub content: Bytes,
@@ -39,7 +37,6 @@ pub struct WireErasure {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct WireEntry {
     pub header: Bytes,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +60,7 @@ impl Replicate {
         encode(self, WHAT)
     }
 
-    /// These bytes and no others, within the limits. What the entries say is judged elsewhere.
+    /// A body within the limits. What the entries say is judged elsewhere; fields that a later version adds are passed over.
     pub fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
         let malformed = |why: &str| Refusal::new("Malformed", why.to_owned());
         let body: Self = decode(bytes, WHAT).map_err(|why| malformed(&why.to_string()))?;
@@ -82,7 +79,7 @@ impl Replicate {
         if body.prev.0.len() != 32 || !fit {
             return Err(malformed("a hash has 32 bytes, a header 512 at most, a content 4 MiB and 4 KiB at most"));
         }
-        if body.encode().is_ok_and(|again| again == bytes) { Ok(body) } else { Err(malformed("not canonical")) }
+        Ok(body)
     }
 }
 
@@ -90,8 +87,41 @@ impl Replicate {
 mod tests {
     use super::*;
 
+    /// The same body with a field that this version does not know, there and in an entry.
+    #[derive(Serialize)]
+    struct Later {
+        stream: StreamId,
+        term: Term,
+        from: Seq,
+        prev: Bytes,
+        entries: Vec<LaterEntry>,
+        checkpoint: Signed,
+        later: u8,
+    }
+
+    #[derive(Serialize)]
+    struct LaterEntry {
+        header: Bytes,
+        later: u8,
+    }
+
+    impl Later {
+        fn of(body: &Replicate) -> Self {
+            let entry = |entry: &WireEntry| LaterEntry { header: entry.header.clone(), later: 1 };
+            Self {
+                stream: body.stream.clone(),
+                term: body.term,
+                from: body.from,
+                prev: body.prev.clone(),
+                entries: body.entries.iter().map(entry).collect(),
+                checkpoint: body.checkpoint.clone(),
+                later: 1,
+            }
+        }
+    }
+
     #[test]
-    fn a_body_is_read_back_as_made_and_nothing_else_is() {
+    fn a_body_is_read_back_and_a_later_versions_fields_are_passed_over() {
         let entry = WireEntry { header: Bytes(vec![1]), content: None };
         let signed = Signed { statement: Bytes(vec![2]), key: "#checkpoint-ktr7tvtd".to_owned(), sig: Bytes(vec![3]) };
         let body = Replicate {
@@ -108,6 +138,8 @@ mod tests {
         assert_eq!(Replicate::decode(&with_one.encode().unwrap()).unwrap(), with_one);
         let bytes = body.encode().unwrap();
         assert_eq!(Replicate::decode(&bytes).unwrap(), body);
+        let later = encode(&Later::of(&body), WHAT).unwrap();
+        assert_eq!(Replicate::decode(&later).unwrap(), body);
         let mut longer = bytes.clone();
         longer.push(0);
         assert_eq!(Replicate::decode(&longer).unwrap_err().name, "Malformed");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{Guard, Guarded, HttpError, PER_HOST, install_crypto_provider};
+use super::{Guard, Guarded, HttpError, Lane, PER_HOST, install_crypto_provider};
 
 pub async fn serve(router: axum::Router) -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -47,6 +47,34 @@ async fn at_most_eight_calls_go_to_one_host_at_a_time() {
         assert_eq!(answer.unwrap().status(), 200);
     }
     assert_eq!(MOST.load(Ordering::SeqCst), PER_HOST);
+}
+
+#[tokio::test]
+async fn a_persons_call_does_not_wait_for_replication() {
+    let stalls = || async { std::future::pending::<()>().await };
+    let router = axum::Router::new()
+        .route("/bulk", axum::routing::get(stalls))
+        .route("/person", axum::routing::get(|| async { "hello" }));
+    let port = serve(router).await;
+    let client = Arc::new(guarded(true));
+    let request = move |path: &str| {
+        http::Request::get(format!("http://localhost:{port}{path}")).body(bytes::Bytes::new()).unwrap()
+    };
+    for _ in 0..PER_HOST {
+        let (client, request) = (Arc::clone(&client), request("/bulk"));
+        tokio::spawn(async move { client.send_in(Lane::Bulk, request, 100).await });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The ninth of its lane was never sent, and says so.
+    let ninth = client.send_in(Lane::Bulk, request("/bulk"), 100);
+    let person = async {
+        let began = std::time::Instant::now();
+        let answer = client.send_in(Lane::Person, request("/person"), 100).await.unwrap();
+        (answer.status(), began.elapsed())
+    };
+    let (ninth, (status, took)) = tokio::join!(ninth, person);
+    assert_eq!(ninth.unwrap_err(), HttpError::Busy);
+    assert!(status == 200 && took < Duration::from_secs(2), "{took:?}");
 }
 
 /// Answers every connection with two bytes, by the certificate of `testdata` for localhost.

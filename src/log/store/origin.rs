@@ -222,13 +222,13 @@ async fn begin_recoveries(
 /// The homes of the next streams that this server follows are asked to go on from our head. How many there were.
 pub(in crate::log) async fn ask_homes(conn: &mut PgConnection, limit: i64, now: DateTime<Utc>) -> Result<u64, Error> {
     let asked = sqlx::query!(
-        "update replica set follow_due_at = $2, follow_failures = 0, asked_incarnation = n.incarnation
+        "update replica set follow_due_at = $2, follow_failures = 0, stops = 0, asked_incarnation = n.incarnation
          from (
              select p.stream_id, o.incarnation
              from log_origin o
              join log_restore r on r.incarnation = o.incarnation
              join replica p on p.asked_incarnation < o.incarnation and p.created_at <= r.created_at
-             where p.ended_at is null and p.stopped_by is null
+             where p.ended_at is null
              order by p.stream_id limit $1
          ) n
          where replica.stream_id = n.stream_id",

@@ -351,23 +351,26 @@ pub(in crate::log) async fn silenced_of_owners(pool: &PgPool, stream_ids: &[i64]
     .await?)
 }
 
-/// All spans in these streams, after entries that changed seats.
+/// All spans in these streams, after entries that changed seats. A seat that its account left here covers nothing any more.
 pub(in crate::log) async fn spans_of_streams(pool: &PgPool, stream_ids: &[i64]) -> Result<Vec<SpanRow>, Error> {
     Ok(sqlx::query_as!(
         SpanRow,
-        "select stream_id, account_id, from_seq, until_seq from seat where stream_id = any($1) and not held",
+        "select stream_id, account_id, from_seq, case when left_here then from_seq - 1 else until_seq end as until_seq
+         from seat where stream_id = any($1) and (left_here or not held)",
         stream_ids
     )
     .fetch_all(pool)
     .await?)
 }
 
-/// The spans of the accounts whose own streams these are: they may have taken a seat that was held.
+/// The spans of the accounts whose own streams these are: they may have taken a seat that was held, or left one here.
 pub(in crate::log) async fn spans_of_owners(pool: &PgPool, stream_ids: &[i64]) -> Result<Vec<SpanRow>, Error> {
     Ok(sqlx::query_as!(
         SpanRow,
-        "select s.stream_id, s.account_id, s.from_seq, s.until_seq from seat s join account a on a.id = s.account_id
-         where a.stream_id = any($1) and not s.held",
+        "select s.stream_id, s.account_id, s.from_seq,
+                case when s.left_here then s.from_seq - 1 else s.until_seq end as until_seq
+         from seat s join account a on a.id = s.account_id
+         where a.stream_id = any($1) and (s.left_here or not s.held)",
         stream_ids
     )
     .fetch_all(pool)

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use super::{Asked, Behalf, Caller, account_of, peer, standing};
-use crate::federation::{Admitted, Federation, PeerRefused};
+use crate::federation::{Admitted, Federation, PeerRefused, Quota};
 use crate::identity::{Claims, Credentials, Curve, PublicKey, Shown, TokenKind, TokenRefused};
-use crate::lexicon::Kind;
+use crate::lexicon::{Forward, Kind};
 use crate::log::Author;
 use crate::types::{DeviceId, Did};
-use crate::xrpc::store::{self, DeviceRow};
+use crate::xrpc::store::{self, DeviceRow, ForeignAuthor};
 use crate::xrpc::{Denied, Fault, Services};
 
 /// A device of an account.
@@ -25,6 +25,8 @@ pub struct Device {
     pub(in crate::xrpc) bound: Option<Claims>,
     /// The peer whose account this is, where the call came from one: what is said of the device is that server's word.
     pub via: Option<Arc<Admitted>>,
+    /// A peer calls for it, about a stream of this server.
+    pub(in crate::xrpc) about_stream: bool,
 }
 
 impl Caller for Device {
@@ -68,10 +70,7 @@ impl Caller for Device {
         if let Some(admitted) = self.via.clone() {
             peer::check_body(cx, &admitted, Some(&self.author.did), body).await?;
             peer::same_device(&self.author.device, body)?;
-            let (did, device) = (&self.author.did, &self.author.device);
-            let found =
-                store::foreign_author(cx.storage.authentication(), did, device, cx.clock.now().to_datetime()).await?;
-            let author = found.ok_or(Fault::Peer(PeerRefused::TooManyDevices))?;
+            let author = self.foreign(cx, &admitted).await?;
             if author.suspended {
                 return Err(Denied::AccountSuspended.into());
             }
@@ -107,7 +106,23 @@ impl Device {
             certified: true,
             bound: None,
             via: Some(Arc::new(admitted)),
+            about_stream: asked.forward == Some(Forward::Home),
         })
+    }
+
+    /// The rows of a device that a peer vouches for. A call about a stream makes none for an account that was never in a
+    /// stream here, and no domain makes more than its quota.
+    async fn foreign(&self, cx: &Services, admitted: &Admitted) -> Result<ForeignAuthor, Fault> {
+        let (pool, did, device) = (cx.storage.authentication(), &self.author.did, &self.author.device);
+        if let Some(found) = store::find_author(pool, did, device).await? {
+            return Ok(found);
+        }
+        if self.about_stream && !store::was_seated(pool, did).await? {
+            return Err(Fault::StreamNotFound);
+        }
+        cx.federation.take(&admitted.counted, Quota::Devices, 1)?;
+        let made = store::make_author(pool, did, device, cx.clock.now().to_datetime()).await?;
+        made.ok_or(Fault::Peer(PeerRefused::TooManyDevices))
     }
 
     /// The device, if nothing became of it or its account.
@@ -127,6 +142,7 @@ impl Device {
             certified: row.state == "certified",
             bound,
             via: None,
+            about_stream: false,
         })
     }
 }

@@ -77,6 +77,7 @@ pub(super) async fn spend(pool: &PgPool, hash: &Hash, nsid: &str, now: DateTime<
             certified: row.state == "certified",
             bound: None,
             via: None,
+            about_stream: false,
         })
     })
     .transpose()

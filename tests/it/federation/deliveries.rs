@@ -90,3 +90,19 @@ async fn what_meets_a_server_that_the_account_has_left_goes_to_its_new_one() {
     assert_eq!(stranger.asked().iter().filter(|asked| *asked == DELIVER).count(), 1);
     servers.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_a_peer_does_not_know_yet_waits_for_its_upgrade() {
+    let (servers, stranger) = (Federation::of(1).await, Stranger::start().await);
+    allow(&servers[0], &stranger.did).await;
+    let alice = servers[0].person("alice").await;
+    stranger.behaves(Behaviour::Answers(501, json!({ "error": "KindNotImplemented", "message": "what is that?" })));
+    alice.relate(&neighbour(&servers, &stranger), "request").await.unwrap();
+    let (state, _, due) = until("an attempt", async || delivery(&servers).await.filter(|it| it.1 == 1)).await;
+    assert!(state == "waiting" && (10_700.0..=21_600.0).contains(&due), "{state}, due in {due} s");
+    let mut database = servers[0].database.connect().await;
+    sqlx::query("update delivery set due_at = now()").execute(&mut database).await.unwrap();
+    stranger.behaves(Behaviour::Answers(200, json!({ "state": "pending", "account": { "term": 1, "seq": 1 } })));
+    until("the delivery", async || delivery(&servers).await.filter(|it| it.0 == "pending")).await;
+    servers.stop().await;
+}

@@ -47,7 +47,7 @@ async fn a_follower_that_was_away_catches_up_with_one_who_left_and_took_all_back
         says(&carol, &stream, 9, &mut hers).await;
         says(&two.alice, &stream, 1, &mut others).await;
     }
-    let leave = Input { stream: stream.clone(), idem: idem(), new_admin: None, erase: Some(true) };
+    let leave = Input { stream: stream.clone(), idem: idem(), new_admin: None, erase: Some(true), immediate: None };
     carol.procedure::<LeaveConvo>(&leave).await.unwrap();
     says(&two.alice, &stream, 1, &mut others).await;
     two.servers[1].resume(&[&bob]).await;

@@ -31,6 +31,20 @@ async fn stream_of(stranger: &Stranger, server: &TestServer) -> Head {
     head
 }
 
+/// A seat of somebody of this server, shown to its account or held.
+async fn seat(server: &TestServer, stream: &str, person: &Person, held: bool) {
+    let seat = "insert into seat (stream_id, account_id, from_seq, role, server, held)
+        select s.id, a.id, 1, 1, $3, $4 from stream s, account a where s.public_id = $1 and a.did = $2";
+    sqlx::query(seat)
+        .bind(stream)
+        .bind(person.did().as_str())
+        .bind(server.name().as_str())
+        .bind(held)
+        .execute(&mut server.database.connect().await)
+        .await
+        .unwrap();
+}
+
 /// A message by somebody of this server, whoever judges it.
 async fn send(server: &TestServer, person: &Person, stream: &str) -> (u16, Value, String) {
     let (message, _) = person.encrypt(stream, b"x").await.unwrap_or_default();
@@ -53,6 +67,7 @@ impl World {
         let stranger = Stranger::start().await;
         let person = servers[0].person("alice").await;
         let head = stream_of(&stranger, &servers[0]).await;
+        seat(&servers[0], head.stream.as_str(), &person, false).await;
         let own = person.create_convo().await.unwrap();
         Self { servers, stranger, person, head, own }
     }
@@ -163,6 +178,18 @@ async fn what_came_from_a_server_goes_no_further_and_names_the_home() {
     world.servers.directory.add_at(&account, &other.origin);
     let mut call = other.call("blue.catbird.mls.getGroupState", Some((&account.did, "d1")));
     call.query = format!("?stream={}", world.head.stream);
+    // To an account that was never in it the stream does not exist, wherever it is ordered.
+    assert_eq!(call.send(&world.servers[0]).await.outcome(), (404, "StreamNotFound"));
+    let seat = "with a as (insert into account (did, created_at) values ($1, now()) returning id)
+        insert into seat (stream_id, account_id, from_seq, role, server)
+        select s.id, a.id, 1, 1, $2 from a, stream s where s.public_id = $3";
+    sqlx::query(seat)
+        .bind(account.did.as_str())
+        .bind(other.did.as_str())
+        .bind(world.head.stream.as_str())
+        .execute(&mut world.servers[0].database.connect().await)
+        .await
+        .unwrap();
     let answer = call.send(&world.servers[0]).await;
     assert_eq!(answer.outcome(), (403, "NotHome"));
     assert_eq!(answer.body["home"], world.stranger.did.as_str());
@@ -175,5 +202,43 @@ async fn an_unknown_stream_costs_nobody_a_call() {
     let (status, body, _) = send(&world.servers[0], &world.person, "scwfgagcsyqhmdj7pbehnj6jvili52f63").await;
     assert!((400..500).contains(&status), "{body}");
     assert_eq!(world.stranger.asked(), Vec::<String>::new());
+    world.servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_forwarded_for_a_seat_that_its_account_did_not_take() {
+    let world = World::new().await;
+    let bob = world.servers[0].person("bob").await;
+    let stream = world.head.stream.as_str();
+    for held in [false, true] {
+        if held {
+            seat(&world.servers[0], stream, &bob, true).await;
+        }
+        let state = "blue.catbird.mls.getGroupState";
+        let query = format!("?stream={stream}");
+        let answer = world.servers[0].raw(state, &query).token(&bob.token(state)).send().await;
+        assert_eq!(answer.outcome(), (404, "StreamNotFound"), "held: {held}");
+        assert_eq!(send(&world.servers[0], &bob, stream).await.0, 404);
+    }
+    assert_eq!(world.stranger.asked(), Vec::<String>::new(), "the home heard nothing");
+    world.servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_refuses_keeps_nobody_who_leaves_immediately() {
+    let world = World::new().await;
+    let leave = "blue.catbird.mls.leaveConvo";
+    let leaves = async |immediate: bool| {
+        let body = json!({ "stream": world.head.stream, "idem": idem(), "immediate": immediate });
+        world.servers[0].raw(leave, "").token(&world.person.token(leave)).json(&body).send().await
+    };
+    world.stranger.behaves(error(409, "LastAdmin"));
+    assert_eq!(leaves(false).await.outcome(), (409, "LastAdmin"));
+    let left = leaves(true).await;
+    assert_eq!((left.outcome(), &left.body["queued"]), ((200, ""), &json!(true)));
+    let state = "blue.catbird.mls.getGroupState";
+    let query = format!("?stream={}", world.head.stream);
+    let answer = world.servers[0].raw(state, &query).token(&world.person.token(state)).send().await;
+    assert_eq!(answer.outcome(), (404, "StreamNotFound"));
     world.servers.stop().await;
 }

@@ -132,7 +132,13 @@ async fn who_leaves_may_erase_what_it_said_wherever_it_is_held() {
     hears(&bob, &stream, said.seq).await;
     let kept = alice.send(&stream, b"and keep this").await.unwrap();
     hears(&bob, &stream, kept.seq).await;
-    let input = leave_convo::Input { stream: stream.clone(), idem: idem(), new_admin: None, erase: Some(true) };
+    let input = leave_convo::Input {
+        stream: stream.clone(),
+        idem: idem(),
+        new_admin: None,
+        erase: Some(true),
+        immediate: None,
+    };
     let left = bob.procedure::<LeaveConvo>(&input).await.unwrap();
     for number in 0..2 {
         let server = &servers[number];

@@ -5,6 +5,11 @@ use std::sync::Arc;
 
 use rookery::cli::demo::Person;
 use rookery::federation::{Actor, CallError};
+use rookery::identity::Curve;
+use rookery::lexicon::Nothing;
+use rookery::lexicon::mls::accept_convo::{self, AcceptConvo};
+use rookery::lexicon::mls::add_members::AddMembers;
+use rookery::lexicon::mls::list_invitations::ListInvitations;
 use rookery::lexicon::mls::move_convo::{self, MoveConvo};
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::log::body::HomeChangedBody;
@@ -15,7 +20,8 @@ use serde_json::json;
 
 use super::joining::{arrives, hears, known, two, until};
 use crate::support::{
-    BentHome, Chain, Fate, Faults, Federation, Following, Member, SEATED, eventually, idem, no, row, seq,
+    BentHome, Chain, Contacts, Fate, Faults, Federation, Following, Handmade, Member, SEATED, eventually, idem, no,
+    row, seq,
 };
 
 const SEND: &str = "blue.catbird.mls.sendMessage";
@@ -83,8 +89,11 @@ impl Three {
         assert_eq!(self.alice.epoch(&self.stream).await.unwrap(), self.carol.epoch(&self.stream).await.unwrap());
     }
 
-    /// Whether a follower holds all that its home does.
+    /// Whether a follower holds all that its home does; it fetches what it lacks, as it would when asked again.
     async fn whole(&self, server: usize) -> bool {
+        let wanted = "update replica set backfill_due_at = now() where backfilled_seq is null";
+        sqlx::query(wanted).execute(&mut self.servers[server].database.connect().await).await.unwrap();
+        self.servers[server].server().services().replicas.look_at_everything().await;
         let whole = "select backfilled_seq is not null from replica";
         sqlx::query_scalar(whole).fetch_one(&mut self.servers[server].database.connect().await).await.unwrap()
     }
@@ -361,4 +370,71 @@ async fn a_move_counts_by_the_word_of_both_homes_and_the_old_one_is_not_heard_an
     assert_eq!(seq(&next.replicates(to, &chain, at + 1, at + 2).await), at + 2);
     assert_eq!(following.held().await, (StreamState::Active, at + 2));
     following.stop().await;
+}
+
+/// A conversation of a device of the first server, with Bob of the second in it.
+async fn founded(servers: &Federation, mut alice: Handmade) -> (Handmade, Vec<u8>, String, Arc<Person>) {
+    alice.register().await.unwrap();
+    let (group_id, stream) = alice.found(None).await;
+    let bob = servers[1].person("bob").await;
+    brings(&mut alice, &group_id, &stream, bob.did()).await;
+    arrives(&bob, &stream).await;
+    (alice, group_id, stream, bob)
+}
+
+async fn brings(alice: &mut Handmade, group_id: &[u8], stream: &str, whom: &Did) {
+    let claimed = alice.claim(stream, whom).await;
+    adds(alice, group_id, stream, &claimed).await;
+}
+
+async fn adds(alice: &mut Handmade, group_id: &[u8], stream: &str, claimed: &[rookery_client::Claimed]) {
+    let bundle = alice.change(group_id, stream, claimed, &[]);
+    until("a commit", async || alice.procedure::<AddMembers>(&bundle).await.ok()).await;
+    alice.mls.confirm(group_id).unwrap();
+}
+
+async fn moves_on(servers: &Federation, alice: &Handmade, stream: &str) {
+    let order = move_convo::Input { stream: stream.to_owned(), idem: idem(), to: servers[1].did().clone() };
+    until("the move", async || alice.procedure::<MoveConvo>(&order).await.ok()).await;
+    eventually("the next home orders", async || {
+        let row = row(&servers[1], stream).await.unwrap();
+        row.home == servers[1].did().as_str() && row.state == StreamState::Active
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_with_two_keys_commits_after_the_move() {
+    let servers = known(2, OPEN).await;
+    let alice = Handmade::of_curve(&servers[0], servers[0].account(), Curve::P256);
+    let (mut alice, group_id, stream, _bob) = founded(&servers, alice).await;
+    moves_on(&servers, &alice, &stream).await;
+    let carol = servers[1].person("carol").await;
+    brings(&mut alice, &group_id, &stream, carol.did()).await;
+    arrives(&carol, &stream).await;
+    servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_in_flight_survives_the_move_to_its_server() {
+    let servers = known(2, OPEN).await;
+    let alice = Handmade::new(&servers[0], servers[0].account());
+    let (mut alice, group_id, stream, _bob) = founded(&servers, alice).await;
+    let carol = servers[1].person("carol").await;
+    let claimed = alice.claim(&stream, carol.did()).await;
+    carol.invitations("nobody").await;
+    adds(&mut alice, &group_id, &stream, &claimed).await;
+    until("an invitation", async || {
+        let waiting = carol.query::<ListInvitations>(&Nothing {}).await.unwrap().invitations;
+        (waiting.len() == 1).then_some(())
+    })
+    .await;
+    let views = sqlx::query_scalar::<_, i64>("select count(*) from delivery where body ? 'view'");
+    assert_eq!(views.fetch_one(&mut servers[0].database.connect().await).await.unwrap(), 0);
+
+    moves_on(&servers, &alice, &stream).await;
+    let yes = accept_convo::Input { stream: stream.clone() };
+    carol.procedure::<AcceptConvo>(&yes).await.unwrap();
+    arrives(&carol, &stream).await;
+    servers.stop().await;
 }

@@ -82,6 +82,25 @@ async fn a_home_that_goes_on_without_a_follower_that_holds_more_is_not_followed_
     two.servers[1].settled().await;
     let told = crate::support::told(&two.bob, "#historyRewound").await;
     assert_eq!(told.len(), 1);
+
+    // Nothing thaws by itself; the follower's operator accepts the rewind.
+    let accept = async || two.servers[1].command(&["peer", "accept-rewind", &two.stream]).await;
+    let (said, well) = accept().await;
+    assert!(well && said.contains("3 entries beyond 4"), "{said}");
+    two.servers[1].server().services().replicas.look_at_everything().await;
+    two.caught_up(&two.stream).await;
+    let after = two.bob.entries(&two.stream, 0).await.unwrap();
+    assert_eq!(after[..1], before[..1], "what the home still has");
+    assert_eq!(after[1].kind, "#homeRestored");
+    let kept = "select count(*) from evidence where kind = 4";
+    let kept: i64 = sqlx::query_scalar(kept).fetch_one(&mut two.servers[1].database.connect().await).await.unwrap();
+    assert_eq!(kept, 1, "what was given up");
+    tokio::time::sleep(TOKENS).await;
+    two.alice.send(&two.stream, b"on").await.unwrap();
+    two.caught_up(&two.stream).await;
+    assert_eq!(two.bob.convo(&two.stream).await.unwrap().members.len(), 2);
+    let (said, well) = accept().await;
+    assert!(!well && said.contains("not frozen by a rewind"), "{said}");
     two.stop().await;
 }
 

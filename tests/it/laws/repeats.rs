@@ -119,7 +119,8 @@ async fn calls(directory: &Directory, service: &Arc<Service>) -> Vec<Call> {
         adds: None,
         removes: removing.removes.unwrap(),
     };
-    let leaving = leave_convo::Input { stream: streams[2].clone(), idem: idem(), new_admin: None, erase: None };
+    let leaving =
+        leave_convo::Input { stream: streams[2].clone(), idem: idem(), new_admin: None, erase: None, immediate: None };
     let claiming = claim_key_packages::Input {
         claim_id: idem(),
         stream: streams[2].clone(),

@@ -103,7 +103,7 @@ async fn leave(
     stream: &str,
     new_admin: Option<rookery::types::Did>,
 ) -> Result<(), rookery_client::ClientError> {
-    let input = leave_convo::Input { stream: stream.to_owned(), idem: idem(), new_admin, erase: None };
+    let input = leave_convo::Input { stream: stream.to_owned(), idem: idem(), new_admin, erase: None, immediate: None };
     person.procedure::<LeaveConvo>(&input).await?;
     Ok(())
 }

@@ -16,7 +16,8 @@ async fn refusals(caller: &Person, insider: &Person, stream: &str) -> Vec<(&'sta
     let stolen = insider.draft_message(stream, b"in another's name").await.unwrap();
     let send = send_message::Input { stream: stream.to_owned(), idem: idem(), ciphertext: stolen.ciphertext };
     let state = get_group_state::Params { stream: stream.to_owned(), if_not: None };
-    let leave = leave_convo::Input { stream: stream.to_owned(), idem: idem(), new_admin: None, erase: None };
+    let leave =
+        leave_convo::Input { stream: stream.to_owned(), idem: idem(), new_admin: None, erase: None, immediate: None };
     let claim = claim_key_packages::Input {
         claim_id: idem(),
         stream: stream.to_owned(),

@@ -69,7 +69,8 @@ async fn kinds_choose_and_an_unknown_one_matches_nothing() {
 async fn who_left_reads_up_to_its_own_leaving_and_sees_that_as_the_head() {
     let server = TestServer::start().await;
     let (stream, people) = conversation(&server, 2).await;
-    let leave = leave_convo::Input { stream: stream.clone(), idem: idem(), new_admin: None, erase: None };
+    let leave =
+        leave_convo::Input { stream: stream.clone(), idem: idem(), new_admin: None, erase: None, immediate: None };
     let left = people[1].procedure::<LeaveConvo>(&leave).await.unwrap();
     people[0].send(&stream, b"later").await.unwrap();
     let page = read(&people[1], &params(&stream)).await;

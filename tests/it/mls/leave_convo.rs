@@ -8,7 +8,7 @@ use rookery_client::CallError;
 use crate::support::{TestServer, at_once, conversation, idem, refused};
 
 fn leave(stream: &str) -> Input {
-    Input { stream: stream.to_owned(), idem: idem(), new_admin: None, erase: None }
+    Input { stream: stream.to_owned(), idem: idem(), new_admin: None, erase: None, immediate: None }
 }
 
 async fn call(person: &Person, input: &Input) -> Result<Output, CallError> {

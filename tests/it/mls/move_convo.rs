@@ -30,7 +30,8 @@ async fn only_an_admin_moves_a_conversation_and_only_to_a_server_with_a_member()
     let second = server.second_device(&people[0]).await;
     refused(call(&second, &order(&stream)).await, 403, "DeviceUncertified");
 
-    let leaving = leave_convo::Input { stream: stream.clone(), idem: idem(), new_admin: None, erase: None };
+    let leaving =
+        leave_convo::Input { stream: stream.clone(), idem: idem(), new_admin: None, erase: None, immediate: None };
     people[2].procedure::<LeaveConvo>(&leaving).await.unwrap();
     refused(call(&people[2], &order(&stream)).await, 403, "NotMember");
     people[0].send(&stream, b"nothing has changed").await.unwrap();

@@ -24,7 +24,8 @@ async fn a_removal_ends_the_seat_at_its_entry_and_makes_an_epoch_without_the_mem
 async fn anybody_removes_the_leaves_of_who_has_left() {
     let server = TestServer::start().await;
     let (stream, people) = conversation(&server, 3).await;
-    let leave = leave_convo::Input { stream: stream.clone(), idem: idem(), new_admin: None, erase: None };
+    let leave =
+        leave_convo::Input { stream: stream.clone(), idem: idem(), new_admin: None, erase: None, immediate: None };
     people[2].procedure::<LeaveConvo>(&leave).await.unwrap();
     people[1].arrive(&stream).await.unwrap();
     let removed = people[1].remove_members(&stream, &[people[2].did().clone()]).await.unwrap();

@@ -264,3 +264,15 @@ async fn bob_row(foreign: &Foreign) -> i64 {
     let id = sqlx::query_scalar("select id from account where did = $1").bind(foreign.bob.did().as_str());
     id.fetch_one(&mut foreign.servers[0].database.connect().await).await.unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_kind_or_change_is_answered_501() {
+    let foreign = Foreign::start(&[]).await;
+    for body in
+        [word(&foreign, "typingIndicator", json!({})), word(&foreign, "relationship", json!({ "change": "mute" }))]
+    {
+        let answer = foreign.deliver(body).await;
+        assert_eq!(answer.outcome(), (501, "KindNotImplemented"), "{}", answer.body);
+    }
+    foreign.stop().await;
+}

@@ -26,8 +26,26 @@ async fn a_follower_gets_contents_where_its_seats_cover_them_and_headers_elsewhe
         .unwrap();
     let (status, answer) = stranger.asks(home, "getEntries", &format!("stream={}&from=1", two.stream)).await;
     assert_eq!(status, 200, "{answer}");
-    assert_eq!(contents(&answer), [false, false, false, true, true, true, false]);
+    assert_eq!(contents(&answer), [false, false, false, true, true, true], "nothing behind the end of the last seat");
     assert_eq!((answer["from"].as_u64(), answer["more"].as_bool()), (Some(1), Some(false)));
+    let (_, answer) = stranger.asks(home, "getEntries", &format!("stream={}&from=7", two.stream)).await;
+    assert_eq!((contents(&answer), answer["more"].as_bool()), (Vec::new(), Some(false)));
+    // Nor by its checkpoints, nor by following.
+    let checkpoint = async |query: &str| {
+        let (status, answer) = stranger.asks(home, "getCheckpoint", &format!("stream={}{query}", two.stream)).await;
+        let statement = answer["checkpoint"]["statement"].clone();
+        let statement = serde_json::from_value::<rookery::types::Bytes>(statement).ok();
+        let statement = statement.map(|statement| statement.0).unwrap_or_default();
+        (status, rookery::log::chain::decode::<rookery::log::chain::Checkpoint>(&statement, "checkpoint").ok())
+    };
+    let (status, told) = checkpoint("").await;
+    assert_eq!((status, told.map(|told| told.seq.0)), (200, Some(6)));
+    assert_eq!(checkpoint("&seq=7").await.0, 404);
+    let follow = async |from: u64| {
+        let input = serde_json::json!({ "stream": two.stream, "from": from });
+        stranger.calls(home, "follow", &input).await.0
+    };
+    assert_eq!((follow(6).await, follow(7).await), (200, 404));
     let part = format!("stream={}&from=4&limit=2&maxBytes=1", two.stream);
     let (_, answer) = stranger.asks(home, "getEntries", &part).await;
     assert_eq!((contents(&answer), answer["more"].as_bool()), (vec![true], Some(true)), "one comes in any case");

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::deliver::Foreign;
 use crate::federation::joining::{arrives, hears, known, two};
-use crate::support::{Answer, idem, refused};
+use crate::support::{Answer, bring, idem, refused, send_many};
 
 async fn move_seats(foreign: &Foreign, account: &rookery::types::Did) -> Answer {
     foreign.call("blue.catbird.peer.moveSeats", Some((account, "")), json!({})).await
@@ -83,4 +83,103 @@ async fn moves(followed: bool) {
     hears(&alice, &stream, back.seq).await;
     assert_eq!(alice.epoch(&stream).await.unwrap(), moved.epoch(&stream).await.unwrap());
     servers.stop().await;
+}
+
+/// A conversation of an account that moves: 20 of them hold 5,000 messages together, and one more than one request holds.
+fn messages_of(number: u32) -> u32 {
+    if number == 0 { 915 } else { 215 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_with_5000_entries_in_20_conversations_moves() {
+    let servers = known(3, &[("INVITATIONS", "everyone")]).await;
+    let (alice, bob) = (servers[0].person("alice").await, servers[1].person("bob").await);
+    let (mut seats, mut said) = (Vec::new(), 0);
+    for number in 0..20 {
+        let stream = alice.create_convo().await.unwrap();
+        bring(&servers[0], &stream, &alice, &bob, &servers[1]).await;
+        send_many(&servers[0], &stream, &alice, messages_of(number)).await;
+        said += messages_of(number);
+        seats.push(rookery::lexicon::account::import_data::Seat {
+            stream,
+            home: servers[0].did().clone(),
+            from_seq: 4,
+            role: "member".to_owned(),
+        });
+    }
+    assert_eq!(said, 5_000);
+    let service = rookery_client::Service::new(&servers[2].url(), servers[2].did().clone()).unwrap();
+    bob.service().move_to(&servers[1].url());
+    let moved = bob.at(service.into());
+    moved.register().await.unwrap();
+    servers[2].houses(bob.account());
+    for number in 0..3 {
+        servers[number].server().services().federation.look_again(bob.did()).await;
+    }
+    let input = Input {
+        invitations: None,
+        relationships: None,
+        blocks: None,
+        seats: Some(seats.clone()),
+        welcomes: None,
+        homes: None,
+    };
+    moved.procedure::<ImportData>(&input).await.unwrap();
+    for (number, seat) in (0..).zip(&seats) {
+        let entries = crate::federation::joining::until("everything is there", async || {
+            let entries = moved.entries(&seat.stream, 0).await.unwrap_or_default();
+            let messages = entries.iter().filter(|entry| entry.kind == "#message" && entry.body.is_some()).count();
+            (messages == messages_of(number) as usize).then_some(entries)
+        })
+        .await;
+        assert!(entries.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq));
+    }
+    // Still followed: what comes later comes there.
+    for seat in &seats {
+        let sent = alice.send(&seat.stream, b"wherever you are").await.unwrap();
+        crate::federation::joining::until("the new server follows", async || {
+            let entries = moved.entries(&seat.stream, sent.seq - 1).await.unwrap_or_default();
+            (!entries.is_empty()).then_some(())
+        })
+        .await;
+    }
+    servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_seats_begins_none_beyond_its_bytes() {
+    let foreign = Foreign::start(&[]).await;
+    for _ in 0..2 {
+        foreign.bob.create_convo().await.unwrap();
+    }
+    // 1,900 others were there before him with 26 devices each, and a device takes some 85 bytes.
+    let mut database = foreign.servers[0].database.connect().await;
+    for crowd in [
+        "update seat set from_seq = 3",
+        "insert into account (did, created_at)
+         select 'did:web:x' || n || '.example', now() from generate_series(1, 1900) n",
+        "insert into seat (stream_id, account_id, from_seq, role, server)
+         select s.id, a.id, 2, 2, 'did:web:crowd.example' from convo c join stream s on s.id = c.stream_id,
+                account a where a.did like 'did:web:x%'",
+        "insert into device (account_id, public_id, public_key, alg, kind, state, created_at)
+         select a.id, 'dev_' || repeat('d', 48) || n, '', 'EdDSA', 'app', 'foreign', now()
+         from account a, generate_series(10, 35) n where a.did like 'did:web:x%'",
+        "insert into seat_device (stream_id, device_id, account_id, from_seq)
+         select c.stream_id, d.id, d.account_id, 2 from convo c, device d where d.state = 'foreign'",
+    ] {
+        sqlx::query(crowd).execute(&mut database).await.unwrap();
+    }
+    foreign.servers.directory.add_at(foreign.bob.account(), &foreign.stranger.origin);
+    foreign.servers[0].server().services().federation.look_again(foreign.bob.did()).await;
+    let mut input = json!({});
+    for last in [false, true] {
+        let page = foreign.call("blue.catbird.peer.moveSeats", Some((foreign.bob.did(), "")), input.clone()).await;
+        assert_eq!(page.outcome(), (200, ""), "{}", page.body);
+        assert_eq!(page.body["seats"].as_array().unwrap().len(), 1);
+        assert_eq!(page.body["seats"][0]["view"]["members"].as_array().unwrap().len(), 1_900);
+        assert!(page.body.to_string().len() < 8 << 20);
+        assert_eq!(page.body["cursor"].is_null(), last);
+        input["cursor"] = page.body["cursor"].clone();
+    }
+    foreign.stop().await;
 }

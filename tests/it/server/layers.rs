@@ -80,7 +80,8 @@ async fn a_call_that_takes_too_long_is_told_so_and_may_be_repeated() {
     let replica = server.replica_with(&[("REQUEST_TIMEOUT_MS", "300")]).await;
     let hurried = Service::new(&format!("http://{}", replica.address()), TestServer::did()).unwrap();
     let hurried = hurried.with_patience(Duration::ZERO);
-    let input = leave_convo::Input { stream: stream.clone(), idem: idem(), new_admin: None, erase: None };
+    let input =
+        leave_convo::Input { stream: stream.clone(), idem: idem(), new_admin: None, erase: None, immediate: None };
     let token = || Some(people[1].token(LeaveConvo::NSID));
 
     let mut connection = server.database.connect().await;

@@ -52,7 +52,7 @@ pub use server::TestServer;
 pub use socket::{Said, Socket};
 pub use stalling::Stalling;
 pub use stranger::{Behaviour, Call, Stranger};
-pub use two_servers::{TwoServers, allow, bring, caught_up, eventually, row, seat};
+pub use two_servers::{TwoServers, allow, bring, caught_up, eventually, row, seat, send_many};
 pub use volume::Volume;
 pub use written::Written;
 

@@ -7,7 +7,7 @@ use rookery::cli::demo::Person;
 use rookery::federation::replica::View;
 use rookery::log::body::{Addition, Body, CommitBody, ConvoBody, ErasedBody, Removal};
 use rookery::log::{Author, Draft, EntryKind, StreamRow};
-use rookery::types::{Bytes, Did, Seq};
+use rookery::types::{Bytes, Clock, Did, Epoch, Seq};
 
 use super::bent::BentHome;
 use super::federation::{Federation, Member};
@@ -42,8 +42,13 @@ impl TwoServers {
     }
 
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_at(Clock::System, settings).await
+    }
+
+    /// With a clock that the test may move on.
+    pub async fn start_at(clock: Clock, settings: &[(&str, &str)]) -> Self {
         let settings = [&[("FEDERATION", "open"), ("RECOVERY_WAIT_SECONDS", "5")], settings].concat();
-        let servers = Federation::with(2, &settings).await;
+        let servers = Federation::at(2, clock, &settings).await;
         for (server, peer) in [(0, 1), (1, 0)] {
             allow(&servers[server], servers[peer].did()).await;
         }
@@ -217,19 +222,38 @@ async fn commit(home: &Member, stream: &str, by: &Person, body: &CommitBody) -> 
     append(home, stream, by, draft).await
 }
 
+/// Somebody at the home sends so many messages in one transaction, at most 1,000.
+pub async fn send_many(home: &Member, stream: &str, by: &Person, count: u32) {
+    let log = &home.server().services().log;
+    let info = log.find_stream(stream).await.unwrap().unwrap();
+    let author = author(home, by).await;
+    let mut tx = log.lock(info.id).await.unwrap();
+    let seat = tx.seat(&author, true).await.unwrap();
+    for number in 0..count {
+        let body = number.to_be_bytes().to_vec();
+        let draft = Draft { kind: EntryKind::Message, epoch: Some(Epoch(0)), body, identity: None };
+        tx.append(&seat, draft).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
 async fn append(home: &Member, stream: &str, by: &Person, draft: Draft) -> u64 {
     let log = &home.server().services().log;
     let info = log.find_stream(stream).await.unwrap().unwrap();
+    let author = author(home, by).await;
+    let mut tx = log.lock(info.id).await.unwrap();
+    let seat = tx.seat(&author, true).await.unwrap();
+    let sealed = tx.append(&seat, draft).await.unwrap();
+    tx.commit().await.unwrap();
+    sealed.seq.0
+}
+
+async fn author(home: &Member, by: &Person) -> Author {
     let (account_id, device_row): (i64, i64) =
         sqlx::query_as("select account_id, id from device where public_id = $1 and state <> 'foreign'")
             .bind(by.device().as_str())
             .fetch_one(&mut home.database.connect().await)
             .await
             .unwrap();
-    let author = Author { account_id, device_row, did: by.did().clone(), device: by.device().clone() };
-    let mut tx = log.lock(info.id).await.unwrap();
-    let seat = tx.seat(&author, true).await.unwrap();
-    let sealed = tx.append(&seat, draft).await.unwrap();
-    tx.commit().await.unwrap();
-    sealed.seq.0
+    Author { account_id, device_row, did: by.did().clone(), device: by.device().clone() }
 }

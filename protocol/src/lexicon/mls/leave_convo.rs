@@ -4,10 +4,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lexicon::{Kind, Method, Nothing};
-use crate::types::{Detail, Did, Named};
+use crate::types::{Bytes, Detail, Did, Named};
 
 /// Ends the calling account's seat in a conversation; a remaining member then commits the removal of its
-/// leaves. Forward: home. Caller: a certified device.
+/// leaves. Where the home does not answer, or orders nothing any more, this server shows the account the
+/// conversation no more at once, and tells the home as soon as it can. Forward: home. Caller: a certified
+/// device.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaveConvo;
 
@@ -40,10 +42,29 @@ pub struct Input {
     /// within a day, and keeps their headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erase: Option<bool>,
+    /// Whether to leave without asking the home first: for a home that refuses. This server tells it afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immediate: Option<bool>,
 }
 
 /// Answer of `blue.catbird.mls.leaveConvo`.
-pub type Output = crate::lexicon::mls::defs::Receipt;
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    /// The reign of the home that ordered the entry.
+    pub term: u64,
+    /// The number of the entry that ended the seat; where the home is told later, of the last entry that this
+    /// server holds.
+    pub seq: u64,
+    /// The entry's hash, SHA-256 (32 bytes).
+    pub hash: Bytes,
+    /// What the home signed for this entry, a checkpoint; only where a peer asked for one of its accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<crate::lexicon::peer::defs::Signed>,
+    /// Whether the home is still to be told: the account left on this server alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<bool>,
+}
 
 /// `blue.catbird.mls.leaveConvo`: what it refuses, by name.
 #[derive(Debug, Clone, PartialEq)]

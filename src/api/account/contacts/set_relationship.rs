@@ -25,6 +25,10 @@ pub async fn set_relationship(
     };
     let elsewhere = whereabouts::elsewhere(&cx.federation, &call.input.account).await.map_err(Fault::from)?;
 
+    if elsewhere.is_some() {
+        let fits = delivery::may_send(cx.storage.pool(), caller.author.account_id, 1).await?;
+        fits.map_err(|_: delivery::TooMany| Fault::DeliveriesWait)?;
+    }
     let state = storage::retrying(Failure::is_collision, || {
         set(cx, &caller, &call.input.account, elsewhere.as_ref(), change, call.input.note.as_ref())
     });
@@ -54,7 +58,7 @@ async fn set(
     let (state, effects) = changed.map_err(refused)?;
     log::queue(tx.conn(), &effects.notices, now).await?;
     if let (Some(server), Some(word)) = (elsewhere, effects.word) {
-        let sent = delivery::Words { from: own.1, to: other, server };
+        let sent = delivery::Words { sender: Some(own.0), from: own.1, to: other, server };
         delivery::send_word(tx.conn(), sent, word, note, now).await?;
     }
     tx.commit().await?;

@@ -1,12 +1,14 @@
 //! `blue.catbird.account.importData`: takes what the account brings, and tells the homes of its seats.
 //!
 //! Invariants: what is here already stays, so that a repeat changes nothing; the homes find out by themselves whether it
-//! is so.
+//! is so; everything that is looked up or counted is known before the transaction begins, which only writes.
 
 use std::collections::BTreeMap;
 
 use super::store;
-use crate::federation::joining::{consent, moves};
+use crate::federation::PeerRefused;
+use crate::federation::joining::moves::{self, Announcement};
+use crate::federation::joining::{consent, delivery};
 use crate::lexicon::account::import_data::{Error, ImportData, Input, Output};
 use crate::storage;
 use crate::types::{Did, Refusal};
@@ -17,16 +19,52 @@ pub async fn import_data(cx: &Services, caller: Device, call: Call<ImportData>) 
         let why = "a certified device of the account must approve this device first";
         return Err(Refusal::new("DeviceUncertified", why).into());
     }
+    if !cx.federation.is_on() {
+        return Err(Fault::from(PeerRefused::FederationOff).into());
+    }
+    let announcements = announcements(cx, &caller, &call.input).await?;
+    let room = store::room(cx.storage.pool(), caller.author.account_id).await?;
     // Of this home's own streams nobody needs to be told.
     for stream_id in store::seats_elsewhere(cx.storage.pool(), caller.author.account_id, cx.log.home()).await? {
         moves::move_seat(&cx.log, &caller.author.did, cx.log.home(), stream_id).await?;
     }
-    let waiting = storage::retrying(Failure::is_collision, || import(cx, &caller, &call.input)).await?;
+    let waiting =
+        storage::retrying(Failure::is_collision, || import(cx, &caller, &call.input, &announcements, room)).await?;
     cx.joining.wake();
     Ok(Output { waiting })
 }
 
-async fn import(cx: &Services, caller: &Device, input: &Input) -> Result<Vec<String>, Failure<Error>> {
+/// What the homes are still to be told. A name that cannot be a server's is refused; whether a server answers under it,
+/// the delivery finds out: a look-up here would let one call aim 200 requests.
+async fn announcements(cx: &Services, caller: &Device, input: &Input) -> Result<Vec<Announcement>, Failure<Error>> {
+    let mut homes: BTreeMap<&Did, Option<Vec<String>>> = BTreeMap::new();
+    for seat in input.seats.iter().flatten() {
+        if let Some(streams) = homes.entry(&seat.home).or_insert_with(|| Some(Vec::new())) {
+            streams.push(seat.stream.clone());
+        }
+    }
+    homes.extend(input.homes.iter().flatten().map(|home| (home, None)));
+    let mut announcements = Vec::with_capacity(homes.len());
+    for (home, streams) in homes.into_iter().filter(|(home, _)| *home != cx.log.home()) {
+        if !cx.federation.may_be_server(home) {
+            return Err(Fault::InvalidRequest(format!("input: {home} is not the name of a server")).into());
+        }
+        announcements.push(Announcement::new(home.clone(), streams.as_deref()));
+    }
+    let (pool, author) = (cx.storage.pool(), &caller.author);
+    let announcements = moves::unannounced(pool, &author.did, announcements, cx.clock.now()).await?;
+    let fits = delivery::may_send(pool, author.account_id, announcements.len()).await?;
+    fits.map_err(|_: delivery::TooMany| Fault::DeliveriesWait)?;
+    Ok(announcements)
+}
+
+async fn import(
+    cx: &Services,
+    caller: &Device,
+    input: &Input,
+    announcements: &[Announcement],
+    room: store::Room,
+) -> Result<Vec<String>, Failure<Error>> {
     let (account_id, account, now) = (caller.author.account_id, &caller.author.did, cx.clock.now());
     let mut tx = cx.storage.begin().await?;
     if let Some(said) = &input.invitations {
@@ -34,10 +72,11 @@ async fn import(cx: &Services, caller: &Device, input: &Input) -> Result<Vec<Str
         let policy = consent::from_name(said).ok_or_else(unknown)?;
         consent::say_if_unsaid(tx.conn(), account_id, policy).await?;
     }
-    for one in input.relationships.iter().flatten().filter(|one| one.account != *account) {
+    let relationships = input.relationships.iter().flatten().filter(|one| one.account != *account);
+    for one in relationships.take(room.relationships) {
         store::bring_relationship(tx.conn(), account_id, &one.account, &one.state, now.to_datetime()).await?;
     }
-    for other in input.blocks.iter().flatten().filter(|other| *other != account) {
+    for other in input.blocks.iter().flatten().filter(|other| *other != account).take(room.blocks) {
         store::bring_block(tx.conn(), account_id, other, now.to_datetime()).await?;
     }
     let mut waiting = Vec::new();
@@ -46,19 +85,7 @@ async fn import(cx: &Services, caller: &Device, input: &Input) -> Result<Vec<Str
             waiting.push(welcome.stream.clone());
         }
     }
-
-    let mut homes: BTreeMap<&Did, Option<Vec<String>>> = BTreeMap::new();
-    for seat in input.seats.iter().flatten() {
-        if let Some(streams) = homes.entry(&seat.home).or_insert_with(|| Some(Vec::new())) {
-            streams.push(seat.stream.clone());
-        }
-    }
-    homes.extend(input.homes.iter().flatten().map(|home| (home, None)));
-    for (home, streams) in homes.into_iter().filter(|(home, _)| *home != cx.log.home()) {
-        if !store::is_announced(tx.conn(), account, home, streams.as_deref()).await? {
-            moves::announce(tx.conn(), account, home, streams.as_deref(), now).await?;
-        }
-    }
+    moves::announce(tx.conn(), (account_id, account), announcements, now).await?;
     tx.commit().await?;
     Ok(waiting)
 }

@@ -79,6 +79,29 @@ pub(super) async fn list_welcomes(
         .collect())
 }
 
+/// Relationships and blocks that an account may have.
+const MOST: i64 = 10_000;
+
+/// How many relationships and blocks more the account may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub relationships: usize,
+    pub blocks: usize,
+}
+
+/// Asked before the transaction begins: what calls at the same moment add is small.
+pub(super) async fn room(pool: &PgPool, account_id: i64) -> Result<Room, Error> {
+    let row = sqlx::query!(
+        r#"select (select count(*) from relationship where account_id = $1) as "relationships!",
+                  (select count(*) from block where account_id = $1) as "blocks!""#,
+        account_id
+    )
+    .fetch_one(pool)
+    .await?;
+    let left = |count: i64| usize::try_from(MOST.saturating_sub(count)).unwrap_or_default();
+    Ok(Room { relationships: left(row.relationships), blocks: left(row.blocks) })
+}
+
 /// A request that is open is open for a week from here on.
 pub(super) async fn bring_relationship(
     conn: &mut PgConnection,
@@ -91,7 +114,7 @@ pub(super) async fn bring_relationship(
         "insert into relationship (account_id, other, state, updated_at, expires_at)
          select $1, $2, n.state, $4, case when n.state = 3 then null else $5::timestamptz end
          from (values ('outgoing', 1::smallint), ('incoming', 2), ('accepted', 3)) n (name, state)
-         where n.name = $3 and (select count(*) from relationship where account_id = $1) < 10000
+         where n.name = $3
          on conflict do nothing",
         account_id,
         other.as_str(),
@@ -112,7 +135,7 @@ pub(super) async fn bring_block(
 ) -> Result<(), Error> {
     sqlx::query!(
         "insert into block (account_id, other, created_at)
-         select $1, $2, $3 where (select count(*) from block where account_id = $1) < 10000
+         values ($1, $2, $3)
          on conflict do nothing",
         account_id,
         other.as_str(),
@@ -175,27 +198,5 @@ pub(super) async fn seats_elsewhere(pool: &PgPool, account_id: i64, home: &Did) 
         home.as_str()
     )
     .fetch_all(pool)
-    .await?)
-}
-
-/// Whether this home is told the same already, or was.
-pub(super) async fn is_announced(
-    conn: &mut PgConnection,
-    account: &Did,
-    home: &Did,
-    streams: Option<&[String]>,
-) -> Result<bool, Error> {
-    let body = serde_json::json!({ "streams": streams });
-    Ok(sqlx::query_scalar!(
-        r#"select exists (
-               select 1 from delivery
-               where account = $1 and peer = $2 and kind = 'moveSeats' and body = $3
-                 and state in ('waiting', 'accepted') and created_at > now() - interval '1 day'
-           ) as "announced!""#,
-        account.as_str(),
-        home.as_str(),
-        body
-    )
-    .fetch_one(conn)
     .await?)
 }

@@ -11,9 +11,7 @@ use super::store;
 use crate::federation::AccountHome;
 use crate::federation::joining::delivery::{self, Delivery, Enclosed};
 use crate::federation::joining::whereabouts;
-use crate::federation::replica::View;
 use crate::lexicon::mls::defs::Addition;
-use crate::lexicon::peer::defs;
 use crate::log::body::Role;
 use crate::log::{Roster, Sealed, StreamInfo, StreamTx};
 use crate::mls::VerifiedCommit;
@@ -34,19 +32,16 @@ pub(super) async fn homes<E: Named>(cx: &Services, adds: &[Addition]) -> Result<
     Ok(homes)
 }
 
-/// The conversation just before the commit; nothing if nobody of another server is added.
+/// Who was in the conversation just before the commit; nothing if nobody of another server is added.
 pub(super) struct Before {
     roster: Roster,
-    view: View,
 }
 
 /// Before the entry: makes rows for what it is about to name.
 pub(super) async fn prepare<E: Named>(
     tx: &mut StreamTx,
-    stream: &StreamInfo,
     verified: &VerifiedCommit,
     homes: &Homes,
-    own: &Did,
 ) -> Result<Option<Before>, Failure<E>> {
     let named: Vec<(&Did, &str, &Did)> = verified
         .adds()
@@ -59,11 +54,7 @@ pub(super) async fn prepare<E: Named>(
     let roster = tx.roster().await?.clone();
     let now = tx.now().to_datetime();
     store::know_devices(tx.conn(), &named, now).await?;
-    let convo = store::convo_body(tx.conn(), stream.id).await?;
-    let servers = store::servers(tx.conn(), stream.id).await?;
-    let server = |account: &Did| servers.get(account).cloned().unwrap_or_else(|| own.clone());
-    let view = View::of(convo, &roster, server);
-    Ok(Some(Before { roster, view }))
+    Ok(Some(Before { roster }))
 }
 
 /// After the entry: keeps the keys of the new leaves, and queues what their servers are told.
@@ -84,7 +75,6 @@ pub(super) async fn tell<E: Named>(
             store::keep_leaf_key(tx.conn(), stream.id, &add.account, add.device.as_str(), key).await?;
         }
     }
-    let view = defs::View::from(before.view);
     let mut deliveries = Vec::with_capacity(by_account.len());
     for (to, references) in by_account {
         let Some(server) = homes.get(to) else { continue };
@@ -94,11 +84,10 @@ pub(super) async fn tell<E: Named>(
             "role": seat.map_or(&Role::Member, |seat| &seat.role).name(),
             "fromSeq": entry.seq,
             "epoch": verified.epoch().0,
-            "view": view,
         });
         let kind = if seat.is_some() { "welcome" } else { "invitation" };
         let welcome = Some(Enclosed { welcome_id, references });
-        deliveries.push(Delivery { server, to, kind, body, stream_id: Some(stream.id), welcome });
+        deliveries.push(Delivery { sender: None, server, to, kind, body, stream_id: Some(stream.id), welcome });
     }
     let now = tx.now();
     Ok(delivery::queue(tx.conn(), &deliveries, now).await?)

@@ -40,7 +40,7 @@ pub(super) async fn record<E: Named>(
     }
     let seat = tx.seat(&caller.author, true).await?;
 
-    let before = elsewhere::prepare(&mut tx, stream, verified, homes, cx.log.home()).await?;
+    let before = elsewhere::prepare(&mut tx, verified, homes).await?;
     let newcomers = newcomers(cx, &mut tx, &caller.author.did, stream, judged).await?;
     let draft = Draft {
         kind: EntryKind::Commit,

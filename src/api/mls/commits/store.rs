@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::log::Sealed;
-use crate::log::body::{ConvoBody, WelcomeBody};
+use crate::log::body::WelcomeBody;
 use crate::mls::{StoredLeaf, VerifiedCommit};
 use crate::storage::{Error, PgConnection, PgPool};
-use crate::types::{Bytes, DeviceId, Did, Epoch};
+use crate::types::{DeviceId, Did, Epoch};
 
 /// A claimed key package may be used this long, and does not return to its pool.
 pub(super) const CLAIM_LIFETIME: TimeDelta = TimeDelta::hours(24);
@@ -225,10 +225,14 @@ pub(super) async fn keep_leaf_key(
     key: &[u8],
 ) -> Result<(), Error> {
     sqlx::query!(
-        "insert into leaf_key (stream_id, device_id, public_key)
-         select $1, d.id, $4 from device d join account a on a.id = d.account_id
-         where a.did = $2 and d.public_id = $3
-         on conflict (stream_id, device_id) do update set public_key = excluded.public_key",
+        "with named as (
+             select d.id from device d join account a on a.id = d.account_id where a.did = $2 and d.public_id = $3
+         ), gone as (
+             delete from leaf_key k using named
+             where k.stream_id = $1 and k.device_id = named.id and k.public_key <> $4
+         )
+         insert into leaf_key (stream_id, device_id, public_key)
+         select $1, id, $4 from named on conflict do nothing",
         stream_id,
         account.as_str(),
         device,
@@ -237,35 +241,6 @@ pub(super) async fn keep_leaf_key(
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// What the conversation is, as its `#convo` says it.
-pub(super) async fn convo_body(conn: &mut PgConnection, stream_id: i64) -> Result<ConvoBody, Error> {
-    let row = sqlx::query!(
-        "select group_id, cipher_suite, handshake_policy, policy, metadata from convo where stream_id = $1",
-        stream_id
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok(ConvoBody {
-        group_id: Bytes(row.group_id),
-        cipher_suite: u16::try_from(row.cipher_suite).unwrap_or_default(),
-        handshake_policy: if row.handshake_policy == 0 { "opaque" } else { "validated" }.to_owned(),
-        policy: row.policy.to_string(),
-        metadata: row.metadata.map(Bytes),
-    })
-}
-
-/// The server of each account that has or had a seat, by its newest.
-pub(super) async fn servers(conn: &mut PgConnection, stream_id: i64) -> Result<HashMap<Did, Did>, Error> {
-    let rows = sqlx::query!(
-        "select distinct on (s.account_id) a.did, s.server from seat s join account a on a.id = s.account_id
-         where s.stream_id = $1 order by s.account_id, s.from_seq desc",
-        stream_id
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(rows.into_iter().filter_map(|row| Some((did(&row.did).ok()?, Did::parse(&row.server).ok()?))).collect())
 }
 
 pub(super) async fn account_ids(conn: &mut PgConnection, dids: &[String]) -> Result<HashMap<String, i64>, Error> {

@@ -1,8 +1,10 @@
 //! `blue.catbird.mls.leaveConvo`: ends the account's seat.
 //!
 //! Invariants: the entry that says so is the last one the account reads; a conversation with members keeps an admin. The
-//! account's leaves stay in the tree until a member commits their removal, which anybody may.
+//! account's leaves stay in the tree until a member commits their removal, which anybody may. A home that does not answer
+//! keeps nobody: see `leave_here`.
 
+use super::leave_here::leave_here;
 use super::store;
 use crate::api::mls::access;
 use crate::lexicon::mls::leave_convo::{Error, LeaveConvo, Output};
@@ -20,6 +22,9 @@ pub async fn leave_convo(cx: &Services, caller: Device, call: Call<LeaveConvo>) 
     access::certified(&caller)?;
     let identity = call.identity(&caller.author, &call.input.idem)?;
     let stream = access::find(cx, &call.input.stream).await?;
+    if stream.home != cx.log.home().as_str() {
+        return leave_here(cx, &caller, &call, &stream).await;
+    }
     let erase = call.input.erase == Some(true);
     let wishes = Wishes { successor: call.input.new_admin.as_ref(), erase };
 
@@ -42,7 +47,13 @@ async fn leave(
     let did = &caller.author.did;
     let mut tx = cx.log.lock(stream.id).await?;
     if let Some(first) = tx.repeated(&identity).await? {
-        return Ok(Output { term: first.term.0, seq: first.seq.0, hash: Bytes(first.hash.to_vec()), receipt: None });
+        return Ok(Output {
+            term: first.term.0,
+            seq: first.seq.0,
+            hash: Bytes(first.hash.to_vec()),
+            receipt: None,
+            queued: None,
+        });
     }
     let seat = tx.seat(&caller.author, false).await?;
     let promoted = successor_needed(tx.roster().await?, did, successor)?;
@@ -64,7 +75,7 @@ async fn leave(
     let draft = Draft { kind: EntryKind::Membership, epoch: None, body, identity: Some(identity) };
     let left = tx.append(&seat, draft).await?;
     tx.commit().await?;
-    Ok(Output { term: left.term.0, seq: left.seq.0, hash: Bytes(left.hash.to_vec()), receipt: None })
+    Ok(Output { term: left.term.0, seq: left.seq.0, hash: Bytes(left.hash.to_vec()), receipt: None, queued: None })
 }
 
 /// Whom to make an admin first: the member that a leaving admin names. Whoever is no admin makes none.

@@ -1,5 +1,7 @@
 //! SQL on conversations and what an account sees of them.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 
 use crate::storage::{Error, PgConnection, PgPool};
@@ -123,6 +125,24 @@ pub(super) struct MemberRow {
     pub from_seq: i64,
     pub device: Option<String>,
     pub device_from: Option<i64>,
+}
+
+/// About how many bytes of JSON the members of each of these conversations take.
+pub(super) async fn roster_bytes(pool: &PgPool, stream_ids: &[i64]) -> Result<HashMap<i64, usize>, Error> {
+    let rows = sqlx::query!(
+        r#"select s.stream_id, (sum(length(a.did) + 80) + coalesce(sum(l.bytes), 0))::bigint as "bytes!"
+           from seat s
+           join account a on a.id = s.account_id
+           left join lateral (
+               select sum(length(d.public_id) + 40) as bytes from seat_device l join device d on d.id = l.device_id
+               where l.stream_id = s.stream_id and l.account_id = s.account_id and l.until_seq is null
+           ) l on true
+           where s.stream_id = any($1) and s.until_seq is null group by s.stream_id"#,
+        stream_ids
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.stream_id, usize::try_from(row.bytes).unwrap_or(usize::MAX))).collect())
 }
 
 /// The members of these conversations, ordered by conversation and account.

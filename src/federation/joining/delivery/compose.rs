@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::store::{self, Due};
 use crate::federation::joining::Joining;
+use crate::federation::joining::leaving::Leave;
 use crate::identity::Signed;
 use crate::lexicon::peer::{defs, deliver, move_seats};
 use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint};
@@ -18,6 +19,8 @@ pub(super) enum Composed {
     Deliver(Box<deliver::Input>),
     /// A home is told that an account lives here now.
     MoveSeats(move_seats::Input),
+    /// A home is told that an account left one of its streams.
+    Leave(Leave),
     /// What it was about is gone.
     Nothing,
 }
@@ -33,14 +36,21 @@ struct Said {
     role: Option<String>,
     from_seq: Option<u64>,
     epoch: Option<u64>,
-    view: Option<defs::View>,
     streams: Option<Vec<String>>,
+    device: Option<String>,
+    call: Option<String>,
 }
 
 pub(super) async fn compose(joining: &Joining, to: &Did, delivery: Due) -> Result<Composed, log::Error> {
     let Ok(said) = serde_json::from_value::<Said>(delivery.body) else { return Ok(Composed::Nothing) };
     if delivery.kind == super::MOVE_SEATS {
         return Ok(Composed::MoveSeats(move_seats::Input { streams: said.streams, cursor: None }));
+    }
+    if delivery.kind == super::LEAVE {
+        let (Some(stream), Some(device), Some(call)) = (said.stream, said.device, said.call) else {
+            return Ok(Composed::Nothing);
+        };
+        return Ok(Composed::Leave(Leave { stream, device, call }));
     }
     let mut input = deliver::Input {
         delivery_id: delivery.public_id,
@@ -56,7 +66,7 @@ pub(super) async fn compose(joining: &Joining, to: &Did, delivery: Due) -> Resul
         role: said.role,
         from_seq: said.from_seq,
         epoch: said.epoch,
-        view: said.view,
+        view: None,
         refs: None,
         welcome: None,
     };
@@ -78,6 +88,7 @@ pub(super) async fn compose(joining: &Joining, to: &Did, delivery: Due) -> Resul
     };
     input.genesis = Some(Bytes(genesis));
     input.lineage = Some(lineage.into_iter().map(link).collect());
+    input.view = Some(joining.inner.replicas.view_before(stream_id, Seq(from)).await?.into());
     input.anchor = sign(joining, stream_id, Seq(from.saturating_sub(1))).await?;
     input.refs = Some(delivery.refs.into_iter().map(Bytes).collect());
     input.welcome = Some(Bytes(welcome));

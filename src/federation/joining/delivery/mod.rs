@@ -10,10 +10,11 @@ mod worker;
 use serde_json::{Value, json};
 
 use super::relationship::Word;
-use crate::storage::{Error, PgConnection};
+use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Bytes, Did, UnixMillis};
 
-pub use store::redirect_account;
+pub(super) use store::forget;
+pub use store::{announced, redirect_account};
 pub(super) use worker::{repeat, run};
 
 /// The kinds of deliveries that this server takes from other servers.
@@ -22,9 +23,14 @@ pub const KINDS: &[&str] = &["consentRequest", "invitation", "welcome", "relatio
 /// The kind of a row that announces a move: another method, the same care.
 pub(super) const MOVE_SEATS: &str = "moveSeats";
 
+/// The kind of a row by which a home is told that an account left: another method, the same care.
+pub(super) const LEAVE: &str = "leaveConvo";
+
 /// Something to be told.
 #[derive(Debug)]
 pub struct Delivery<'a> {
+    /// The account of this server whose call caused it, if one did: what it causes is bounded.
+    pub sender: Option<i64>,
     /// did:web of the account's server.
     pub server: &'a Did,
     pub to: &'a Did,
@@ -43,6 +49,23 @@ pub struct Enclosed {
     pub references: Vec<Vec<u8>>,
 }
 
+/// Deliveries of one account that may wait, and that are kept in all.
+const WAITING: i64 = 200;
+const KEPT_OF_ONE: i64 = 2_000;
+
+/// An account caused as many deliveries as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+/// Whether the account may cause so many deliveries more. Asked before a transaction begins: what calls at the same
+/// moment add is small.
+pub async fn may_send(pool: &PgPool, account_id: i64, more: usize) -> Result<Result<(), TooMany>, Error> {
+    let (waiting, kept) = store::counts(pool, account_id, KEPT_OF_ONE).await?;
+    let more = i64::try_from(more).unwrap_or(i64::MAX);
+    let fits = waiting.saturating_add(more) <= WAITING && kept.saturating_add(more) <= KEPT_OF_ONE;
+    Ok(if fits { Ok(()) } else { Err(TooMany) })
+}
+
 /// Queues it, in the transaction that caused it.
 pub async fn queue(conn: &mut PgConnection, deliveries: &[Delivery<'_>], now: UnixMillis) -> Result<(), Error> {
     for delivery in deliveries {
@@ -55,6 +78,8 @@ pub async fn queue(conn: &mut PgConnection, deliveries: &[Delivery<'_>], now: Un
 /// Between whom a word goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Words<'a> {
+    /// The account whose call it is; none for an answer to another server's word.
+    pub sender: Option<i64>,
     pub from: &'a Did,
     pub to: &'a Did,
     /// Of `to`.
@@ -77,6 +102,6 @@ pub async fn send_word(
         Word::Agree => ("relationship", json!({ "from": words.from, "change": "accept" })),
         Word::End => ("relationship", json!({ "from": words.from, "change": "end" })),
     };
-    let (server, to) = (words.server, words.to);
-    queue(conn, &[Delivery { server, to, kind, body, stream_id: None, welcome: None }], now).await
+    let Words { sender, server, to, .. } = words;
+    queue(conn, &[Delivery { sender, server, to, kind, body, stream_id: None, welcome: None }], now).await
 }

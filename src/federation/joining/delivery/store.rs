@@ -14,8 +14,12 @@ pub(super) async fn insert(
 ) -> Result<(), Error> {
     let references = delivery.welcome.as_ref().map_or(&[][..], |enclosed| &enclosed.references);
     sqlx::query!(
-        "insert into delivery (public_id, peer, account, kind, body, stream_id, welcome_id, refs, created_at, due_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
+        "insert into delivery
+             (public_id, peer, account, kind, body, stream_id, welcome_id, refs, created_at, due_at, sender_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)
+         -- A home that waits for one word of a moved account is told of all its seats by that word.
+         on conflict (account, peer) where kind = 'moveSeats' and state = 'waiting'
+         do update set body = case when delivery.body = excluded.body then delivery.body else '{\"streams\": null}' end",
         id,
         delivery.server.as_str(),
         delivery.to.as_str(),
@@ -24,11 +28,46 @@ pub(super) async fn insert(
         delivery.stream_id,
         delivery.welcome.as_ref().map(|enclosed| enclosed.welcome_id),
         references,
-        now
+        now,
+        delivery.sender
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// How many deliveries that the account caused wait, and how many are kept, counted up to `most`.
+pub(super) async fn counts(pool: &PgPool, account_id: i64, most: i64) -> Result<(i64, i64), Error> {
+    let row = sqlx::query!(
+        r#"select count(*) filter (where state = 'waiting') as "waiting!", count(*) as "kept!"
+           from (select state from delivery where sender_id = $1 limit $2) counted"#,
+        account_id,
+        most
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok((row.waiting, row.kept))
+}
+
+/// Those of these homes that were told in the last day that the account lives here, with these words, or are about to be.
+pub async fn announced(
+    pool: &PgPool,
+    account: &Did,
+    homes: &[&str],
+    bodies: &[serde_json::Value],
+    since: DateTime<Utc>,
+) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar!(
+        "select distinct d.peer from delivery d
+         join unnest($2::text[], $3::jsonb[]) n (home, body) on n.home = d.peer and n.body = d.body
+         where d.account = $1 and d.kind = 'moveSeats' and d.state in ('waiting', 'accepted') and d.created_at > $4",
+        account.as_str(),
+        homes as &[&str],
+        bodies,
+        since
+    )
+    .fetch_all(pool)
+    .await?)
 }
 
 /// What is to be told, with what it takes to say it.
@@ -104,7 +143,7 @@ pub async fn redirect_account(
 ) -> Result<(), Error> {
     sqlx::query!(
         "update delivery set peer = $2, attempts = 0, due_at = $3
-         where account = $1 and state = 'waiting' and kind <> 'moveSeats'",
+         where account = $1 and state = 'waiting' and kind not in ('moveSeats', 'leaveConvo')",
         account.as_str(),
         server.as_str(),
         now
@@ -127,11 +166,23 @@ pub(super) async fn tell_again(pool: &PgPool, peer: Option<&Did>, now: DateTime<
     Ok(())
 }
 
-/// Deliveries, sent and received, from before then.
-pub(super) async fn forget(pool: &PgPool, before: DateTime<Utc>) -> Result<(), Error> {
-    sqlx::query!("delete from delivery where created_at < $1", before).execute(pool).await?;
-    sqlx::query!("delete from delivered where created_at < $1::timestamptz - interval '5 days'", before)
-        .execute(pool)
-        .await?;
-    Ok(())
+/// Deletes deliveries, sent and received, from before then: so many at most of each. How many went.
+pub async fn forget(pool: &PgPool, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
+    let sent = sqlx::query!(
+        "delete from delivery where id in (select id from delivery where created_at < $1 order by created_at limit $2)",
+        before,
+        limit
+    )
+    .execute(pool)
+    .await?;
+    let received = sqlx::query!(
+        "delete from delivered where ctid in (
+             select ctid from delivered where created_at < $1::timestamptz - interval '5 days' limit $2
+         )",
+        before,
+        limit
+    )
+    .execute(pool)
+    .await?;
+    Ok(sent.rows_affected().max(received.rows_affected()))
 }

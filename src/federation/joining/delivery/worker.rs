@@ -2,28 +2,28 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::LEAVE;
 use super::compose::{Composed, compose};
 use super::store::{self, Due};
 use crate::federation::joining::moves::{self, Untold};
-use crate::federation::joining::{AT_ONCE, Joining, LEASE, POLL, pause, whereabouts};
+use crate::federation::joining::{AT_ONCE, Joining, LEASE, POLL, leaving, pause, whereabouts};
 use crate::federation::{AccountHome, CallError};
 use crate::lexicon::peer::deliver::Deliver;
 use crate::storage::Error;
 use crate::telemetry::metric_name;
 use crate::types::Did;
 
-/// After this, whoever it was for has been told, or never will be.
-const KEPT: chrono::TimeDelta = chrono::TimeDelta::days(30);
 /// A peer that asks for patience gets no more than this of it.
 const PATIENCE: Duration = Duration::from_hours(1);
+/// A peer that does not know the kind of a delivery is asked again after half to all of this.
+const UPGRADE: Duration = Duration::from_hours(6);
 /// What a peer may call its refusal, as far as it is counted by name.
 const REFUSALS: [&str; 6] =
     ["Malformed", "KeyPackageUnknown", "IdempotencyConflict", "StreamNotFound", "PayloadTooLarge", "InvalidRequest"];
-/// Passes between two looks for what is older.
-const SWEEP_EVERY: u32 = 600;
 
 /// What became of an attempt.
 enum Outcome {
@@ -32,21 +32,21 @@ enum Outcome {
     Failed,
     /// Not before so long, if its server asked for that.
     Later(Option<Duration>),
+    /// The peer does not know the kind: a newer version may.
+    Older,
     /// Its server, as it is found now.
     Moved(Did),
 }
 
 pub(in crate::federation::joining) async fn run(joining: Joining, stop: CancellationToken) {
-    let mut passes: u32 = 0;
     loop {
-        let worked = match pass(&joining, passes.is_multiple_of(SWEEP_EVERY)).await {
+        let worked = match pass(&joining).await {
             Ok(worked) => worked,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "deliveries cannot be looked up");
                 false
             }
         };
-        passes = passes.wrapping_add(1);
         if worked {
             continue;
         }
@@ -80,12 +80,9 @@ pub(in crate::federation::joining) async fn repeat(joining: Joining, stop: Cance
 }
 
 /// One look; whether anything was due.
-async fn pass(joining: &Joining, sweeps: bool) -> Result<bool, Error> {
+async fn pass(joining: &Joining) -> Result<bool, Error> {
     let now = joining.log().clock().now().to_datetime();
     let pool = joining.log().storage().pool();
-    if sweeps {
-        store::forget(pool, now - KEPT).await?;
-    }
     let due = store::due(pool, now, now + LEASE, AT_ONCE).await?;
     let any = !due.is_empty();
     let mut deliveries = JoinSet::new();
@@ -100,6 +97,7 @@ async fn pass(joining: &Joining, sweeps: bool) -> Result<bool, Error> {
                 Outcome::Answered(state) => store::answered(pool, id, &state, now).await,
                 Outcome::Failed => store::answered(pool, id, "failed", now).await,
                 Outcome::Moved(server) => store::redirect(pool, id, &server, now).await,
+                Outcome::Older => store::put_off(pool, id, now + upgrade()).await,
                 Outcome::Later(asked) => store::put_off(pool, id, now + patience(attempts, asked)).await,
             }
         });
@@ -135,6 +133,7 @@ async fn tell(joining: &Joining, delivery: Due) -> Outcome {
                 return Outcome::Later(None);
             }
         },
+        Composed::Leave(leave) => leaving::tell(joining, &server, &to, leave).await.map(|()| "accepted".to_owned()),
         Composed::Nothing => return Outcome::Failed,
     };
     match answer {
@@ -142,6 +141,15 @@ async fn tell(joining: &Joining, delivery: Due) -> Outcome {
         Ok(_) => Outcome::Answered("refused".to_owned()),
         Err(CallError::Refused { error, .. }) if ["AccountMoved", "NotHere"].contains(&error.as_str()) => {
             moved(joining, &server, &to).await
+        }
+        // Another home orders the stream now. A home that names a wrong one could as well swallow the word.
+        Err(error) if kind == LEAVE && error.named_home().is_some_and(|named| *named != server) => {
+            error.named_home().cloned().map_or(Outcome::Failed, Outcome::Moved)
+        }
+        // The peer is of an older version: it may be upgraded before the delivery expires.
+        Err(CallError::Refused { status: 501, error, .. }) => {
+            tracing::info!(peer = server.as_str(), kind, error, "the peer does not know this kind of delivery yet");
+            Outcome::Older
         }
         Err(CallError::Refused { status: status @ (400 | 409 | 413), error, .. }) => {
             let error = REFUSALS.into_iter().find(|name| *name == error).unwrap_or("other");
@@ -167,6 +175,11 @@ async fn moved(joining: &Joining, server: &Did, to: &Did) -> Outcome {
         Ok(AccountHome::Elsewhere(now)) if now != *server => Outcome::Moved(now),
         _ => Outcome::Later(None),
     }
+}
+
+/// Until a peer may have been upgraded.
+fn upgrade() -> chrono::TimeDelta {
+    chrono::TimeDelta::from_std(UPGRADE.mul_f64(rand::rng().random_range(0.5..1.0))).unwrap_or_default()
 }
 
 /// Until the next attempt: our own pause, or what the peer asked for where that is longer.

@@ -74,7 +74,7 @@ pub(super) async fn claims(
 /// These accounts see their open seats from here on.
 pub(super) async fn show(conn: &mut PgConnection, stream_id: i64, account_ids: &[i64]) -> Result<(), Error> {
     sqlx::query!(
-        "update seat set held = false where stream_id = $1 and account_id = any($2) and until_seq is null and held",
+        "update seat set held = false, left_here = false where stream_id = $1 and account_id = any($2) and until_seq is null and held",
         stream_id,
         account_ids
     )
@@ -86,7 +86,7 @@ pub(super) async fn show(conn: &mut PgConnection, stream_id: i64, account_ids: &
 /// The same for one account, and by the stream's public id.
 pub async fn show_seat(conn: &mut PgConnection, account_id: i64, stream: &str) -> Result<(), Error> {
     sqlx::query!(
-        "update seat s set held = false from stream t
+        "update seat s set held = false, left_here = false from stream t
          where t.public_id = $2 and s.stream_id = t.id and s.account_id = $1 and s.until_seq is null and s.held",
         account_id,
         stream

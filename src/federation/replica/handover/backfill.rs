@@ -21,13 +21,14 @@ impl Replicas {
             let Ok(home) = Did::parse(&row.home) else { continue };
             match self.backfill(stream_id, row.public_id.as_str(), &home).await {
                 Ok(true) => rows::backfilled(pool, stream_id, row.head_seq).await?,
-                Ok(false) => rows::put_off_backfill(pool, stream_id, self.pause(0), now).await?,
+                // What came stays; whoever offers the stream again has it go on.
+                Ok(false) => rows::end_backfill(pool, stream_id).await?,
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "a next home could not fetch what it lacks"
                     );
-                    rows::put_off_backfill(pool, stream_id, self.pause(3), now).await?;
+                    rows::end_backfill(pool, stream_id).await?;
                 }
             }
         }

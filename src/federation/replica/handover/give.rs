@@ -96,7 +96,9 @@ impl Replicas {
     }
 
     async fn offer_and_move(&self, order: &Order, head: &Head) -> Result<Accepted, HandError> {
-        let (acceptance, signed) = self.offer(order, head).await?;
+        // Nobody waits longer for the next home than the stream may stand still.
+        let offered = tokio::time::timeout(HANDING, self.offer(order, head)).await;
+        let (acceptance, signed) = offered.unwrap_or(Err(HandError::Unreached))?;
         let collided = |error: &HandError| matches!(error, HandError::Log(error) if error.is_collision());
         storage::retrying(collided, || self.move_away(order, head, &acceptance, &signed)).await
     }

@@ -1,8 +1,8 @@
 //! A home hands one of its streams to another server (docs/FEDERATION.md, "Moving a home").
 //!
 //! Invariants: one commit is the move, and before it nothing has happened; nothing is ordered between the acceptance and
-//! that commit; the next home has every entry, and rebuilds from them who may do what; what it takes on the old home's
-//! word decides nothing about rights.
+//! that commit; the next home has every entry, and rebuilds from them who may do what; on the old home's word it
+//! takes the keys of leaves of other servers' devices, which nothing else tells, and no other right.
 
 mod backfill;
 mod come_back;

@@ -1,6 +1,8 @@
 //! What the next home cannot read from the log: GroupInfos, the keys of leaves, whose calls the entries were, and the word
 //! of earlier homes for their reigns.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::SNAPSHOT_BYTES;
@@ -75,6 +77,47 @@ impl Snapshot {
             let identity = (call.2.0.len(), call.3.0.len());
             caller && [(16, 32), (0, 0)].contains(&identity)
         };
-        if snapshot.v == VERSION && snapshot.calls.iter().all(fits) { Ok(snapshot) } else { Err(malformed()) }
+        let rise = snapshot.calls.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let named: Vec<&[u8]> =
+            snapshot.calls.iter().map(|call| call.2.as_slice()).filter(|idem| !idem.is_empty()).collect();
+        let once = named.iter().collect::<BTreeSet<_>>().len() == named.len();
+        let sound = snapshot.calls.iter().all(fits) && rise && once;
+        if snapshot.v == VERSION && sound { Ok(snapshot) } else { Err(malformed()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(name: &str) -> Caller {
+        Caller { account: Did::parse("did:plc:alice").unwrap(), device: DeviceId::of_key(name.as_bytes()) }
+    }
+
+    fn call(seq: u64, place: u64, idem: u8) -> CallOf {
+        CallOf(Seq(seq), place, Bytes(vec![idem; 16]), Bytes(vec![9; 32]))
+    }
+
+    #[test]
+    fn calls_name_a_caller_and_each_entry_and_each_identity_once() {
+        let with = |calls: Vec<CallOf>| {
+            let mut snapshot = Snapshot::new(Vec::new(), Vec::new(), Vec::new());
+            snapshot.callers = vec![caller("one"), caller("two")];
+            snapshot.calls = calls;
+            Snapshot::decode(&snapshot.encode().unwrap())
+        };
+        let forgotten = |seq| CallOf(Seq(seq), 0, Bytes(Vec::new()), Bytes(Vec::new()));
+        let good = vec![forgotten(1), forgotten(2), call(3, 0, 1), call(5, 1, 2)];
+        assert_eq!(with(good.clone()).unwrap().calls, good);
+        for bad in [
+            vec![call(3, 2, 1)],
+            vec![call(3, 0, 1), call(3, 0, 2)],
+            vec![call(5, 0, 1), call(3, 0, 2)],
+            vec![call(3, 0, 1), call(5, 1, 1)],
+            vec![CallOf(Seq(3), 0, Bytes(vec![1; 15]), Bytes(vec![9; 32]))],
+            vec![CallOf(Seq(3), 0, Bytes(vec![1; 16]), Bytes(Vec::new()))],
+        ] {
+            assert_eq!(with(bad).unwrap_err().name, "Malformed");
+        }
     }
 }

@@ -258,6 +258,25 @@ pub async fn reached(pool: &PgPool, server: &str) -> Result<bool, Error> {
     Ok(done.rows_affected() > 0)
 }
 
+/// What waits for that server, as a follower and as the receiver of deliveries, is due at once.
+pub async fn resume_follower(pool: &PgPool, server: &Did, now: UnixMillis) -> Result<(), Error> {
+    sqlx::query!(
+        "update follower set due_at = $2, failures = 0, failing_since = null where server = $1",
+        server.as_str(),
+        now.to_datetime()
+    )
+    .execute(pool)
+    .await?;
+    sqlx::query!(
+        "update delivery set due_at = $2, attempts = 0 where peer = $1 and state = 'waiting'",
+        server.as_str(),
+        now.to_datetime()
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 /// Drops followers that failed, or could not be reached, for 30 days. How many.
 pub async fn drop_lost(pool: &PgPool, now: UnixMillis) -> Result<u64, Error> {
     let done = sqlx::query!(

@@ -1,7 +1,5 @@
 //! SQL on streams that go from one home to another.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 
 use crate::federation::replica::Transfer;
@@ -206,16 +204,9 @@ pub async fn backfilled(pool: &PgPool, stream_id: i64, upto: Seq) -> Result<(), 
     Ok(())
 }
 
-/// Later, and not for ever: whoever asked for the move asks again.
-pub async fn put_off_backfill(pool: &PgPool, stream_id: i64, pause: Duration, now: UnixMillis) -> Result<(), Error> {
-    sqlx::query!(
-        "update replica set backfill_due_at = $2::timestamptz + make_interval(secs => $3) where stream_id = $1",
-        stream_id,
-        now.to_datetime(),
-        pause.as_secs_f64()
-    )
-    .execute(pool)
-    .await?;
+/// It is not fetched any more, until it is wanted again.
+pub async fn end_backfill(pool: &PgPool, stream_id: i64) -> Result<(), Error> {
+    sqlx::query!("update replica set backfill_due_at = null where stream_id = $1", stream_id).execute(pool).await?;
     Ok(())
 }
 

@@ -4,10 +4,16 @@ use crate::identity::Signed;
 use crate::storage::{Error, PgPool};
 use crate::types::{Did, Seq, StreamId, Term, UnixMillis};
 
-/// The home was heard. Written at most every 20 seconds; after five minutes of silence it counts as come back.
+/// The home was heard. Written at most every 20 seconds; after five minutes of silence it counts as come back. After a
+/// day of silence the home may have forgotten this server as a follower: all its streams are followed anew.
 pub async fn heard(pool: &PgPool, home: &Did, now: UnixMillis) -> Result<(), Error> {
     sqlx::query!(
-        "insert into home_contact (server, reachable_since, last_at) values ($1, $2::timestamptz, $2)
+        "with anew as (
+             update replica r set follow_due_at = $2 from stream s, home_contact c
+             where c.server = $1 and c.last_at < $2::timestamptz - interval '1 day'
+               and s.id = r.stream_id and s.home = $1 and r.ended_at is null and r.follow_due_at is null
+         )
+         insert into home_contact (server, reachable_since, last_at) values ($1, $2::timestamptz, $2)
          on conflict (server) do update
          set last_at = excluded.last_at, asked_at = null,
              reachable_since = case when home_contact.last_at < excluded.last_at - interval '5 minutes'

@@ -9,6 +9,8 @@ use crate::types::{Did, Seq, Term, UnixMillis};
 pub struct ReplicaRow {
     pub from_seq: Seq,
     pub failures: i16,
+    /// How often in a row the stream stopped after such failures.
+    pub stops: i16,
     pub view: Option<View>,
     /// The home that was asked, by its lineage, and its term.
     followed: Option<String>,
@@ -36,7 +38,7 @@ impl ReplicaRow {
 /// Nothing for a stream that we did not ask for, or do not want any more.
 pub async fn find_replica(pool: &PgPool, stream_id: i64) -> Result<Option<ReplicaRow>, Error> {
     let row = sqlx::query!(
-        "select from_seq, failures, stopped_by, view, followed, followed_term
+        "select from_seq, failures, stops, stopped_by, view, followed, followed_term
          from replica where stream_id = $1 and ended_at is null",
         stream_id
     )
@@ -47,6 +49,7 @@ pub async fn find_replica(pool: &PgPool, stream_id: i64) -> Result<Option<Replic
     Ok(Some(ReplicaRow {
         from_seq: Seq::from_db(row.from_seq),
         failures: row.failures,
+        stops: row.stops,
         view,
         followed: row.followed,
         followed_term: Term::from_db(row.followed_term),
@@ -71,13 +74,13 @@ pub struct NewReplica<'a> {
 pub async fn put_replica(conn: &mut PgConnection, new: &NewReplica<'_>) -> Result<(), Error> {
     let view = new.waiting.map(serde_json::to_value).transpose().map_err(|_| Error::Corrupt("view"))?;
     sqlx::query!(
-        "insert into replica (stream_id, from_seq, view, checked_at, created_at, followed, followed_term)
-         values ($1, $2, $3, $4, $4, $6, $7)
+        "insert into replica (stream_id, from_seq, view, checked_at, created_at, followed, followed_term, followed_at)
+         values ($1, $2, $3, $4, $4, $6, $7, $4)
          on conflict (stream_id) do update
          set from_seq = coalesce($5, replica.from_seq), view = coalesce(excluded.view, replica.view), failures = 0,
              stopped_by = null, follow_due_at = null, follow_failures = 0, ended_at = null,
              backfilled_seq = case when replica.ended_at is null then replica.backfilled_seq end,
-             followed = excluded.followed, followed_term = excluded.followed_term",
+             followed = excluded.followed, followed_term = excluded.followed_term, followed_at = excluded.followed_at",
         new.stream_id,
         new.from.to_db(),
         view,
@@ -122,29 +125,47 @@ pub async fn genesis(pool: &PgPool, stream_id: i64) -> Result<Vec<u8>, Error> {
     Ok(sqlx::query_scalar!("select genesis from stream where id = $1", stream_id).fetch_one(pool).await?)
 }
 
-/// A request of its home did not hold together: the how-manieth in a row. After `most`, nothing more is taken.
-pub async fn replica_failed(pool: &PgPool, stream_id: i64, name: &str, most: i16) -> Result<i16, Error> {
+/// Counts a request of the home that did not hold together, and answers how many came in a row. The `most`-th stops the
+/// stream: the follower takes nothing more until it has followed anew, for which it waits `pause`.
+pub async fn replica_failed(
+    pool: &PgPool,
+    stream_id: i64,
+    name: &str,
+    most: i16,
+    pause: std::time::Duration,
+    now: UnixMillis,
+) -> Result<i16, Error> {
     Ok(sqlx::query_scalar!(
-        "update replica set failures = failures + 1, stopped_by = case when failures + 1 >= $3::smallint then $2 end
+        "update replica set
+             failures = failures + 1,
+             stopped_by = case when failures + 1 >= $3::smallint then $2 end,
+             stops = case when failures + 1 >= $3::smallint then least(stops, 1000) + 1 else stops end,
+             follow_due_at = case when failures + 1 >= $3::smallint
+                                  then $4::timestamptz + make_interval(secs => $5) else follow_due_at end
          where stream_id = $1 returning failures",
         stream_id,
         name,
-        most
+        most,
+        now.to_datetime(),
+        pause.as_secs_f64()
     )
     .fetch_one(pool)
     .await?)
 }
 
 pub async fn replica_succeeded(pool: &PgPool, stream_id: i64) -> Result<(), Error> {
-    sqlx::query!("update replica set failures = 0 where stream_id = $1", stream_id).execute(pool).await?;
+    sqlx::query!("update replica set failures = 0, stops = 0 where stream_id = $1", stream_id).execute(pool).await?;
     Ok(())
 }
 
-/// Whether the seat that made us follow has begun and no seat of this server is open.
+/// Whether the seat that made this server follow has begun and no account of this server has an open seat. An account
+/// that moved here counts before the entry that says so arrives, since its seat names the former server until then.
 pub async fn has_ended(pool: &PgPool, stream_id: i64, server: &Did) -> Result<bool, Error> {
     Ok(sqlx::query_scalar!(
         r#"select s.head_seq >= r.from_seq and not exists (
-               select 1 from seat where stream_id = $1 and server = $2 and until_seq is null
+               select 1 from seat x join account a on a.id = x.account_id
+               where x.stream_id = $1 and x.until_seq is null
+                 and (x.server = $2 or (a.stream_id is not null and a.server is null))
            ) as "ended!"
            from stream s join replica r on r.stream_id = s.id where s.id = $1"#,
         stream_id,
@@ -177,13 +198,15 @@ pub async fn local_members(conn: &mut PgConnection, stream_id: i64) -> Result<Ve
     .await?)
 }
 
-/// Streams whose home must be asked to follow from our head.
+/// Streams whose home must be asked to follow from this server's head: those that are due, those that went to another
+/// home, and those whose home was not asked for a week.
 pub async fn due_follows(pool: &PgPool, now: UnixMillis, limit: i64) -> Result<Vec<(i64, i32)>, Error> {
     let rows = sqlx::query!(
         "select r.stream_id, r.follow_failures from replica r join stream s on s.id = r.stream_id
-         where r.ended_at is null and (r.follow_due_at <= $1 or (
-                   -- The stream went to another home.
-                   r.follow_due_at is null and r.followed is distinct from s.home and r.followed_term <= s.term and s.state = 0))
+         where r.ended_at is null and s.state not in (4, 5) and (r.follow_due_at <= $1 or (
+                   r.follow_due_at is null and s.state = 0 and (
+                       (r.followed is distinct from s.home and r.followed_term <= s.term)
+                       or r.followed_at < $1::timestamptz - interval '7 days')))
          order by r.follow_due_at limit $2",
         now.to_datetime(),
         limit
@@ -209,6 +232,26 @@ pub async fn put_off_follow(
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// The operator has these streams followed anew at once: one stream, or all of one home. Answers their public ids.
+pub async fn resume(
+    pool: &PgPool,
+    stream: Option<&str>,
+    home: Option<&Did>,
+    now: UnixMillis,
+) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar!(
+        "update replica r set follow_due_at = $3, follow_failures = 0, stops = 0 from stream s
+         where s.id = r.stream_id and r.ended_at is null and s.state not in (4, 5)
+           and (s.public_id = $1 or s.home = $2)
+         returning s.public_id",
+        stream,
+        home.map(Did::as_str),
+        now.to_datetime()
+    )
+    .fetch_all(pool)
+    .await?)
 }
 
 /// Streams with traffic that were not compared with another server for so long, and one such server for each.

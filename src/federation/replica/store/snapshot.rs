@@ -76,7 +76,7 @@ pub async fn take_snapshot(conn: &mut PgConnection, stream_id: i64, snapshot: &S
         sqlx::query!(
             "insert into leaf_key (stream_id, device_id, public_key)
              select $1, d.id, $4 from device d join account a on a.id = d.account_id
-             where a.did = $2 and d.public_id = $3 on conflict (stream_id, device_id) do nothing",
+             where a.did = $2 and d.public_id = $3 and d.state = 'foreign' on conflict do nothing",
             stream_id,
             leaf.account.as_str(),
             leaf.device.as_str(),
@@ -123,7 +123,9 @@ async fn take_calls(conn: &mut PgConnection, stream_id: i64, snapshot: &Snapshot
          set author = caller.account_id, device = caller.device_id, idem = n.idem, request_hash = n.request_hash
          from unnest($4::bigint[], $5::bigint[], $6::uuid[], $7::bytea[]) n (seq, place, idem, request_hash)
          join caller on caller.place = n.place
-         where e.stream_id = $1 and e.seq = n.seq",
+         where e.stream_id = $1 and e.seq = n.seq and not exists (
+             select 1 from entry o where o.stream_id = $1 and o.idem = n.idem and o.seq <> n.seq
+         )",
         stream_id,
         &accounts as &[&str],
         &devices as &[&str],
