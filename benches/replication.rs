@@ -56,6 +56,8 @@ async fn side(cluster: &Cluster, directory: &Directory, port: u16, peer: u16, na
         ("SERVER_HOST", "127.0.0.1".to_owned()),
         ("SERVER_PORT", port.to_string()),
         ("METRICS_PORT", "0".to_owned()),
+        ("MAX_READS_IN_FLIGHT", "1000".to_owned()),
+        ("MAX_WRITES_IN_FLIGHT", "1000".to_owned()),
         ("SERVICE_DID", did.clone()),
         ("PUBLIC_URL", origin.clone()),
         ("PLC_URL", directory.url()),

@@ -171,7 +171,7 @@ say "uid 1000, no capabilities, no new privileges, no file open to write"
 
 # ---- the stop, with a request that is half sent ----
 value() { grep -h "^$1=" k8s/base/settings.env | cut -d= -f2; }
-most=$(($(value SHUTDOWN_GRACE_MS) / 1000 + 5 + 1))
+most=$((($(value DRAIN_MS) + $(value SHUTDOWN_GRACE_MS)) / 1000 + 5 + 1))
 exec 4<>"/dev/tcp/127.0.0.1/$port"
 printf 'POST /xrpc/blue.catbird.mls.sendMessage HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n' >&4
 sleep 0.5

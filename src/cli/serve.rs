@@ -29,6 +29,14 @@ pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
         failure = server.failed() => Some(failure),
     };
     tracing::info!("stopping");
+    if failure.is_none() {
+        // A second signal ends the wait.
+        tokio::select! {
+            () = server.drain() => {}
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    }
     let stopped = server.stop().await;
     match failure {
         Some(failure) => Err(failure),

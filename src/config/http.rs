@@ -15,8 +15,17 @@ pub struct Http {
     pub request_timeout: Duration,
     /// For a request's head, and between two requests of a connection.
     pub header_timeout: Duration,
-    /// For open requests after SIGTERM.
+    /// After SIGTERM, for load balancers to see that the server is not ready; requests are still served.
+    pub drain: Duration,
+    /// For open requests after that.
     pub shutdown_grace: Duration,
+    /// Connections in all, at most; fewer where the process may not open as many files.
+    pub connections: usize,
+    /// Connections of one client address, at most.
+    pub connections_per_address: u32,
+    /// Calls in flight of one device.
+    pub reads_in_flight: u32,
+    pub writes_in_flight: u32,
     pub bodies: Bodies,
     /// Development: where methods go that this server does not have.
     pub upstream: Option<url::Url>,
@@ -28,20 +37,31 @@ pub struct Bodies {
     pub ordinary_bytes: usize,
     pub message_bytes: usize,
     pub commit_bytes: usize,
+    /// Of all bodies that are being received or answered, as they come over the wire.
+    pub held_bytes: usize,
 }
 
 /// No body may be set below what methods need at all, nor beyond what one process should buffer.
 const BODY_BYTES: std::ops::RangeInclusive<usize> = 16 * 1024..=64 * 1024 * 1024;
 
+/// IPv6 and IPv4 alike.
+const ANY_ADDRESS: &str = "::";
+const LOOPBACK: &str = "127.0.0.1";
+const PRODUCTION_DRAIN_MS: &str = "5000";
+
 impl Http {
-    pub(super) fn read(values: &Values) -> Result<Self, ConfigError> {
-        let host: IpAddr = values.parsed(
-            "SERVER_HOST",
-            "not an IP address",
-            "set SERVER_HOST to the address to listen on, such as 0.0.0.0 or 127.0.0.1",
-        )?;
+    pub(super) fn read(values: &mut Values, environment: Environment) -> Result<Self, ConfigError> {
+        let production = environment == Environment::Production;
+        let default_host = if production { ANY_ADDRESS } else { LOOPBACK };
+        values.text_or("SERVER_HOST", || default_host.to_owned());
+        let drain_ms = if production { PRODUCTION_DRAIN_MS } else { "0" };
+        values.text_or("DRAIN_MS", || drain_ms.to_owned());
+        let host = |name: &'static str| -> Result<IpAddr, ConfigError> {
+            let fix = format!("set {name} to the address to listen on, such as ::, 0.0.0.0 or 127.0.0.1");
+            values.parsed(name, "not an IP address", &fix)
+        };
         let metrics_port = values.number("METRICS_PORT", 0..=u16::MAX)?;
-        let listen = SocketAddr::new(host, values.number("SERVER_PORT", 0..=u16::MAX)?);
+        let listen = SocketAddr::new(host("SERVER_HOST")?, values.number("SERVER_PORT", 0..=u16::MAX)?);
         if metrics_port != 0 && metrics_port == listen.port() {
             return Err(values.invalid(
                 "METRICS_PORT",
@@ -49,16 +69,23 @@ impl Http {
                 "give METRICS_PORT another port, or 0 to turn it off",
             ));
         }
+        let metrics = SocketAddr::new(host("METRICS_HOST")?, metrics_port);
         Ok(Self {
             listen,
-            metrics: (metrics_port != 0).then(|| SocketAddr::new(host, metrics_port)),
+            metrics: (metrics_port != 0).then_some(metrics),
             request_timeout: Duration::from_millis(values.number("REQUEST_TIMEOUT_MS", 100..=60_000)?),
             header_timeout: Duration::from_millis(values.number("HEADER_TIMEOUT_MS", 100..=600_000)?),
+            drain: Duration::from_millis(values.number("DRAIN_MS", 0..=300_000)?),
             shutdown_grace: Duration::from_millis(values.number("SHUTDOWN_GRACE_MS", 0..=300_000)?),
+            connections: values.number("MAX_CONNECTIONS", 64..=1_000_000)?,
+            connections_per_address: values.number("MAX_CONNECTIONS_PER_ADDRESS", 1..=1_000_000)?,
+            reads_in_flight: values.number("MAX_READS_IN_FLIGHT", 1..=10_000)?,
+            writes_in_flight: values.number("MAX_WRITES_IN_FLIGHT", 1..=10_000)?,
             bodies: Bodies {
                 ordinary_bytes: values.number("MAX_BODY_BYTES", BODY_BYTES)?,
                 message_bytes: values.number("MAX_MESSAGE_BYTES", BODY_BYTES)?,
                 commit_bytes: values.number("MAX_COMMIT_BYTES", BODY_BYTES)?,
+                held_bytes: values.number("MAX_BODIES_BYTES", 1024 * 1024..=64 * 1024 * 1024 * 1024)?,
             },
             upstream: upstream(values)?,
         })

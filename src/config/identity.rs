@@ -73,6 +73,7 @@ impl Identity {
         let public_url = super::http::public_url(values, environment, name.as_deref())?;
         let service_did = service_did(values, &public_url, production)?;
         let data_dir = PathBuf::from(values.text("DATA_DIR").unwrap_or_default());
+        values.text_or("ACCOUNTS", || if production { "invite" } else { "open" }.to_owned());
         let keys_dir = values.text_or("KEYS_DIR", || data_dir.join("keys").display().to_string());
 
         Ok(Self {

@@ -13,13 +13,13 @@ pub struct Rate {
     pub period: Duration,
 }
 
-/// How often anybody may do anything, on this replica.
+/// How often anybody may do anything, on this instance.
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub accounts: AccountRates,
     pub addresses: AddressRates,
-    /// First fetches of DID documents for all addresses together.
-    pub first_fetches: Rate,
+    pub domains: DomainRates,
+    pub all: OverallRates,
     /// Proxies whose word about who connected to them is taken.
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -40,12 +40,29 @@ pub struct AccountRates {
 pub struct AddressRates {
     /// Methods for anybody, documents, pages, and what is not there.
     pub open: Rate,
-    /// Questions whether the server is well.
-    pub probe: Rate,
-    /// Calls that wanted a proof and had none.
+    /// Calls that wanted a proof and had none, and issuers that began to fail.
     pub failure: Rate,
+    /// Failures in the name of one issuer.
+    pub failing_issuer: Rate,
     /// DID documents fetched for the first time.
     pub first_fetch: Rate,
+    /// Accounts created.
+    pub registration: Rate,
+}
+
+/// For each registrable domain, for all its did:web accounts together.
+#[derive(Clone, Copy, Debug)]
+pub struct DomainRates {
+    pub calls: Rate,
+    /// Accounts created.
+    pub registration: Rate,
+}
+
+/// For all addresses together.
+#[derive(Clone, Copy, Debug)]
+pub struct OverallRates {
+    pub first_fetch: Rate,
+    pub registration: Rate,
 }
 
 const MAX_QUANTITY: u32 = 1_000_000_000;
@@ -64,11 +81,19 @@ impl Limits {
             },
             addresses: AddressRates {
                 open: rate(values, "RATE_OPEN")?,
-                probe: rate(values, "RATE_PROBE")?,
                 failure: rate(values, "RATE_FAILURE")?,
+                failing_issuer: rate(values, "RATE_FAILING_ISSUER")?,
                 first_fetch: rate(values, "RATE_FIRST_FETCH")?,
+                registration: rate(values, "RATE_REGISTRATION")?,
             },
-            first_fetches: rate(values, "RATE_FIRST_FETCHES")?,
+            domains: DomainRates {
+                calls: rate(values, "RATE_DOMAIN")?,
+                registration: rate(values, "RATE_DOMAIN_REGISTRATION")?,
+            },
+            all: OverallRates {
+                first_fetch: rate(values, "RATE_FIRST_FETCHES")?,
+                registration: rate(values, "RATE_REGISTRATIONS")?,
+            },
             trusted_proxies: trusted_proxies(values)?,
         })
     }

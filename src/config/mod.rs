@@ -30,7 +30,7 @@ pub use error::ConfigError;
 pub use federation::{Federation, Mode, PeerRates};
 pub use http::{Bodies, Http};
 pub use identity::{Admission, Identity, Invitations};
-pub use limits::{AccountRates, AddressRates, Limits, Rate};
+pub use limits::{AccountRates, AddressRates, DomainRates, Limits, OverallRates, Rate};
 pub use log::{Log, Retention, SubscriberBuffer};
 pub use operator::OperatorInfo;
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
@@ -91,7 +91,8 @@ impl Config {
 
         let identity = Identity::read(&mut values, environment)?;
         let telemetry = Telemetry::read(&mut values, environment)?;
-        let (http, database, log) = (Http::read(&values)?, Database::read(&values)?, Log::read(&values)?);
+        let http = Http::read(&mut values, environment)?;
+        let (database, log) = (Database::read(&values)?, Log::read(&values)?);
         let (streams, limits) = (Streams::read(&values)?, Limits::read(&values)?);
         let (federation, operator) = (Federation::read(&values)?, OperatorInfo::read(&values)?);
         let shown = SETTINGS

@@ -8,6 +8,8 @@ use super::values::Values;
 pub struct Streams {
     /// A WebSocket lives this long, a tenth more or less.
     pub socket_life: Duration,
+    /// Between pings of a WebSocket.
+    pub socket_ping: Duration,
     /// Between comments of an answer by server-sent events that says nothing else.
     pub heartbeat: Duration,
     /// An answer by server-sent events ends itself before it is larger, or older.
@@ -21,6 +23,7 @@ impl Streams {
     pub(super) fn read(values: &Values) -> Result<Self, ConfigError> {
         Ok(Self {
             socket_life: Duration::from_secs(values.number("SOCKET_LIFE_SECONDS", 1..=604_800)?),
+            socket_ping: Duration::from_millis(values.number("SOCKET_PING_MS", 100..=60_000)?),
             heartbeat: Duration::from_millis(values.number("SSE_HEARTBEAT_MS", 100..=60_000)?),
             answer_bytes: values.number("SSE_MAX_BYTES", 4096..=1024 * 1024 * 1024)?,
             answer_life: Duration::from_secs(values.number("SSE_MAX_SECONDS", 1..=86_400)?),

@@ -33,8 +33,10 @@ fn production_is_the_default_and_needs_nothing_but_a_name() {
     assert!(config.is_production());
     assert_eq!(config.identity.public_url.as_str(), "https://chat.example.com/");
     assert_eq!(config.telemetry.format, LogFormat::Json);
-    assert_eq!(config.http.listen.to_string(), "0.0.0.0:3000");
-    assert_eq!(config.http.metrics.unwrap().port(), 9090);
+    assert_eq!(config.http.listen.to_string(), "[::]:3000", "every address, of both families");
+    assert_eq!(config.http.metrics.unwrap().to_string(), "127.0.0.1:9090", "loopback, unless somebody says otherwise");
+    assert_eq!(config.http.drain.as_millis(), 5_000);
+    assert_eq!(config.identity.admission, Admission::Invite);
     assert!(config.database.url.is_none());
     assert_eq!(config.identity.keys_dir.to_str(), Some("./data/keys"));
     assert_eq!(config.warnings(), Vec::<&str>::new());
@@ -153,7 +155,17 @@ fn a_wrong_value_is_answered_with_its_name_its_value_and_the_fix() {
         ("RATE_ACCOUNT", "10/minute"),
         ("RATE_SUBSCRIBE", "-1/60"),
         ("RATE_OPEN", "1/2/3"),
-        ("RATE_PROBE", "off"),
+        ("RATE_FAILING_ISSUER", "off"),
+        ("RATE_DOMAIN", "10"),
+        ("RATE_REGISTRATION", "0/60"),
+        ("METRICS_HOST", "localhost"),
+        ("DRAIN_MS", "300001"),
+        ("MAX_CONNECTIONS", "63"),
+        ("MAX_CONNECTIONS_PER_ADDRESS", "0"),
+        ("MAX_READS_IN_FLIGHT", "0"),
+        ("MAX_WRITES_IN_FLIGHT", "many"),
+        ("MAX_BODIES_BYTES", "1000"),
+        ("SOCKET_PING_MS", "99"),
         ("RATE_FAILURE", "1000000001/60"),
         ("RATE_FIRST_FETCH", "1.5/60"),
         ("RATE_FIRST_FETCHES", "/60"),

@@ -19,7 +19,7 @@ pub use accounts::{AccountHome, Age, HomeUnverified};
 pub use admit::Admitted;
 pub use client::{Actor, CallError, MAX_ANSWER_BYTES, PeerRequest, refused as refused_answer};
 pub use own_keys::OwnKey;
-pub use peers::{Counted, KeyState, KnownPeer, Policy, Purpose, Quota, ServerDocument, endpoint, roster};
+pub use peers::{Counted, KeyState, KnownPeer, Policy, Purpose, Quota, ServerDocument, domain, endpoint, roster};
 pub use refused::PeerRefused;
 pub use signature::{ACTOR, AUDIENCE, DEVICE, INCARNATION, Outgoing, Presented, TAG, sign};
 pub use statements::StatementRefused;

@@ -1,9 +1,14 @@
-//! How often something may happen.
+//! How often something may happen, and how much of something may be held at one time: budgets over time, slots, bytes and
+//! connections, each for any kind of key.
 //!
-//! Invariants: memory is bounded, whoever invents keys; a clock that is set back brings nothing, and goes on from there.
+//! Invariants of budgets: memory is bounded, whoever invents keys; a clock that is set back brings nothing, and goes on from there.
 //! When there are more keys than are kept, those that were used longest ago are forgotten: they begin anew, with all they
 //! may have.
 
+mod bytes;
+mod connections;
+mod fair;
+mod slots;
 mod time;
 
 use std::hash::Hash;
@@ -22,6 +27,11 @@ use moka::sync::Cache;
 use self::time::Time;
 use crate::config::Rate;
 use crate::types::Clock;
+
+pub use bytes::{ByteBudget, ByteHolder, BytesExhausted, STEP_BYTES};
+pub use connections::{ConnectionRefused, ConnectionRoster, OpenConnection};
+pub use fair::FairBudget;
+pub use slots::{KeyedSlots, SlotHolder};
 
 /// Keys of one kind that are kept: 100 000 accounts are about 20 MB.
 const MAX_KEYS: u64 = 100_000;

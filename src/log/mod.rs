@@ -61,6 +61,7 @@ pub use origin::{ForeignDatabase, Raised, server_of};
 pub use page::EntryPage;
 pub use read::{Direction, Window};
 pub use recover::recover;
+pub use relay::close_sockets;
 pub use replica::{Founding, RawEntry, ReplicaTx};
 pub use retention::{Job, Keep, Swept};
 pub use seating::Seating;

@@ -158,7 +158,7 @@ pub(super) async fn services(
     let joining = Joining::start(log.clone(), Arc::clone(&federation), replicas.clone(), unsaid, workers);
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
     let upstream = config.http.upstream.clone().map(Upstream::new).transpose()?;
-    let limits = Limits::new(&config.limits, redactor.clone(), &clock);
+    let limits = Limits::new(&config.limits, &config.http, redactor.clone(), &clock);
     Ok(Services {
         config: Arc::new(config),
         storage,
@@ -174,6 +174,7 @@ pub(super) async fn services(
         upstream,
         clock,
         groups: Cache::new(GROUP_CACHE_ENTRIES),
+        draining: CancellationToken::new(),
         stopping: CancellationToken::new(),
         sockets: TaskTracker::new(),
     })

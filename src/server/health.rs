@@ -1,24 +1,63 @@
 //! Whether the process lives, whether it should get requests, and why not.
+//!
+//! Invariant: nobody who asks is refused, and however many ask at one time, the database is asked once.
 
-use axum::Json;
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
+use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::log::LogFlow;
 use crate::xrpc::Services;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// For how long an answer of the database stands for those who ask meanwhile.
+const DATABASE_SEEN: Duration = Duration::from_millis(500);
+
 pub(super) fn routes() -> [(&'static str, MethodRouter<Services>); 4] {
+    let seen = SeenDatabase::default();
     [
         ("/health", get(detailed)),
         ("/health/live", get(live)),
         ("/health/ready", get(ready)),
         ("/xrpc/_health", get(atproto)),
     ]
+    .map(|(path, route)| (path, route.layer(Extension(seen.clone()))))
+}
+
+/// What was seen of the database lately.
+#[derive(Clone, Default)]
+struct SeenDatabase(Arc<Mutex<Option<(Instant, DatabaseState)>>>);
+
+#[derive(Clone, Copy)]
+struct DatabaseState {
+    reachable: bool,
+    migrated: bool,
+}
+
+impl SeenDatabase {
+    /// The state of the database, at most half a second old. Those who ask at one time wait for one answer.
+    async fn state(&self, cx: &Services) -> DatabaseState {
+        let mut seen = self.0.lock().await;
+        if let Some((at, state)) = &*seen
+            && at.elapsed() < DATABASE_SEEN
+        {
+            return *state;
+        }
+        let reachable = cx.storage.ping().await.is_ok();
+        let migrated = reachable && cx.storage.is_migrated().await.unwrap_or(false);
+        let state = DatabaseState { reachable, migrated };
+        *seen = Some((Instant::now(), state));
+        state
+    }
 }
 
 #[derive(Serialize)]
@@ -37,10 +76,9 @@ struct Report {
     reason: Option<&'static str>,
 }
 
-async fn report(cx: &Services) -> Report {
-    let database = cx.storage.ping().await.is_ok();
-    let migrated = database && cx.storage.is_migrated().await.unwrap_or(false);
-    let accepting = !cx.stopping.is_cancelled();
+async fn report(cx: &Services, seen: &SeenDatabase) -> Report {
+    let DatabaseState { reachable: database, migrated } = seen.state(cx).await;
+    let accepting = !cx.draining.is_cancelled();
     let flow = cx.log.flow();
     let reason = match (accepting, database, migrated, flow) {
         (false, ..) => Some("Stopping"),
@@ -74,21 +112,19 @@ async fn live() -> Json<serde_json::Value> {
 
 /// Database, migrations, this instance's log, not draining. Nothing else decides it; Redis never does, nor a full disk,
 /// which all instances share and reads outlast.
-async fn ready(State(cx): State<Services>) -> Response {
-    answer(report(&cx).await)
+async fn ready(State(cx): State<Services>, Extension(seen): Extension<SeenDatabase>) -> Response {
+    answer(report(&cx, &seen).await)
 }
 
-async fn detailed(State(cx): State<Services>) -> Response {
-    answer(report(&cx).await)
+async fn detailed(State(cx): State<Services>, Extension(seen): Extension<SeenDatabase>) -> Response {
+    answer(report(&cx, &seen).await)
 }
 
 /// The form that AT Protocol tools expect.
-async fn atproto(State(cx): State<Services>) -> Response {
-    match cx.storage.ping().await {
-        Ok(()) => Json(serde_json::json!({ "version": VERSION })).into_response(),
-        Err(_) => {
-            let body = serde_json::json!({ "version": VERSION, "error": "Service Unavailable" });
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
-        }
+async fn atproto(State(cx): State<Services>, Extension(seen): Extension<SeenDatabase>) -> Response {
+    if seen.state(&cx).await.reachable {
+        return Json(serde_json::json!({ "version": VERSION })).into_response();
     }
+    let body = serde_json::json!({ "version": VERSION, "error": "Service Unavailable" });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }

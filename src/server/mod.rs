@@ -7,22 +7,21 @@ mod build;
 mod health;
 mod home_page;
 mod listen;
+mod metrics_page;
 mod routes;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::storage::embedded::Cluster;
-use crate::storage::{Class, DiskWatch, Storage};
-use crate::telemetry::Metrics;
+use crate::storage::{Class, DiskWatch};
 use crate::types::Clock;
 use crate::worker::Workers;
-use crate::xrpc::Services;
+use crate::xrpc::{Services, watch_listeners};
 
 pub use build::{Beside, Database, Outbound, federation_beside, open_database, open_database_beside, outbound};
 
@@ -70,21 +69,23 @@ impl Server {
         let services = build::services(config, clock, storage, &workers).await?;
         let routes::Served { router, paths } = routes::serve(&services);
 
-        let listener = TcpListener::bind(listen).await.with_context(|| {
+        let listener = listen::bind(listen).with_context(|| {
             format!("cannot listen on {listen}. Fix: set SERVER_PORT (or SERVER_HOST) to a free one")
         })?;
         let address = listener.local_addr()?;
+        let limits = limits_of_connections(&services);
         let metrics_address = match metrics_listen {
-            Some(listen) => Some(serve_metrics(listen, services.storage.clone(), &workers).await?),
+            Some(listen) => Some(metrics_page::serve(listen, limits, services.storage.clone(), &workers)?),
             None => None,
         };
         let stopping = services.stopping.clone();
-        let http = &services.config.http;
-        let limits = listen::Limits { header: http.header_timeout, send: services.config.streams.send_timeout };
-        let serve = listen::serve(listener, router, limits, stopping);
+        let proxies = services.config.limits.trusted_proxies.clone();
+        let serve = listen::serve(listen::Listening { listener, router, limits, proxies }, stopping);
         let identity = &services.config.identity;
         let public_url = identity.public_url.origin().ascii_serialization();
         tracing::info!(%address, service = %identity.service_did, public_url, "listening");
+        let watching = watch_listeners(services.clone(), workers.stop().clone());
+        workers.spawn("listener watch", Class::Workers, watching);
         let listener = tokio::spawn(serve);
         ends_workers.disarm();
         Ok(Self { address, metrics_address, services, paths, listener, workers, cluster })
@@ -129,9 +130,16 @@ impl Server {
         }
     }
 
+    /// Says that the server is not ready, and serves on for the drain time: load balancers go elsewhere meanwhile.
+    pub async fn drain(&self) {
+        self.services.draining.cancel();
+        tokio::time::sleep(self.services.config.http.drain).await;
+    }
+
     /// Stops in good order; open requests and sockets get the configured grace.
     pub async fn stop(self) -> anyhow::Result<()> {
         let Self { services, mut listener, workers, cluster, .. } = self;
+        services.draining.cancel();
         services.stopping.cancel();
         services.sockets.close();
         let grace = services.config.http.shutdown_grace;
@@ -159,26 +167,14 @@ impl Server {
     }
 }
 
-/// `/metrics`, on a port of its own: it is not for the public.
-async fn serve_metrics(listen: SocketAddr, storage: Storage, workers: &Workers) -> anyhow::Result<SocketAddr> {
-    let metrics = Metrics::install()?;
-    let listener = TcpListener::bind(listen).await.with_context(|| {
-        format!("cannot listen on {listen}. Fix: set METRICS_PORT to a free port, or to 0 for none")
-    })?;
-    let address = listener.local_addr()?;
-    let router = axum::Router::new().route(
-        "/metrics",
-        axum::routing::get(move || async move {
-            storage.measure().await;
-            metrics.render()
-        }),
-    );
-    let end = workers.stop().clone();
-    let serve = axum::serve(listener, router).with_graceful_shutdown(async move { end.cancelled().await });
-    workers.tasks().spawn(async move {
-        if let Err(error) = serve.await {
-            tracing::error!(error = &error as &dyn std::error::Error, "the metrics listener failed");
-        }
-    });
-    Ok(address)
+/// What clients may take their time with, and how many may be connected.
+fn limits_of_connections(services: &Services) -> listen::Limits {
+    let http = &services.config.http;
+    let pool = usize::try_from(services.config.database.pool).unwrap_or(usize::MAX);
+    listen::Limits {
+        header: http.header_timeout,
+        send: services.config.streams.send_timeout,
+        connections: listen::connections_within(listen::raise_open_files(), pool, http.connections),
+        connections_per_address: usize::try_from(http.connections_per_address).unwrap_or(usize::MAX),
+    }
 }

@@ -10,25 +10,15 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use http::{HeaderName, Method, header};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use super::{health, home_page};
 use crate::api;
-use crate::identity::{DEVICE_HEADER, DEVICE_TOKEN_HEADER, server_document};
+use crate::identity::server_document;
 use crate::xrpc::{Doors, Fault, Services, around, fallback, observe};
 
 /// How long a browser may remember that it may ask.
 const CORS_MAX_AGE: Duration = Duration::from_hours(24);
-
-/// What a browser's script may send.
-const ACCEPTED: [HeaderName; 6] = [
-    header::AUTHORIZATION,
-    header::CONTENT_TYPE,
-    HeaderName::from_static("atproto-accept-labelers"),
-    HeaderName::from_static("atproto-proxy"),
-    DEVICE_HEADER,
-    DEVICE_TOKEN_HEADER,
-];
 
 /// What a browser's script may read of an answer's headers.
 const EXPOSED: [HeaderName; 8] = [
@@ -55,8 +45,9 @@ pub(super) fn serve(services: &Services) -> Served {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        // A wildcard would leave `authorization` out (Fetch standard, CORS protocol).
-        .allow_headers(ACCEPTED)
+        // Whatever the browser asks for, as a PDS does: no header of a request grants anything by itself. A wildcard would
+        // leave `authorization` out (Fetch standard, CORS protocol).
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(EXPOSED)
         .max_age(CORS_MAX_AGE);
     let mut methods = api::api();

@@ -2,12 +2,16 @@
 //!
 //! Labels are of small, bounded sets (method, status, outcome, 100 peers); an account, device or stream is never a label.
 
-/// Counter: requests answered, by `method` (NSID or route) and `status`.
+/// Counter: requests answered, by `method` (NSID or route) and `status`; `abandoned` where the client hung up before.
 pub const HTTP_REQUESTS: &str = "rookery_http_requests_total";
 /// Histogram, seconds: from the first byte of a request to the first of its answer, by `method`.
 pub const HTTP_REQUEST_SECONDS: &str = "rookery_http_request_seconds";
 /// Gauge: requests that are being answered.
 pub const HTTP_REQUESTS_OPEN: &str = "rookery_http_requests_open";
+/// Gauge: connections of clients.
+pub const CONNECTIONS_OPEN: &str = "rookery_connections_open";
+/// Counter: connections that were refused or closed for want of room, by `reason` (`full`, `address`, `shed`).
+pub const CONNECTIONS_REFUSED: &str = "rookery_connections_refused_total";
 /// Counter: callers refused, by `error` (the name in the answer).
 pub const AUTH_REFUSALS: &str = "rookery_auth_refusals_total";
 /// Counter: requests of peers refused before any method saw them, by `error` (the name in the answer).
@@ -19,7 +23,8 @@ pub const PEER_REQUESTS: &str = "rookery_peer_requests_total";
 pub const PEER_CALLS: &str = "rookery_peer_calls_total";
 /// Histogram, seconds: calls to peers that were sent, by `peer` (as above).
 pub const PEER_CALL_SECONDS: &str = "rookery_peer_call_seconds";
-/// Counter: requests that a limit refused, by `limit` (its class, or `first_fetch`).
+/// Counter: requests that a limit refused, by `limit` (its class, or `first_fetch`, `registration`, `domain`, `in_flight`,
+/// `connections`).
 pub const RATE_REFUSALS: &str = "rookery_rate_refusals_total";
 /// Counter: entries appended, by `kind`.
 pub const LOG_ENTRIES: &str = "rookery_log_entries_total";
@@ -79,6 +84,8 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (PEER_REQUESTS, Kind::Counter, "Requests of peers whose signatures held, by peer."),
     (PEER_CALLS, Kind::Counter, "Calls to peers, by peer and outcome."),
     (PEER_CALL_SECONDS, Kind::Histogram, "Seconds of calls to peers, by peer."),
+    (CONNECTIONS_OPEN, Kind::Gauge, "Connections of clients."),
+    (CONNECTIONS_REFUSED, Kind::Counter, "Connections for which there was no room, by reason."),
     (RATE_REFUSALS, Kind::Counter, "Requests that a limit refused, by limit."),
     (LOG_ENTRIES, Kind::Counter, "Entries appended, by kind."),
     (LOG_BATCH_ITEMS, Kind::Histogram, "Entries in one commit of the writer."),

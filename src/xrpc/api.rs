@@ -122,7 +122,7 @@ pub async fn fallback() -> Response {
     (http::StatusCode::NOT_FOUND, axum::Json(body)).into_response()
 }
 
-/// Parameters, then the caller, then the body, then the method.
+/// Parameters, then the caller, then a slot among the caller's calls, then the body, then the method.
 async fn answer<M, C, H>(cx: &Services, handler: &H, request: Request) -> Response
 where
     M: Method,
@@ -145,6 +145,15 @@ where
         Err(fault) => return fault.into_response(),
     };
 
+    let visit: Option<&limits::Visit> = parts.extensions.get();
+    let entered = match visit {
+        Some(visit) => cx.limits.enter(visit, caller.call_owner(), M::KIND).await,
+        None => Err(Fault::internal("a route stands outside of the limits")),
+    };
+    let slots = match entered {
+        Ok(slots) => slots,
+        Err(fault) => return fault.into_response(),
+    };
     let outcome = async {
         let bytes = match M::KIND {
             Kind::Procedure => method::read_body(body, limits::body_bytes(M::NSID, &cx.config.http.bodies)).await?,
@@ -169,5 +178,5 @@ where
         })
     };
     let outcome: Result<Response, Failure<M::Error>> = outcome.await;
-    outcome.unwrap_or_else(IntoResponse::into_response)
+    slots.until_taken(outcome.unwrap_or_else(IntoResponse::into_response))
 }

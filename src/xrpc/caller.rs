@@ -7,11 +7,11 @@
 mod device;
 mod operator;
 mod peer;
-mod standing;
+pub(super) mod standing;
 
 use http::request::Parts;
 
-use super::limits::{Class, Visit};
+use super::limits::{Address, CallOwner, Class, Visit};
 use super::{Fault, Services, store};
 use crate::identity::{Credentials, TokenKind};
 use crate::lexicon::{Forward, Kind, Method};
@@ -66,6 +66,16 @@ pub trait Caller: Send + Sized {
         None
     }
 
+    /// Whose calls in flight this call is one of.
+    fn call_owner(&self) -> CallOwner {
+        match (self.behalf(), self.did()) {
+            (Some(behalf), _) if behalf.by_peer => CallOwner::Peer,
+            (Some(behalf), _) => CallOwner::Device(behalf.account.clone(), behalf.device.clone()),
+            (None, Some(did)) => CallOwner::Account(did.clone()),
+            (None, None) => CallOwner::Address,
+        }
+    }
+
     /// Whom the request's line in the log names, by a keyed hash.
     fn did(&self) -> Option<&Did>;
 }
@@ -90,8 +100,9 @@ pub(super) async fn prove<M: Method, C: Caller>(cx: &Services, parts: &Parts) ->
 /// Counts what proved nobody. Beyond the budget its own error is not told.
 fn count(cx: &Services, asked: &Asked<'_>, fault: Fault) -> Fault {
     let nobody = match &fault {
-        Fault::Unauthenticated(refused) => refused.status() == 401,
-        Fault::Peer(refused) => refused.status() == 401,
+        // Also where only this server cannot tell (503): the address chose whom to ask.
+        Fault::Unauthenticated(_) => true,
+        Fault::Peer(refused) => matches!(refused.status(), 401 | 503),
         _ => false,
     };
     match nobody.then(|| cx.limits.failed(asked.visit)) {
@@ -114,7 +125,9 @@ async fn account_of(cx: &Services, asked: Asked<'_>, token: &str) -> Result<Did,
 
 /// No token is looked at.
 #[derive(Debug)]
-pub struct Anyone;
+pub struct Anyone {
+    pub address: Address,
+}
 
 /// An account, by a service token of its PDS.
 #[derive(Debug, Clone)]
@@ -122,6 +135,8 @@ pub struct Account {
     pub did: Did,
     /// Its row, if it ever registered a device here.
     pub id: Option<i64>,
+    /// Where the call comes from.
+    pub address: Address,
 }
 
 /// Either of the two, for methods about the account itself.
@@ -134,8 +149,8 @@ pub enum AccountOrDevice {
 impl Caller for Anyone {
     const RULE: &'static str = "Anyone";
 
-    async fn prove(_: &Services, _: Asked<'_>) -> Result<Self, Fault> {
-        Ok(Self)
+    async fn prove(_: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
+        Ok(Self { address: asked.visit.address() })
     }
 
     fn did(&self) -> Option<&Did> {
@@ -152,7 +167,7 @@ impl Caller for Account {
         credentials.beside()?;
         let row = store::find_account(cx.storage.authentication(), did.as_str()).await?;
         standing::account(cx, asked.nsid, &did, row.as_ref()).await?;
-        Ok(Self { did, id: row.map(|row| row.id) })
+        Ok(Self { did, id: row.map(|row| row.id), address: asked.visit.address() })
     }
 
     fn did(&self) -> Option<&Did> {
@@ -177,6 +192,13 @@ impl Caller for AccountOrDevice {
         match self {
             Self::Account(_) => Ok(()),
             Self::Device(device) => device.check_body(cx, body).await,
+        }
+    }
+
+    fn call_owner(&self) -> CallOwner {
+        match self {
+            Self::Account(account) => account.call_owner(),
+            Self::Device(device) => device.call_owner(),
         }
     }
 

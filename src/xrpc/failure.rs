@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use super::Denied;
+use super::limits::BodyRefused;
 use super::observe::Told;
 use crate::federation::{HomeUnverified, PeerRefused};
 use crate::identity::TokenRefused;
@@ -44,6 +45,10 @@ pub enum Fault {
     RateLimited { retry_after_s: u64 },
     /// 429: as much of this account waits for other servers as may wait.
     DeliveriesWait,
+    /// 429: as many calls of this device, account or address as may be are in flight.
+    TooManyInFlight,
+    /// 408, 429 or 503: the body came too slowly, or there is no room for it now.
+    Body(BodyRefused),
     /// 501: this server does not do that, by configuration or not yet.
     NotConfigured(&'static str),
     /// 501: no such kind of delivery, or of change: a later version may know it.
@@ -137,6 +142,19 @@ impl Fault {
                 "200 notices of this account to other servers wait already, or 2,000 were sent in 30 days; try again later"
                     .to_owned(),
             ),
+            Self::TooManyInFlight => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "RateLimitExceeded",
+                "too many calls at one time; try again when an earlier one is answered".to_owned(),
+            ),
+            Self::Body(refused) => {
+                let (status, name) = match refused {
+                    BodyRefused::TooSlow => (StatusCode::REQUEST_TIMEOUT, "BodyTooSlow"),
+                    BodyRefused::ShareHeld => (StatusCode::TOO_MANY_REQUESTS, "RateLimitExceeded"),
+                    BodyRefused::AllHeld => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable"),
+                };
+                (status, name, format!("{refused}; nothing was done"))
+            }
             Self::NotConfigured(what) => {
                 (StatusCode::NOT_IMPLEMENTED, "NotConfigured", format!("this server does not offer {what}"))
             }
@@ -373,7 +391,8 @@ impl IntoResponse for Fault {
         if matches!(self, Self::DeliveriesWait) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(DELIVERIES_RETRY_AFTER_S));
         }
-        if matches!(self, Self::TimedOut | Self::OutcomeUnknown) || status == StatusCode::SERVICE_UNAVAILABLE {
+        let passes = matches!(self, Self::TimedOut | Self::OutcomeUnknown | Self::TooManyInFlight | Self::Body(_));
+        if passes || status == StatusCode::SERVICE_UNAVAILABLE {
             let seconds = if matches!(self, Self::StorageFull) { ROOM_AFTER_S } else { RETRY_AFTER_S };
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

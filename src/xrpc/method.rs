@@ -4,7 +4,7 @@ use axum::body::Body;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::{Failure, Fault};
+use super::{BodyRefused, Failure, Fault, unique_json};
 use crate::lexicon::{Method, schema};
 use crate::log::{Author, CallIdentity};
 use crate::types::{Hash, Idem, Malformed};
@@ -54,8 +54,7 @@ pub(super) fn input<M: Method>(bytes: &[u8]) -> Result<M::Input, Fault> {
         // The method has no JSON input: it reads the bytes.
         return serde_json::from_value(serde_json::json!({})).map_err(Fault::internal);
     }
-    let mut value =
-        serde_json::from_slice(bytes).map_err(|_| Fault::InvalidRequest("input: not a JSON document".to_owned()))?;
+    let mut value = unique_json::read(bytes).map_err(|why| Fault::InvalidRequest(format!("input: {why}")))?;
     schema::input(M::NSID, &mut value).map_err(|violation| Fault::InvalidRequest(violation.to_string()))?;
     serde_json::from_value(value).map_err(|_| Fault::InvalidRequest("input: not of this method's shape".to_owned()))
 }
@@ -64,14 +63,27 @@ pub(super) fn input<M: Method>(bytes: &[u8]) -> Result<M::Input, Fault> {
 pub(super) async fn read_body(body: Body, limit_bytes: usize) -> Result<bytes::Bytes, Fault> {
     match Limited::new(body, limit_bytes).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if is_too_long(error.as_ref()) => Err(Fault::PayloadTooLarge { limit_bytes }),
-        Err(_) => Err(Fault::InvalidRequest("the body broke off".to_owned())),
+        Err(error) => Err(match find_cause(error.as_ref()) {
+            Some(Cause::TooLong) => Fault::PayloadTooLarge { limit_bytes },
+            Some(Cause::Refused(refused)) => Fault::Body(refused),
+            None => Fault::InvalidRequest("the body broke off".to_owned()),
+        }),
     }
 }
 
-/// By this limit, or by the one around every body.
-fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.is::<LengthLimitError>() || error.source().is_some_and(is_too_long)
+/// Why a body ended before its end.
+enum Cause {
+    /// By the limit of the method, or by the one around every body.
+    TooLong,
+    Refused(BodyRefused),
+}
+
+fn find_cause(error: &(dyn std::error::Error + 'static)) -> Option<Cause> {
+    if error.is::<LengthLimitError>() {
+        return Some(Cause::TooLong);
+    }
+    let refused = error.downcast_ref::<BodyRefused>().map(|refused| Cause::Refused(*refused));
+    refused.or_else(|| error.source().and_then(find_cause))
 }
 
 /// A query has parameters and nothing else.

@@ -10,6 +10,7 @@ mod failure;
 mod forward;
 mod idempotency;
 mod limits;
+mod listeners;
 mod method;
 mod observe;
 mod room;
@@ -17,6 +18,7 @@ mod services;
 mod store;
 pub mod stream;
 pub mod ticket;
+mod unique_json;
 mod upstream;
 
 pub use api::{Api, Rule, fallback};
@@ -24,7 +26,8 @@ pub use caller::{Account, AccountOrDevice, Anyone, Asked, Behalf, Caller, Device
 pub use denied::Denied;
 pub use failure::{Failure, Fault};
 pub use idempotency::{Repeat, keep_answer, repeated_answer};
-pub use limits::{Class, Doors, Limits, around};
+pub use limits::{Address, BodyOwner, BodyRefused, CallOwner, Class, ClientConnection, Doors, Limits, around};
+pub use listeners::{judge_listeners, watch_listeners};
 pub use method::{Call, blocking, parse};
 pub use observe::observe;
 pub use services::{Group, Services};

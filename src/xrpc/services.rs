@@ -48,7 +48,9 @@ pub struct Services {
     pub clock: Clock,
     /// What never changes about a conversation, by its stream's row. Bounded.
     pub groups: Cache<i64, Arc<Group>>,
-    /// Cancelled when the server begins to stop: sockets close, nothing new begins.
+    /// Cancelled when the server is told to stop: it is not ready, and goes on serving for the drain time.
+    pub draining: CancellationToken,
+    /// Cancelled after the drain time: sockets close, nothing new begins.
     pub stopping: CancellationToken,
     /// Open sockets, so that a stopping server can wait for their close frames.
     pub sockets: TaskTracker,

@@ -35,6 +35,21 @@ pub(super) async fn find_device(pool: &PgPool, device: &str) -> Result<Option<De
     .await?)
 }
 
+/// Devices by their rows.
+pub(super) async fn devices(pool: &PgPool, device_rows: &[i64]) -> Result<Vec<DeviceRow>, Error> {
+    Ok(sqlx::query_as!(
+        DeviceRow,
+        r#"select d.id, d.public_id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at,
+                  coalesce(d.last_seen_at, d.created_at) as "known_at!",
+                  coalesce(d.account_proven_at, d.created_at) as "account_proven_at!",
+                  a.suspended_at is not null as "suspended!", a.server
+           from device d join account a on a.id = d.account_id where d.id = any($1) and d.state <> 'foreign'"#,
+        device_rows
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
 /// The device was seen; with a service token of its account, if `with_account`.
 pub(super) async fn touch_device(pool: &PgPool, id: i64, with_account: bool, now: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query!(

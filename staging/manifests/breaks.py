@@ -22,7 +22,6 @@ BREAKS = [
     (DEPLOYMENT, "revisionHistoryLimit: 5", "revisionHistoryLimit: five", "not Kubernetes"),
     (DEPLOYMENT, "minReadySeconds: 10", "minReadySecond: 10", "not Kubernetes"),
     (DEPLOYMENT, "readOnlyRootFilesystem: true", "readOnlyRootFileSystem: true", "not Kubernetes"),
-    (DEPLOYMENT, "      sleep:\n                seconds: 5", "      sleep:\n                seconds: five", "not Kubernetes"),
     (MIGRATION, "backoffLimit: 3", "backOffLimit: 3", "not Kubernetes"),
     (SERVICE, "targetPort: http", "targetPorts: http", "not Kubernetes"),
     (f"{BASE}/service-account.yaml", "automountServiceAccountToken: false", 'automountServiceAccountToken: "no"', "not Kubernetes"),
@@ -70,6 +69,10 @@ BREAKS = [
     (f"{BASE}/settings.env", "SHUTDOWN_GRACE_MS=20000", "SHUTDOWN_GRACE_MS=60000", "terminationGracePeriodSeconds is 45"),
     ("src/server/mod.rs", "WORKERS_END: Duration = Duration::from_secs(5)", "WORKERS_END: Duration = Duration::from_secs(50)", "terminationGracePeriodSeconds|stop_grace"),
     (COMPOSE, 'SHUTDOWN_GRACE_MS: "20000"', 'SHUTDOWN_GRACE_MS: "60000"', "stop_grace_period is 45"),
+    (f"{BASE}/settings.env", "DRAIN_MS=5000", "DRAIN_MS=0", "no DRAIN_MS"),
+    (f"{BASE}/settings.env", "DRAIN_MS=5000", "DRAIN_MS=30000", "terminationGracePeriodSeconds is 45"),
+    (f"{BASE}/settings.env", "METRICS_HOST=::", "METRICS_HOST=127.0.0.1", "nobody can scrape"),
+    (COMPOSE, 'METRICS_HOST: "::"', 'METRICS_HOST: "127.0.0.1"', "nobody reaches the published port"),
     (f"{BASE}/settings.env", "KEYS_DIR=/etc/rookery/keys", "KEYS_DIR=/keys", "not in KEYS_DIR"),
     (f"{PRODUCTION}/kustomization.yaml", "newTag: 0.1.0", "newTag: latest", "no version"),
     (f"{STAGING}/kustomization.yaml", "newTag: 0.1.0", "newTag: 0.0.9", "not the version of Cargo.toml"),
@@ -83,7 +86,8 @@ BREAKS = [
     (NGINX, "proxy_buffering off", "proxy_buffering on", "held back"),
     (NGINX, "proxy_request_buffering off", "proxy_request_buffering on", "look quick"),
     (NGINX, "X-Forwarded-For $proxy_add_x_forwarded_for", "X-Forwarded-Host $host", "who asked"),
-    (f"{PRODUCTION}/settings.env", "TRUSTED_PROXIES=10.0.0.0/8", "", "one budget"),
+    (f"{PRODUCTION}/settings.env", "TRUSTED_PROXIES=10.244.7.0/24", "", "one budget"),
+    (f"{STAGING}/settings.env", "TRUSTED_PROXIES=10.244.7.0/24", "TRUSTED_PROXIES=10.0.0.0/8", "more than the pods"),
     (COMPOSE, "TRUSTED_PROXIES: 172.30.254.1", "TRUSTED_PROXIES: 10.0.0.1", "no address of a proxy"),
     (TWO, "TRUSTED_PROXIES: 172.30.255.10", "TRUSTED_PROXIES: 172.30.255.20", "no address of a proxy"),
     # Parts that belong together.
@@ -92,6 +96,7 @@ BREAKS = [
     (f"{BASE}/disruption-budget.yaml", "matchLabels:\n      app.kubernetes.io/name: rookery", "matchLabels:\n      app.kubernetes.io/name: rook", "PodDisruptionBudget: its selector"),
     (f"{BASE}/network-policy.yaml", "port: metrics", "port: prometheus", "no port prometheus"),
     (f"{BASE}/network-policy.yaml", "port: http\n    - from:\n        - namespaceSelector:\n            matchLabels:\n              kubernetes.io/metadata.name: monitoring\n      ports:", "port: http\n    - ports:", "anybody may read the metrics"),
+    (f"{BASE}/network-policy.yaml", "  ingress:\n    - from:\n        - namespaceSelector:\n            matchLabels:\n              kubernetes.io/metadata.name: nginx-ingress\n      ports:", "  ingress:\n    - ports:", "any pod may connect"),
     (f"{PRODUCTION}/ingress.yaml", "                name: rookery\n                port:\n                  name: http", "                name: rookery-metrics\n                port:\n                  name: metrics", "has no port"),
     (f"{BASE}/kustomization.yaml", "name: rookery-settings", "name: rookery-config", "behavior|is not there"),
     (DEPLOYMENT, "serviceAccountName: rookery", "serviceAccountName: default", "ServiceAccount default is not there"),
@@ -138,7 +143,7 @@ ONCE = [
 ]
 
 COPIED = ["k8s", "staging", "Dockerfile", ".dockerignore", "README.md", "docs/OPERATIONS.md", "Cargo.toml", "src/config/settings.rs",
-          "src/server/health.rs", "src/server/mod.rs", "src/xrpc/stream/websocket.rs"]  # fmt: skip
+          "src/server/health.rs", "src/server/mod.rs", "src/config/http.rs"]  # fmt: skip
 
 
 def unnoticed(root):

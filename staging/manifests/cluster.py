@@ -1,11 +1,14 @@
 """What no schema can say about a rendered overlay."""
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
 # With the time-out of /health/ready, which asks the database: src/storage waits 5 seconds for a connection.
 READY_TIMEOUT_S = 6
 USER = 1000
+# Addresses of one network of pods.
+WIDEST_PROXIES = 65536
 
 
 class Overlay:
@@ -132,8 +135,9 @@ def deployment(overlay, found):
         must((asked.get("path"), asked.get("port")) == (path, "http"), f"Deployment: {probe} asks {asked.get('port')} {asked.get('path')}, not http {path}")
     must(container.get("readinessProbe", {}).get("timeoutSeconds", 1) >= READY_TIMEOUT_S, "Deployment: readinessProbe gives up before the server knows")
     pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    must(pause >= 3, "Deployment: no preStop that waits until nobody sends new requests")
-    needed = pause + int(overlay.setting("SHUTDOWN_GRACE_MS")) / 1000 + overlay.code.workers_end_s
+    drain = int(overlay.settings.get("DRAIN_MS", overlay.code.drain_ms)) / 1000
+    must(drain >= 3, "Deployment: no DRAIN_MS in which nobody sends new requests any more")
+    needed = pause + drain + int(overlay.setting("SHUTDOWN_GRACE_MS")) / 1000 + overlay.code.workers_end_s
     grace = pod_spec.get("terminationGracePeriodSeconds", 30)
     must(grace > needed, f"Deployment: terminationGracePeriodSeconds is {grace}; stopping may take {needed:.0f}")
 
@@ -163,6 +167,7 @@ def services(overlay, found):
             named = {port["port"] for port in rule["ports"]}
             must(named <= ports, f"NetworkPolicy: the pods have no port {', '.join(map(str, named - ports))}")
             must("metrics" not in named or "from" in rule, "NetworkPolicy: anybody may read the metrics")
+            must("http" not in named or "from" in rule, "NetworkPolicy: any pod may connect, and say whose address it likes")
     ingresses(overlay)
 
 
@@ -170,6 +175,10 @@ def ingresses(overlay):
     must = overlay.must
     must(overlay.of("Ingress"), "no Ingress")
     must(overlay.setting("TRUSTED_PROXIES"), "without TRUSTED_PROXIES all clients of the Ingress are one address, with one budget")
+    for network in filter(None, (overlay.setting("TRUSTED_PROXIES") or "").split(",")):
+        wide = ipaddress.ip_network(network.strip()).num_addresses > WIDEST_PROXIES
+        must(not wide, f"TRUSTED_PROXIES: {network} is more than the pods of an ingress controller")
+    must(overlay.setting("METRICS_HOST") not in ("127.0.0.1", "::1"), "METRICS_HOST is loopback: nobody can scrape the pods")
     host = urlsplit(overlay.settings.get("PUBLIC_URL", "")).hostname
     for ingress in overlay.of("Ingress"):
         spec, notes = ingress["spec"], ingress["metadata"].get("annotations", {})

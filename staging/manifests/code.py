@@ -11,6 +11,7 @@ class Code:
     secrets: frozenset
     routes: frozenset  # of health
     workers_end_s: int
+    drain_ms: int  # in production
     ping_every_s: int
     version: str
     rust: str
@@ -20,12 +21,14 @@ def read(root):
     text = (root / "src/config/settings.rs").read_text()
     rows = re.findall(r'^\s+(row|secret)\("([A-Z_]+)", (?:Is\("([^"]*)"\)|(?:From|Unset)\()', text, re.M)
     manifest = (root / "Cargo.toml").read_text()
+    settings = {name: default for _, name, default in rows}
     code = Code(
-        settings={name: default for _, name, default in rows},
+        settings=settings,
         secrets=frozenset(name for kind, name, _ in rows if kind == "secret"),
         routes=frozenset(re.findall(r'"(/[^"]*)", get\(', (root / "src/server/health.rs").read_text())),
         workers_end_s=int(found(root / "src/server/mod.rs", r"WORKERS_END: Duration = Duration::from_secs\((\d+)\)")),
-        ping_every_s=int(found(root / "src/xrpc/stream/websocket.rs", r"PING_EVERY: Duration = Duration::from_secs\((\d+)\)")),
+        drain_ms=int(found(root / "src/config/http.rs", r'PRODUCTION_DRAIN_MS: &str = "(\d+)"')),
+        ping_every_s=int(settings.get("SOCKET_PING_MS") or 0) // 1000,
         version=re.search(r'^version = "([^"]+)"', manifest, re.M)[1],
         rust=re.search(r'^rust-version = "([^"]+)"', manifest, re.M)[1],
     )

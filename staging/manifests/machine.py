@@ -81,11 +81,15 @@ def rookery(must, service, services, code):
     metrics = environment.get("METRICS_PORT", code.settings["METRICS_PORT"])
     for published in service.get("ports", []):
         must(published.rpartition(":")[2] in (port, metrics), f"nothing listens at the port of {published}")
+        if published.rpartition(":")[2] == metrics:
+            host = environment.get("METRICS_HOST", code.settings["METRICS_HOST"])
+            must(host not in ("127.0.0.1", "::1"), "METRICS_HOST is loopback inside of the container: nobody reaches the published port")
     migrations = [n for n, s in services.items() if s.get("command") == ["migrate"]]
     after = service.get("depends_on", {})
     must(any(after.get(n, {}).get("condition") == "service_completed_successfully" for n in migrations), "does not wait for the migration")
     must("data:/data" in service.get("volumes", []), "its keys do not outlive it")
-    needed = int(environment.get("SHUTDOWN_GRACE_MS", code.settings["SHUTDOWN_GRACE_MS"])) / 1000 + code.workers_end_s
+    drain_s = int(environment.get("DRAIN_MS", code.drain_ms)) / 1000
+    needed = drain_s + int(environment.get("SHUTDOWN_GRACE_MS", code.settings["SHUTDOWN_GRACE_MS"])) / 1000 + code.workers_end_s
     grace = seconds(service.get("stop_grace_period", "10s"))
     must(grace > needed, f"stop_grace_period is {grace} s; stopping may take {needed:.0f}")
 

@@ -12,7 +12,7 @@ import kubernetes_validate.utils
 import yamllint.linter
 from yamllint.config import YamlLintConfig
 
-# The oldest that has what the manifests use (a preStop that sleeps), and the newest whose schemas are there.
+# The oldest that is supported, and the newest whose schemas are there.
 KUBERNETES = ("1.30", "1.37")
 
 # Its files are read anew for each document otherwise.

@@ -67,7 +67,7 @@ impl CallError {
         match self {
             Self::Unanswered { .. } => true,
             // A server that crashed takes no tokens from before; the next one is younger.
-            Self::Refused(refused) => matches!(refused.status, 429 | 502..=504) || refused.error == "JwtTooOld",
+            Self::Refused(refused) => matches!(refused.status, 408 | 429 | 502..=504) || refused.error == "JwtTooOld",
             Self::Unreadable { .. } => false,
         }
     }
@@ -371,7 +371,11 @@ mod tests {
             }))
         };
         assert!(refused(503, "Unavailable").passes() && refused(401, "JwtTooOld").passes());
-        assert!(refused(429, "RateLimitExceeded").passes() && refused(502, "UpstreamFailure").passes());
+        assert!(
+            refused(408, "BodyTooSlow").passes()
+                && refused(429, "RateLimitExceeded").passes()
+                && refused(502, "UpstreamFailure").passes()
+        );
         assert!(CallError::Unanswered { nsid: "a.b.c", why: String::new() }.passes());
         assert!(!refused(409, "StaleEpoch").passes() && !refused(401, "ReplayedToken").passes());
         assert!(!refused(500, "InternalServerError").passes());

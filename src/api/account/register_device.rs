@@ -124,6 +124,7 @@ async fn account_stream(cx: &Services, caller: &Account, invite: Option<&str>) -
         tx.rollback().await?;
         return Ok(cx.log.lock(stream_id).await?);
     }
+    cx.limits.may_register(caller.address, &caller.did)?;
     admission::admit(cx, tx.conn(), &caller.did, invite).await?;
     let account_id = store::insert_account(tx.conn(), &caller.did, cx.clock.now().to_datetime()).await?;
     let mut tx = cx.log.found(tx, StreamKind::Account).await?;

@@ -1,7 +1,7 @@
 //! What the admin methods and the command line share.
 //!
-//! Invariant: an account's state and the entry of its stream that says so are queued in one transaction, so wherever the
-//! account has a socket open, the tail there sees the entry and closes it.
+//! Invariant: an account's state, the entry of its stream that says so and the word that ends its sockets are one
+//! transaction. Every instance hears the word at the commit; the entry ends the sockets of one that did not.
 
 use super::store;
 use crate::lexicon::admin::defs::Account;
@@ -45,6 +45,9 @@ pub async fn set_suspended(
         let state = if suspended { "suspended" } else { "active" };
         let body = AccountBody { state: state.to_owned() }.encode()?;
         queue(tx.conn(), &[Outgoing { account_id, kind: EntryKind::Account, body }], now).await?;
+        if suspended {
+            log::close_sockets(tx.conn(), account_id).await?;
+        }
     }
     let found = store::find_account(tx.conn(), account).await?;
     tx.commit().await?;

@@ -1,7 +1,7 @@
 //! `blue.catbird.admin.suspendAccount`: takes an account's calls no longer, or again.
 //!
-//! Invariant: after the answer its tokens are refused and its key packages are handed to nobody, on every replica; its
-//! sockets close once the entry that says so has passed. Its seats and devices stay as they are.
+//! Invariant: after the answer its tokens are refused and its key packages are handed to nobody, and its sockets are told to
+//! close, on every instance. Its seats and devices stay as they are.
 
 use super::accounts;
 use crate::lexicon::admin::suspend_account::{Error, Output, SuspendAccount};

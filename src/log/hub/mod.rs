@@ -279,8 +279,18 @@ impl Hub {
         lock(&self.state).signal(*account_id, wants, &Delivery::Ephemeral(Arc::clone(signal)));
     }
 
+    /// The devices that listen on this instance.
+    pub fn devices(&self) -> Vec<i64> {
+        lock(&self.state).devices()
+    }
+
     /// Ends the listeners of a device that lost its right.
     pub fn close_device(&self, device_row: i64) {
         lock(&self.state).end_device(device_row);
+    }
+
+    /// Ends the listeners of an account that lost its right, on this instance.
+    pub(super) fn close_account(&self, account_id: i64) {
+        lock(&self.state).end_account(account_id);
     }
 }

@@ -171,6 +171,18 @@ impl State {
         }
     }
 
+    pub fn end_account(&mut self, account_id: i64) {
+        let of_account = self.accounts.get(&account_id).map(|account| account.listeners.clone());
+        for id in of_account.unwrap_or_default() {
+            self.end(id);
+        }
+    }
+
+    /// The devices that listen.
+    pub fn devices(&self) -> Vec<i64> {
+        self.devices.keys().copied().collect()
+    }
+
     /// Takes in spans of accounts that listen. Spans only begin, and only end once: whatever says more is newer.
     pub fn merge(&mut self, rows: &[SpanRow]) {
         for row in rows {

@@ -26,6 +26,8 @@ use crate::storage::{self, PgConnection};
 use crate::worker::Beat;
 
 const CHANNEL: &str = "rookery_log";
+/// Who speaks where no instance does: a transaction that any process may have made. No instance has this name.
+const EVERYBODY: &str = "-";
 /// Commits within this time share a signal.
 const COALESCE: Duration = Duration::from_millis(2);
 /// Pause after the database did not answer; the slow poll of every tail bridges it.
@@ -134,12 +136,19 @@ fn silent() -> Error {
     storage::Error::Unavailable(sqlx::Error::Io(silent)).into()
 }
 
+/// Ends the sockets of an account on every instance, this one included, when the transaction commits. By NOTIFY in any
+/// case: what ends a right must not depend on Redis, and is too rare to make other transactions wait.
+pub async fn close_sockets(conn: &mut PgConnection, account_id: i64) -> Result<(), Error> {
+    store::notify(conn, CHANNEL, &Word::Close(account_id).write(EVERYBODY)).await
+}
+
 /// Does what a word asks for; one's own are for the others.
 fn take(log: &Log, text: &str) {
     match Word::read(text) {
         Some((replica, _)) if replica == log.inner.replica => {}
         Some((_, Word::Look(pos))) => log.inner.hub.wake_from_afar(pos),
         Some((_, Word::Signal(carried))) => log.inner.hub.signal_here(&carried),
+        Some((_, Word::Close(account_id))) => log.inner.hub.close_account(account_id),
         Some((_, Word::Hello)) | None => {}
     }
 }

@@ -25,6 +25,8 @@ pub(super) enum Word {
     /// Entries up to this position were committed.
     Look(i64),
     Signal(Carried),
+    /// The account lost its right to listen: its sockets end at once.
+    Close(i64),
     /// Said to oneself, to find out whether the way carries.
     Hello,
 }
@@ -42,6 +44,7 @@ impl Word {
     pub(super) fn write(&self, replica: &str) -> String {
         match self {
             Self::Look(pos) => format!("{replica} look {pos}"),
+            Self::Close(account_id) => format!("{replica} close {account_id}"),
             Self::Hello => format!("{replica} hello"),
             Self::Signal(Carried { account_id, except, stream, signal }) => {
                 let except = except.unwrap_or_default();
@@ -57,6 +60,7 @@ impl Word {
         let (replica, verb) = (parts.next()?, parts.next()?);
         let word = match verb {
             "look" => Self::Look(parts.next()?.parse().ok()?),
+            "close" => Self::Close(parts.next()?.parse().ok()?),
             "hello" => Self::Hello,
             "signal" => {
                 let account_id = parts.next()?.parse().ok()?;
@@ -87,6 +91,8 @@ mod tests {
     fn what_is_written_is_read() {
         let text = Word::Look(42).write("a");
         assert!(matches!(Word::read(&text), Some(("a", Word::Look(42)))), "{text}");
+        let text = Word::Close(7).write("a");
+        assert!(matches!(Word::read(&text), Some(("a", Word::Close(7)))), "{text}");
         let text = Word::Signal(carried(300)).write("b");
         let Some(("b", Word::Signal(read))) = Word::read(&text) else { panic!("{text}") };
         assert_eq!((read.account_id, read.except, read.stream.as_str()), (5, Some(9), "sabc"));
@@ -98,8 +104,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_passed_over() {
-        for noise in ["", "a", "a x", "a look", "a look x", "a look 1 2", "a signal 1 2 s #k", "a signal 1 2 s #k ! !"]
-        {
+        for noise in [
+            "",
+            "a",
+            "a x",
+            "a look",
+            "a look x",
+            "a look 1 2",
+            "a close",
+            "a signal 1 2 s #k",
+            "a signal 1 2 s #k ! !",
+        ] {
             assert!(Word::read(noise).is_none(), "{noise}");
         }
     }

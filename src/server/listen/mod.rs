@@ -1,50 +1,60 @@
-//! The listener of the API: what a client may take its time with, and what not.
+//! The listeners: how many clients may be connected, what a client may take its time with, and what not.
 //!
-//! Invariants: a connection that does not finish the head of a request, or does not take its answer, is closed in the
-//! configured time, whatever it was upgraded to; nothing of a request is kept before its head is whole, and a head has
-//! its greatest size.
+//! Invariants: a connection that does not finish the head of a request, is idle between two, or does not take its answer
+//! is closed in the configured time, in every version of HTTP and whatever it was upgraded to; nothing of a request is
+//! kept before its head is whole, and a head has its greatest size; connections are fewer than the files that the process
+//! may open, and one address has a part of them.
 
+mod activity;
+mod bind;
+mod connection;
+mod open_files;
 mod patience;
 
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use ipnet::IpNet;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
-use self::patience::Patience;
+pub(super) use bind::bind;
+pub(super) use open_files::{connections_within, raise_open_files};
 
-/// Bytes of a request's head, and of what is buffered of a connection.
-const HEAD_BYTES: usize = 64 * 1024;
-const HEADERS: usize = 100;
-/// Requests at one time on one HTTP/2 connection.
-const STREAMS: u32 = 128;
-/// An HTTP/2 client that says nothing is asked whether it is still there, and gets this long to say so.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PONG_WITHIN: Duration = Duration::from_secs(20);
+use crate::limit::{ConnectionRefused, ConnectionRoster};
+use crate::telemetry::metric_name;
+use crate::xrpc::Address;
+
 /// Pause when the machine gives out no more sockets.
 const TROUBLE: Duration = Duration::from_millis(250);
 
+/// What a client may take its time with.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
-    /// For the head of a request.
+    /// For the head of a request, and between two.
     pub header: Duration,
     /// For a client that takes nothing.
     pub send: Duration,
+    /// Connections in all, and of one address.
+    pub connections: usize,
+    pub connections_per_address: usize,
+}
+
+/// One listener.
+pub(super) struct Listening {
+    pub listener: TcpListener,
+    pub router: Router,
+    pub limits: Limits,
+    /// Addresses that have no limit of their own: they stand for many clients.
+    pub proxies: Vec<IpNet>,
 }
 
 /// Serves until `stopping`, then lets open requests end. Dropping it cuts them off.
-pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits, stopping: CancellationToken) {
+pub(super) async fn serve(listening: Listening, stopping: CancellationToken) {
+    let Listening { listener, router, limits, proxies } = listening;
+    let roster = Arc::new(ConnectionRoster::new(limits.connections, limits.connections_per_address));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -53,7 +63,25 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, router.clone(), limits, stopping.clone()));
+                    let address = peer.ip().to_canonical();
+                    let is_proxy = proxies.iter().any(|range| range.contains(&address));
+                    let key = (!is_proxy).then(|| Address::of(address));
+                    match roster.admit(key) {
+                        Ok(open) => {
+                            let served =
+                                connection::serve(stream, peer, open, router.clone(), limits, stopping.clone());
+                            connections.spawn(served);
+                        }
+                        Err(refused) => {
+                            let reason = match refused {
+                                ConnectionRefused::Full => "full",
+                                ConnectionRefused::KeyFull => "address",
+                            };
+                            metrics::counter!(metric_name::CONNECTIONS_REFUSED, "reason" => reason).increment(1);
+                        }
+                    }
+                    #[expect(clippy::cast_precision_loss, reason = "a number of connections")]
+                    metrics::gauge!(metric_name::CONNECTIONS_OPEN).set(roster.open() as f64);
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a connection could not be accepted");
@@ -64,41 +92,4 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits,
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-}
-
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, stopping: CancellationToken) {
-    // An event is sent as soon as it is written. A socket that refuses is as good as any.
-    drop(stream.set_nodelay(true));
-    let io = TokioIo::new(Patience::new(stream, limits));
-    let service = router.map_request(move |request: http::Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request
-    });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header)
-        .max_headers(HEADERS)
-        .max_buf_size(HEAD_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PONG_WITHIN);
-    let mut served = pin!(builder.serve_connection_with_upgrades(io, TowerToHyperService::new(service)));
-    let mut told = false;
-    loop {
-        tokio::select! {
-            // A client that broke off is no event.
-            _ = served.as_mut() => return,
-            () = stopping.cancelled(), if !told => {
-                told = true;
-                served.as_mut().graceful_shutdown();
-            }
-        }
-    }
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::Limits;
+use crate::xrpc::ClientConnection;
 
 /// Bytes that tell HTTP/2 from HTTP/1: until they are there, no protocol's own limit holds.
 const PREFACE_BYTES: usize = 24;
@@ -21,12 +23,16 @@ pub(super) struct Patience {
     send: Duration,
     /// Since nothing more was taken.
     blocked: Option<Pin<Box<Sleep>>>,
+    /// The connection is counted until its stream is closed, whatever it was upgraded to.
+    shed: Pin<Box<WaitForCancellationFutureOwned>>,
+    _open: ClientConnection,
 }
 
 impl Patience {
-    pub fn new(stream: TcpStream, limits: Limits) -> Self {
+    pub fn new(stream: TcpStream, limits: Limits, open: ClientConnection) -> Self {
         let opening = Some((PREFACE_BYTES, Box::pin(sleep(limits.header))));
-        Self { stream, opening, send: limits.send, blocked: None }
+        let shed = Box::pin(open.shed().clone().cancelled_owned());
+        Self { stream, opening, send: limits.send, blocked: None, shed, _open: open }
     }
 
     fn taken<T>(&mut self, cx: &mut Context<'_>, taken: Poll<Result<T, Error>>) -> Poll<Result<T, Error>> {
@@ -43,6 +49,9 @@ impl Patience {
 impl AsyncRead for Patience {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
+        if this.shed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
         let Some((missing, until)) = &mut this.opening else { return read };

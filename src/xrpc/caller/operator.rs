@@ -2,7 +2,7 @@
 
 use super::{AccountOrDevice, Asked, Caller};
 use crate::types::Did;
-use crate::xrpc::{Denied, Fault, Services};
+use crate::xrpc::{CallOwner, Denied, Fault, Services};
 
 /// An account or a device of a DID in `OPERATOR_DIDS`. It need not be registered here.
 #[derive(Debug)]
@@ -22,6 +22,10 @@ impl Caller for Operator {
 
     async fn check_body(&mut self, cx: &Services, body: &[u8]) -> Result<(), Fault> {
         self.0.check_body(cx, body).await
+    }
+
+    fn call_owner(&self) -> CallOwner {
+        self.0.call_owner()
     }
 
     fn did(&self) -> Option<&Did> {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Asked, Caller};
 use crate::federation::{Admitted, Age, Counted, Federation, PeerRefused};
 use crate::types::{DeviceId, Did};
-use crate::xrpc::{Fault, Services};
+use crate::xrpc::{CallOwner, Fault, Services};
 
 /// Methods of peers that are called for an account, and whether they must be.
 const FOR_ACCOUNTS: &[(&str, bool)] = &[("blue.catbird.peer.moveSeats", true), ("blue.catbird.peer.signal", false)];
@@ -56,6 +56,10 @@ impl Caller for Peer {
 
     async fn check_body(&mut self, cx: &Services, body: &[u8]) -> Result<(), Fault> {
         check_body(cx, &self.admitted, self.actor.as_ref().map(|actor| &actor.account), body).await
+    }
+
+    fn call_owner(&self) -> CallOwner {
+        CallOwner::Peer
     }
 
     fn did(&self) -> Option<&Did> {

@@ -40,6 +40,20 @@ pub(super) async fn device(
     row: &DeviceRow,
     with_account: bool,
 ) -> Result<(), Fault> {
+    of_row(cx, row, with_account)?;
+    let now = cx.clock.now();
+    let since_proof_ms = now.0 - row.account_proven_at.timestamp_millis();
+    home(cx, nsid, did, Some(row.account_id), row.server.as_deref()).await?;
+
+    let unseen = row.last_seen_at.is_none_or(|seen| now.0 - seen.timestamp_millis() > WRITTEN_EVERY_MS);
+    if unseen || with_account && since_proof_ms > WRITTEN_EVERY_MS {
+        store::touch_device(cx.storage.authentication(), row.id, with_account, now.to_datetime()).await?;
+    }
+    Ok(())
+}
+
+/// What the device's own row says of it.
+fn of_row(cx: &Services, row: &DeviceRow, with_account: bool) -> Result<(), Fault> {
     if row.state == "revoked" {
         return Err(TokenRefused::DeviceRevoked.into());
     }
@@ -49,18 +63,27 @@ pub(super) async fn device(
     if UnixMillis::from(row.known_at) < cx.log.lapsed_before() {
         return Err(TokenRefused::DeviceLapsed.into());
     }
-    let now = cx.clock.now();
-    let since_proof_ms = now.0 - row.account_proven_at.timestamp_millis();
+    let since_proof_ms = cx.clock.now().0 - row.account_proven_at.timestamp_millis();
     if !with_account && since_proof_ms > ACCOUNT_PROOF_MS {
         return Err(TokenRefused::AccountProofExpired.into());
     }
-    home(cx, nsid, did, Some(row.account_id), row.server.as_deref()).await?;
-
-    let unseen = row.last_seen_at.is_none_or(|seen| now.0 - seen.timestamp_millis() > WRITTEN_EVERY_MS);
-    if unseen || with_account && since_proof_ms > WRITTEN_EVERY_MS {
-        store::touch_device(cx.storage.authentication(), row.id, with_account, now.to_datetime()).await?;
-    }
     Ok(())
+}
+
+/// Whether a device that listens since a while still may. Asks nobody outside and writes nothing; a document that is not
+/// fresh is renewed meanwhile, for the next time.
+pub(in crate::xrpc) async fn may_listen(cx: &Services, row: &DeviceRow) -> bool {
+    let Ok(did) = Did::parse(&row.did) else { return false };
+    let elsewhere = match cx.resolver.known(&did).await {
+        Some(document) => named_elsewhere(cx, &document).is_some(),
+        None => row.server.is_some(),
+    };
+    !elsewhere && of_row(cx, row, false).is_ok()
+}
+
+/// The server that the document names, if that is another one.
+fn named_elsewhere(cx: &Services, document: &DidDocument) -> Option<Did> {
+    document.mls_server(!cx.config.is_production()).filter(|server| server != cx.log.home())
 }
 
 /// Refuses an account that has its home elsewhere; before that, looks once more (at most once a minute): it may have moved
@@ -72,11 +95,8 @@ async fn home(
     account_id: Option<i64>,
     stored: Option<&str>,
 ) -> Result<(), Fault> {
-    let elsewhere = |document: &DidDocument| {
-        document.mls_server(!cx.config.is_production()).filter(|server| server != cx.log.home())
-    };
     let mut named = match cx.resolver.known(did).await {
-        Some(document) => elsewhere(&document),
+        Some(document) => named_elsewhere(cx, &document),
         None => stored.and_then(|server| Did::parse(server).ok()),
     };
     let anywhere = FOR_ANY_HOME.contains(&nsid) || nsid.starts_with(FOR_OPERATORS);
@@ -84,7 +104,7 @@ async fn home(
         && !anywhere
         && let Ok(document) = cx.resolver.refresh(did).await
     {
-        named = elsewhere(&document);
+        named = named_elsewhere(cx, &document);
     }
     let other = named.as_ref().map(Did::as_str);
     if let Some(account_id) = account_id.filter(|_| other != stored) {

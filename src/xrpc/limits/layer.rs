@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
@@ -12,7 +13,10 @@ use http::header;
 use http_body_util::Limited;
 
 use super::address::FORWARDED_FOR;
-use super::{Address, Class, Visit, body};
+use super::receive::{HeldBody, measured};
+use super::{Address, Class, ClientConnection, Limits, Visit, body, guarded};
+use crate::limit::SlotHolder;
+use crate::telemetry::metric_name;
 use crate::xrpc::observe::Known;
 use crate::xrpc::{Fault, Rule, Services};
 
@@ -48,15 +52,31 @@ pub async fn around(State(doors): State<Doors>, mut request: Request, next: Next
     if limits.trusted.is_empty() && request.headers().contains_key(FORWARDED_FOR) {
         limits.tell_of_a_proxy();
     }
-    let visit = Visit::new(Address::of_client(peer, request.headers(), &limits.trusted));
+    let address = Address::of_client(peer, request.headers(), &limits.trusted);
+    let connection: Option<ClientConnection> = request.extensions_mut().remove();
+    let visit = Visit::new(address, connection);
     request.extensions_mut().insert(visit.clone());
 
     let class = doors.class(&request);
     let is_open = matches!(class, Class::Open | Class::Probe);
     let entered = if is_open { limits.open(&visit, class) } else { Ok(()) };
-    let entered = entered.and_then(|()| bounded(&doors.cx, request));
+    let entered = match entered {
+        Ok(()) => proxied(limits, peer, address, class).await.and_then(|slot| {
+            // A socket keeps the extensions of its request, and so its slot.
+            request.extensions_mut().insert(slot.clone());
+            Ok((slot, bounded(&doors.cx, &visit, request)?))
+        }),
+        Err(fault) => Err(fault),
+    };
     let mut response = match entered {
-        Ok(request) => next.run(request).await,
+        Ok((slot, (request, held))) => {
+            let response = next.run(request).await;
+            drop(held);
+            match slot {
+                Some(slot) => response.map(|body| guarded(body, slot)),
+                None => response,
+            }
+        }
         Err(fault) => fault.into_response(),
     };
     // Malformed, so that nobody was asked for a proof: anybody may do that through a PDS, and it must not cost its
@@ -68,18 +88,37 @@ pub async fn around(State(doors): State<Doors>, mut request: Request, next: Next
         response = fault.into_response();
     }
     visit.tell(response.headers_mut(), &doors.cx.clock);
-    if let Some(from) = visit.from() {
-        response.extensions_mut().insert(Known(from.clone()));
+    // A probe counts against nobody, and its line names its address all the same.
+    let from = visit.from().cloned().or_else(|| (class == Class::Probe).then(|| limits.from(&visit)));
+    if let Some(from) = from {
+        response.extensions_mut().insert(Known(from));
     }
     response
 }
 
-/// The request with a body that ends at what any method takes, whoever reads it.
-fn bounded(cx: &Services, request: Request) -> Result<Request, Fault> {
+type ProxiedSlot = Option<Arc<SlotHolder<Address>>>;
+
+/// What a client has open behind a trusted proxy, where connections tell nothing about it.
+async fn proxied(limits: &Limits, peer: IpAddr, client: Address, class: Class) -> Result<ProxiedSlot, Fault> {
+    if class == Class::Probe || !limits.is_proxy(peer) {
+        return Ok(None);
+    }
+    let slot = limits.proxied.take(client, Duration::ZERO).await;
+    slot.map(|slot| Some(Arc::new(slot))).ok_or_else(|| {
+        metrics::counter!(metric_name::RATE_REFUSALS, "limit" => "connections").increment(1);
+        Fault::TooManyInFlight
+    })
+}
+
+/// The request with a body that ends at what any method takes, whoever reads it, and that is measured as it is read.
+fn bounded(cx: &Services, visit: &Visit, request: Request) -> Result<(Request, HeldBody), Fault> {
     let limit_bytes = body::greatest_bytes(&cx.config.http.bodies);
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     if announced.and_then(|length| length.parse::<u64>().ok()).is_some_and(|bytes| bytes > limit_bytes as u64) {
         return Err(Fault::PayloadTooLarge { limit_bytes });
     }
-    Ok(request.map(|body| Body::new(Limited::new(body, limit_bytes))))
+    let (parts, body) = request.into_parts();
+    let limited = Body::new(Limited::new(body, limit_bytes));
+    let (body, held) = measured(limited, Arc::clone(&cx.limits.bodies), visit.clone());
+    Ok((Request::from_parts(parts, body), held))
 }

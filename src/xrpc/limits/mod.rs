@@ -7,50 +7,62 @@
 mod address;
 mod body;
 mod class;
+mod guarded;
+mod in_flight;
 mod layer;
+mod receive;
 mod visit;
 
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use self::guarded::guarded;
+use self::in_flight::{CallSlots, CallsInFlight};
 use super::Fault;
-use crate::config;
 use crate::identity::Resolver;
-use crate::limit::{Budget, Budgets, Standing};
+use crate::lexicon::Kind;
+use crate::limit::{Budgets, ByteBudget, FairBudget, KeyedSlots, OpenConnection, Standing};
 use crate::telemetry::{Redactor, metric_name};
 use crate::types::{Clock, Did};
+use crate::{config, federation};
 
 pub use address::Address;
 pub use body::body_bytes;
 pub use class::Class;
+pub use in_flight::CallOwner;
 pub use layer::{Doors, around};
+pub use receive::{BodyOwner, BodyRefused};
 pub use visit::{From, Visit};
+
+/// The connection that a request came on, among the extensions of the request.
+pub type ClientConnection = Arc<OpenConnection<Address>>;
 
 /// For how long an account is known by name since it was last proven.
 const REMEMBERED: Duration = Duration::from_hours(24);
 /// Accounts that are.
 const MAX_REMEMBERED: u64 = 100_000;
-/// Of all first fetches, the part that is kept for addresses that ask little: one in so many …
-const KEPT_BACK: u32 = 2;
-/// … and what is little: one in so many of what an address may fetch.
-const LITTLE: u32 = 20;
 
-/// All budgets of this replica.
+/// All budgets of this instance.
 pub struct Limits {
     accounts: Accounts,
     open: Budgets<Address>,
-    probe: Budgets<Address>,
+    /// Failures without an issuer, and issuers that fail.
     failure: Budgets<Address>,
-    /// Failures in the name of an account that was here, from one address.
-    impostor: Budgets<(Address, Did)>,
-    fetch: Budgets<Address>,
-    little: Budgets<Address>,
-    fetches: Budget,
-    kept_back: Budget,
+    /// Failures in the name of one issuer, from one address.
+    failing: Budgets<(Address, Did)>,
+    /// Calls of all accounts below one registrable domain, whose names cost nothing.
+    domain: Budgets<Arc<str>>,
+    fetch: FairBudget<Address>,
+    registration: FairBudget<Address>,
+    domain_registration: Budgets<Arc<str>>,
     remembered: Cache<Did, ()>,
+    calls: CallsInFlight,
+    bodies: Arc<ByteBudget<BodyOwner>>,
+    /// Requests and sockets of one address that came by a trusted proxy.
+    proxied: KeyedSlots<Address>,
     trusted: Vec<ipnet::IpNet>,
     told_of_a_proxy: Once,
     redactor: Redactor,
@@ -66,15 +78,9 @@ struct Accounts {
 }
 
 impl Limits {
-    pub fn new(limits: &config::Limits, redactor: Redactor, clock: &Clock) -> Self {
-        let (accounts, addresses, all) = (&limits.accounts, &limits.addresses, limits.first_fetches);
-        let part = |rate: config::Rate, of: u32| {
-            // At least one: what is left of a very small budget.
-            config::Rate {
-                quantity: (rate.quantity.get() / of).try_into().unwrap_or(std::num::NonZeroU32::MIN),
-                ..rate
-            }
-        };
+    pub fn new(limits: &config::Limits, http: &config::Http, redactor: Redactor, clock: &Clock) -> Self {
+        let (accounts, addresses, all) = (&limits.accounts, &limits.addresses, &limits.all);
+        let largest_body = body::greatest_bytes(&http.bodies);
         let remembered = Cache::builder().max_capacity(MAX_REMEMBERED).eviction_policy(EvictionPolicy::lru());
         Self {
             accounts: Accounts {
@@ -86,14 +92,16 @@ impl Limits {
                 subscribe: Budgets::new(accounts.subscribe, clock),
             },
             open: Budgets::new(addresses.open, clock),
-            probe: Budgets::new(addresses.probe, clock),
             failure: Budgets::new(addresses.failure, clock),
-            impostor: Budgets::new(addresses.failure, clock),
-            fetch: Budgets::new(addresses.first_fetch, clock),
-            little: Budgets::new(part(addresses.first_fetch, LITTLE), clock),
-            fetches: Budget::new(part(all, KEPT_BACK), clock),
-            kept_back: Budget::new(part(all, KEPT_BACK), clock),
+            failing: Budgets::new(addresses.failing_issuer, clock),
+            domain: Budgets::new(limits.domains.calls, clock),
+            fetch: FairBudget::new(addresses.first_fetch, all.first_fetch, clock),
+            registration: FairBudget::new(addresses.registration, all.registration, clock),
+            domain_registration: Budgets::new(limits.domains.registration, clock),
             remembered: remembered.time_to_idle(REMEMBERED).build(),
+            calls: CallsInFlight::new(http.reads_in_flight, http.writes_in_flight),
+            bodies: Arc::new(ByteBudget::new(http.bodies.held_bytes, largest_body)),
+            proxied: KeyedSlots::new(http.connections_per_address),
             trusted: limits.trusted_proxies.clone(),
             told_of_a_proxy: Once::new(),
             redactor,
@@ -121,32 +129,42 @@ impl Limits {
         let Some(budget) = self.of_account(class) else {
             return Err(Fault::internal("a method that takes a proof is in no class of accounts"));
         };
-        let standing = budget.take(did);
+        let mut standing = budget.take(did);
+        let mut limit = class.name();
+        if standing.refused_for.is_none() && receive::is_free(did) {
+            let of_domain = self.domain.take(&federation::domain(did).into());
+            if of_domain.refused_for.is_some() {
+                (standing, limit) = (of_domain, "domain");
+            }
+        }
         visit.counted(standing, From::Account(self.redactor.did(did)));
-        within(class.name(), standing)
+        within(limit, standing)?;
+        visit.proves(BodyOwner::of_account(did));
+        Ok(())
     }
 
-    /// Counts a request that asks for no proof.
+    /// Counts a request that asks for no proof. Whoever asks whether the server is well is never refused.
     fn open(&self, visit: &Visit, class: Class) -> Result<(), Fault> {
-        let budget = if class == Class::Probe { &self.probe } else { &self.open };
-        let standing = budget.take(&visit.address);
+        if class == Class::Probe {
+            return Ok(());
+        }
+        let standing = self.open.take(&visit.address);
         visit.counted(standing, self.from(visit));
         within(class.name(), standing)
     }
 
     /// Before anything is asked or computed for a token of this issuer, who has proven nothing yet: whether the address
-    /// may have it looked at. One that failed too often may, in the name of accounts that were here lately and in whose
-    /// name it did not fail too often as well.
+    /// may have the token looked at. An issuer that failed too often at this address may not. At an address where too
+    /// many issuers failed, only accounts may that were here lately.
     pub(super) fn may_prove(&self, visit: &Visit, issuer: Option<&Did>) -> Result<(), Fault> {
-        let known = issuer.filter(|did| self.remembered.contains_key(*did));
-        if let Some(did) = known {
+        if let Some(did) = issuer {
             visit.claims(did);
         }
-        let Some(spent) = self.failure.spent(&visit.address) else { return Ok(()) };
-        let spent = match known {
-            Some(did) => self.impostor.spent(&(visit.address, did.clone())),
-            None => Some(spent),
-        };
+        let failing = issuer.and_then(|did| self.failing.spent(&(visit.address, did.clone())));
+        let spent = failing.or_else(|| {
+            let known = issuer.is_some_and(|did| self.remembered.contains_key(did));
+            self.failure.spent(&visit.address).filter(|_| !known)
+        });
         spent.map_or(Ok(()), |standing| {
             visit.counted(standing, self.from(visit));
             within(Class::Failure.name(), standing)
@@ -159,31 +177,48 @@ impl Limits {
         if !resolver.is_new(issuer).await {
             return Ok(());
         }
-        let mut standing = self.fetch.take(&visit.address);
-        if standing.refused_for.is_none() {
-            let asks_little = self.little.take(&visit.address).refused_for.is_none();
-            let common = self.fetches.take();
-            if common.refused_for.is_some() {
-                standing = if asks_little { self.kept_back.take() } else { common };
-            }
-        }
+        let standing = self.fetch.take(&visit.address);
         if standing.refused_for.is_some() {
             visit.counted(standing, self.from(visit));
         }
         within("first_fetch", standing)
     }
 
-    /// Counts a call that proved nobody, unless it was counted already. Beyond the budget its own error is not told.
+    /// Before an account is created: whether its address, and the domain of a name that costs nothing, may bring one more.
+    pub fn may_register(&self, address: Address, did: &Did) -> Result<(), Fault> {
+        if receive::is_free(did) {
+            within("registration", self.domain_registration.take(&federation::domain(did).into()))?;
+        }
+        within("registration", self.registration.take(&address))
+    }
+
+    /// Counts a call that proved nobody, unless it was counted already: against its issuer at this address, and an issuer
+    /// that begins to fail against the address. Beyond the budget its own error is not told.
     pub(super) fn failed(&self, visit: &Visit) -> Result<(), Fault> {
         if visit.is_counted() {
             return Ok(());
         }
-        if let Some(did) = visit.claimed() {
-            self.impostor.take(&(visit.address, did.clone()));
-        }
-        let standing = self.failure.take(&visit.address);
+        let of_issuer = visit.claimed().map(|did| self.failing.take(&(visit.address, did.clone())));
+        let standing = match of_issuer {
+            Some(standing) if standing.remaining + 1 < standing.rate.quantity.get() => standing,
+            // The first failure in a while.
+            Some(standing) => {
+                let of_address = self.failure.take(&visit.address);
+                if of_address.refused_for.is_some() { of_address } else { standing }
+            }
+            None => self.failure.take(&visit.address),
+        };
         visit.counted(standing, self.from(visit));
         within(Class::Failure.name(), standing)
+    }
+
+    /// The slots of one more call in flight.
+    pub(super) async fn enter(&self, visit: &Visit, owner: CallOwner, kind: Kind) -> Result<CallSlots, Fault> {
+        let slots = self.calls.enter(visit.address, owner, kind).await;
+        slots.ok_or_else(|| {
+            metrics::counter!(metric_name::RATE_REFUSALS, "limit" => "in_flight").increment(1);
+            Fault::TooManyInFlight
+        })
     }
 
     /// Whoever forgot the setting counts all strangers as one. Anybody may send that header, so it is said once.
@@ -195,8 +230,19 @@ impl Limits {
         });
     }
 
+    /// An address as rows and logs may know it: a keyed hash.
+    pub fn address_name(&self, address: Address) -> String {
+        self.redactor.address(&address.text())
+    }
+
+    /// Whether this address is a proxy whose word is taken.
+    pub fn is_proxy(&self, address: std::net::IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted.iter().any(|range| range.contains(&address))
+    }
+
     fn from(&self, visit: &Visit) -> From {
-        From::Address(self.redactor.address(&visit.address.text()))
+        From::Address(self.address_name(visit.address))
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::Address;
+use super::receive::BodyOwner;
+use super::{Address, ClientConnection};
 use crate::limit::Standing;
 use crate::types::{Clock, Did};
 
@@ -29,13 +30,16 @@ pub struct Visit {
     pub(super) address: Address,
     /// The first that was counted is all that is.
     counted: Arc<OnceLock<(Standing, From)>>,
-    /// The account in whose name it comes, if that was here lately.
+    /// The issuer of its token, who has proven nothing yet.
     claimed: Arc<OnceLock<Did>>,
+    /// Whom it proved.
+    proven: Arc<OnceLock<BodyOwner>>,
+    connection: Option<ClientConnection>,
 }
 
 impl Visit {
-    pub(super) fn new(address: Address) -> Self {
-        Self { address, counted: Arc::default(), claimed: Arc::default() }
+    pub(super) fn new(address: Address, connection: Option<ClientConnection>) -> Self {
+        Self { address, counted: Arc::default(), claimed: Arc::default(), proven: Arc::default(), connection }
     }
 
     pub(super) fn counted(&self, standing: Standing, from: From) {
@@ -46,6 +50,25 @@ impl Visit {
     /// A peer has proven itself, and was counted as such.
     pub(in crate::xrpc) fn by_peer(&self, server: &Did, standing: Standing) {
         self.counted(standing, From::Peer(server.to_string()));
+        self.proves(BodyOwner::of_server(server));
+    }
+
+    /// A token or a signature of the request held, and its budget was not spent.
+    pub(super) fn proves(&self, owner: BodyOwner) {
+        let _ = self.proven.set(owner);
+        if let Some(connection) = &self.connection {
+            connection.prove();
+        }
+    }
+
+    /// Who answers for the bytes of the body.
+    pub(super) fn body_owner(&self) -> BodyOwner {
+        self.proven.get().cloned().unwrap_or(BodyOwner::Address(self.address))
+    }
+
+    /// Where the request comes from.
+    pub fn address(&self) -> Address {
+        self.address
     }
 
     pub(super) fn is_counted(&self) -> bool {

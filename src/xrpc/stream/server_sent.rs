@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::Stream;
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::xrpc::{Api, Caller, Services, method};
 /// The first byte comes at once, so that whoever waits for it (a PDS) sees that the stream stands.
 const FIRST: Bytes = Bytes::from_static(b": events follow\n\n");
 const SIGN_OF_LIFE: Bytes = Bytes::from_static(b":\n\n");
+const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Bytes kept back for the last event.
 const LAST_BYTES: usize = 256;
 
@@ -71,6 +72,8 @@ where
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
     headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx holds back what it buffers, unless the answer says otherwise.
+    headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
     response
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Invariants: one binary message is one frame; whoever may not subscribe is told so by an error frame and close code
 //! 1008 after the upgrade, as AT Protocol clients expect; a stopping server, and a socket whose time is over, close with
-//! 1001, so that clients reconnect; a client that takes nothing does not keep its socket open beyond its right; and both
-//! sides say good-bye before the connection goes.
+//! 1001, so that clients reconnect; a client that takes nothing does not keep its socket open beyond its right, and one
+//! that answers no ping does not keep it at all; nothing that a client sends costs more than reading it; and both sides
+//! say good-bye before the connection goes.
 
 use std::ops::Range;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
@@ -16,7 +18,8 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{StatusCode, header};
 use rand::RngExt;
-use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::error_frame;
 use super::source::{Opening, Over, Source, begin, count_end};
@@ -28,7 +31,11 @@ use crate::xrpc::{Api, Caller, Failure, Fault, Services};
 const BUFFER_BYTES: usize = 4096;
 /// A client has nothing to say but control frames.
 const CLIENT_MESSAGE_BYTES: usize = 4096;
-const PING_EVERY: Duration = Duration::from_secs(30);
+/// Pings that a client may leave unanswered; it is gone when the next one is due.
+const UNANSWERED_PINGS: u32 = 2;
+/// Control frames that a client may send at once, and how soon one more is granted.
+const CONTROL_FRAMES: u32 = 10;
+const CONTROL_FRAME_EVERY: Duration = Duration::from_secs(1);
 /// Time for the proof of the caller, from the upgrade on.
 const PROOF: Duration = Duration::from_secs(10);
 /// The lives of sockets differ, so that those that were opened together do not come back together.
@@ -158,35 +165,106 @@ impl Last {
 async fn pump(cx: &Services, mut source: impl Source, socket: &mut WebSocket) -> Last {
     let limits = &cx.config.streams;
     let ended = source.ended();
-    let mut lived = std::pin::pin!(sleep(limits.socket_life.mul_f64(rand::rng().random_range(LIFE_SPREAD))));
-    let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    let mut lived = pin!(sleep(limits.socket_life.mul_f64(rand::rng().random_range(LIFE_SPREAD))));
+    let mut client = Client::new(limits.socket_ping);
     loop {
-        let message = tokio::select! {
-            () = cx.stopping.cancelled() => return Last::STOPPING,
-            () = ended.cancelled() => return Last::over(Over::CLOSED),
-            () = &mut lived => return Last::LIVED,
-            heard = socket.recv() => match heard {
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                Some(Ok(Message::Close(_))) => return Last::ANSWER,
-                Some(Err(_)) | None => return Last::NOTHING,
-                Some(Ok(Message::Text(_) | Message::Binary(_))) => {
-                    return Last::refuse_by(close_code::UNSUPPORTED, "InvalidRequest", "a subscriber sends nothing");
-                }
-            },
-            _ = ping.tick() => Message::Ping(Bytes::new()),
-            next = source.next() => match next {
-                Ok(Delivery::Stored(frame)) => Message::Binary(frame.bytes.clone()),
-                Ok(Delivery::Ephemeral(signal)) => Message::Binary(signal.bytes.clone()),
-                Err(over) => return Last::over(over),
-            },
+        // One look for the next event until it is there: what the client says does not begin it anew.
+        let mut next = pin!(source.next());
+        let delivery = loop {
+            let heard = tokio::select! {
+                () = cx.stopping.cancelled() => return Last::STOPPING,
+                () = ended.cancelled() => return Last::over(Over::CLOSED),
+                () = &mut lived => return Last::LIVED,
+                heard = socket.recv() => client.said(heard),
+                _ = client.pings.tick() => match client.ping() {
+                    Some(ping) => match send(cx, &ended, socket, ping).await {
+                        Ok(()) => continue,
+                        Err(last) => Some(last),
+                    },
+                    None => Some(Last::NOTHING),
+                },
+                next = &mut next => match next {
+                    Ok(delivery) => break delivery,
+                    Err(over) => Some(Last::over(over)),
+                },
+            };
+            if let Some(last) = heard {
+                return last;
+            }
         };
-        tokio::select! {
-            sent = timeout(limits.send_timeout, socket.send(message)) => match sent {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Last::NOTHING,
-            },
-            () = ended.cancelled() => return Last::over(Over::CLOSED),
-            () = cx.stopping.cancelled() => return Last::STOPPING,
+        let message = Message::Binary(match delivery {
+            Delivery::Stored(frame) => frame.bytes.clone(),
+            Delivery::Ephemeral(signal) => signal.bytes.clone(),
+        });
+        if let Err(last) = send(cx, &ended, socket, message).await {
+            return last;
         }
+    }
+}
+
+/// Sends one message, while the client takes it and the right to listen lasts.
+async fn send(cx: &Services, ended: &CancellationToken, socket: &mut WebSocket, message: Message) -> Result<(), Last> {
+    tokio::select! {
+        sent = timeout(cx.config.streams.send_timeout, socket.send(message)) => match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Last::NOTHING),
+        },
+        () = ended.cancelled() => Err(Last::over(Over::CLOSED)),
+        () = cx.stopping.cancelled() => Err(Last::STOPPING),
+    }
+}
+
+/// What the server knows of the client on the other side.
+struct Client {
+    pings: Interval,
+    unanswered: u32,
+    /// Control frames that it may still send.
+    control_frames: u32,
+    granted_at: Instant,
+}
+
+impl Client {
+    fn new(ping_every: Duration) -> Self {
+        let now = Instant::now();
+        let mut pings = interval_at(now + ping_every, ping_every);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { pings, unanswered: 0, control_frames: CONTROL_FRAMES, granted_at: now }
+    }
+
+    /// The next ping, unless the client left too many unanswered.
+    fn ping(&mut self) -> Option<Message> {
+        (self.unanswered < UNANSWERED_PINGS).then(|| {
+            self.unanswered += 1;
+            Message::Ping(Bytes::new())
+        })
+    }
+
+    /// Takes in what the client said; the end, if that was one.
+    fn said(&mut self, heard: Option<Result<Message, axum::Error>>) -> Option<Last> {
+        match heard {
+            Some(Ok(Message::Pong(_))) if self.unanswered > 0 => {
+                self.unanswered = 0;
+                None
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => (!self.may_say_more())
+                .then(|| Last::refuse("RateLimitExceeded", "a subscriber sends at most one control frame a second")),
+            Some(Ok(Message::Close(_))) => Some(Last::ANSWER),
+            Some(Err(_)) | None => Some(Last::NOTHING),
+            Some(Ok(Message::Text(_) | Message::Binary(_))) => {
+                Some(Last::refuse_by(close_code::UNSUPPORTED, "InvalidRequest", "a subscriber sends nothing"))
+            }
+        }
+    }
+
+    fn may_say_more(&mut self) -> bool {
+        let granted = self.granted_at.elapsed().as_secs() / CONTROL_FRAME_EVERY.as_secs();
+        if granted > 0 {
+            let granted = u32::try_from(granted).unwrap_or(u32::MAX);
+            self.control_frames = self.control_frames.saturating_add(granted).min(CONTROL_FRAMES);
+            self.granted_at = Instant::now();
+        }
+        let may = self.control_frames > 0;
+        self.control_frames = self.control_frames.saturating_sub(1);
+        may
     }
 }

@@ -9,7 +9,7 @@ mod store;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Asked, Caller, Device, Fault, Services};
+use super::{Asked, CallOwner, Caller, Device, Fault, Services};
 use crate::identity::TokenRefused;
 use crate::lexicon::Kind;
 use crate::types::{Did, Hash, UnixMillis};
@@ -54,6 +54,10 @@ impl Caller for DeviceOrTicket {
 
     async fn check_body(&mut self, cx: &Services, body: &[u8]) -> Result<(), Fault> {
         self.0.check_body(cx, body).await
+    }
+
+    fn call_owner(&self) -> CallOwner {
+        self.0.call_owner()
     }
 
     fn did(&self) -> Option<&Did> {

@@ -1,12 +1,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use http::HeaderName;
 use rookery::identity::{Curve, SigningKey};
+use rookery::lexicon::Method;
 use rookery::lexicon::account::create_pairing::{CreatePairing, Input, Output};
 use rookery::types::{Bytes, Clock};
 use rookery_client::CallError;
+use serde_json::json;
 
 use crate::support::{TestServer, refused};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 fn waiting(curve: Curve) -> Input {
     let key = SigningKey::generate(curve).public();
@@ -68,5 +73,33 @@ async fn ten_thousand_pairings_wait_at_once_and_those_that_are_over_make_room() 
     create(&server, &waiting(Curve::Ed25519)).await.unwrap();
     let rows = sqlx::query_scalar::<_, i64>("select count(*) from pairing").fetch_one(&mut database).await.unwrap();
     assert!(rows < 10_000, "what is over is forgotten: {rows}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn one_address_has_twenty_open_pairings_and_leaves_room_to_others() {
+    let clock = Clock::manual(Clock::System.now());
+    let server = TestServer::start_at(clock.clone(), &[("TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let ask = async |from: &str| {
+        let key = SigningKey::generate(Curve::Ed25519).public();
+        let input = json!({ "publicKey": Bytes(key.raw()), "kind": "app" });
+        let call = server.raw(CreatePairing::NSID, "").header(FORWARDED_FOR, from);
+        call.json(&input).send().await
+    };
+    for number in 0..20 {
+        assert_eq!(ask("198.51.100.1").await.outcome(), (200, ""), "pairing {number}");
+    }
+    assert_eq!(ask("198.51.100.1").await.outcome(), (429, "RateLimitExceeded"));
+    assert_eq!(ask("198.51.100.2").await.status, 200, "another address");
+    // Addresses that have some have half of all places; the others are for those that have none.
+    let others = "insert into pairing (public_id, public_key, alg, kind, expires_at)
+                  select 'other ' || n, public_key, alg, kind, expires_at
+                  from (select * from pairing limit 1) as one, generate_series(1, 4979) n";
+    let mut database = server.database.connect().await;
+    sqlx::query(others).execute(&mut database).await.unwrap();
+    assert_eq!(ask("198.51.100.2").await.outcome(), (503, "Unavailable"));
+    assert_eq!(ask("198.51.100.3").await.status, 200, "an address that has none");
+    clock.advance_ms(i64::try_from(Duration::from_mins(5).as_millis()).unwrap());
+    assert_eq!(ask("198.51.100.1").await.status, 200, "what is over makes room");
     server.stop().await;
 }

@@ -8,7 +8,7 @@ use rookery::lexicon::event::list_events::{self, ListEvents};
 use rookery::lexicon::mls::claim_key_packages::{self, ClaimKeyPackages};
 use rookery::lexicon::mls::get_key_packages::{self, GetKeyPackages};
 use rookery::lexicon::{Method, Nothing};
-use rookery::types::Did;
+use rookery::types::{Clock, Did};
 
 use crate::support::{ChildServer, Socket, TestDatabase, TestServer, conversation, idem, refused};
 
@@ -154,4 +154,63 @@ async fn the_command_line_does_the_same_on_the_server_s_own_machine() {
     let answer = bob.service().query::<ListDevices>(&Nothing {}, || Some(bob.token(nsid))).await;
     refused(answer, 403, "AccountSuspended");
     child.stop().await;
+}
+
+/// An open writer holds back every reader of the log, and with them the entry that says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn its_sockets_close_although_the_log_stands_still() {
+    let database = TestDatabase::secluded().await;
+    let (server, operator) = TestServer::start_with_operator_on(database).await;
+    let replica = server.replica().await;
+    let alice = server.newcomer("alice", 0).await;
+    let mut sockets =
+        [Socket::open(&server, &alice, "?cursor=0").await, Socket::to(replica.address(), &alice, "?cursor=0").await];
+    for socket in &mut sockets {
+        for _ in 0..3 {
+            socket.event().await;
+        }
+    }
+    let mut connection = server.database.connect().await;
+    let mut writer = sqlx::Connection::begin(&mut connection).await.unwrap();
+    sqlx::query("select pg_current_xact_id()").execute(&mut *writer).await.unwrap();
+
+    suspend(&operator, alice.did(), true).await;
+    let told = Instant::now();
+    for socket in &mut sockets {
+        socket.ends("SubscriptionClosed", 1008).await;
+    }
+    assert!(told.elapsed() < CLOSED, "{:?}", told.elapsed());
+    writer.rollback().await.unwrap();
+    replica.stop().await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn listeners_that_lost_their_standing_end_when_they_are_judged_again() {
+    let clock = Clock::manual(Clock::System.now());
+    let server = TestServer::start_at(clock.clone(), &[("SOCKET_LIFE_SECONDS", "604800")]).await;
+    let (stays, moved) = (server.newcomer("stays", 0).await, server.newcomer("moved", 0).await);
+    let mut sockets = Vec::new();
+    for person in [&stays, &moved] {
+        let mut socket = Socket::open(&server, person, "?cursor=0").await;
+        socket.event().await;
+        sockets.push(socket);
+    }
+    rookery::xrpc::judge_listeners(server.server().services()).await.unwrap();
+    let elsewhere = "update account set server = 'did:web:other.example' where did = $1";
+    let mut database = server.database.connect().await;
+    sqlx::query(elsewhere).bind(moved.did().as_str()).execute(&mut database).await.unwrap();
+    let expired = "update device set account_proven_at = now() - interval '40 days' where public_id = $1";
+    let lapsed = server.second_device(&stays).await;
+    let mut old = Socket::open(&server, &lapsed, "?cursor=0").await;
+    old.event().await;
+    sqlx::query(expired).bind(lapsed.device().as_str()).execute(&mut database).await.unwrap();
+    // What is known of the documents is forgotten after a day; then the rows speak.
+    clock.advance_ms(25 * 60 * 60 * 1000);
+    rookery::xrpc::judge_listeners(server.server().services()).await.unwrap();
+    sockets.pop().unwrap().ends("SubscriptionClosed", 1008).await;
+    old.ends("SubscriptionClosed", 1008).await;
+    let stays = tokio::time::timeout(Duration::from_secs(1), sockets[0].ends("SubscriptionClosed", 1008)).await;
+    assert!(stays.is_err(), "who kept its standing goes on");
+    server.stop().await;
 }

@@ -39,6 +39,7 @@ async fn what_happens_comes_at_once_as_list_events_shows_it() {
     assert_eq!(events.header("content-type"), "text/event-stream");
     assert_eq!(events.header("content-encoding"), "identity");
     assert_eq!(events.header("cache-control"), "no-store");
+    assert_eq!(events.header("x-accel-buffering"), "no", "nginx hands on what it has");
     assert_eq!(events.header("access-control-allow-origin"), "*");
     assert_eq!(events.next().await, Told::Comment, "the first byte does not wait for an event");
 

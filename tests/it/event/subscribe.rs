@@ -461,3 +461,62 @@ async fn the_sixth_socket_of_a_device_ends_its_oldest() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_two_pings_unanswered_is_gone() {
+    let server = TestServer::start_with(&[("SOCKET_PING_MS", "200")]).await;
+    let (_, people) = conversation(&server, 2).await;
+    let mut attentive = Socket::open(&server, &people[0], "?kinds=%23message").await;
+    let mut absent = Socket::open(&server, &people[1], "?kinds=%23message").await;
+    // Reading answers pings; the other one does not read.
+    for _ in 0..4 {
+        attentive.is_silent().await;
+    }
+    assert_eq!(absent.next().await, Said::Gone);
+    attentive.is_silent().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_may_ping_now_and_then_and_not_all_the_time() {
+    let server = TestServer::start().await;
+    let (_, people) = conversation(&server, 2).await;
+    let mut socket = Socket::open(&server, &people[0], "?kinds=%23message").await;
+    for _ in 0..3 {
+        socket.send(Message::Ping(Vec::new().into())).await;
+    }
+    socket.is_silent().await;
+    for _ in 0..10 {
+        socket.send(Message::Ping(Vec::new().into())).await;
+    }
+    socket.ends("RateLimitExceeded", 1008).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_do_not_begin_the_look_into_the_past_anew() {
+    let server = TestServer::start().await;
+    let (stream, people) = conversation(&server, 2).await;
+    let mut database = server.database.connect().await;
+    let mut watcher = server.database.connect().await;
+    let mut waiting = async || {
+        let waiting = "select count(*) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'";
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut watcher).await.unwrap()
+    };
+    let mut held = sqlx::Connection::begin(&mut database).await.unwrap();
+    sqlx::query("lock table seat in access exclusive mode").execute(&mut *held).await.unwrap();
+    let mut socket = Socket::open(&server, &people[1], "?cursor=0").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = waiting().await;
+    assert!(before >= 1, "the look into the past waits");
+    for _ in 0..6 {
+        socket.send(Message::Ping(Vec::new().into())).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(waiting().await, before, "one look, however often the client pings");
+    held.rollback().await.unwrap();
+    let sent = people[0].send(&stream, b"later").await.unwrap();
+    socket.until(&stream, sent.seq).await;
+    server.stop().await;
+}

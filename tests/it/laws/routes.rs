@@ -82,6 +82,19 @@ async fn every_route_writes_one_line_for_a_request_under_the_id_that_its_answer_
     server.stop().await;
 }
 
+/// What pages and their monitoring send, as well as ours.
+const ASKED: [&str; 9] = [
+    "authorization",
+    "content-type",
+    "x-atproto-device-token",
+    "traceparent",
+    "baggage",
+    "sentry-trace",
+    "cache-control",
+    "last-event-id",
+    "x-whatever",
+];
+
 #[tokio::test]
 async fn every_route_may_be_asked_by_a_browser_which_may_read_the_limits() {
     let (server, _) = open().await;
@@ -90,12 +103,13 @@ async fn every_route_may_be_asked_by_a_browser_which_may_read_the_limits() {
             .at(Method::OPTIONS, &route.path)
             .header(header::ORIGIN, "https://app.example")
             .header(header::ACCESS_CONTROL_REQUEST_METHOD, route.verb.as_str())
-            .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization,content-type");
+            .header(header::ACCESS_CONTROL_REQUEST_HEADERS, ASKED.join(","));
         let answer = preflight.send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 200, "{route:?}");
         assert_eq!(text(answer.headers(), "access-control-allow-origin"), "*", "{route:?}");
         let allowed = text(answer.headers(), "access-control-allow-headers").to_lowercase();
-        assert!(allowed.contains("authorization") && allowed.contains("content-type"), "{route:?}: {allowed}");
+        let allowed: Vec<&str> = allowed.split(',').map(str::trim).collect();
+        assert!(ASKED.iter().all(|asked| allowed.contains(asked)), "{route:?}: {allowed:?}");
         assert!(text(answer.headers(), "access-control-allow-methods").contains(route.verb.as_str()), "{route:?}");
 
         let answer = server.at(route.verb.clone(), &route.path).header(header::ORIGIN, "https://app.example");
@@ -113,10 +127,13 @@ async fn every_route_may_be_asked_by_a_browser_which_may_read_the_limits() {
 async fn every_route_has_a_limit_of_number_for_those_who_prove_nothing() {
     let clock = Clock::manual(Clock::System.now());
     let operators = ("OPERATOR_DIDS", "did:web:operator.example");
-    let rates = [("RATE_OPEN", "2/60"), ("RATE_PROBE", "2/60"), ("RATE_FAILURE", "2/60")];
+    let rates = [("RATE_OPEN", "2/60"), ("RATE_FAILURE", "2/60")];
     let settings = [vec![TRUSTED, operators], rates.to_vec()].concat();
     let server = TestServer::start_at(clock.clone(), &settings).await;
     for (number, route) in walk(&server).into_iter().enumerate() {
+        if is_probe(&route) {
+            continue;
+        }
         // An address of its own for each.
         let from = format!("198.51.{}.{}", number / 250, number % 250 + 1);
         let ask = async || {
@@ -140,6 +157,22 @@ async fn every_route_has_a_limit_of_number_for_those_who_prove_nothing() {
         assert_eq!((text(&headers, "ratelimit-remaining"), text(&headers, "retry-after")), ("0", "30"), "{route:?}");
         let body: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
         assert_eq!(body["error"], "RateLimitExceeded", "{route:?}");
+    }
+    server.stop().await;
+}
+
+fn is_probe(route: &Route) -> bool {
+    ["/health", "/health/live", "/health/ready", "/xrpc/_health"].contains(&route.path.trim_end_matches('/'))
+}
+
+#[tokio::test]
+async fn whoever_asks_whether_the_server_is_well_is_never_refused() {
+    let server = TestServer::start_with(&[("RATE_OPEN", "2/60"), ("RATE_FAILURE", "2/60")]).await;
+    for route in walk(&server).into_iter().filter(is_probe) {
+        let asked = (0..300).map(|_| server.at(route.verb.clone(), &route.path).send());
+        let answers = futures_util::future::join_all(asked).await;
+        let statuses: Vec<u16> = answers.into_iter().map(|answer| answer.unwrap().status().as_u16()).collect();
+        assert!(statuses.iter().all(|status| *status == 200), "{route:?}: {statuses:?}");
     }
     server.stop().await;
 }
@@ -304,7 +337,9 @@ async fn every_route_answers_in_its_time_although_the_database_never_does() {
     let alice = server.newcomer("alice", 0).await;
     let routes = walk(&server);
     wire.stand_still();
-    let asked = routes.iter().map(async |route| {
+    // Once as usual, once with a header that asks for another protocol.
+    let twice = routes.iter().flat_map(|route| [(route, ""), (route, "x")]);
+    let asked = twice.map(async |(route, upgrade)| {
         let token = match route.rule {
             Some(rule) if rule.caller == "Account" => alice.service_token(rule.nsid),
             Some(rule) => alice.token(rule.nsid),
@@ -316,10 +351,12 @@ async fn every_route_answers_in_its_time_although_the_database_never_does() {
             Some(input) => request.header("content-type", "application/json").body(input.to_string()),
             None => request,
         };
+        let request = if upgrade.is_empty() { request } else { request.header(header::UPGRADE, upgrade) };
         let begun = Instant::now();
         // Below what the pool, or our own client, would end by itself.
         let answer = tokio::time::timeout(2 * TIME, request.send()).await;
-        let answer = answer.unwrap_or_else(|_| panic!("{route:?} has no limit of time")).unwrap();
+        let answer =
+            answer.unwrap_or_else(|_| panic!("{route:?} has no limit of time, with upgrade {upgrade:?}")).unwrap();
         let waited = answer.status().as_u16() == 504;
         assert!(!waited || begun.elapsed() >= TIME, "{route:?} took {:?}", begun.elapsed());
         waited.then(|| route.path.clone())

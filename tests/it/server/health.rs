@@ -35,3 +35,52 @@ async fn a_schema_that_is_behind_makes_the_server_unready_and_leaves_it_alive() 
     assert_eq!(get(&server, "/health/live").await.0, 200);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_server_is_not_ready_and_serves_on() {
+    let server = TestServer::start_with(&[("DRAIN_MS", "1000")]).await;
+    let alice = server.newcomer("alice", 0).await;
+    let begun = std::time::Instant::now();
+    let meanwhile = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let (status, report) = get(&server, "/health/ready").await;
+        assert_eq!((status, &report["reason"], &report["accepting"]), (503, &"Stopping".into(), &false.into()));
+        assert_eq!(get(&server, "/health/live").await.0, 200);
+        // On a new connection too: the client keeps none.
+        assert_eq!(alice.devices().await.unwrap().len(), 1);
+        assert!(begun.elapsed() < std::time::Duration::from_millis(900), "within the drain time");
+    };
+    tokio::join!(server.server().drain(), meanwhile);
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(1));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_measured_once_however_often_they_are_read() {
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string();
+    let server = TestServer::start_with(&[("METRICS_PORT", port.as_str()), ("HEADER_TIMEOUT_MS", "500")]).await;
+    let address = server.server().metrics_address().unwrap();
+    assert!(address.ip().is_loopback(), "{address}: loopback, unless somebody says otherwise");
+    let client = rookery::identity::http::plain().unwrap();
+    let scrape = async || {
+        let answer = client.get(format!("http://{address}/metrics")).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        String::from_utf8(answer.bytes().await.unwrap().to_vec()).unwrap()
+    };
+    assert!(scrape().await.contains("rookery_pool_connections"));
+    // A database that stands still is not asked again, so nobody waits.
+    let mut database = server.database.connect().await;
+    let mut held = sqlx::Connection::begin(&mut database).await.unwrap();
+    sqlx::query("lock table log_origin in access exclusive mode").execute(&mut *held).await.unwrap();
+    let begun = std::time::Instant::now();
+    let scrapes = futures_util::future::join_all((0..50).map(|_| scrape())).await;
+    assert!(scrapes.iter().all(|page| page.contains("rookery_connections_open")));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
+    held.rollback().await.unwrap();
+    // Its listener has the limits of the other one.
+    let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut slow, b"GET /metrics HTTP/1.1\r\n").await.unwrap();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut slow, &mut Vec::new());
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(5), read).await.is_ok(), "a head without an end");
+    server.stop().await;
+}

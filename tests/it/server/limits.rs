@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::{HeaderName, header};
 use rookery::cli::demo::{Form, Identity, Person};
-use rookery::identity::{Curve, DEVICE_HEADER, SigningKey, service_token};
+use rookery::identity::{Curve, DEVICE_HEADER, DeviceSigner, SharedSecret, SigningKey, service_token};
 use rookery::lexicon::Method;
 use rookery::lexicon::account::create_pairing::CreatePairing;
 use rookery::lexicon::account::list_devices::ListDevices;
+use rookery::lexicon::account::register_device::RegisterDevice;
 use rookery::lexicon::event::subscribe::Subscribe;
 use rookery::lexicon::mls::get_convos::GetConvos;
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::lexicon::mls::update_cursor::UpdateCursor;
-use rookery::types::Clock;
+use rookery::types::{Clock, Did};
 use serde_json::json;
 
 use crate::support::{AccountToken, Answer, Request, Said, Socket, TestServer, Written, at_once, conversation};
@@ -51,7 +54,7 @@ fn number(answer: &Answer, header: &str) -> i64 {
 #[tokio::test]
 async fn accounts_behind_one_address_do_not_throttle_each_other_not_even_while_one_fails_all_the_time() {
     let clock = clock();
-    let server = start(&clock, &[("RATE_ACCOUNT", "3/60"), ("RATE_FAILURE", "50/60")]).await;
+    let server = start(&clock, &[("RATE_ACCOUNT", "3/60"), ("RATE_FAILING_ISSUER", "50/60")]).await;
     let accounts: Vec<Arc<Identity>> = (0..200).map(|_| server.account()).collect();
     for account in &accounts {
         assert_eq!(devices_of(&server, &clock, account, PDS).send().await.outcome(), (200, ""));
@@ -74,11 +77,9 @@ async fn accounts_behind_one_address_do_not_throttle_each_other_not_even_while_o
         }
     }
     assert_eq!(devices_of(&server, &clock, &accounts[0], PDS).send().await.outcome(), (429, "RateLimitExceeded"));
-    // Who was never here waits, at this address alone.
-    assert_eq!(devices_of(&server, &clock, &server.account(), PDS).send().await.status, 429);
-    assert_eq!(devices_of(&server, &clock, &server.account(), ELSEWHERE).send().await.status, 200);
-    clock.advance_ms(1200);
+    // And whoever was never here comes in.
     assert_eq!(devices_of(&server, &clock, &server.account(), PDS).send().await.status, 200);
+    assert_eq!(forged(&server, &clock, &bad, ELSEWHERE).send().await.status, 401, "at another address");
     server.stop().await;
 }
 
@@ -211,7 +212,7 @@ async fn an_address_that_failed_too_often_costs_no_fetch_and_no_look_at_a_token_
 #[tokio::test]
 async fn who_fails_in_the_name_of_somebody_known_locks_that_name_out_at_the_own_address_alone() {
     let clock = clock();
-    let server = start(&clock, &[("RATE_FAILURE", "5/60")]).await;
+    let server = start(&clock, &[("RATE_FAILURE", "5/60"), ("RATE_FAILING_ISSUER", "5/60")]).await;
     let (victim, other) = (server.account(), server.account());
     for account in [&victim, &other] {
         assert_eq!(devices_of(&server, &clock, account, PDS).send().await.status, 200);
@@ -225,6 +226,100 @@ async fn who_fails_in_the_name_of_somebody_known_locks_that_name_out_at_the_own_
     assert_eq!(log.status, 429, "the name that was used too often from there");
     assert_eq!(devices_of(&server, &clock, &other, ELSEWHERE).send().await.status, 200, "another name");
     assert_eq!(devices_of(&server, &clock, &victim, PDS).send().await.status, 200, "another address");
+    server.stop().await;
+}
+
+/// Each is another one, so none of them has failed before.
+#[tokio::test]
+async fn issuers_that_begin_to_fail_count_against_their_address() {
+    let clock = clock();
+    let server = start(&clock, &[("RATE_FAILURE", "20/60"), ("RATE_FAILING_ISSUER", "5/60")]).await;
+    let known = server.account();
+    assert_eq!(devices_of(&server, &clock, &known, PDS).send().await.status, 200);
+    let mut statuses = Vec::new();
+    for _ in 0..25 {
+        statuses.push(forged(&server, &clock, &server.account(), PDS).send().await.status);
+    }
+    assert!(statuses[..20].iter().all(|status| *status == 401), "{statuses:?}");
+    assert!(statuses[20..].iter().all(|status| *status == 429), "{statuses:?}");
+    assert_eq!(devices_of(&server, &clock, &server.account(), PDS).send().await.status, 429, "who was never here");
+    assert_eq!(devices_of(&server, &clock, &known, PDS).send().await.status, 200, "who was here lately");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_whose_issuer_cannot_be_asked_is_counted_too() {
+    let clock = clock();
+    let server = start(&clock, &[("RATE_FAILING_ISSUER", "5/60")]).await;
+    // Nothing listens there.
+    let (key, did) = (SigningKey::generate(Curve::K256), Did::parse("did:web:localhost%3A9").unwrap());
+    let mut outcomes = Vec::new();
+    for _ in 0..8 {
+        let token = service_token(&key, &did, TestServer::did().as_str(), ListDevices::NSID, clock.now());
+        let call = server.raw(ListDevices::NSID, "").token(&token).header(FORWARDED_FOR, PDS);
+        outcomes.push(call.send().await.outcome().0);
+    }
+    assert_eq!(outcomes[..5], [503; 5], "{outcomes:?}");
+    assert_eq!(outcomes[5..], [429; 3], "{outcomes:?}");
+    server.stop().await;
+}
+
+/// A service token of any account, as development takes it.
+fn of_the_web(did: &str, nsid: &str, clock: &Clock) -> String {
+    let now_s = clock.now_seconds();
+    let claims = json!({
+        "iss": did, "aud": TestServer::did().as_str(), "lxm": nsid,
+        "iat": now_s, "exp": now_s + 60, "jti": hex::encode(rand::random::<[u8; 8]>()),
+    });
+    SharedSecret::new(&SECRET.to_owned().into()).unwrap().sign(&claims)
+}
+
+const SECRET: &str = "a secret that only developers know";
+
+#[tokio::test]
+async fn names_below_one_domain_share_its_budget_of_calls() {
+    let clock = clock();
+    let server = start(&clock, &[("RATE_DOMAIN", "10/60"), ("JWT_SECRET", SECRET)]).await;
+    let call = async |did: &str| {
+        let token = of_the_web(did, ListDevices::NSID, &clock);
+        server.raw(ListDevices::NSID, "").token(&token).send().await.status
+    };
+    for number in 0..10 {
+        assert_eq!(call(&format!("did:web:a{number}.evil.example")).await, 200);
+    }
+    assert_eq!(call("did:web:a11.evil.example").await, 429);
+    assert_eq!(call("did:web:good.example").await, 200, "another domain");
+    assert_eq!(call("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa").await, 200, "a name of the directory");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_and_a_domain_create_so_many_accounts() {
+    let clock = clock();
+    let rates = [("RATE_REGISTRATION", "40/3600"), ("RATE_DOMAIN_REGISTRATION", "3/3600"), ("JWT_SECRET", SECRET)];
+    let server = start(&clock, &rates).await;
+    let register = async |did: &str, from: &str| {
+        let signer = DeviceSigner::new(Did::parse(did).unwrap(), SigningKey::generate(Curve::Ed25519));
+        let nsid = RegisterDevice::NSID;
+        let input = json!({
+            "publicKey": { "$bytes": STANDARD_NO_PAD.encode(signer.key().public().raw()) },
+            "kind": "app",
+            "deviceToken": signer.token(TestServer::did().as_str(), nsid, clock.now(), None),
+        });
+        let call = server.raw(nsid, "").token(&of_the_web(did, nsid, &clock)).header(FORWARDED_FOR, from);
+        call.json(&input).send().await.status
+    };
+    for number in 0..3 {
+        assert_eq!(register(&format!("did:web:a{number}.evil.example"), PDS).await, 200);
+    }
+    assert_eq!(register("did:web:a4.evil.example", PDS).await, 429);
+    assert_eq!(register("did:web:a4.evil.example", ELSEWHERE).await, 429, "from anywhere");
+    let mut statuses = Vec::new();
+    for number in 0..45 {
+        statuses.push(register(&format!("did:web:host{number}.example"), PDS).await);
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 37, "{statuses:?}");
+    assert_eq!(register("did:web:newcomer.example", ELSEWHERE).await, 200, "another address");
     server.stop().await;
 }
 

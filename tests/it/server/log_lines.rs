@@ -1,7 +1,12 @@
+use std::time::{Duration, Instant};
+
 use rookery::lexicon::Method;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::event::get_ticket::{self, GetTicket};
 use rookery::lexicon::event::stream_events::StreamEvents;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::support::{Events, Socket, TestServer, Written, conversation, refused};
 
@@ -37,4 +42,29 @@ async fn the_log_has_a_line_for_each_request_and_names_nobody() {
     }
     assert!(log.contains("event.streamEvents") && !log.contains(&ticket), "no ticket is written");
     assert!(!log.contains("Bearer ") && !log.contains("eyJ"), "no token is written");
+}
+
+#[tokio::test]
+async fn a_request_whose_client_hangs_up_has_its_line_and_is_not_open_any_more() {
+    let written = Written::default();
+    let _listening = written.listen();
+    let server = TestServer::start().await;
+    let head = "POST /xrpc/blue.catbird.account.createPairing HTTP/1.1\r\nhost: x\r\n\
+                content-type: application/json\r\ncontent-length: 1000\r\n\r\n";
+    let mut tcp = TcpStream::connect(server.server().address()).await.unwrap();
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(tcp);
+    let until = Instant::now() + Duration::from_secs(5);
+    while !written.text().contains("\"abandoned\"") {
+        assert!(Instant::now() < until, "no line");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.stop().await;
+    let log = written.text();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("\"message\":\"abandoned\"")).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in ["account.createPairing", "duration_us", "request.id"] {
+        assert!(lines[0].contains(part), "{part}: {}", lines[0]);
+    }
 }

@@ -1,5 +1,6 @@
 //! What holds for every method, and what is not a method.
 
+mod bounds;
 pub mod callers;
 mod corpora;
 mod describe;

@@ -1,5 +1,8 @@
 //! What a server does not start without.
 
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use rookery::storage::embedded::{Cluster, DATABASE, Options};
 
 use crate::support::{PostgresProxy, TestDatabase, TestServer, command_with, open_folder};
@@ -87,4 +90,34 @@ async fn one_lost_key_of_two_is_named_with_what_to_do() {
     assert!(!well && said.contains("peer.key is missing") && said.contains("Fix: put it back"), "{said}");
     let why = TestServer::refused(&TestDatabase::create().await, &settings).await;
     assert!(why.contains("peer.key is missing"), "{why}");
+}
+
+/// A shell gives a process few files; each connection is one.
+#[tokio::test]
+async fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let (database, folder) = (TestDatabase::create().await, tempfile::tempdir().unwrap());
+    let mut command = tokio::process::Command::new("sh");
+    command.args(["-c", "ulimit -Sn 256 && exec \"$0\" serve", env!("CARGO_BIN_EXE_rookery")]);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("ROOKERY_ENV", "development");
+    command.env("DATABASE_URL", &database.url).env("DATA_DIR", folder.path());
+    command
+        .env("SERVER_PORT", "0")
+        .env("METRICS_PORT", "0")
+        .env("RUST_LOG", "error")
+        .env("PUBLIC_URL", "http://localhost:1");
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    let limits = format!("/proc/{}/limits", child.id().unwrap());
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let text = std::fs::read_to_string(&limits).expect("the server runs");
+        let line = text.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let mut numbers = line.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
+        let (soft, hard) = (numbers.next().unwrap(), numbers.next().unwrap());
+        if soft == hard {
+            assert!(hard > 256, "the machine of the tests allows no more than {hard}");
+            return;
+        }
+        assert!(Instant::now() < until, "the soft limit is still {soft} of {hard}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

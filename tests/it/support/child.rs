@@ -126,6 +126,10 @@ impl Process {
             ("SERVER_HOST", "127.0.0.1"),
             ("METRICS_PORT", "0"),
             ("INVITATIONS", "everyone"),
+            ("RATE_REGISTRATION", "1000000/60"),
+            ("RATE_REGISTRATIONS", "1000000/60"),
+            ("MAX_READS_IN_FLIGHT", "1000"),
+            ("MAX_WRITES_IN_FLIGHT", "1000"),
             ("DATABASE_POOL", "8"),
             ("RUST_LOG", "error"),
         ] {

@@ -305,6 +305,13 @@ fn config(database: &str, directory: &str, folder: &std::path::Path, settings: &
         ("RATE_PEER", "1000000/1"),
         ("RATE_PEER_ENTRIES", "1000000000/1"),
         ("RATE_PEER_KIB", "1000000000/1"),
+        // Tests fail, and register, as often as they like.
+        ("RATE_FAILING_ISSUER", "1000000/60"),
+        ("RATE_REGISTRATION", "1000000/60"),
+        ("RATE_REGISTRATIONS", "1000000/60"),
+        // Tests call at once as they like: what one device may have in flight has tests of its own.
+        ("MAX_READS_IN_FLIGHT", "1000"),
+        ("MAX_WRITES_IN_FLIGHT", "1000"),
     ]
     .iter()
     .chain(settings)

@@ -2,14 +2,21 @@
 //!
 //! Nothing is said about the key, registered or not: whoever approves finds out.
 
-use super::store::{self, NewPairing};
-use super::{LIFETIME, OPEN_PAIRINGS};
+use super::store::{self, NewPairing, Placed};
+use super::{LIFETIME, PLACES};
 use crate::identity::{Curve, PublicKey};
 use crate::lexicon::account::create_pairing::{CreatePairing, Error, Output};
 use crate::types::{Bytes, Malformed, UnixMillis};
 use crate::xrpc::{Anyone, Call, Failure, Fault, Services};
 
-pub async fn create_pairing(cx: &Services, _: Anyone, call: Call<CreatePairing>) -> Result<Output, Failure<Error>> {
+/// When an address with too many open pairings may try again.
+const ADDRESS_FULL_RETRY_S: u64 = 60;
+
+pub async fn create_pairing(
+    cx: &Services,
+    caller: Anyone,
+    call: Call<CreatePairing>,
+) -> Result<Output, Failure<Error>> {
     let input = &call.input;
     let unknown = Malformed::new("input/alg", "expected ES256, ES256K or EdDSA");
     let curve = Curve::from_alg(input.alg.as_deref().unwrap_or(Curve::Ed25519.alg())).ok_or(unknown)?;
@@ -24,10 +31,13 @@ pub async fn create_pairing(cx: &Services, _: Anyone, call: Call<CreatePairing>)
         platform: input.platform.as_deref(),
         now,
         expires_at: now + LIFETIME,
+        address: &cx.limits.address_name(caller.address),
     };
     store::forget_expired(cx.storage.pool(), now).await?;
-    if !store::insert(cx.storage.pool(), &new, OPEN_PAIRINGS).await? {
-        return Err(Fault::Unavailable.into());
+    match store::insert(cx.storage.pool(), &new, &PLACES).await? {
+        Placed::Made => {}
+        Placed::AddressFull => return Err(Fault::RateLimited { retry_after_s: ADDRESS_FULL_RETRY_S }.into()),
+        Placed::Full => return Err(Fault::Unavailable.into()),
     }
     let expires_at = UnixMillis::from(new.expires_at).to_rfc3339();
     Ok(Output { pairing: new.public_id.to_owned(), expires_at })

@@ -18,8 +18,9 @@ use crate::xrpc::Api;
 
 /// How long a pairing lives.
 const LIFETIME: TimeDelta = TimeDelta::minutes(5);
-/// Pairings that may be open on this server at once.
-const OPEN_PAIRINGS: i64 = 10_000;
+/// Pairings that may be open on this server at once: one address has few, and half of all places are kept for addresses
+/// that have none.
+const PLACES: store::Places = store::Places { of_address: 20, common: 5_000, all: 10_000 };
 
 pub(super) fn api() -> Api {
     Api::new()

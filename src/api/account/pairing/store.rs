@@ -17,6 +17,25 @@ pub(super) struct NewPairing<'a> {
     pub platform: Option<&'a str>,
     pub now: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
+    /// Keyed hash of the address that it comes from.
+    pub address: &'a str,
+}
+
+/// How many pairings may be open.
+pub(super) struct Places {
+    pub of_address: i64,
+    /// Of all addresses that have one already.
+    pub common: i64,
+    /// With what is kept for addresses that have none.
+    pub all: i64,
+}
+
+/// Where a new pairing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    Made,
+    AddressFull,
+    Full,
 }
 
 pub(super) async fn forget_expired(pool: &PgPool, now: DateTime<Utc>) -> Result<(), Error> {
@@ -32,12 +51,21 @@ pub(super) async fn forget_expired(pool: &PgPool, now: DateTime<Utc>) -> Result<
     Ok(())
 }
 
-/// Makes a pairing, if fewer than `open` are.
-pub(super) async fn insert(pool: &PgPool, new: &NewPairing<'_>, open: i64) -> Result<bool, Error> {
-    let inserted = sqlx::query!(
-        "insert into pairing (public_id, public_key, alg, kind, name, platform, expires_at)
-         select $1, $2, $3, $4, $5, $6, $7
-         where (select count(*) from pairing where expires_at > $8) < $9",
+/// Makes a pairing, if there is a place for it.
+pub(super) async fn insert(pool: &PgPool, new: &NewPairing<'_>, places: &Places) -> Result<Placed, Error> {
+    let counted = sqlx::query!(
+        r#"with open as (
+               select (select count(*) from (
+                          select 1 from pairing where expires_at > $8 limit $12) as counted) as "all",
+                      (select count(*) from (
+                          select 1 from pairing where address = $9 and expires_at > $8 limit $10) as counted) as own
+           ), made as (
+               insert into pairing (public_id, public_key, alg, kind, name, platform, expires_at, address)
+               select $1, $2, $3, $4, $5, $6, $7, $9 from open
+               where open.own < $10 and open."all" < case when open.own = 0 then $12 else $11 end
+               returning 1
+           )
+           select open.own as "own!", exists (select from made) as "made!" from open"#,
         new.public_id,
         new.key.raw(),
         new.key.alg(),
@@ -46,11 +74,18 @@ pub(super) async fn insert(pool: &PgPool, new: &NewPairing<'_>, open: i64) -> Re
         new.platform,
         new.expires_at,
         new.now,
-        open
+        new.address,
+        places.of_address,
+        places.common,
+        places.all
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await?;
-    Ok(inserted.rows_affected() == 1)
+    Ok(match (counted.made, counted.own < places.of_address) {
+        (true, _) => Placed::Made,
+        (false, true) => Placed::Full,
+        (false, false) => Placed::AddressFull,
+    })
 }
 
 /// A pairing that lives.

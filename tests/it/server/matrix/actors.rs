@@ -14,7 +14,7 @@ use rookery::types::Did;
 use crate::support::{Stranger, TestDatabase, TestServer, certify};
 
 /// The columns of the table, in its order.
-pub const ACTORS: [&str; 19] = [
+pub const ACTORS: [&str; 25] = [
     "anonymous",
     "bad-token",
     "session",
@@ -30,6 +30,12 @@ pub const ACTORS: [&str; 19] = [
     "blocked",
     "suspended",
     "operator",
+    "operator-session",
+    "ticket",
+    "head",
+    "lapsed",
+    "proof-expired",
+    "elsewhere",
     "unknown-peer",
     "blocked-peer",
     "foreign-peer",
@@ -48,6 +54,10 @@ pub enum By {
     Proof,
     /// A device token; for methods of accounts, a service token.
     Device,
+    /// A ticket in the query, and nothing else.
+    Ticket,
+    /// As by [`Self::Device`], by the verb HEAD.
+    Head,
     /// The signature of another server, on behalf of the person.
     Peer,
 }
@@ -97,12 +107,27 @@ impl World {
         let account = server.account();
         server.directory.add_at(&account, &foreign.stranger.origin);
         foreign.account = Some(account.did.clone());
+        let elsewhere = server.account();
+        server.directory.add_at(&elsewhere, &peers["foreign-peer"].stranger.origin);
+        let elsewhere = Person::new("elsewhere", elsewhere, server.service()).unwrap();
+        elsewhere.register().await.unwrap();
+        let elsewhere = Arc::new(elsewhere);
         let admin = server.person("admin").await;
         let (stranger, blocked) = (server.newcomer("stranger", 0).await, server.newcomer("blocked", 0).await);
         let mut seated = HashMap::new();
-        for name in
-            ["session", "proof", "uncertified", "invited", "member", "leafless", "former", "revoked", "suspended"]
-        {
+        for name in [
+            "session",
+            "proof",
+            "uncertified",
+            "invited",
+            "member",
+            "leafless",
+            "former",
+            "revoked",
+            "suspended",
+            "lapsed",
+            "proof-expired",
+        ] {
             seated.insert(name, server.newcomer(name, 1).await);
         }
         let stream = admin.create_convo().await.unwrap();
@@ -147,6 +172,10 @@ impl World {
                 "stranger" => (By::Device, &stranger),
                 "blocked" => (By::Device, &blocked),
                 "operator" => (By::Device, &operator),
+                "operator-session" => (By::Session, &operator),
+                "ticket" => (By::Ticket, &member),
+                "head" => (By::Head, &member),
+                "elsewhere" => (By::Device, &elsewhere),
                 "admin" => (By::Device, &admin),
                 "unknown-peer" | "blocked-peer" | "foreign-peer" | "former-home" => (By::Peer, &member),
                 _ => (By::Device, &seated[name]),
@@ -154,6 +183,25 @@ impl World {
             Actor { name, by, person: Arc::clone(person) }
         });
         Self { server, stream, actors: actors.into(), member, ciphertext, welcome, public_keys, peers }
+    }
+
+    /// Puts an actor back into its state: a call may have ended it, as registering again does.
+    pub async fn prepare(&self, actor: &Actor) {
+        if actor.by == By::Session {
+            // One address opens twenty pairings, and there are more actors.
+            let mut connection = self.server.database.connect().await;
+            sqlx::query("delete from pairing").execute(&mut connection).await.unwrap();
+        }
+        let aged = match actor.name {
+            "lapsed" => {
+                "update device set created_at = now() - interval '200 days', last_seen_at = now() - interval '100 days'
+                 where public_id = $1"
+            }
+            "proof-expired" => "update device set account_proven_at = now() - interval '40 days' where public_id = $1",
+            _ => return,
+        };
+        let mut connection = self.server.database.connect().await;
+        sqlx::query(aged).bind(actor.person.device().as_str()).execute(&mut connection).await.unwrap();
     }
 
     pub async fn end(self) {

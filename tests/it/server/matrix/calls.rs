@@ -3,7 +3,9 @@
 
 use http::{HeaderName, header};
 use rookery::identity::{Curve, DEVICE_HEADER, DEVICE_TOKEN_HEADER, SigningKey, service_token};
-use rookery::lexicon::{Kind, schema};
+use rookery::lexicon::event::get_ticket::{self, GetTicket};
+use rookery::lexicon::event::subscribe::Subscribe;
+use rookery::lexicon::{Kind, Method, schema};
 use rookery::types::Bytes;
 use rookery::xrpc::Rule;
 use serde_json::{Value, json};
@@ -16,7 +18,16 @@ use crate::support::{AccountToken, Said, Socket, TestServer, idem};
 pub async fn outcome(world: &World, rule: Rule, actor: &Actor) -> String {
     let query = query(params(world, rule).as_ref());
     let body = input(world, rule, actor).map(|input| serde_json::to_vec(&input).unwrap());
+    let query = if actor.by == By::Ticket { with_ticket(rule, actor, &query).await } else { query };
     let headers = headers(world, rule, actor, &query, body.as_deref());
+    if actor.by == By::Head {
+        let mut request = world.server.at(http::Method::HEAD, &format!("/xrpc/{}{query}", rule.nsid));
+        for (name, value) in &headers {
+            request = request.header(name.clone(), value);
+        }
+        // Such an answer has no body, and so no name.
+        return request.send().await.unwrap().status().as_u16().to_string();
+    }
     if rule.kind == Kind::Subscription {
         return match Socket::with(&world.server, rule.nsid, &query, &headers).await.next().await {
             Said::Event { .. } => "200".to_owned(),
@@ -40,6 +51,15 @@ pub async fn outcome(world: &World, rule: Rule, actor: &Actor) -> String {
     assert!(status < 500, "{} by {}: {}", rule.nsid, actor.name, answer.body);
     assert_ne!(name, "InvalidRequest", "{} by {}: {}", rule.nsid, actor.name, answer.body);
     format!("{status} {name}").trim().to_owned()
+}
+
+/// With a ticket of the actor for this method, or for another one where this method takes none.
+async fn with_ticket(rule: Rule, actor: &Actor, query: &str) -> String {
+    let takes_tickets = rule.caller == "Device or Ticket";
+    let lxm = if takes_tickets { rule.nsid } else { Subscribe::NSID }.to_owned();
+    let ticket = actor.person.procedure::<GetTicket>(&get_ticket::Input { lxm }).await.unwrap().ticket;
+    let joint = if query.is_empty() { '?' } else { '&' };
+    format!("{query}{joint}ticket={ticket}")
 }
 
 /// The first example's parameters, from the beginning of the conversation at hand.
@@ -102,7 +122,7 @@ fn headers(world: &World, rule: Rule, actor: &Actor, query: &str, body: Option<&
     let (nsid, person) = (rule.nsid, &actor.person);
     let bearer = |token: String| (header::AUTHORIZATION, format!("Bearer {token}"));
     match actor.by {
-        By::Nothing => vec![],
+        By::Nothing | By::Ticket => vec![],
         By::Forgery => {
             let (key, now) = (SigningKey::generate(Curve::K256), person.service().clock().now());
             vec![bearer(service_token(&key, person.did(), TestServer::did().as_str(), nsid, now))]
@@ -114,8 +134,8 @@ fn headers(world: &World, rule: Rule, actor: &Actor, query: &str, body: Option<&
             let proof = body.map_or_else(|| person.token(nsid), |body| person.proof(nsid, body));
             vec![bearer(person.service_token(nsid)), (DEVICE_TOKEN_HEADER, proof)]
         }
-        By::Device if rule.caller == "Account" => vec![bearer(person.service_token(nsid))],
-        By::Device => vec![bearer(person.token(nsid))],
+        By::Device | By::Head if rule.caller == "Account" => vec![bearer(person.service_token(nsid))],
+        By::Device | By::Head => vec![bearer(person.token(nsid))],
         By::Peer => signature(world, rule, actor, query, body),
     }
 }

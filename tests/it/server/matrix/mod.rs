@@ -22,6 +22,7 @@ async fn every_method_answers_every_kind_of_actor_as_the_committed_table_says() 
     for rule in rules {
         let mut outcomes = Vec::new();
         for actor in &world.actors {
+            world.prepare(actor).await;
             outcomes.push(calls::outcome(&world, rule, actor).await);
         }
         lines.push(Line { method: rule.nsid.to_owned(), rule: rule.caller.replace(' ', "-"), outcomes });

@@ -1,0 +1,73 @@
+//! A budget that many keys share and no key can spend alone.
+
+use std::hash::Hash;
+use std::num::NonZeroU32;
+
+use super::{Budget, Budgets, Standing};
+use crate::config::Rate;
+use crate::types::Clock;
+
+/// Of what all keys have together, the part that is kept for keys that ask little: one in so many …
+const KEPT_BACK: u32 = 2;
+/// … and what is little: one in so many of what one key may ask.
+const LITTLE: u32 = 20;
+
+/// A budget of each key, and one of all keys together, half of which is kept for keys that ask little.
+pub struct FairBudget<K: Hash + Eq + Clone + Send + Sync + 'static> {
+    each: Budgets<K>,
+    little: Budgets<K>,
+    common: Budget,
+    kept_back: Budget,
+}
+
+impl<K: Hash + Eq + Clone + Send + Sync + 'static> FairBudget<K> {
+    pub fn new(each: Rate, all: Rate, clock: &Clock) -> Self {
+        Self {
+            each: Budgets::new(each, clock),
+            little: Budgets::new(part(each, LITTLE), clock),
+            common: Budget::new(part(all, KEPT_BACK), clock),
+            kept_back: Budget::new(part(all, KEPT_BACK), clock),
+        }
+    }
+
+    /// Takes one of this key's and one of everybody's, if both are there.
+    pub fn take(&self, key: &K) -> Standing {
+        let own = self.each.take(key);
+        if own.refused_for.is_some() {
+            return own;
+        }
+        let asks_little = self.little.take(key).refused_for.is_none();
+        let common = self.common.take();
+        match common.refused_for {
+            None => own,
+            Some(_) if asks_little => self.kept_back.take(),
+            Some(_) => common,
+        }
+    }
+}
+
+/// One part in so many of a rate; of a very small rate, one.
+fn part(rate: Rate, of: u32) -> Rate {
+    Rate { quantity: (rate.quantity.get() / of).try_into().unwrap_or(NonZeroU32::MIN), ..rate }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::FairBudget;
+    use crate::config::Rate;
+    use crate::types::{Clock, UnixMillis};
+
+    #[test]
+    fn a_key_that_asks_much_leaves_half_to_those_that_ask_little() {
+        let rate = |quantity: u32| Rate { quantity: quantity.try_into().unwrap(), period: Duration::from_mins(1) };
+        let clock = Clock::manual(UnixMillis(1_795_000_000_000));
+        let budget = FairBudget::new(rate(40), rate(20), &clock);
+        assert_eq!((0..60).filter(|_| budget.take(&0).refused_for.is_none()).count(), 10, "half of everybody's");
+        for key in 1..5 {
+            assert_eq!(budget.take(&key).refused_for, None);
+        }
+        assert!((5..60).filter(|key| budget.take(key).refused_for.is_none()).count() <= 6, "and no more than all");
+    }
+}
