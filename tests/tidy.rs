@@ -341,6 +341,8 @@ fn sql_stands_in_stores() {
 const CONTENTS: &[&str] = &["content", "body", "bytes"];
 /// Functions that read many of them without a sum of lengths, each with what bounds them.
 const BOUNDED: &[(&str, &str, &str)] = &[
+    ("src/api/admin/actions/store.rs", "list", "records of operators, of a few KiB each, 501 at most"),
+    ("src/api/mls/key_packages/store.rs", "find_claimed", "the rows of one claim, which hold 4 MiB at most"),
     ("src/log/store/events.rs", "read_entries", "the keys were cut by their lengths: log::page::PageBudget"),
     ("src/log/store/replica.rs", "changes_of_reign", "a lineage has 64 links of small bodies"),
     ("src/log/store/replica.rs", "erasures", "a body names 1,000 numbers at most"),
@@ -423,6 +425,7 @@ fn many_contents_are_read_within_a_bound_of_bytes() {
 
 /// Files of `src/api` that are neither `mod`, `model` nor `store` nor a method, each with its reason.
 const NOT_METHODS: &[(&str, &str)] = &[
+    ("src/api/account/proof.rs", "what a registration proves, apart from what becomes of it"),
     ("src/api/admin/accounts.rs", "what the admin methods share with the command line"),
     ("src/api/admin/peers.rs", "what the admin methods share with the command line"),
     ("src/api/event/feed.rs", "what streamEvents and subscribe send on"),
@@ -434,6 +437,7 @@ const NOT_METHODS: &[(&str, &str)] = &[
     ("src/api/mls/commits/snapshot.rs", "what all methods that commit are judged against"),
     ("src/api/mls/conversations/leave_here.rs", "leaveConvo where the home cannot be asked"),
     ("src/api/mls/conversations/view.rs", "the view that getConvo and getConvos share"),
+    ("src/api/mls/key_packages/answer.rs", "the answer of a claim, and what is stored of it"),
     ("src/api/mls/key_packages/purpose.rs", "what a claim is for, apart from how it is answered"),
     ("src/api/mls/key_packages/publish.rs", "what publishKeyPackage and publishKeyPackages share"),
 ];

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 
-use super::prepare;
+use super::{machine_user, prepare};
 use crate::api::account::admission;
 use crate::api::admin::accounts;
+use crate::api::admin::actions::{self, OperatorAction};
 use crate::lexicon::admin::defs::Account;
 use crate::server::{Database, open_database_beside};
 use crate::storage::Storage;
@@ -63,12 +64,23 @@ async fn obey(storage: &Storage, command: Command, now: UnixMillis) -> anyhow::R
         Command::Suspend { did, reason } => suspend(storage, &did, true, reason.as_deref(), now).await?,
         Command::Resume { did } => suspend(storage, &did, false, None, now).await?,
         Command::Allow { did } => {
-            admission::allow(storage.pool(), &parse(&did)?, now).await?;
+            let (account, by) = (parse(&did)?, machine_user());
+            let mut tx = storage.begin().await?;
+            admission::allow(tx.conn(), &account, now).await?;
+            let action = OperatorAction { by: &by, name: "allowAccount", account: Some(&account), detail: &[] };
+            actions::record(tx.conn(), &action, now).await?;
+            tx.commit().await?;
             println!("{did} may register");
         }
         Command::Invite { uses, days } => {
             let expires_at = UnixMillis(now.0 + i64::from(days) * DAY_MS);
-            let code = admission::invite(storage.pool(), uses, expires_at, now).await?;
+            let (by, until) = (machine_user(), expires_at.to_rfc3339());
+            let mut tx = storage.begin().await?;
+            let code = admission::invite(tx.conn(), uses, expires_at, now).await?;
+            let detail = [("uses", &*uses.to_string()), ("until", &*until)];
+            let action = OperatorAction { by: &by, name: "makeInvite", account: None, detail: &detail };
+            actions::record(tx.conn(), &action, now).await?;
+            tx.commit().await?;
             println!("{code}  (accounts: {uses}, until {})", expires_at.to_rfc3339());
         }
     }
@@ -101,7 +113,8 @@ async fn suspend(
     if reason.is_some_and(|reason| reason.len() > accounts::REASON_BYTES) {
         bail!("the reason is too long. Fix: at most {} bytes", accounts::REASON_BYTES);
     }
-    match accounts::set_suspended(storage, &parse(did)?, suspended, reason, now).await? {
+    let by = machine_user();
+    match accounts::set_suspended(storage, &by, &parse(did)?, suspended, reason, now).await? {
         Some(account) => println!("{}", line(&account)),
         None => bail!("no account {did} is here; `rookery account list` shows those that are"),
     }

@@ -1,6 +1,7 @@
 //! The commands.
 
 mod account;
+mod actions;
 pub mod demo;
 mod doctor;
 mod keygen;
@@ -55,6 +56,8 @@ enum Command {
     /// beside a running server.
     #[command(subcommand)]
     Peer(peer::Command),
+    /// Show what operators did, and check that no record of it was changed or left out.
+    Actions,
     /// Look for what is wrong between this server and the world, and say how to mend it.
     #[command(subcommand)]
     Doctor(doctor::Command),
@@ -77,6 +80,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Migrate => with_runtime(migrate::run(file)),
         Command::Account(command) => with_runtime(account::run(file, command)),
         Command::Peer(command) => with_runtime(peer::run(file, command)),
+        Command::Actions => with_runtime(actions::run(file)),
         Command::Doctor(command) => with_runtime(doctor::run(file, command)),
         Command::Recover(args) => with_runtime(recover::run(file, args)),
         Command::Resolve(args) => with_runtime(resolve::run(file, args)),
@@ -96,6 +100,11 @@ fn with_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyh
 #[expect(clippy::print_stderr, reason = "the command line's own voice")]
 fn complain(error: &anyhow::Error) {
     eprintln!("rookery: {}", crate::telemetry::causes(error.as_ref()));
+}
+
+/// Who runs the command, as the log of operators' actions names it.
+fn machine_user() -> String {
+    format!("command line, uid {}", nix::unistd::getuid())
 }
 
 /// Reads the settings and begins to log.

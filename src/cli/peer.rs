@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Subcommand;
 
-use super::prepare;
-use crate::api::admin::peers::shown;
+use super::{machine_user, prepare};
+use crate::api::admin::peers::{self, Decision, shown};
 use crate::federation::roster::{self, Undecided};
 use crate::federation::{KnownPeer, Policy, replica};
 use crate::lexicon::admin::defs::Peer;
@@ -65,15 +65,21 @@ pub(super) async fn run(file: Option<&Path>, command: Command) -> anyhow::Result
 }
 
 async fn obey(storage: &Storage, command: Command, development: bool) -> anyhow::Result<()> {
+    let by = machine_user();
+    let carry_out = async |server: &str, decision: Decision<'_>| {
+        let now = Clock::System.now();
+        told(server, peers::decide(storage, &by, &name(server)?, &decision, now, development).await)
+    };
     let decide = async |server: String, policy: Policy| {
-        let decided = roster::decide(storage, &name(&server)?, policy, Clock::System.now(), development).await;
-        say(&line(&shown(told(&server, decided)?)));
+        carry_out(&server, Decision::Policy(policy)).await?;
+        say(&line(&shown(told(&server, roster::get(storage, &name(&server)?).await)?)));
         anyhow::Ok(())
     };
     let decide_key = async |server: String, key: &str, accept: bool| {
         let key = if key.starts_with('#') { key.to_owned() } else { format!("#{key}") };
-        let decided = roster::decide_key(storage, &name(&server)?, &key, accept).await;
-        show(told(&server, decided)?);
+        let decision = if accept { Decision::AcceptKey(&key) } else { Decision::RefuseKey(&key) };
+        carry_out(&server, decision).await?;
+        show(told(&server, roster::get(storage, &name(&server)?).await)?);
         anyhow::Ok(())
     };
     match command {
@@ -94,7 +100,7 @@ async fn obey(storage: &Storage, command: Command, development: bool) -> anyhow:
         }
         Command::Resume { what } => resume(storage, &what).await?,
         Command::Forget { server } => {
-            told(&server, roster::forget(storage, &name(&server)?).await)?;
+            carry_out(&server, Decision::Forget).await?;
             say(&format!("{server} is forgotten"));
         }
     }

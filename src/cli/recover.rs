@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::prepare;
+use super::{machine_user, prepare};
+use crate::api::admin::actions::{self, OperatorAction};
 use crate::federation::replica;
 use crate::log;
 use crate::server::{Database, open_database, open_database_beside};
@@ -30,10 +31,14 @@ pub(super) async fn run(file: Option<&Path>, args: Args) -> anyhow::Result<ExitC
         if args.go_on.is_some() { open_database_beside(&config).await } else { open_database(&config).await };
     let Database { storage, cluster } = database?;
     let outcome = match args.go_on {
-        Some(stream) => go_on(&storage, Some(stream.as_str()).filter(|stream| *stream != ALL)).await,
+        Some(stream) => {
+            let done = go_on(&storage, Some(stream.as_str()).filter(|stream| *stream != ALL)).await;
+            and_record(&storage, done, "goOn", &[("stream", &stream)]).await
+        }
         None => {
             let raised = log::recover(&storage, &Clock::System, config.log.rollback_guard.as_deref()).await;
-            raised.map(|raised| say(&restored(raised))).map_err(Into::into)
+            let raised = raised.map(|raised| say(&restored(raised))).map_err(Into::into);
+            and_record(&storage, raised, "recover", &[]).await
         }
     };
     storage.close();
@@ -41,6 +46,20 @@ pub(super) async fn run(file: Option<&Path>, args: Args) -> anyhow::Result<ExitC
         cluster.stop().await?;
     }
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Records what was done, once it is done: it is many transactions.
+async fn and_record(
+    storage: &Storage,
+    done: anyhow::Result<()>,
+    name: &'static str,
+    detail: &[(&'static str, &str)],
+) -> anyhow::Result<()> {
+    done?;
+    let mut tx = storage.begin().await?;
+    let action = OperatorAction { by: &machine_user(), name, account: None, detail };
+    actions::record(tx.conn(), &action, Clock::System.now()).await?;
+    Ok(tx.commit().await?)
 }
 
 async fn go_on(storage: &Storage, stream: Option<&str>) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::values::Values;
 use super::{ConfigError, Environment};
-use crate::types::Did;
+use crate::types::{DeviceId, Did};
 
 /// Who this server is, and how strictly it asks who others are.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Identity {
     pub jwt_secret: Option<SecretString>,
     /// Who may call admin methods. With none, they are not mounted.
     pub operators: Vec<Did>,
+    /// Their devices that may call them. With none, those of the account's first device chain.
+    pub operator_devices: Vec<DeviceId>,
     pub admission: Admission,
     /// Who may invite an account that said nothing about it.
     pub invitations: Invitations,
@@ -89,6 +91,7 @@ impl Identity {
             device_proof_required: values.one_of("DEVICE_PROOF", &[("required", true), ("optional", false)])?,
             jwt_secret: jwt_secret(values)?,
             operators: operators(values)?,
+            operator_devices: operator_devices(values)?,
             admission: values.one_of(
                 "ACCOUNTS",
                 &[("open", Admission::Open), ("allowlist", Admission::Allowlist), ("invite", Admission::Invite)],
@@ -121,6 +124,18 @@ fn operators(values: &Values) -> Result<Vec<Did>, ConfigError> {
             let why = format!("`{did}` is not a DID");
             let fix = "set it to DIDs such as did:plc:…, separated by commas";
             Did::parse(did).map_err(|_| values.invalid("OPERATOR_DIDS", why, fix))
+        })
+        .collect()
+}
+
+fn operator_devices(values: &Values) -> Result<Vec<DeviceId>, ConfigError> {
+    values
+        .list("OPERATOR_DEVICES")
+        .map(|device| {
+            let why = format!("`{device}` is not a device id");
+            let fix =
+                "set it to ids such as dev_kjtxncbc5zre2sh44fpmlstzzp, as listDevices shows them, separated by commas";
+            DeviceId::parse(device).map_err(|_| values.invalid("OPERATOR_DEVICES", why, fix))
         })
         .collect()
 }

@@ -21,8 +21,8 @@ pub mod verifier;
 
 pub use rookery_protocol::identity::{
     BadLink, BadSignature, ChainHead, Change, Curve, DeviceChain, DeviceKeys, DeviceLink, DeviceSigner, Extension,
-    Malleability, PairingClaim, PublicKey, Signed, SigningKey, body_hash, is_server_curve, jws, key_tag, keys,
-    service_token, signing,
+    Malleability, MlsKey, PairingClaim, PairingRequest, PublicKey, Signed, SigningKey, body_hash, is_server_curve, jws,
+    key_tag, keys, service_token, signing,
 };
 
 pub use credentials::{Credentials, DEVICE_HEADER, DEVICE_TOKEN_HEADER, Shown};

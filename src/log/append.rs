@@ -3,6 +3,7 @@
 //! Invariant: the advisory lock is taken first, the row lock second, and the transaction's id is compared with the
 //! stream's head before anything is written, so that positions rise with `seq`.
 
+mod members;
 mod refusals;
 mod requires;
 mod terms;

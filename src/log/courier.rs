@@ -52,6 +52,17 @@ pub async fn queue(conn: &mut PgConnection, outgoing: &[Outgoing], now: UnixMill
     store::insert_outbox(conn, outgoing, now).await
 }
 
+/// Takes back entries of one kind that wait for these accounts and hold these bytes: what replaces them is queued in the
+/// same transaction.
+pub async fn withdraw(
+    conn: &mut PgConnection,
+    account_ids: &[i64],
+    kind: EntryKind,
+    about: &[u8],
+) -> Result<(), Error> {
+    store::withdraw(conn, account_ids, kind.to_db(), about).await
+}
+
 impl Log {
     /// Something was queued and committed: the courier of this server need not wait to look.
     pub fn wake_courier(&self) {

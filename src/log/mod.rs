@@ -47,7 +47,7 @@ pub use rookery_protocol::log::{
 
 pub use adopt::{Adopted, Conflict, Held, Span};
 pub use append::{Draft, Seat, StreamTx, device_not_in_group, stream_not_found};
-pub use courier::{Outgoing, queue};
+pub use courier::{Outgoing, queue, withdraw};
 pub use cursor::Standing;
 pub use cut_over::CutOver;
 pub use error::Error;
@@ -65,7 +65,7 @@ pub use relay::close_sockets;
 pub use replica::{Founding, RawEntry, ReplicaTx};
 pub use retention::{Job, Keep, Swept};
 pub use seating::Seating;
-pub use seats::{Roster, Seat as RosterSeat, SeatChange};
+pub use seats::{ActingMember, Roster, Seat as RosterSeat, SeatChange};
 pub use state::StreamState;
 pub use store::{Accepted, StreamInfo, StreamRow};
 pub use watermark::WatermarkError;

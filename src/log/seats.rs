@@ -18,6 +18,15 @@ pub struct Seat {
     pub server: String,
 }
 
+/// A member whose seat is shown to it, and that has a leaf.
+#[derive(Clone, Debug)]
+pub struct ActingMember {
+    pub account: Did,
+    pub is_admin: bool,
+    /// By an operator of this server.
+    pub suspended: bool,
+}
+
 /// Who is seated now, and which leaves the tree holds now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {

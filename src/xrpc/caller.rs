@@ -7,6 +7,7 @@
 mod device;
 mod operator;
 mod peer;
+mod proven;
 pub(super) mod standing;
 
 use http::request::Parts;
@@ -20,6 +21,7 @@ use crate::types::{DeviceId, Did};
 pub use device::Device;
 pub use operator::Operator;
 pub use peer::{Peer, PeerActor};
+pub use proven::ProvenDevice;
 
 /// A call, as far as it is known before its caller.
 #[derive(Clone, Copy)]
@@ -33,6 +35,19 @@ pub struct Asked<'a> {
     pub class: Class,
     /// Counted against the address, until somebody is proven.
     pub visit: &'a Visit,
+    /// What a device must show beside a service token.
+    pub(super) proof: DeviceProof,
+}
+
+/// What a device must show beside a service token of its account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeviceProof {
+    /// Its name.
+    Name,
+    /// A token that the device signed, unless `DEVICE_PROOF` says otherwise.
+    AsConfigured,
+    /// A token that the device signed; a procedure's token is bound to the body, also without a service token.
+    Always,
 }
 
 impl<'a> Asked<'a> {
@@ -45,6 +60,7 @@ impl<'a> Asked<'a> {
             forward: M::FORWARD,
             class: Class::of(M::NSID, M::KIND, rule),
             visit,
+            proof: if M::KIND == Kind::Procedure { DeviceProof::AsConfigured } else { DeviceProof::Name },
         })
     }
 }
@@ -137,6 +153,8 @@ pub struct Account {
     pub id: Option<i64>,
     /// Where the call comes from.
     pub address: Address,
+    /// The device token that came beside the service token: verified by the method that takes one.
+    pub device_token: Option<String>,
 }
 
 /// Either of the two, for methods about the account itself.
@@ -164,10 +182,10 @@ impl Caller for Account {
     async fn prove(cx: &Services, asked: Asked<'_>) -> Result<Self, Fault> {
         let credentials = Credentials::read(&asked.parts.headers)?;
         let did = account_of(cx, asked, credentials.token).await?;
-        credentials.beside()?;
+        let device_token = credentials.beside()?.proof.map(str::to_owned);
         let row = store::find_account(cx.storage.authentication(), did.as_str()).await?;
         standing::account(cx, asked.nsid, &did, row.as_ref()).await?;
-        Ok(Self { did, id: row.map(|row| row.id), address: asked.visit.address() })
+        Ok(Self { did, id: row.map(|row| row.id), address: asked.visit.address(), device_token })
     }
 
     fn did(&self) -> Option<&Did> {

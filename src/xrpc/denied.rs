@@ -9,8 +9,12 @@ pub enum Denied {
     AccountSuspended,
     #[error("the account's DID document names the server {0}; call that one, or change the document")]
     AccountHomeElsewhere(Did),
-    #[error("operators of this server alone may call this")]
+    #[error("certified devices of this server's operators alone may call this")]
     NotOperator,
+    #[error(
+        "the account's device chain began anew, and OPERATOR_DEVICES does not name this device; set it on the server"
+    )]
+    OperatorDeviceUnknown,
 }
 
 impl Denied {
@@ -20,6 +24,7 @@ impl Denied {
             Self::AccountSuspended => "AccountSuspended",
             Self::AccountHomeElsewhere(_) => "AccountHomeElsewhere",
             Self::NotOperator => "NotOperator",
+            Self::OperatorDeviceUnknown => "OperatorDeviceUnknown",
         }
     }
 }

@@ -1,4 +1,10 @@
 //! Calls whose answer no entry can rebuild keep it beside their effect, in the same transaction.
+//!
+//! Invariant: a stored answer has at most `ANSWER_BYTES`. A method whose answer may be larger stores references from
+//! which it rebuilds the answer.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{Call, Failure, Fault, Services, store};
 use crate::lexicon::Method;
@@ -8,6 +14,8 @@ use crate::types::{Hash, Idem, Refusal};
 
 /// The constraint that lets one of two simultaneous repeats win.
 const ANSWER_KEY: &str = "answer_pkey";
+/// A stored answer, as JSON.
+const ANSWER_BYTES: usize = 64 << 10;
 
 /// A call that may be a repeat: its identity, parsed.
 #[derive(Debug, Clone)]
@@ -16,13 +24,14 @@ pub struct Repeat {
     pub request_hash: Hash,
 }
 
-/// The first answer, if this call was answered before; `IdempotencyConflict` if another body had its name.
-pub async fn repeated_answer<M: Method>(
+/// What was stored of the first answer, if this call was answered before; `IdempotencyConflict` if another body had its
+/// name.
+pub async fn repeated_answer<M: Method, T: DeserializeOwned>(
     cx: &Services,
     author: &Author,
     call: &Call<M>,
     idem: &str,
-) -> Result<Result<M::Output, Repeat>, Failure<M::Error>> {
+) -> Result<Result<T, Repeat>, Failure<M::Error>> {
     let repeat = Repeat { idem: Idem::parse(idem)?, request_hash: call.request_hash };
     let (account, device) = (author.account_id, author.device_row);
     let found = store::find_answer(cx.storage.pool(), account, device, M::NSID, repeat.idem.as_str()).await?;
@@ -35,16 +44,20 @@ pub async fn repeated_answer<M: Method>(
     }
 }
 
-/// Keeps the answer, in the transaction of its effect. When the same call was answered at the same moment, the
-/// transaction counts as collided: run again, it finds that answer.
+/// Stores the answer, or what it is rebuilt from, in the transaction of its effect. When the same call was answered at
+/// the same moment, the transaction counts as collided: run again, it finds that answer.
 pub async fn keep_answer<M: Method>(
     conn: &mut PgConnection,
     cx: &Services,
     author: &Author,
     repeat: &Repeat,
-    answer: &M::Output,
+    answer: &(impl Serialize + Sync),
 ) -> Result<(), Failure<M::Error>> {
-    let body = serde_json::to_value(answer).map_err(Fault::internal)?;
+    let text = serde_json::to_string(answer).map_err(Fault::internal)?;
+    if text.len() > ANSWER_BYTES {
+        return Err(Fault::internal(format!("{}: a stored answer of {} bytes", M::NSID, text.len())).into());
+    }
+    let body = serde_json::from_str(&text).map_err(Fault::internal)?;
     let (account, device, idem) = (author.account_id, author.device_row, repeat.idem.as_str());
     let now = cx.clock.now().to_datetime();
     let kept = store::insert_answer(conn, account, device, M::NSID, idem, repeat.request_hash, &body, now).await;

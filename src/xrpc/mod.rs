@@ -22,7 +22,9 @@ mod unique_json;
 mod upstream;
 
 pub use api::{Api, Rule, fallback};
-pub use caller::{Account, AccountOrDevice, Anyone, Asked, Behalf, Caller, Device, Operator, Peer, PeerActor};
+pub use caller::{
+    Account, AccountOrDevice, Anyone, Asked, Behalf, Caller, Device, Operator, Peer, PeerActor, ProvenDevice,
+};
 pub use denied::Denied;
 pub use failure::{Failure, Fault};
 pub use idempotency::{Repeat, keep_answer, repeated_answer};

@@ -80,6 +80,13 @@ pub(super) async fn find_account(pool: &PgPool, did: &str) -> Result<Option<Acco
     .await?)
 }
 
+/// The generation of the account's newest device chain.
+pub(super) async fn find_chain_generation(pool: &PgPool, account_id: i64) -> Result<Option<i32>, Error> {
+    Ok(sqlx::query_scalar!("select max(generation) from device_link where account_id = $1", account_id)
+        .fetch_one(pool)
+        .await?)
+}
+
 /// The other server that the account's DID document names now, if any.
 pub(super) async fn set_server(pool: &PgPool, account_id: i64, server: Option<&str>) -> Result<(), Error> {
     sqlx::query!("update account set server = $2 where id = $1", account_id, server).execute(pool).await?;

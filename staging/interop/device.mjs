@@ -1,5 +1,6 @@
 // A device: an Ed25519 key, its id, and the tokens that it signs, all by WebCrypto.
 import { createHash, randomUUID, webcrypto } from 'node:crypto'
+import { encode } from '@atproto/lex-cbor'
 import { base32 } from 'multiformats/bases/base32'
 
 const text = (value) => Buffer.from(JSON.stringify(value)).toString('base64url')
@@ -24,6 +25,15 @@ export class Device {
   async signatureKeys() {
     const pkcs8 = await webcrypto.subtle.exportKey('pkcs8', this.#key)
     return { signKey: new Uint8Array(pkcs8), publicKey: this.publicKey }
+  }
+
+  /** What createPairing takes for this device, which belongs to no account yet. */
+  async pairingRequest() {
+    const issuedAt = Math.floor(Date.now() / 1000)
+    const statement = encode({ v: 1, audience: this.audience, issuedAt, kind: 'app' })
+    const signed = Buffer.concat([Buffer.from('rookery pairing request v1\0'), statement])
+    const proof = new Uint8Array(await webcrypto.subtle.sign('Ed25519', this.#key, signed))
+    return { publicKey: this.publicKey, kind: 'app', issuedAt, proof }
   }
 
   /** A fresh token for one call; with `body` it is bound to exactly those bytes. `claims` and `header` replace what it would say. */

@@ -7,12 +7,17 @@ import { Member } from './mls.mjs'
 
 export const nsidOf = (path) => new URL(path, 'http://localhost').pathname.replace('/xrpc/', '')
 
-/** An official client for direct calls: `token` makes the token of each, undefined for none. */
-export function directly(rookery, did, token, called) {
+/**
+ * An official client for direct calls: `token` makes the token of each, undefined for none, and `proof` the device's
+ * token beside it.
+ */
+export function directly(rookery, did, token, called, proof) {
   const fetchHandler = async (path, init) => {
     const headers = new Headers(init.headers)
     const shown = await token(nsidOf(path), init.body)
     if (shown !== undefined) headers.set('authorization', `Bearer ${shown}`)
+    const beside = await proof?.(nsidOf(path), init.body)
+    if (beside !== undefined) headers.set('x-atproto-device-token', beside)
     const answer = await fetch(rookery.url + path, { ...init, headers })
     if (answer.ok) called?.add(nsidOf(path))
     return answer
@@ -55,6 +60,10 @@ export class Person {
     person.through = async (headersFor) => new Client(await session(headersFor), { service: rookery.service })
     /** Through the PDS, as the account alone. */
     person.accountThroughPds = new Client(person.session, { service: rookery.service })
+    /** The same, with the new device's proof over the body: to register it. */
+    person.registeringThroughPds = await person.through(async (nsid, { body }) => ({
+      'x-atproto-device-token': await person.device.token(nsid, { body }),
+    }))
     /** Through the PDS, with the device's name on reads, and its signature over the body of whatever writes. */
     person.throughPds = await person.through(async (nsid, { method, body }) =>
       method === 'POST'
@@ -65,6 +74,14 @@ export class Person {
     person.direct = directly(rookery, did, (nsid) => person.device.token(nsid), called)
     /** Straight to the server, by tokens that the PDS minted. */
     person.accountDirect = directly(rookery, did, (nsid) => person.serviceToken(nsid), called)
+    /** The same, with the new device's proof over the body: to register it. */
+    person.registering = directly(
+      rookery,
+      did,
+      (nsid) => person.serviceToken(nsid),
+      called,
+      (nsid, body) => person.device.token(nsid, { body }),
+    )
     return person
   }
 
@@ -75,12 +92,7 @@ export class Person {
   }
 
   /** What registerDevice takes for this person's device. */
-  async registration() {
-    return {
-      publicKey: this.device.publicKey,
-      kind: 'app',
-      platform: 'interop',
-      deviceToken: await this.device.token('blue.catbird.account.registerDevice'),
-    }
+  registration() {
+    return { publicKey: this.device.publicKey, kind: 'app', platform: 'interop' }
   }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is taken for done on the server's word: the chain must vouch for the device that was paired.
 
-use rookery_protocol::identity::{DeviceKeys, PairingClaim};
+use rookery_protocol::identity::{DeviceKeys, PairingClaim, PairingRequest};
 use rookery_protocol::lexicon::account::approve_pairing::{self, ApprovePairing};
 use rookery_protocol::lexicon::account::claim_pairing::{self, ClaimPairing};
 use rookery_protocol::lexicon::account::create_pairing::{self, CreatePairing};
@@ -24,12 +24,17 @@ impl<A: Account> Session<A> {
     /// Opens a pairing for this device, which no account knows yet.
     pub async fn begin_pairing(&self) -> Result<PairingCode, ClientError> {
         let keys = self.keys();
+        let (kind, platform, issued_at) = ("app", self.platform(), self.service.clock().now_seconds());
+        let request = PairingRequest::new(self.service.did(), issued_at, kind, None, platform.as_deref());
+        let proof = request.sign(self.signer.key()).map_err(|_| ClientError::Chain("a request cannot be signed"))?;
         let input = create_pairing::Input {
             public_key: Bytes(keys.key().raw()),
             alg: Some(keys.key().alg().to_owned()),
-            kind: "app".to_owned(),
+            kind: kind.to_owned(),
             name: None,
-            platform: self.platform(),
+            platform,
+            issued_at: u64::try_from(issued_at).unwrap_or_default(),
+            proof: Bytes(proof.to_vec()),
         };
         let answer = self.service.procedure::<CreatePairing>(&input, || None).await?;
         Ok(PairingCode { pairing: answer.pairing, keys })

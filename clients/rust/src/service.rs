@@ -8,6 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
+use rookery_protocol::identity::DEVICE_TOKEN_HEADER;
 use rookery_protocol::lexicon::{Kind, Method, schema};
 use rookery_protocol::types::{Clock, Did};
 use serde::Serialize;
@@ -207,7 +208,7 @@ impl Service {
         params: &M::Params,
         token: impl Fn() -> T,
     ) -> Result<M::Output, CallError> {
-        self.call::<M, T>(&query_of(params), &[], token).await
+        self.call::<M, T>(&query_of(params), &[], token, |_| None).await
     }
 
     /// The same with a token that somebody else makes.
@@ -216,9 +217,28 @@ impl Service {
         input: &M::Input,
         token: impl Fn() -> T,
     ) -> Result<M::Output, CallError> {
-        let body = serde_json::to_vec(input)
-            .map_err(|error| CallError::Unreadable { nsid: M::NSID, why: format!("the input: {error}") })?;
-        self.call::<M, T>("", &body, token).await
+        self.call::<M, T>("", &body_of::<M>(input)?, token, |_| None).await
+    }
+
+    /// The same with a device token beside the account's. `proof` makes one over the body, for each try.
+    pub async fn procedure_proven<M: Method, T: TokenFuture>(
+        &self,
+        input: &M::Input,
+        token: impl Fn() -> T,
+        proof: impl Fn(&[u8]) -> String,
+    ) -> Result<M::Output, CallError> {
+        self.call::<M, T>("", &body_of::<M>(input)?, token, |body| Some(proof(body))).await
+    }
+
+    /// Calls a procedure with a token that is bound to the body.
+    pub async fn procedure_bound<M: Method>(
+        &self,
+        input: &M::Input,
+        token: impl Fn(&[u8]) -> String,
+    ) -> Result<M::Output, CallError> {
+        let body = body_of::<M>(input)?;
+        let token = || std::future::ready(Ok(Some(token(&body))));
+        self.call::<M, _>("", &body, token, |_| None).await
     }
 
     async fn call<M: Method, T: TokenFuture>(
@@ -226,12 +246,13 @@ impl Service {
         query: &str,
         body: &[u8],
         token: impl Fn() -> T,
+        proof: impl Fn(&[u8]) -> Option<String>,
     ) -> Result<M::Output, CallError> {
         let until = Instant::now() + self.patience;
         let attempt = || {
-            let token = token();
+            let (token, proof) = (token(), proof(body));
             // Boxed, for every future of a caller holds this one.
-            Box::pin(async move { self.attempt::<M>(query, body, token.await?).await })
+            Box::pin(async move { self.attempt::<M>(query, body, token.await?, proof).await })
         };
         attempt
             .retry(pauses())
@@ -248,6 +269,7 @@ impl Service {
         query: &str,
         body: &[u8],
         token: Option<String>,
+        proof: Option<String>,
     ) -> Result<M::Output, CallError> {
         let nsid = M::NSID;
         let url = format!("{}/xrpc/{nsid}{query}", self.url());
@@ -260,10 +282,18 @@ impl Service {
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
+        if let Some(proof) = proof {
+            request = request.header(DEVICE_TOKEN_HEADER, proof);
+        }
         let body = answer(nsid, request).await?;
         schema::output(nsid, &body).map_err(|why| CallError::Unreadable { nsid, why: why.to_string() })?;
         serde_json::from_value(body).map_err(|why| CallError::Unreadable { nsid, why: why.to_string() })
     }
+}
+
+fn body_of<M: Method>(input: &M::Input) -> Result<Vec<u8>, CallError> {
+    serde_json::to_vec(input)
+        .map_err(|error| CallError::Unreadable { nsid: M::NSID, why: format!("the input: {error}") })
 }
 
 /// `?a=1&b=x&b=y`, or nothing.

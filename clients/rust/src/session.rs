@@ -83,7 +83,7 @@ impl<A: Account> Session<A> {
         self.signer.token(self.service.did().as_str(), nsid, self.service.clock().now(), None)
     }
 
-    /// The same, bound to a body: what goes beside a service token through a PDS.
+    /// The same, bound to a body; through a PDS it goes beside a service token.
     pub fn proof(&self, nsid: &str, body: &[u8]) -> String {
         let (aud, now) = (self.service.did().as_str(), self.service.clock().now());
         self.signer.token(aud, nsid, now, Some(&body_hash(body)))
@@ -99,9 +99,9 @@ impl<A: Account> Session<A> {
         self.service.query::<M>(params, || Some(self.token(M::NSID))).await
     }
 
-    /// Calls a procedure as this device.
+    /// Calls a procedure as this device, with a token that is good for this body alone.
     pub async fn procedure<M: Method>(&self, input: &M::Input) -> Result<M::Output, CallError> {
-        self.service.procedure::<M>(input, || Some(self.token(M::NSID))).await
+        self.service.procedure_bound::<M>(input, |body| self.proof(M::NSID, body)).await
     }
 
     /// Makes the device known. The answer says whether it is certified.
@@ -124,10 +124,9 @@ impl<A: Account> Session<A> {
             certificate,
             mls_keys: None,
             invite: None,
-            device_token: self.token(nsid),
         };
-        let token = || self.account_token(nsid);
-        let answer = self.service.procedure_with::<RegisterDevice, _>(&input, token).await?;
+        let (token, proof) = (|| self.account_token(nsid), |body: &[u8]| self.proof(nsid, body));
+        let answer = self.service.procedure_proven::<RegisterDevice, _>(&input, token, proof).await?;
         self.kept.lock().await.account_stream = Some(answer.stream.clone());
         Ok(answer)
     }

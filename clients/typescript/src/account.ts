@@ -1,12 +1,12 @@
 /** The devices of an account: registering one, and believing a list of them only as far as its chain says the same. */
-import type { Client } from '@atproto/lex-client'
+import { type Agent, Client } from '@atproto/lex-client'
+import { type Server, bytesOf } from './agents.ts'
 import { equal } from './bytes.ts'
-import type { Server } from './agents.ts'
-import { type ChainHead, DeviceChain } from './device-chain.ts'
+import { type ChainHead, DeviceChain, type MlsKey } from './device-chain.ts'
 import { type Device, deviceToken } from './tokens.ts'
 import { account as methods } from './lexicons/blue/catbird.ts'
 
-/** The proof in a registration is repeated byte for byte, so it lives longer than a call. */
+/** The proof of a registration is sent again with each repeat, so it lives longer than a call. */
 const PROOF_SECONDS = 600
 
 export interface Registration {
@@ -16,7 +16,8 @@ export interface Registration {
   platform?: string
   /** The account's next link, signed by a device that stands. Without one the first device alone is certified. */
   certificate?: Uint8Array
-  mlsKeys?: Uint8Array[]
+  /** Made by `proveMlsKey`. */
+  mlsKeys?: MlsKey[]
   invite?: string
 }
 
@@ -27,12 +28,25 @@ export async function registerDevice(
   device: Device,
   registration: Registration,
 ): Promise<methods.registerDevice.$OutputBody> {
-  const lxm = methods.registerDevice.$lxm
-  const proof = await deviceToken(device, { aud: server.did, lxm, lifetimeSeconds: PROOF_SECONDS })
-  const body = { ...registration, publicKey: device.key.raw, deviceToken: proof }
-  const answer = await client.call(methods.registerDevice, body)
+  const body = { ...registration, mlsKeys: registration.mlsKeys?.slice(), publicKey: device.key.raw }
+  const answer = await new Client(withProof(client.agent, server, device)).call(methods.registerDevice, body)
   if (answer.device !== device.key.id) throw new UntrueDevices('another device was registered')
   return answer
+}
+
+/** The account's calls, each with a token of the device beside it that is good for that body alone. */
+function withProof(agent: Agent, server: Server, device: Device): Agent {
+  return {
+    ...(agent.did && { did: agent.did }),
+    fetchHandler: async (path, init) => {
+      const body = bytesOf(init.body)
+      const lxm = methods.registerDevice.$lxm
+      const proof = await deviceToken(device, { aud: server.did, lxm, body, lifetimeSeconds: PROOF_SECONDS })
+      const headers = new Headers(init.headers)
+      headers.set('x-atproto-device-token', proof)
+      return agent.fetchHandler(path, { ...init, headers, body: body ?? null })
+    },
+  }
 }
 
 /** What a server says of an account's devices, and its own links do not. */
@@ -55,7 +69,7 @@ export interface Devices {
 
 /**
  * The account's devices. `UntrueDevices`: one is called certified and does not stand in the chain, or the chain is
- * neither the one `seen` before, nor a later generation. The server lists 200 devices: an account that had more has its other
+ * neither the one `seen` before, nor a later generation. The server lists 600 devices: an account that had more has its other
  * links in its own stream, for `DeviceChain.read`.
  */
 export async function listDevices(client: Client, account: string, seen?: ChainHead): Promise<Devices> {

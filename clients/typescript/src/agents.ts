@@ -87,7 +87,7 @@ function agent(did: string | undefined, server: Server, send: Send, headings: He
 }
 
 /** What can be sent again byte for byte. */
-function bytesOf(body: RequestInit['body']): Uint8Array<ArrayBuffer> | undefined {
+export function bytesOf(body: RequestInit['body']): Uint8Array<ArrayBuffer> | undefined {
   if (body === null || body === undefined) return undefined
   if (typeof body === 'string') return utf8(body)
   if (body instanceof Uint8Array) return new Uint8Array(body)

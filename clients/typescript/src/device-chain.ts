@@ -6,19 +6,32 @@
  * a chain once never comes into it again. The server holds the same rule.
  */
 import type { LexValue } from '@atproto/lex-data'
-import { ed25519 } from '@noble/curves/ed25519.js'
 import { p256 } from '@noble/curves/nist.js'
 import { decodeMap, encode, equal, hash, labelled, nameOf } from './bytes.ts'
 import { type DeviceKey, type PublicKey, deviceId, isPublicKey, verify } from './keys.ts'
 
 const LINK_LABEL = 'rookery device v1'
 const CHAIN_LABEL = 'rookery device chain v1'
+const MLS_KEY_LABEL = 'rookery mls key v1'
 const MLS_KEYS = 8
 
-/** A device's own key, from which its id follows, and further keys for its MLS leaves, raw. */
+/** A further key for a device's MLS leaves, and its signature by which it belongs to this device of this account. */
+export type MlsKey = {
+  /** Raw, as leaves carry it: 32 bytes Ed25519, or 65 of an uncompressed P-256 point. */
+  readonly key: Uint8Array
+  readonly proof: Uint8Array
+}
+
+/** A device's own key, from which its id follows, and further keys for its MLS leaves. */
 export interface DeviceKeys {
   readonly key: PublicKey
-  readonly mlsKeys: readonly Uint8Array[]
+  readonly mlsKeys: readonly MlsKey[]
+}
+
+/** Signs that `key` is a further MLS key of that device. */
+export async function proveMlsKey(key: DeviceKey, account: string, device: string): Promise<MlsKey> {
+  const raw = key.alg === 'ES256' ? p256.Point.fromBytes(key.raw).toBytes(false) : key.raw
+  return { key: raw, proof: await key.signStatement(MLS_KEY_LABEL, encode({ v: 1, account, device })) }
 }
 
 /** Where a chain ends. */
@@ -45,6 +58,8 @@ export type BadLinkReason =
   | 'Unknown'
   /** A key is no point of its curve, is there twice, or there are too many. */
   | 'Keys'
+  /** One of `mlsKeys` did not sign that it belongs to this device of this account. */
+  | 'MlsKey'
 
 /** A link that does not fit its chain. */
 export class BadLink extends Error {
@@ -84,7 +99,9 @@ export class DeviceChain {
     this.account = says.text('account')
     this.generation = says.number('generation')
     if (this.account !== account) throw new BadLink('OtherAccount', genesis)
-    this.#apply(link, { certify: says.keys() })
+    const keys = says.keys()
+    if (!areProven(keys, account)) throw new BadLink('MlsKey', genesis)
+    this.#apply(link, { certify: keys })
   }
 
   /** A chain of one device, with the link that founds it. There is no chance in it: everybody makes it alike. */
@@ -135,6 +152,7 @@ export class DeviceChain {
     if (!signer) throw new BadLink('Signer', bytes)
     const change = this.#change(says, bytes)
     if (!verify(signer.key, labelled(LINK_LABEL, link.statement), link.sig)) throw new BadLink('Signature', bytes)
+    if ('certify' in change && !areProven(change.certify, this.account)) throw new BadLink('MlsKey', bytes)
     this.#apply(link, change)
   }
 
@@ -250,13 +268,13 @@ class Statement {
   keys(): DeviceKeys {
     const [alg, raw, listed] = [this.text('alg'), this.bytes('publicKey'), this.#fields['mlsKeys'] ?? []]
     const mlsKeys = Array.isArray(listed) ? (listed as LexValue[]) : this.#malformed()
-    if (!mlsKeys.every((key) => key instanceof Uint8Array)) this.#malformed()
+    if (!mlsKeys.every(isMlsKey)) this.#malformed()
     // An empty list has one form: none.
     if (this.has('mlsKeys') && mlsKeys.length === 0) this.#malformed()
     if (!['EdDSA', 'ES256', 'ES256K'].includes(alg)) this.#malformed()
     if (!isPublicKey(alg, raw)) throw new BadLink('Keys', this.#link.bytes)
     if (deviceId(raw) !== this.text('device')) throw new BadLink('DeviceId', this.#link.bytes)
-    const keys: DeviceKeys = { key: { alg, raw }, mlsKeys: mlsKeys as Uint8Array[] }
+    const keys: DeviceKeys = { key: { alg, raw }, mlsKeys: mlsKeys as MlsKey[] }
     if (!areKeys(keys)) throw new BadLink('Keys', this.#link.bytes)
     return keys
   }
@@ -274,33 +292,41 @@ function readLink(bytes: Uint8Array): Link {
   return { bytes, statement, sig: sig as Uint8Array | undefined }
 }
 
-const all = (keys: DeviceKeys): Uint8Array[] => [keys.key.raw, ...keys.mlsKeys]
+const all = (keys: DeviceKeys): Uint8Array[] => [keys.key.raw, ...keys.mlsKeys.map(({ key }) => key)]
 
 const keyFields = ({ key, mlsKeys }: DeviceKeys): Record<string, LexValue> => ({
   alg: key.alg,
   publicKey: key.raw,
-  ...(mlsKeys.length > 0 && { mlsKeys: [...mlsKeys] }),
+  ...(mlsKeys.length > 0 && { mlsKeys: mlsKeys.map(({ key, proof }) => ({ key, proof })) }),
 })
 
 function areKeys(keys: DeviceKeys): boolean {
   const distinct = new Set(all(keys).map(nameOf)).size === 1 + keys.mlsKeys.length
-  return distinct && keys.mlsKeys.length <= MLS_KEYS && keys.mlsKeys.every(isMlsKey)
+  return distinct && keys.mlsKeys.length <= MLS_KEYS && keys.mlsKeys.every(({ key }) => curveOf(key) !== undefined)
 }
 
-/** As leaves carry them (RFC 9420 section 5.1.1): a point is checked where the curve is one that we know. */
-function isMlsKey(raw: Uint8Array): boolean {
+/** A key and its proof, and nothing else. */
+function isMlsKey(value: LexValue): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  const { key, proof, ...rest } = value as Record<string, LexValue>
+  return key instanceof Uint8Array && proof instanceof Uint8Array && Object.keys(rest).length === 0
+}
+
+/** The key as signatures are verified with it; nothing for bytes that are no point of a curve that leaves have. */
+function curveOf(raw: Uint8Array): PublicKey | undefined {
   try {
-    switch (raw.length) {
-      case 32:
-        return !ed25519.Point.fromBytes(raw, false).isSmallOrder()
-      case 65:
-        return raw[0] === 4 && Boolean(p256.Point.fromBytes(raw))
-      case 57:
-        return true
-      default:
-        return (raw.length === 97 || raw.length === 133) && raw[0] === 4
-    }
+    if (raw.length === 65 && raw[0] === 4) return { alg: 'ES256', raw: p256.Point.fromBytes(raw).toBytes(true) }
   } catch {
-    return false
+    return undefined
   }
+  return isPublicKey('EdDSA', raw) ? { alg: 'EdDSA', raw } : undefined
+}
+
+/** Whether each further key signed that it belongs to this device of that account. */
+function areProven(keys: DeviceKeys, account: string): boolean {
+  const signed = labelled(MLS_KEY_LABEL, encode({ v: 1, account, device: deviceId(keys.key.raw) }))
+  return keys.mlsKeys.every(({ key, proof }) => {
+    const point = curveOf(key)
+    return point !== undefined && verify(point, signed, proof)
+  })
 }

@@ -3,7 +3,15 @@ export { Client, type Agent, XrpcResponseError, xrpc } from '@atproto/lex-client
 export { type Devices, type Registration, UntrueDevices, listDevices, registerDevice, revokeDevice } from './account.ts'
 export { type Server, anyone, asAccount, asDevice, throughPds } from './agents.ts'
 export { idem } from './bytes.ts'
-export { BadLink, type BadLinkReason, type ChainHead, DeviceChain, type DeviceKeys } from './device-chain.ts'
+export {
+  BadLink,
+  type BadLinkReason,
+  type ChainHead,
+  DeviceChain,
+  type DeviceKeys,
+  type MlsKey,
+  proveMlsKey,
+} from './device-chain.ts'
 export { isRefused } from './errors.ts'
 export { type Alg, DeviceKey, type PublicKey, type SigningAlg, deviceId, isPublicKey, verify } from './keys.ts'
 export * as lexicons from './lexicons/blue/catbird.ts'

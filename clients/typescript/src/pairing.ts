@@ -18,6 +18,7 @@ import { account as methods } from './lexicons/blue/catbird.ts'
 import { sleep } from './repeat.ts'
 import type { Device } from './tokens.ts'
 
+const REQUEST_LABEL = 'rookery pairing request v1'
 const CLAIM_LABEL = 'rookery pairing claim v1'
 const PAYLOAD_LABEL = 'rookery pairing payload v1'
 const CODE_PREFIX = 'rookery-pair:'
@@ -79,7 +80,10 @@ export async function beginPairing(
   key: DeviceKey,
   about: { kind: 'app' | 'machine'; name?: Uint8Array; platform?: string },
 ): Promise<Pairing> {
-  const body = { ...about, publicKey: key.raw, alg: key.alg }
+  const issuedAt = Math.floor(Date.now() / 1000)
+  const request = encode({ v: 1, audience: server.did, issuedAt, ...about })
+  const proof = await key.signStatement(REQUEST_LABEL, request)
+  const body = { ...about, publicKey: key.raw, alg: key.alg, issuedAt, proof }
   const answer = await new Client(anyone(server)).call(methods.createPairing, body)
   const { publicKey, privateKey } = await hpke.kem.generateKeyPair()
   const sealKey = new Uint8Array(await hpke.kem.serializePublicKey(publicKey))

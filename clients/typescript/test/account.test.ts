@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { lexStringify } from '@atproto/lex-json'
+import { base64url, sha256, utf8 } from '../src/bytes.ts'
 import { Client, DeviceChain, UntrueDevices, anyone, lexicons, listDevices, registerDevice } from '../src/index.ts'
 import { ACCOUNT, claims, fakeServer, json, key, recorded } from './support.ts'
 
@@ -58,7 +59,7 @@ test('a chain that was seen may grow or be of a later generation, and is never a
   assert(await list(t, listed(), { generation: 0, seq: 5, hash: new Uint8Array(32) }))
 })
 
-test('a registration proves its key in the body, and is repeated byte for byte', async (t) => {
+test('a registration carries a proof over its body, and is repeated byte for byte', async (t) => {
   const device = { account: ACCOUNT, key: await key('a') }
   const server = await fakeServer(t, (response, _, nth) =>
     nth === 1
@@ -70,8 +71,8 @@ test('a registration proves its key in the body, and is repeated byte for byte',
   assert.equal(answer.state, 'certified')
   const [first, second] = server.asked
   assert.equal(first?.body, second?.body)
-  const { deviceToken } = JSON.parse(first!.body) as { deviceToken: string }
-  const { header, payload } = claims(deviceToken)
+  const { header, payload } = claims(String(first!.headers['x-atproto-device-token']))
+  assert.equal(payload['bodyHash'], base64url(sha256(utf8(first!.body))))
   assert.deepEqual([header['kid'], payload['lxm']], [device.key.id, 'blue.catbird.account.registerDevice'])
   assert(Number(payload['exp']) - Number(payload['iat']) >= 300, 'it outlives the repeats')
 })

@@ -2,10 +2,19 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { p256 } from '@noble/curves/nist.js'
 import { concat, decodeMap, encode as cbor } from '../src/bytes.ts'
-import { BadLink, type BadLinkReason, DeviceChain, type DeviceKey, DeviceKey as Key, lexicons } from '../src/index.ts'
+import {
+  BadLink,
+  type BadLinkReason,
+  DeviceChain,
+  type DeviceKey,
+  DeviceKey as Key,
+  type MlsKey,
+  lexicons,
+  proveMlsKey,
+} from '../src/index.ts'
 import { ACCOUNT, OTHER, hex, key, recorded } from './support.ts'
 
-const keys = (own: DeviceKey, mlsKeys: Uint8Array[] = []) => ({ key: { alg: own.alg, raw: own.raw }, mlsKeys })
+const keys = (own: DeviceKey, mlsKeys: MlsKey[] = []) => ({ key: { alg: own.alg, raw: own.raw }, mlsKeys })
 
 /** A chain of these keys, each vouched for by the one before, and its links. */
 async function chainOf(...signers: DeviceKey[]): Promise<[DeviceChain, Uint8Array[]]> {
@@ -159,15 +168,27 @@ test('a link with a high S is refused', async () => {
   chain.extend(link)
 })
 
-test('further MLS keys are of known forms and belong to one device', async () => {
+test('further MLS keys are proven and belong to one device', async () => {
   const [one, two, three, mls] = [await key('one'), await key('two'), await key('three'), await key('mls')]
   const [chain] = await chainOf(one)
-  for (const bad of [[new Uint8Array(33)], [mls.raw, mls.raw], [two.raw], [new Uint8Array(32)], [new Uint8Array(65)]])
+  const good = await proveMlsKey(mls, ACCOUNT, two.id)
+  const raw = (key: Uint8Array): MlsKey => ({ ...good, key })
+  const zeros = [32, 33, 57, 65].map((length) => [raw(new Uint8Array(length))])
+  for (const bad of [...zeros, [good, good], [raw(two.raw)], Array.from({ length: 9 }, () => good)])
     refuses(chain, await chain.certify(one, keys(two, bad)), 'Keys')
-  const many = Array.from({ length: 9 }, (_, n) => new Uint8Array(57).fill(n))
-  refuses(chain, await chain.certify(one, keys(two, many)), 'Keys')
-  chain.extend(await chain.certify(one, keys(two, [mls.raw])))
-  assert.deepEqual(chain.device(two.id)?.mlsKeys, [mls.raw])
-  refuses(chain, await chain.certify(one, keys(three, [mls.raw])), 'KeyUsed')
-  refuses(chain, await chain.certify(one, keys(three, [one.raw])), 'KeyUsed')
+  for (const unproven of [
+    raw((await key('of somebody else')).raw),
+    await proveMlsKey(mls, ACCOUNT, three.id),
+    await proveMlsKey(mls, OTHER, two.id),
+    { ...good, proof: new Uint8Array(64) },
+  ]) {
+    refuses(chain, await chain.certify(one, keys(two, [unproven])), 'MlsKey')
+    assert.throws(() => DeviceChain.begin(ACCOUNT, 1, keys(two, [unproven])), BadLink)
+  }
+  const p256Key = await proveMlsKey(await Key.generate('ES256'), ACCOUNT, two.id)
+  assert.equal(p256Key.key.length, 65)
+  chain.extend(await chain.certify(one, keys(two, [good, p256Key])))
+  assert.deepEqual(chain.device(two.id)?.mlsKeys, [good, p256Key])
+  refuses(chain, await chain.certify(one, keys(three, [await proveMlsKey(mls, ACCOUNT, three.id)])), 'KeyUsed')
+  refuses(chain, await chain.certify(one, keys(three, [await proveMlsKey(one, ACCOUNT, three.id)])), 'KeyUsed')
 })

@@ -27,6 +27,7 @@ interface Told {
   payload: { $bytes: string }
   proof: { $bytes: string }
   idem: string
+  issuedAt: number
 }
 const bytes = ({ $bytes }: { $bytes: string }) => new Uint8Array(Buffer.from($bytes, 'base64'))
 
@@ -35,6 +36,7 @@ class Fake {
   chain: DeviceChain
   links: Uint8Array[]
   waiting: Uint8Array | undefined
+  request: Told | undefined
   certificate: Uint8Array | undefined
   payload: Uint8Array | undefined
   claims: Told[] = []
@@ -56,6 +58,7 @@ class Fake {
     switch (method) {
       case 'createPairing':
         this.waiting = bytes(input.publicKey)
+        this.request = input
         return reply({ pairing: 'p', expiresAt: new Date(Date.now() + 300_000).toISOString() })
       case 'approvePairing':
         this.certificate = bytes(input.certificate)
@@ -115,6 +118,9 @@ async function stage(t: TestContext) {
 test('a device that is shown a code vouches for it, and what it leaves is opened by the new one alone', async (t) => {
   const { fake, server, tablet, pairing, approve, claim } = await stage(t)
   assert.deepEqual(fake.waiting, tablet.raw)
+  const { issuedAt, proof } = fake.request!
+  const request = cbor({ v: 1, audience: server.did, issuedAt, kind: 'app' })
+  assert(verify(tablet, labelled('rookery pairing request v1', request), bytes(proof)))
   await approve()
   fake.pending = 2
   const paired = await claim(ACCOUNT)

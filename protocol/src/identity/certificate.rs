@@ -17,7 +17,7 @@ use super::signing::SigningKey;
 use super::statement::message;
 use crate::types::{Bytes, DeviceId, Did, Hash, Malformed};
 
-pub use device_keys::DeviceKeys;
+pub use device_keys::{DeviceKeys, MlsKey};
 
 /// What a link is signed under.
 const LINK_LABEL: &str = "rookery device v1";
@@ -48,7 +48,7 @@ struct Genesis {
     alg: String,
     public_key: Bytes,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    mls_keys: Vec<Bytes>,
+    mls_keys: Vec<MlsKey>,
 }
 
 /// Every other link. A `certify` has `alg` and `publicKey`, a `revoke` has no keys.
@@ -70,7 +70,7 @@ struct Statement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     public_key: Option<Bytes>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    mls_keys: Vec<Bytes>,
+    mls_keys: Vec<MlsKey>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,12 +120,21 @@ pub enum BadLink {
     Signature,
     #[error("the device's id does not follow from its key")]
     DeviceId,
+    #[error("one of mlsKeys did not sign that it belongs to this device of this account")]
+    MlsKey,
     #[error("a key was in the chain before")]
     KeyUsed,
     #[error("the device does not stand in the chain")]
     Unknown,
     #[error(transparent)]
     Keys(#[from] Malformed),
+}
+
+/// Whether the signatures of a link are verified, or were when the link came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signatures {
+    Verified,
+    Trusted,
 }
 
 /// A chain that was checked from its genesis to its head.
@@ -166,10 +175,10 @@ impl DeviceChain {
             mls_keys: first.mls_keys().to_vec(),
         };
         let link = DeviceLink { statement: Bytes(encode(&genesis)?), sig: None };
-        Ok((Self::of_genesis(account, &link)?, link))
+        Ok((Self::of_genesis(account, &link, Signatures::Verified)?, link))
     }
 
-    fn of_genesis(account: &Did, link: &DeviceLink) -> Result<Self, BadLink> {
+    fn of_genesis(account: &Did, link: &DeviceLink, signatures: Signatures) -> Result<Self, BadLink> {
         let genesis: Genesis = decode(link.statement.as_slice())?;
         if genesis.v != VERSION || link.sig.is_some() {
             return Err(BadLink::Malformed);
@@ -178,6 +187,9 @@ impl DeviceChain {
             return Err(BadLink::OtherAccount);
         }
         let keys = DeviceKeys::read(&genesis.alg, &genesis.public_key, genesis.mls_keys, &genesis.device)?;
+        if signatures == Signatures::Verified {
+            keys.verify(account)?;
+        }
         Ok(Self {
             account: genesis.account,
             generation: genesis.generation,
@@ -190,7 +202,7 @@ impl DeviceChain {
     /// Checks every link, from the genesis on.
     pub fn read(account: &Did, links: &[DeviceLink]) -> Result<Self, BadLink> {
         let (genesis, links) = links.split_first().ok_or(BadLink::Malformed)?;
-        let mut chain = Self::of_genesis(account, genesis)?;
+        let mut chain = Self::of_genesis(account, genesis, Signatures::Verified)?;
         for link in links {
             chain.extend(link)?;
         }
@@ -206,7 +218,9 @@ impl DeviceChain {
                 let statement: Statement = decode(link.statement.as_slice())?;
                 next.insert(statement.prev.0, link);
             } else {
-                begun = Some(Self::of_genesis(account, link)?).filter(|chain| chain.generation == generation).or(begun);
+                begun = Some(Self::of_genesis(account, link, Signatures::Verified)?)
+                    .filter(|chain| chain.generation == generation)
+                    .or(begun);
             }
         }
         let mut chain = begun.ok_or(BadLink::Malformed)?;
@@ -219,7 +233,7 @@ impl DeviceChain {
     /// For whoever checked each link when it came: signatures are not verified again.
     pub fn replay(account: &Did, links: &[DeviceLink]) -> Result<Self, BadLink> {
         let (genesis, links) = links.split_first().ok_or(BadLink::Malformed)?;
-        let mut chain = Self::of_genesis(account, genesis)?;
+        let mut chain = Self::of_genesis(account, genesis, Signatures::Trusted)?;
         for link in links {
             let extension = chain.fitting(link)?.1;
             chain.apply(&extension);
@@ -233,11 +247,14 @@ impl DeviceChain {
         let signature = link.sig.as_ref().ok_or(BadLink::Malformed)?;
         let signed = message(LINK_LABEL, link.statement.as_slice());
         signer.verify(&signed, signature.as_slice(), Malleability::Refused).map_err(|_| BadLink::Signature)?;
+        if let Change::Certify(keys) = &extension.change {
+            keys.verify(&self.account)?;
+        }
         self.apply(&extension);
         Ok(extension)
     }
 
-    /// Everything but the signature: the key that must have made it, and what the link does.
+    /// Everything but the signatures: the key that must have made it, and what the link does.
     fn fitting(&self, link: &DeviceLink) -> Result<(&PublicKey, Extension), BadLink> {
         let statement: Statement = decode(link.statement.as_slice())?;
         if statement.v != VERSION || link.sig.is_none() {

@@ -30,7 +30,9 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.admin.defs", include_str!("../../../lexicons/blue/catbird/admin/defs.json")),
     ("blue.catbird.admin.deletePeer", include_str!("../../../lexicons/blue/catbird/admin/deletePeer.json")),
     ("blue.catbird.admin.listAccounts", include_str!("../../../lexicons/blue/catbird/admin/listAccounts.json")),
+    ("blue.catbird.admin.listActions", include_str!("../../../lexicons/blue/catbird/admin/listActions.json")),
     ("blue.catbird.admin.listPeers", include_str!("../../../lexicons/blue/catbird/admin/listPeers.json")),
+    ("blue.catbird.admin.nameAdmin", include_str!("../../../lexicons/blue/catbird/admin/nameAdmin.json")),
     ("blue.catbird.admin.putPeer", include_str!("../../../lexicons/blue/catbird/admin/putPeer.json")),
     ("blue.catbird.admin.suspendAccount", include_str!("../../../lexicons/blue/catbird/admin/suspendAccount.json")),
     ("blue.catbird.authFullChatClient", include_str!("../../../lexicons/blue/catbird/authFullChatClient.json")),
@@ -100,7 +102,9 @@ macro_rules! every_method {
         $each!(crate::lexicon::account::update_device::UpdateDevice);
         $each!(crate::lexicon::admin::delete_peer::DeletePeer);
         $each!(crate::lexicon::admin::list_accounts::ListAccounts);
+        $each!(crate::lexicon::admin::list_actions::ListActions);
         $each!(crate::lexicon::admin::list_peers::ListPeers);
+        $each!(crate::lexicon::admin::name_admin::NameAdmin);
         $each!(crate::lexicon::admin::put_peer::PutPeer);
         $each!(crate::lexicon::admin::suspend_account::SuspendAccount);
         $each!(crate::lexicon::event::get_ticket::GetTicket);

@@ -1,6 +1,7 @@
 //! Accounts and their devices.
 //!
-//! Invariants: a device id is derived from its key, and a key belongs to one account for ever; every change of the
+//! Invariants: a device id is derived from its key, and a key belongs to the account that proved it, and while a
+//! row names it to no other; every change of the
 //! device list is an entry of the account's own stream; a device is certified by a link of the account's chain, or as
 //! the first of a chain, and by nothing else.
 
@@ -10,6 +11,7 @@ mod contacts;
 mod list_devices;
 mod moving;
 mod pairing;
+mod proof;
 mod register_device;
 mod revoke_device;
 mod store;

@@ -1,18 +1,19 @@
 //! `blue.catbird.account.registerDevice`: makes a device known by its key, and the account local by its first device.
 //!
-//! Invariant: nobody registers a key that it does not hold: the device token in the body is signed by it. The same key
-//! registered again is the same device, with the same answer, unless it was uncertified and may be certified now.
+//! Invariant: nobody registers a key that it does not hold: the device token beside the service token is signed by the
+//! key, over the bytes of the body, so that a PDS in between changes nothing. The same key registered again is the same
+//! device, with the same answer, unless it was uncertified and may be certified now.
 
 use super::admission;
 use super::chain::{self, Judged, Newcomer, Owner};
+use super::proof;
 use super::store;
-use crate::identity::{Change, DeviceKeys, PublicKey, Verifier};
-use crate::lexicon::Method;
+use crate::identity::{Change, DeviceKeys};
 use crate::lexicon::account::register_device::{Error, Input, Output, RegisterDevice};
 use crate::log::body::{Body, MembershipBody, MembershipChange, Role};
 use crate::log::{Draft, EntryKind, StreamKind, StreamTx};
 use crate::storage;
-use crate::types::{Bytes, Detail};
+use crate::types::Bytes;
 use crate::xrpc::{Account, Call, Failure, Services};
 
 pub async fn register_device(
@@ -20,26 +21,11 @@ pub async fn register_device(
     caller: Account,
     call: Call<RegisterDevice>,
 ) -> Result<Output, Failure<Error>> {
-    let key = proven_key(cx, &caller, &call.input)?;
-    let keys = DeviceKeys::new(key, call.input.mls_keys.clone().unwrap_or_default())?;
+    let keys = proof::proven_keys(cx, &caller, &call)?;
 
     let answer = storage::retrying(Failure::is_collision, || register(cx, &caller, &call.input, &keys)).await?;
     admission::account_shown(cx, &answer.device).await?;
     Ok(answer)
-}
-
-/// The new key, proven by a token of this method that it signed. The proof may come again: so does the same answer.
-fn proven_key(cx: &Services, caller: &Account, input: &Input) -> Result<PublicKey, Failure<Error>> {
-    let invalid = |why: String| Failure::Named(Error::DeviceProofInvalid(Detail::new(why)));
-    let nsid = RegisterDevice::NSID;
-    let token = cx.verifier.read_device(&input.device_token, nsid).map_err(|refused| invalid(refused.to_string()))?;
-    let key = PublicKey::from_raw(token.curve(), input.public_key.as_slice())
-        .map_err(|malformed| invalid(malformed.to_string()))?;
-    if *token.did() != caller.did {
-        return Err(invalid("the device token names another account".to_owned()));
-    }
-    Verifier::proof(token, &key).map_err(|refused| invalid(refused.to_string()))?;
-    Ok(key)
 }
 
 async fn register(cx: &Services, caller: &Account, input: &Input, keys: &DeviceKeys) -> Result<Output, Failure<Error>> {
@@ -81,13 +67,19 @@ async fn judge(
     let judged = chain::judge(cx, Owner { account_id, did: &caller.did }, certificate).await?;
     match &judged.extension.change {
         Change::Certify(listed)
-            if listed.key() == keys.key() && (input.mls_keys.is_none() || listed.mls_keys() == keys.mls_keys()) =>
+            if listed.key() == keys.key()
+                && (input.mls_keys.is_none() || raw_mls_keys(listed).eq(raw_mls_keys(keys))) =>
         {
             let listed = listed.clone();
             Ok((judged, listed))
         }
         _ => Err(chain::invalid("the certificate is for other keys than those that register").into()),
     }
+}
+
+/// Two signatures by one key may differ, so that proofs are not compared.
+fn raw_mls_keys(keys: &DeviceKeys) -> impl Iterator<Item = &Bytes> {
+    keys.mls_keys().iter().map(|one| &one.key)
 }
 
 /// The answer of a registration whose certificate fits no more because it was used; otherwise the failure.

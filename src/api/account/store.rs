@@ -87,13 +87,14 @@ pub(super) struct DeviceCount {
     /// Not revoked.
     pub standing: i64,
     pub certified: i64,
+    pub in_all: i64,
 }
 
 pub(super) async fn count_devices(conn: &mut PgConnection, account_id: i64) -> Result<DeviceCount, Error> {
     Ok(sqlx::query_as!(
         DeviceCount,
         r#"select count(*) filter (where state <> 'revoked') as "standing!",
-                  count(*) filter (where state = 'certified') as "certified!"
+                  count(*) filter (where state = 'certified') as "certified!", count(*) as "in_all!"
            from device where account_id = $1 and state <> 'foreign'"#,
         account_id
     )
@@ -172,7 +173,8 @@ pub(super) async fn update_device(
     Ok(())
 }
 
-/// Those that stand first, then the newest first; at most 200, far beyond what an account can have standing.
+/// Those that stand first, then those of the newest chain, then the newest; at most 600, which leaves room for a whole
+/// chain.
 pub(super) async fn list_devices(pool: &PgPool, account_id: i64) -> Result<Vec<defs::Device>, Error> {
     let rows = sqlx::query!(
         r#"select d.public_id, d.kind, d.state, d.public_key, d.alg, d.name, d.platform, d.created_at, d.last_seen_at,
@@ -184,7 +186,8 @@ pub(super) async fn list_devices(pool: &PgPool, account_id: i64) -> Result<Vec<d
            from device d
            left join device_link c on c.device_id = d.id and not c.revokes
            left join device_link r on r.device_id = d.id and r.revokes
-           where d.account_id = $1 and d.state <> 'foreign' order by d.state = 'revoked', d.id desc limit 200"#,
+           where d.account_id = $1 and d.state <> 'foreign' order by d.state = 'revoked', case when d.state = 'revoked' then c.generation end desc nulls last, d.id desc
+           limit 600"#,
         account_id
     )
     .fetch_all(pool)

@@ -1,8 +1,10 @@
 //! What the admin methods and the command line share.
 //!
-//! Invariant: an account's state, the entry of its stream that says so and the word that ends its sockets are one
-//! transaction. Every instance hears the word at the commit; the entry ends the sockets of one that did not.
+//! Invariant: an account's state, the record of who set that state, the entry of the account's stream that says so and the
+//! notification that ends the account's sockets are one transaction. Every instance hears the notification at the commit;
+//! the entry ends the sockets of an instance that did not.
 
+use super::actions::{self, OperatorAction};
 use super::store;
 use crate::lexicon::admin::defs::Account;
 use crate::log::body::{AccountBody, Body};
@@ -32,8 +34,10 @@ pub async fn list(storage: &Storage, after: i64, limit: i64) -> Result<Page, sto
 }
 
 /// Suspends an account, or lets it call again; None if it is not here. A repeat changes nothing: the first reason stays.
+/// `by` is the operator, as the log of actions names it.
 pub async fn set_suspended(
     storage: &Storage,
+    by: &str,
     account: &Did,
     suspended: bool,
     reason: Option<&str>,
@@ -48,6 +52,10 @@ pub async fn set_suspended(
         if suspended {
             log::close_sockets(tx.conn(), account_id).await?;
         }
+        let name = if suspended { "suspendAccount" } else { "resumeAccount" };
+        let reason = reason.filter(|_| suspended).map(|reason| ("reason", reason));
+        let action = OperatorAction { by, name, account: Some(account), detail: reason.as_slice() };
+        actions::record(tx.conn(), &action, now).await?;
     }
     let found = store::find_account(tx.conn(), account).await?;
     tx.commit().await?;

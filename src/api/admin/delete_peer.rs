@@ -2,13 +2,15 @@
 //!
 //! Invariant: a server that signed anything of a conversation here is not forgotten, for its keys are what proves it.
 
-use crate::federation::roster::{self, Undecided};
+use super::peers::{self, Decision};
+use crate::federation::roster::Undecided;
 use crate::lexicon::Nothing;
 use crate::lexicon::admin::delete_peer::{DeletePeer, Error};
 use crate::xrpc::{Call, Failure, Fault, Operator, Services};
 
-pub async fn delete_peer(cx: &Services, _: Operator, call: Call<DeletePeer>) -> Result<Nothing, Failure<Error>> {
-    let forgotten = roster::forget(&cx.storage, &call.input.server).await;
+pub async fn delete_peer(cx: &Services, caller: Operator, call: Call<DeletePeer>) -> Result<Nothing, Failure<Error>> {
+    let (by, now, development) = (caller.name(), cx.clock.now(), !cx.config.is_production());
+    let forgotten = peers::decide(&cx.storage, &by, &call.input.server, &Decision::Forget, now, development).await;
 
     forgotten.map(|()| Nothing {}).map_err(|undecided| match undecided {
         Undecided::NotFound => Failure::Named(Error::PeerNotFound(undecided.to_string().into())),

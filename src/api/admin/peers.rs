@@ -1,8 +1,57 @@
-//! Other servers as the admin methods and the command line show them.
+//! Other servers as the admin methods and the command line show them, and decide about them.
+//!
+//! Invariant: a decision and the record of who took it are one transaction.
 
+use super::actions::{self, OperatorAction};
+use crate::federation::roster::{self, Undecided};
 use crate::federation::{KeyState, KnownPeer, Policy};
 use crate::lexicon::admin::defs::{Peer, PeerKey};
-use crate::types::UnixMillis;
+use crate::storage::Storage;
+use crate::types::{Did, UnixMillis};
+
+/// What an operator decides about another server.
+#[derive(Clone, Copy, Debug)]
+pub enum Decision<'a> {
+    Policy(Policy),
+    /// The key counts, although no earlier key endorsed it.
+    AcceptKey(&'a str),
+    /// The key never counts.
+    RefuseKey(&'a str),
+    Forget,
+}
+
+/// Carries out a decision of the operator `by`. `development` lets localhost with a port be a server.
+pub async fn decide(
+    storage: &Storage,
+    by: &str,
+    server: &Did,
+    decision: &Decision<'_>,
+    now: UnixMillis,
+    development: bool,
+) -> Result<(), Undecided> {
+    let mut tx = storage.begin().await?;
+    let (name, value) = match *decision {
+        Decision::Policy(policy) => {
+            roster::decide(tx.conn(), server, policy, now, development).await?;
+            ("setPeerPolicy", Some(("policy", policy_name(policy))))
+        }
+        Decision::AcceptKey(key) => {
+            roster::decide_key(tx.conn(), server, key, true).await?;
+            ("acceptPeerKey", Some(("key", key)))
+        }
+        Decision::RefuseKey(key) => {
+            roster::decide_key(tx.conn(), server, key, false).await?;
+            ("refusePeerKey", Some(("key", key)))
+        }
+        Decision::Forget => {
+            roster::forget(tx.conn(), server).await?;
+            ("forgetPeer", None)
+        }
+    };
+    let detail: Vec<_> = value.into_iter().chain([("server", server.as_str())]).collect();
+    actions::record(tx.conn(), &OperatorAction { by, name, account: None, detail: &detail }, now).await?;
+    Ok(tx.commit().await?)
+}
 
 pub const fn policy_name(policy: Policy) -> &'static str {
     match policy {

@@ -2,27 +2,23 @@
 //!
 //! Invariant: each call that comes after the answer is judged by it, on every replica: they look at the rows.
 
-use super::peers::{policy, shown};
+use super::peers::{self, Decision, policy, shown};
 use crate::federation::roster::{self, Undecided};
 use crate::lexicon::admin::put_peer::{Error, Output, PutPeer};
 use crate::xrpc::{Call, Failure, Operator, Services};
 
-pub async fn put_peer(cx: &Services, _: Operator, call: Call<PutPeer>) -> Result<Output, Failure<Error>> {
-    let input = call.input;
-    let decided = [(input.accept_key.as_deref(), true), (input.refuse_key.as_deref(), false)];
+pub async fn put_peer(cx: &Services, caller: Operator, call: Call<PutPeer>) -> Result<Output, Failure<Error>> {
+    let (input, by) = (call.input, caller.name());
+    let mut decisions = Vec::new();
+    decisions.extend(input.accept_key.as_deref().map(Decision::AcceptKey));
+    decisions.extend(input.refuse_key.as_deref().map(Decision::RefuseKey));
+    decisions.extend(input.policy.as_deref().and_then(policy).map(Decision::Policy));
 
-    for (key, accept) in decided {
-        if let Some(key) = key {
-            roster::decide_key(&cx.storage, &input.server, key, accept).await.map_err(told)?;
-        }
+    let (now, development) = (cx.clock.now(), !cx.config.is_production());
+    for decision in &decisions {
+        peers::decide(&cx.storage, &by, &input.server, decision, now, development).await.map_err(told)?;
     }
-    let peer = match input.policy.as_deref().and_then(policy) {
-        Some(policy) => {
-            let (now, development) = (cx.clock.now(), !cx.config.is_production());
-            roster::decide(&cx.storage, &input.server, policy, now, development).await
-        }
-        None => roster::get(&cx.storage, &input.server).await,
-    };
+    let peer = roster::get(&cx.storage, &input.server).await;
 
     Ok(Output { peer: shown(peer.map_err(told)?) })
 }

@@ -7,10 +7,15 @@ use super::accounts;
 use crate::lexicon::admin::suspend_account::{Error, Output, SuspendAccount};
 use crate::xrpc::{Call, Failure, Operator, Services};
 
-pub async fn suspend_account(cx: &Services, _: Operator, call: Call<SuspendAccount>) -> Result<Output, Failure<Error>> {
+pub async fn suspend_account(
+    cx: &Services,
+    caller: Operator,
+    call: Call<SuspendAccount>,
+) -> Result<Output, Failure<Error>> {
     let input = call.input;
     let (account, reason) = (&input.account, input.reason.as_deref());
-    let found = accounts::set_suspended(&cx.storage, account, input.suspended, reason, cx.clock.now()).await?;
+    let (by, now) = (caller.name(), cx.clock.now());
+    let found = accounts::set_suspended(&cx.storage, &by, account, input.suspended, reason, now).await?;
     cx.log.wake_courier();
     let account = found
         .ok_or_else(|| Failure::Named(Error::AccountNotFound("this account has registered no device here".into())))?;

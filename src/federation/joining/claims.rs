@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::whereabouts::{self, Whereabouts};
@@ -26,17 +27,38 @@ pub struct Inviter {
     pub device: DeviceId,
 }
 
-/// What the servers of those targets that live on others answer. `claim` names stream, home and suites. Targets that are
-/// for this server to answer are not in it.
+/// The part of a claim that one server is asked. The server and the targets name the part, so that the same part asked
+/// again under the same claim id is a repeat there, and gets the same packages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimPart {
+    pub server: Did,
+    /// In order.
+    pub targets: Vec<Did>,
+}
+
+/// The answer of another server about one account, and the part of the claim that was asked there; no part where no
+/// server could be asked.
+#[derive(Clone, Debug)]
+pub struct ForeignAnswer {
+    pub target: Target,
+    pub part: Option<Arc<ClaimPart>>,
+}
+
+/// The answers of other servers, by account.
+pub type ForeignAnswers = HashMap<Did, ForeignAnswer>;
+
+/// Asks the servers of those targets that live on others. `claim` names stream, home and suites. Targets that are for
+/// this server to answer are left out.
 pub async fn ask_elsewhere(
     federation: &Arc<Federation>,
     inviter: &Inviter,
     claim: &Input,
     homes: &Whereabouts,
-) -> HashMap<Did, Target> {
+) -> ForeignAnswers {
     let mut answers = ask(federation, inviter, claim, homes).await;
     // A server's word that an account has moved is worth one fresh look, and one more question.
-    let moved: Vec<Did> = with_problem(&answers, MOVED).cloned().collect();
+    let moved = |answer: &&ForeignAnswer| answer.target.problem.as_deref() == Some(MOVED);
+    let moved: Vec<Did> = answers.values().filter(moved).map(|answer| answer.target.account.clone()).collect();
     for account in &moved {
         federation.look_again(account).await;
     }
@@ -48,39 +70,49 @@ pub async fn ask_elsewhere(
     answers
 }
 
-fn with_problem<'a>(answers: &'a HashMap<Did, Target>, problem: &'a str) -> impl Iterator<Item = &'a Did> {
-    let has = move |target: &&Target| target.problem.as_deref() == Some(problem);
-    answers.values().filter(has).map(|target| &target.account)
-}
-
-async fn ask(
-    federation: &Arc<Federation>,
-    inviter: &Inviter,
-    claim: &Input,
-    homes: &Whereabouts,
-) -> HashMap<Did, Target> {
+async fn ask(federation: &Arc<Federation>, inviter: &Inviter, claim: &Input, homes: &Whereabouts) -> ForeignAnswers {
     let (mut answers, mut by_server) = (HashMap::new(), BTreeMap::<&Did, Vec<Did>>::new());
     for (account, home) in homes {
         match home {
             Ok(AccountHome::Elsewhere(server)) => by_server.entry(server).or_default().push(account.clone()),
             Ok(AccountHome::Here | AccountHome::Nowhere) => {}
-            Err(_) => drop(answers.insert(account.clone(), unavailable(account))),
+            Err(_) => {
+                answers.insert(account.clone(), ForeignAnswer { target: unavailable(account), part: None });
+            }
         }
     }
-    let mut calls = JoinSet::new();
-    for (server, mut targets) in by_server {
+    let parts = by_server.into_iter().map(|(server, mut targets)| {
         targets.sort();
-        let (federation, inviter, server) = (Arc::clone(federation), inviter.clone(), server.clone());
-        let claim_id = claim_id(&claim.claim_id, &server, &targets);
-        let input = Input { claim_id, targets, ..claim.clone() };
+        Arc::new(ClaimPart { server: server.clone(), targets })
+    });
+    answers.extend(ask_parts(federation, inviter, claim, parts).await);
+    answers
+}
+
+/// Asks each server its part of the claim, all at once.
+pub async fn ask_parts(
+    federation: &Arc<Federation>,
+    inviter: &Inviter,
+    claim: &Input,
+    parts: impl IntoIterator<Item = Arc<ClaimPart>>,
+) -> ForeignAnswers {
+    let mut calls = JoinSet::new();
+    for part in parts {
+        let (federation, inviter) = (Arc::clone(federation), inviter.clone());
+        let claim_id = claim_id(&claim.claim_id, &part.server, &part.targets);
+        let input = Input { claim_id, targets: part.targets.clone(), ..claim.clone() };
         calls.spawn(async move {
             let actor = Actor { account: &inviter.account, device: Some(inviter.device.as_str()) };
-            let answer = federation.procedure::<ClaimKeyPackages>(&server, &input, Some(actor)).await;
-            told(&server, input.targets, answer.map(|answer| answer.targets))
+            let answer = federation.procedure::<ClaimKeyPackages>(&part.server, &input, Some(actor)).await;
+            let told = told(&part.server, input.targets, answer.map(|answer| answer.targets));
+            (told, part)
         });
     }
-    while let Some(told) = calls.join_next().await {
-        answers.extend(told.unwrap_or_default());
+    let mut answers = HashMap::new();
+    while let Some(answered) = calls.join_next().await {
+        let Ok((told, part)) = answered else { continue };
+        let of_part = |(account, target)| (account, ForeignAnswer { target, part: Some(Arc::clone(&part)) });
+        answers.extend(told.into_iter().map(of_part));
     }
     answers
 }

@@ -25,7 +25,7 @@ pub(super) use origin::{
     Origin, ask_followers, ask_homes, begin_recovery_of, clock_ms, delete_doubtful_key_packages, distance, find_origin,
     forgive_followers, insert_origin, lock_origin, name_server, raise_origin, reached, restored_to,
 };
-pub(super) use outbox::{Queue, delete_outbox, due_queues, insert_outbox, put_off, queued, try_lock_queue};
+pub(super) use outbox::{Queue, delete_outbox, due_queues, insert_outbox, put_off, queued, try_lock_queue, withdraw};
 pub(super) use replica::{
     changes_of_reign, erasures, find_checkpoint, genesis, keep_checkpoint, missing_messages, newest_checkpoint,
     raise_rules, raw_entries,
@@ -35,8 +35,8 @@ pub(super) use retention::{
     delete_welcomes, forget_identities, insert_ageing, old_page, try_lock_sweeper,
 };
 pub(super) use seats::{
-    SpanRow, delete_seats, hold_seats, is_seated, roster, seat_entries, silenced, silenced_of_owners, spans_of_account,
-    spans_of_owners, spans_of_streams, was_seated, windows, write_seats,
+    SpanRow, acting_members, delete_seats, hold_seats, is_seated, roster, seat_entries, silenced, silenced_of_owners,
+    spans_of_account, spans_of_owners, spans_of_streams, was_seated, windows, write_seats,
 };
 pub(super) use signals::{database, notify};
 pub use streams::{StreamInfo, StreamRow};

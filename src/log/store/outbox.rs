@@ -43,6 +43,24 @@ pub(in crate::log) async fn insert_outbox(
     Ok(())
 }
 
+/// Takes back what waits for these accounts, of that kind, and holds these bytes.
+pub(in crate::log) async fn withdraw(
+    conn: &mut PgConnection,
+    account_ids: &[i64],
+    kind: i16,
+    about: &[u8],
+) -> Result<(), Error> {
+    sqlx::query!(
+        "delete from outbox where account_id = any($1) and kind = $2 and position($3::bytea in body) > 0",
+        account_ids,
+        kind,
+        about
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Queues whose head is due, those that wait longest first.
 pub(in crate::log) async fn due_queues(pool: &PgPool, limit: i64) -> Result<Vec<Queue>, Error> {
     Ok(sqlx::query_as!(

@@ -2,7 +2,7 @@
 
 use super::{device, did};
 use crate::log::body::Role;
-use crate::log::seats::{Roster, Seat, SeatChange};
+use crate::log::seats::{ActingMember, Roster, Seat, SeatChange};
 use crate::log::{EntryKind, Error, Window};
 use crate::storage::{self, PgConnection, PgPool};
 use crate::types::Seq;
@@ -49,6 +49,28 @@ pub(in crate::log) async fn roster(conn: &mut PgConnection, stream_id: i64) -> R
         roster.leaves.insert((did(&row.did)?, device(&row.public_id)?), Seq::from_db(row.from_seq));
     }
     Ok(roster)
+}
+
+/// Members that can act, those that came first before others: their seats are shown to them, and they have a leaf. What is
+/// not shown to members of other servers, this server does not know.
+pub(in crate::log) async fn acting_members(
+    conn: &mut PgConnection,
+    stream_id: i64,
+) -> Result<Vec<ActingMember>, Error> {
+    let rows = sqlx::query!(
+        r#"select a.did, s.role = $2 as "is_admin!", a.suspended_at is not null as "suspended!"
+           from seat s join account a on a.id = s.account_id
+           where s.stream_id = $1 and s.until_seq is null and not s.held and exists (
+               select 1 from seat_device l
+               where l.stream_id = s.stream_id and l.account_id = s.account_id and l.until_seq is null
+           )
+           order by s.from_seq, a.id"#,
+        stream_id,
+        Role::Admin.to_db()
+    );
+    let rows = rows.fetch_all(conn).await?.into_iter();
+    let member = |account, is_admin, suspended| ActingMember { account, is_admin, suspended };
+    rows.map(|row| Ok(member(did(&row.did)?, row.is_admin, row.suspended))).collect()
 }
 
 /// An entry from which seats may follow.

@@ -1,11 +1,11 @@
 //! A device: by a token that it signed itself, or through its account's PDS.
 //!
 //! Invariant: through a PDS the account is proven first, and the device is one of that account. What writes is signed by
-//! the device, over the very bytes of the body; to read, its name is enough.
+//! the device, over the very bytes of the body; to read, its name is enough, except where [`super::ProvenDevice`] calls.
 
 use std::sync::Arc;
 
-use super::{Asked, Behalf, Caller, account_of, peer, standing};
+use super::{Asked, Behalf, Caller, DeviceProof, account_of, peer, standing};
 use crate::federation::{Admitted, Federation, PeerRefused, Quota};
 use crate::identity::{Claims, Credentials, Curve, PublicKey, Shown, TokenKind, TokenRefused};
 use crate::lexicon::{Forward, Kind};
@@ -42,13 +42,16 @@ impl Caller for Device {
                 let (row, claims) = by_key(cx, asked, &credentials, credentials.token, None).await?;
                 cx.limits.proven(asked.visit, asked.class, &claims.iss)?;
                 // Whoever says what the body is, is held to it.
-                let bound = claims.body_hash.is_some();
+                let must_bind = asked.proof == DeviceProof::Always && asked.kind == Kind::Procedure;
+                let bound = must_bind || claims.body_hash.is_some();
                 Self::standing(cx, asked.nsid, row, &claims.iss.clone(), bound.then_some(claims), false).await
             }
             TokenKind::Service => {
                 let account = account_of(cx, asked, credentials.token).await?;
                 let writes = asked.kind == Kind::Procedure;
-                match credentials.shown(writes, cx.config.identity.device_proof_required)? {
+                let always = asked.proof == DeviceProof::Always;
+                let required = always || cx.config.identity.device_proof_required;
+                match credentials.shown(asked.proof != DeviceProof::Name, required)? {
                     Shown::Proven(proof) => {
                         let (row, claims) = by_key(cx, asked, &credentials, proof, Some(&account)).await?;
                         let bound = writes || claims.body_hash.is_some();

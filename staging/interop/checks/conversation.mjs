@@ -106,7 +106,7 @@ async function comeAndGo(lab) {
     saw,
   } = lab
   const { mls, account } = blue.catbird
-  await dora.accountDirect.call(account.registerDevice, await dora.registration())
+  await dora.registering.call(account.registerDevice, dora.registration())
   await dora.direct.call(mls.publishKeyPackage, { keyPackage: (await dora.mls.keyPackage()).bytes })
 
   const claim = { claimId: idem(), stream, targets: [dora.did], cipherSuites: [SUITE] }

@@ -14,7 +14,7 @@ export async function check(lab) {
   } = lab
   const { account, mls, event } = blue.catbird
 
-  const registered = await alice.accountThroughPds.call(account.registerDevice, await alice.registration())
+  const registered = await alice.registeringThroughPds.call(account.registerDevice, alice.registration())
   assert.deepEqual([registered.device, registered.state], [alice.device.id, 'certified'])
   saw('registerDevice through the PDS, by the account')
 

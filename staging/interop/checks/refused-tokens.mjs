@@ -24,14 +24,13 @@ async function ownKeys({ network, rookery, blue, saw }) {
   const { account } = blue.catbird
   for (const [name, own] of Object.entries(network.own)) {
     const keypair = await keyOf(own)
-    const client = directly(rookery, own.did, (lxm) =>
-      createServiceJwt({ iss: own.did, aud: rookery.did, lxm, keypair }),
-    )
     const device = await Device.create(own.did, rookery.did)
+    const minted = (lxm) => createServiceJwt({ iss: own.did, aud: rookery.did, lxm, keypair })
+    const proof = (lxm, body) => device.token(lxm, { body })
+    const client = directly(rookery, own.did, minted, undefined, proof)
     const registered = await client.call(account.registerDevice, {
       publicKey: device.publicKey,
       kind: 'app',
-      deviceToken: await device.token(account.registerDevice.$lxm),
     })
     assert.equal(registered.state, 'certified')
     const direct = directly(rookery, own.did, (lxm) => device.token(lxm))

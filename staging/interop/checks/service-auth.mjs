@@ -10,7 +10,7 @@ export async function check({ rookery, blue, people: { bob }, saw }) {
   assert.deepEqual(before, { devices: [] })
   saw('a token of getServiceAuth reads: an account without devices')
 
-  const registered = await bob.accountDirect.call(account.registerDevice, await bob.registration())
+  const registered = await bob.registering.call(account.registerDevice, bob.registration())
   assert.deepEqual([registered.device, registered.state], [bob.device.id, 'certified'])
   saw(`it registers the account's first device: ${registered.state}, by the id that its key gives`)
 

@@ -52,7 +52,7 @@ export async function check(lab) {
 
   const waiting = await Device.create(alice.did, rookery.did)
   const pairing = await xrpc(rookery.url, account.createPairing, {
-    body: { publicKey: waiting.publicKey, kind: 'app' },
+    body: await waiting.pairingRequest(),
   })
   assert.ok(Date.parse(pairing.body.expiresAt) > Date.now())
   called.add(account.createPairing.$lxm)

@@ -23,7 +23,10 @@ async fn come(device: &Handmade, invite: &str) -> Result<Output, CallError> {
 async fn invite(server: &TestServer, clock: &Clock, uses: u16, days: i64) -> String {
     let now = clock.now();
     let expires_at = UnixMillis(now.0 + days * DAY_MS);
-    admission::invite(server.server().services().storage.pool(), uses, expires_at, now).await.unwrap()
+    let mut tx = server.server().services().storage.begin().await.unwrap();
+    let code = admission::invite(tx.conn(), uses, expires_at, now).await.unwrap();
+    tx.commit().await.unwrap();
+    code
 }
 
 #[tokio::test]
@@ -40,13 +43,14 @@ async fn with_a_list_only_who_is_on_it_registers_and_whoever_is_here_stays() {
     let here = newcomer(&early);
     here.register().await.unwrap();
     let server = early.replica_with(&[("ACCOUNTS", "allowlist")]).await;
-    let pool = server.services().storage.pool().clone();
     let at = |device: &Handmade| device.at(&format!("http://{}", server.address()));
 
     let (named, stranger) = (at(&newcomer(&early)), at(&newcomer(&early)));
     refused(named.register().await, 403, "AccountNotAllowed");
     for _ in 0..2 {
-        admission::allow(&pool, named.did(), Clock::System.now()).await.unwrap();
+        let mut tx = server.services().storage.begin().await.unwrap();
+        admission::allow(tx.conn(), named.did(), Clock::System.now()).await.unwrap();
+        tx.commit().await.unwrap();
     }
     assert_eq!(named.register().await.unwrap().state, "certified");
     refused(stranger.register().await, 403, "AccountNotAllowed");
@@ -69,8 +73,8 @@ async fn an_invite_lets_in_as_many_accounts_as_it_says_until_it_expires() {
     invalid(first.register().await);
     invalid(come(&first, "invite-aaaaaaaaaaaaaaaaaaaaaaaaaa").await);
     invalid(come(&first, &single.to_uppercase()).await);
-    let bad = Input { invite: Some(single.clone()), device_token: "x".to_owned(), ..first.registration() };
-    refused(first.register_with(&bad).await, 400, "DeviceProofInvalid");
+    let bad = Input { invite: Some(single.clone()), ..first.registration() };
+    refused(first.register_proven(&bad, |_| "x".to_owned()).await, 400, "DeviceProofInvalid");
     assert!(come(&first, &single).await.is_ok(), "a registration that failed used up nothing");
     assert!(come(&first, &single).await.is_ok(), "the same call again");
     assert!(first.register().await.is_ok(), "whoever is here needs none");

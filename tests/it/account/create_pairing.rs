@@ -2,10 +2,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::HeaderName;
-use rookery::identity::{Curve, SigningKey};
+use rookery::identity::{Curve, PairingRequest, SigningKey};
 use rookery::lexicon::Method;
 use rookery::lexicon::account::create_pairing::{CreatePairing, Input, Output};
-use rookery::types::{Bytes, Clock};
+use rookery::types::{Bytes, Clock, Did};
 use rookery_client::CallError;
 use serde_json::json;
 
@@ -14,9 +14,22 @@ use crate::support::{TestServer, refused};
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 fn waiting(curve: Curve) -> Input {
-    let key = SigningKey::generate(curve).public();
-    let (public_key, alg) = (Bytes(key.raw()), Some(key.alg().to_owned()));
-    Input { public_key, alg, kind: "app".to_owned(), name: None, platform: None }
+    waiting_at(curve, Clock::System.now_seconds(), &TestServer::did())
+}
+
+/// What a device with a new key of that curve asks with, at that time, of that server.
+fn waiting_at(curve: Curve, now_s: i64, audience: &Did) -> Input {
+    let (key, kind) = (SigningKey::generate(curve), "app");
+    let proof = PairingRequest::new(audience, now_s, kind, None, None).sign(&key).unwrap();
+    Input {
+        public_key: Bytes(key.public().raw()),
+        alg: Some(key.public().alg().to_owned()),
+        kind: kind.to_owned(),
+        name: None,
+        platform: None,
+        issued_at: u64::try_from(now_s).unwrap(),
+        proof: Bytes(proof.to_vec()),
+    }
 }
 
 async fn create(server: &TestServer, input: &Input) -> Result<Output, CallError> {
@@ -59,6 +72,28 @@ async fn a_key_that_is_none_is_an_invalid_request() {
 }
 
 #[tokio::test]
+async fn a_pairing_is_opened_by_its_own_key_alone() {
+    let server = TestServer::start().await;
+    let (here, now) = (TestServer::did(), Clock::System.now_seconds());
+    let elsewhere = Did::parse("did:web:elsewhere.example").unwrap();
+    let good = waiting(Curve::P256);
+    let stolen = Input { proof: waiting(Curve::P256).proof, ..good.clone() };
+    let renamed = Input { platform: Some("another".to_owned()), ..good.clone() };
+    for (what, input) in [
+        ("a key of somebody else", stolen),
+        ("words that it did not sign", renamed),
+        ("for another server", waiting_at(Curve::K256, now, &elsewhere)),
+        ("an old one", waiting_at(Curve::Ed25519, now - 330, &here)),
+        ("one from the future", waiting_at(Curve::Ed25519, now + 330, &here)),
+    ] {
+        println!("{what}");
+        refused(create(&server, &input).await, 400, "PairingProofInvalid");
+    }
+    create(&server, &good).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn ten_thousand_pairings_wait_at_once_and_those_that_are_over_make_room() {
     let clock = Clock::manual(Clock::System.now());
     let server = TestServer::start_at(clock.clone(), &[]).await;
@@ -70,7 +105,7 @@ async fn ten_thousand_pairings_wait_at_once_and_those_that_are_over_make_room() 
 
     refused(create(&server, &waiting(Curve::Ed25519)).await, 503, "Unavailable");
     clock.advance_ms(i64::try_from(Duration::from_mins(5).as_millis()).unwrap());
-    create(&server, &waiting(Curve::Ed25519)).await.unwrap();
+    create(&server, &waiting_at(Curve::Ed25519, clock.now_seconds(), &TestServer::did())).await.unwrap();
     let rows = sqlx::query_scalar::<_, i64>("select count(*) from pairing").fetch_one(&mut database).await.unwrap();
     assert!(rows < 10_000, "what is over is forgotten: {rows}");
     server.stop().await;

@@ -1,6 +1,9 @@
-use rookery::lexicon::account::list_relationships::{ListRelationships, Output, Params};
+use rookery::identity::{DEVICE_HEADER, DEVICE_TOKEN_HEADER};
+use rookery::lexicon::Method;
+use rookery::lexicon::account::export_data::{self, ExportData};
+use rookery::lexicon::account::list_blocks::{self, ListBlocks};
+use rookery::lexicon::account::list_relationships::{ListRelationships, Params};
 use rookery::types::Did;
-use rookery_client::Service;
 
 use crate::support::{AccountToken, Contacts, TestServer, befriend, paged, refused};
 
@@ -48,12 +51,27 @@ async fn contacts_and_requests_come_in_pages_by_did_and_by_state() {
 }
 
 #[tokio::test]
-async fn a_pds_may_ask_for_its_account_also_for_one_that_is_not_here() {
-    let server = TestServer::start_with(&[("INVITATIONS", "nobody")]).await;
-    let stranger = rookery::cli::demo::Person::new("stranger", server.account(), server.service()).unwrap();
-    let token = stranger.service_token("blue.catbird.account.listRelationships");
-    let service: &Service = stranger.service();
-    let answer = service.query::<ListRelationships>(&page(None, 50, None), || Some(token.clone())).await.unwrap();
-    assert_eq!(answer, Output { relationships: vec![], invitations: "nobody".to_owned(), cursor: None });
+async fn contacts_blocks_and_data_are_for_certified_devices_alone() {
+    let server = TestServer::start().await;
+    let alice = server.newcomer("alice", 0).await;
+    let second = server.second_device(&alice).await;
+    let blocks = list_blocks::Params { limit: 50, cursor: None };
+    let data = export_data::Params { cursor: None };
+    let session = |nsid: &'static str| alice.service_token(nsid);
+    for (nsid, query) in
+        [(ListRelationships::NSID, "?limit=50"), (ListBlocks::NSID, "?limit=50"), (ExportData::NSID, "")]
+    {
+        let alone = server.raw(nsid, query).token(&session(nsid)).send().await;
+        assert_eq!(alone.outcome(), (401, "DeviceProofRequired"), "{nsid}");
+        let named = server.raw(nsid, query).token(&session(nsid)).header(DEVICE_HEADER, alice.device().as_str());
+        assert_eq!(named.send().await.outcome(), (401, "DeviceProofRequired"), "{nsid}");
+        let proof = alice.token(nsid);
+        let proven = server.raw(nsid, query).token(&session(nsid)).header(DEVICE_TOKEN_HEADER, &proof);
+        assert_eq!(proven.send().await.outcome().0, 200, "{nsid}");
+    }
+    // A session registers a device as it likes, which nobody vouches for.
+    refused(second.query::<ListRelationships>(&page(None, 50, None)).await, 403, "DeviceUncertified");
+    refused(second.query::<ListBlocks>(&blocks).await, 403, "DeviceUncertified");
+    refused(second.query::<ExportData>(&data).await, 403, "DeviceUncertified");
     server.stop().await;
 }

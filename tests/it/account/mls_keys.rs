@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rookery::identity::Curve;
+use rookery::identity::{Curve, MlsKey, SigningKey};
 use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::account::register_device::Input;
 use rookery::lexicon::mls::add_members::AddMembers;
@@ -11,7 +11,12 @@ use rookery::lexicon::mls::send_message::{self, SendMessage};
 use rookery::lexicon::{Method, Nothing};
 use rookery::types::Bytes;
 
-use crate::support::{Handmade, TestServer, idem, refused};
+use crate::support::{Handmade, TestServer, idem, listed, refused};
+
+/// A key that nobody here registered.
+fn unknown_key() -> Vec<u8> {
+    SigningKey::generate(Curve::Ed25519).public().raw()
+}
 
 #[tokio::test]
 async fn devices_with_ecdsa_keys_found_join_and_speak_with_their_mls_keys() {
@@ -57,36 +62,45 @@ async fn mls_keys_count_once_the_device_is_certified_and_are_listed() {
     device.publish(package).await.unwrap();
 
     let token = || Some(first.service_token(ListDevices::NSID));
-    let listed = first.service.query::<ListDevices>(&Nothing {}, token).await.unwrap().devices;
-    assert_eq!(listed[0].mls_keys.as_deref(), Some(device.keys().mls_keys()));
-    assert_eq!((listed[0].alg.as_str(), listed[1].mls_keys.as_ref()), ("ES256", None));
+    let shown = first.service.query::<ListDevices>(&Nothing {}, token).await.unwrap().devices;
+    let expected: Vec<Bytes> = device.keys().mls_keys().iter().map(|one| one.key.clone()).collect();
+    assert_eq!(shown[0].mls_keys.as_ref(), Some(&expected));
+    assert_eq!((shown[0].alg.as_str(), shown[1].mls_keys.as_ref()), ("ES256", None));
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_key_belongs_to_one_device_for_ever() {
+async fn a_key_belongs_to_the_one_device_that_proves_it() {
     let server = TestServer::start().await;
     let alice = Handmade::of_curve(&server, server.account(), Curve::P256);
     alice.register().await.unwrap();
     let mallory = Handmade::of_curve(&server, server.account(), Curve::P256);
-    let of = |key: Vec<u8>| Input { mls_keys: Some(vec![Bytes(key)]), ..mallory.registration() };
-    let alices = alice.mls.public_key().to_vec();
-    refused(mallory.register_with(&of(alices.clone())).await, 409, "DeviceKeyInUse");
-    // Nor as a device's own key.
+    let of = |keys: Vec<MlsKey>| Input { mls_keys: Some(keys.iter().map(listed).collect()), ..mallory.registration() };
+    let own = mallory.mls_key();
+    let raw = |key: Vec<u8>| MlsKey { key: Bytes(key), ..own.clone() };
+    // Keys that alice has not registered yet, and that she has: mallory cannot sign with either.
+    for (what, keys) in [
+        ("a key of somebody else", vec![raw(unknown_key())]),
+        ("alice's, with her proof", vec![alice.mls_key()]),
+        ("alice's, with another proof", vec![raw(alice.mls_key().key.0)]),
+    ] {
+        println!("{what}");
+        refused(mallory.register_with(&of(keys)).await, 400, "DeviceProofInvalid");
+    }
+    // Nor as a device's own key; and whoever holds a key that is registered finds it in use.
     let thief = alice.under(server.account());
-    assert_eq!(thief.registration().public_key.0, alices);
+    assert_eq!(thief.registration().public_key, alice.mls_key().key);
     refused(thief.register().await, 409, "DeviceKeyInUse");
 
     for (what, keys) in [
-        ("nine", (0..9).map(|_| Bytes(vec![1; 57])).collect()),
-        ("a length of no scheme", vec![Bytes(vec![1; 40])]),
-        ("the same twice", vec![Bytes(mallory.mls.public_key().to_vec()); 2]),
-        ("its own", vec![mallory.registration().public_key]),
-        ("of small order", vec![Bytes(vec![0; 32])]),
+        ("nine", vec![own.clone(); 9]),
+        ("a length of no scheme", vec![raw(vec![1; 57])]),
+        ("the same twice", vec![own.clone(); 2]),
+        ("its own", vec![raw(mallory.registration().public_key.0)]),
+        ("of small order", vec![raw(vec![0; 32])]),
     ] {
         println!("{what}");
-        let input = Input { mls_keys: Some(keys), ..mallory.registration() };
-        refused(mallory.register_with(&input).await, 400, "InvalidRequest");
+        refused(mallory.register_with(&of(keys)).await, 400, "InvalidRequest");
     }
     assert_eq!(mallory.register().await.unwrap().state, "certified");
     server.stop().await;

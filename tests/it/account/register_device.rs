@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use rookery::cli::demo::Person;
-use rookery::identity::{Curve, DeviceChain, DeviceKeys, DeviceLink, DeviceSigner, SigningKey};
+use rookery::identity::{Curve, DeviceChain, DeviceKeys, DeviceLink, DeviceSigner, MlsKey, SigningKey, body_hash};
 use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::account::register_device::{Input, Output, RegisterDevice};
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
@@ -10,11 +10,11 @@ use rookery::lexicon::mls::get_convos::{self, GetConvos};
 use rookery::lexicon::mls::publish_key_packages::PublishKeyPackages;
 use rookery::lexicon::{Method, Nothing};
 use rookery::log::body::{Body, DeviceChainResetBody};
-use rookery::types::{Bytes, DeviceId};
+use rookery::types::{Bytes, Clock, DeviceId};
 use serde_json::json;
 
 use super::device_entries;
-use crate::support::{AccountToken, Handmade, TestServer, at_once, certify, conversation, refused};
+use crate::support::{AccountToken, Handmade, TestServer, at_once, certify, conversation, listed, refused};
 
 /// Kinds of the entries in the account's own stream.
 async fn kinds(device: &Handmade) -> Vec<String> {
@@ -46,15 +46,16 @@ async fn a_device_may_have_a_key_of_any_curve() {
     for curve in [Curve::P256, Curve::K256, Curve::Ed25519] {
         let like = Handmade::new(&server, server.account());
         let signer = DeviceSigner::new(like.did().clone(), SigningKey::generate(curve));
-        let token = |nsid| signer.token(TestServer::did().as_str(), nsid, like.service.clock().now(), None);
-        let input = Input {
-            public_key: Bytes(signer.key().public().raw()),
-            device_token: token(RegisterDevice::NSID),
-            ..like.registration()
+        let token = |nsid, body: Option<&[u8]>| {
+            let hash = body.map(body_hash);
+            signer.token(TestServer::did().as_str(), nsid, like.service.clock().now(), hash.as_deref())
         };
-        let answer = like.register_with(&input).await.unwrap();
+        let input = Input { public_key: Bytes(signer.key().public().raw()), ..like.registration() };
+        let proof = |body: &[u8]| token(RegisterDevice::NSID, Some(body));
+        let answer = like.register_proven(&input, proof).await.unwrap();
         assert_eq!(answer.device, signer.device.as_str());
-        let listed = like.service.query::<ListDevices>(&Nothing {}, || Some(token(ListDevices::NSID))).await.unwrap();
+        let listed =
+            like.service.query::<ListDevices>(&Nothing {}, || Some(token(ListDevices::NSID, None))).await.unwrap();
         assert_eq!(listed.devices[0].public_key, input.public_key, "{curve:?}: its own tokens are good");
     }
     server.stop().await;
@@ -100,18 +101,28 @@ async fn a_registration_without_a_proof_of_its_key_is_device_proof_invalid() {
     let device = Handmade::new(&server, server.account());
     let (other, elsewhere) = (Handmade::new(&server, server.account()), Handmade::new(&server, server.account()));
     let good = device.registration();
-    let long_ago = rookery::types::UnixMillis(device.service.clock().now().0 - 3_600_000);
-    let aud = TestServer::did();
-    let token = |token: String| Input { device_token: token, ..good.clone() };
+    let (aud, now) = (TestServer::did(), device.service.clock().now());
+    let long_ago = rookery::types::UnixMillis(now.0 - 3_600_000);
+    let under = device.under(elsewhere.account.clone());
+    let nsid = RegisterDevice::NSID;
+    let signed = |aud: &str, at, body: &[u8]| device.signer.token(aud, nsid, at, Some(&body_hash(body)));
+    let proofs: [(&str, &dyn Fn(&[u8]) -> String); 9] = [
+        ("no token", &|_| "nonsense".to_owned()),
+        ("a service token", &|_| device.service_token(nsid)),
+        ("another device's token", &|body| other.proof(nsid, body)),
+        ("of another account, by this key", &|body| under.proof(nsid, body)),
+        ("for another method", &|body| device.proof(PublishKeyPackages::NSID, body)),
+        ("for another server", &|body| signed("did:web:x.test", now, body)),
+        ("an old one", &|body| signed(aud.as_str(), long_ago, body)),
+        ("of no body", &|_| device.token(nsid)),
+        ("of another body", &|_| device.proof(nsid, b"{}")),
+    ];
+    for (what, proof) in proofs {
+        println!("{what}");
+        refused(device.register_proven(&good, proof).await, 400, "DeviceProofInvalid");
+    }
     let key = |key: Vec<u8>| Input { public_key: Bytes(key), ..good.clone() };
     for (what, input) in [
-        ("no token", token("nonsense".to_owned())),
-        ("a service token", token(device.service_token(RegisterDevice::NSID))),
-        ("another device's token", token(other.token(RegisterDevice::NSID))),
-        ("of another account, by this key", token(device.under(elsewhere.account.clone()).token(RegisterDevice::NSID))),
-        ("for another method", token(device.token(PublishKeyPackages::NSID))),
-        ("for another server", token(device.signer.token("did:web:x.test", RegisterDevice::NSID, long_ago, None))),
-        ("an old one", token(device.signer.token(aud.as_str(), RegisterDevice::NSID, long_ago, None))),
         ("another key", key(other.registration().public_key.0)),
         ("a key of 33 bytes", key(vec![2; 33])),
         ("a key of small order", key(vec![0; 32])),
@@ -119,6 +130,8 @@ async fn a_registration_without_a_proof_of_its_key_is_device_proof_invalid() {
         println!("{what}");
         refused(device.register_with(&input).await, 400, "DeviceProofInvalid");
     }
+    let alone = || Some(device.service_token(nsid));
+    refused(device.service.procedure::<RegisterDevice>(&good, alone).await, 401, "DeviceProofRequired");
     assert!(device.register_with(&good).await.is_ok(), "none of them stood in the way");
     server.stop().await;
 }
@@ -266,8 +279,10 @@ async fn a_certificate_counts_for_its_own_key_by_a_certified_device_of_the_accou
     let (chain, theirs) = (alice.chain().await, stranger.chain().await);
     let signed = |by: &Handmade| chain.certify(by.signer.key(), &device.keys()).unwrap();
     let bytes = |link: DeviceLink| Bytes(link.encode().unwrap());
-    let listed = DeviceKeys::new(device.signer.key().public(), vec![Bytes(alice.mls.public_key().to_vec())]);
-    let more = DeviceKeys::new(device.signer.key().public(), vec![Bytes(stranger.mls.public_key().to_vec())]).unwrap();
+    let with = |key: MlsKey| DeviceKeys::new(device.signer.key().public(), vec![key]).unwrap();
+    let of_device = |key: &SigningKey| MlsKey::prove(key, device.did(), &device.signer.device).unwrap();
+    let (own, more) = (with(of_device(alice.signer.key())), with(of_device(stranger.signer.key())));
+    let stolen = with(stranger.mls_key());
     for (what, certificate) in [
         ("nonsense", Bytes(vec![1; 100])),
         ("another key", bytes(chain.certify(alice.signer.key(), &make().keys()).unwrap())),
@@ -276,7 +291,8 @@ async fn a_certificate_counts_for_its_own_key_by_a_certified_device_of_the_accou
         ("by a revoked device", bytes(signed(&lost))),
         ("of another account", bytes(theirs.certify(stranger.signer.key(), &device.keys()).unwrap())),
         ("a revocation", bytes(chain.revoke(alice.signer.key(), &alice.signer.device).unwrap())),
-        ("with a key that is the chain's", bytes(chain.certify(alice.signer.key(), &listed.unwrap()).unwrap())),
+        ("with a key that is the chain's", bytes(chain.certify(alice.signer.key(), &own).unwrap())),
+        ("with a key that did not sign", bytes(chain.certify(alice.signer.key(), &stolen).unwrap())),
         ("unsigned", bytes(DeviceLink { sig: None, ..signed(&alice) })),
         ("with another's signature", bytes(DeviceLink { sig: signed(&device).sig, ..signed(&alice) })),
     ] {
@@ -285,7 +301,7 @@ async fn a_certificate_counts_for_its_own_key_by_a_certified_device_of_the_accou
         refused(device.register_with(&input).await, 400, "DeviceLinkInvalid");
     }
     let good = Input { certificate: Some(bytes(signed(&alice))), ..device.registration() };
-    let other_keys = Input { mls_keys: Some(more.mls_keys().to_vec()), ..good.clone() };
+    let other_keys = Input { mls_keys: Some(more.mls_keys().iter().map(listed).collect()), ..good.clone() };
     refused(device.register_with(&other_keys).await, 400, "DeviceLinkInvalid");
     let of_another =
         Input { certificate: Some(bytes(chain.certify(alice.signer.key(), &more).unwrap())), ..good.clone() };
@@ -401,6 +417,104 @@ async fn an_account_without_a_certified_device_begins_anew_and_whoever_shares_a_
     server.stop().await;
 }
 
+#[tokio::test]
+async fn a_chain_begins_anew_three_times_a_day_and_no_more() {
+    let clock = Clock::manual(Clock::System.now());
+    let server = TestServer::start_at(clock.clone(), &[]).await;
+    let account = server.account();
+    let device = || Handmade::new(&server, Arc::clone(&account));
+    let mut current = device();
+    current.register().await.unwrap();
+    for _ in 0..3 {
+        end(&current).await;
+        current = device();
+        assert_eq!(current.register().await.unwrap().state, "certified");
+        clock.advance_ms(60 * 60 * 1000);
+    }
+    end(&current).await;
+    let next = device().at(&server.service().url());
+    let no = refused(next.register().await, 429, "TooManyChainResets");
+    assert_eq!(no.body["retryAfter"], json!(21 * 60 * 60));
+    assert_eq!(no.retry_after, Some(std::time::Duration::from_hours(21)));
+    clock.advance_ms(21 * 60 * 60 * 1000);
+    assert_eq!(next.register().await.unwrap().state, "certified", "the first of the three is a day old");
+    server.stop().await;
+}
+
+/// The account ends the device, by its session alone.
+async fn end(device: &Handmade) {
+    let input = revoke_device::Input { device: device.signer.device.to_string(), revocation: None };
+    let token = || Some(device.service_token(RevokeDevice::NSID));
+    device.service.procedure::<RevokeDevice>(&input, token).await.unwrap();
+}
+
+#[tokio::test]
+async fn resets_that_wait_for_delivery_become_one_notice() {
+    let server = TestServer::start().await;
+    let (_, people) = conversation(&server, 2).await;
+    let (alice, bob) = (&people[0], &people[1]);
+    server.settled().await;
+    let mut database = server.database.connect().await;
+    let later = "alter table outbox alter column due_at set default clock_timestamp() + interval '1 hour'";
+    sqlx::query(later).execute(&mut database).await.unwrap();
+    revoke_as_account(alice, alice.device()).await;
+    let second = server.next_device(alice).await;
+    revoke_as_account(alice, second.device()).await;
+    let third = server.next_device(alice).await;
+    sqlx::query("update outbox set due_at = clock_timestamp()").execute(&mut database).await.unwrap();
+    server.settled().await;
+    let told = resets(bob).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].generation, &told[0].device), (3, third.device()));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_conversation_that_waits_for_an_answer_is_told_of_no_reset() {
+    let server = TestServer::start_with(&[("INVITATIONS", "everyone")]).await;
+    let (stranger, alice) = (server.person("stranger").await, server.newcomer("alice", 1).await);
+    let stream = stranger.create_convo().await.unwrap();
+    stranger.add_members(&stream, &[alice.did().clone()]).await.unwrap();
+    let held = "update seat set held = true where account_id = (select id from account where did = $1)
+                and stream_id = (select id from stream where public_id = $2)";
+    let held = sqlx::query(held).bind(alice.did().as_str()).bind(&stream);
+    held.execute(&mut server.database.connect().await).await.unwrap();
+    revoke_as_account(&alice, alice.device()).await;
+    server.next_device(&alice).await;
+    server.settled().await;
+    assert_eq!(resets(&stranger).await, [], "strangers seat whom they like");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn revoked_devices_are_counted_and_forgotten_where_nothing_needs_them() {
+    let server = TestServer::start().await;
+    let account = server.account();
+    let device = || Handmade::new(&server, Arc::clone(&account));
+    let first = device();
+    first.register().await.unwrap();
+    let fill = "insert into device (account_id, public_id, public_key, alg, kind, state, created_at, revoked_at)
+                select account_id, 'gone ' || n, public_key, alg, kind, 'revoked', created_at, created_at
+                from device, generate_series(1, 999) n where public_id = $1";
+    let mut database = server.database.connect().await;
+    sqlx::query(fill).bind(first.signer.device.as_str()).execute(&mut database).await.unwrap();
+    let rows = async |database: &mut sqlx::PgConnection| {
+        sqlx::query_scalar::<_, i64>("select count(*) from device").fetch_one(database).await.unwrap()
+    };
+    assert_eq!(rows(&mut database).await, 1000);
+    assert_eq!(device().register().await.unwrap().state, "uncertified", "what never was in a chain makes room");
+    assert_eq!(rows(&mut database).await, 2);
+
+    // Devices of the newest chain stay, for its links are what clients check.
+    sqlx::query(fill).bind(first.signer.device.as_str()).execute(&mut database).await.unwrap();
+    let linked = "insert into device_link (account_id, generation, seq, device_id, revokes, bytes, hash, created_at)
+                  select account_id, 1, 1 + row_number() over (), id, false, '', sha256(public_id::bytea), now()
+                  from device where public_id like 'gone %'";
+    sqlx::query(linked).execute(&mut database).await.unwrap();
+    refused(device().register().await, 409, "TooManyDevices");
+    server.stop().await;
+}
+
 /// The one conversation that it founded.
 async fn people_stream(person: &Person) -> String {
     let params = get_convos::Params { limit: 1, cursor: None };
@@ -430,7 +544,6 @@ async fn a_registration_of_another_form_is_an_invalid_request() {
         ("kind", json!("phone")),
         ("name", json!(null)),
         ("platform", json!("x".repeat(33))),
-        ("deviceToken", json!("x".repeat(4097))),
     ] {
         let mut input = good.clone();
         input[field] = value;

@@ -1,11 +1,15 @@
 use std::collections::BTreeSet;
 
+use rookery::identity::{DEVICE_HEADER, DEVICE_TOKEN_HEADER};
 use rookery::lexicon::Method;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::admin::list_accounts::{ListAccounts, Params};
 use rookery::lexicon::admin::suspend_account::{self, SuspendAccount};
 
-use crate::support::{AccountToken, TestServer, paged, refused};
+use rookery_client::Service;
+use serde_json::json;
+
+use crate::support::{AccountToken, TestServer, certify, paged, refused};
 
 #[tokio::test]
 async fn an_operator_pages_through_all_accounts_with_their_states_and_devices() {
@@ -38,14 +42,54 @@ async fn an_operator_pages_through_all_accounts_with_their_states_and_devices() 
 }
 
 #[tokio::test]
-async fn an_operator_calls_by_a_service_token_and_nobody_else_does() {
+async fn an_operator_calls_by_a_certified_device_alone() {
     let (server, operator) = TestServer::start_with_operator().await;
     let alice = server.newcomer("alice", 0).await;
+    let nsid = ListAccounts::NSID;
     let params = Params { limit: 50, cursor: None };
-    let token = || Some(operator.service_token(ListAccounts::NSID));
-    assert_eq!(operator.service().query::<ListAccounts>(&params, token).await.unwrap().accounts.len(), 2);
+    assert_eq!(operator.query::<ListAccounts>(&params).await.unwrap().accounts.len(), 2);
+    let session = operator.service_token(nsid);
+    let alone = server.raw(nsid, "").token(&session).send().await;
+    assert_eq!(alone.outcome(), (401, "DeviceProofRequired"));
+    let session = operator.service_token(nsid);
+    let named = server.raw(nsid, "").token(&session).header(DEVICE_HEADER, operator.device().as_str());
+    assert_eq!(named.send().await.outcome(), (401, "DeviceProofRequired"));
+    let (session, proof) = (operator.service_token(nsid), operator.token(nsid));
+    let proven = server.raw(nsid, "").token(&session).header(DEVICE_TOKEN_HEADER, &proof);
+    assert_eq!(proven.send().await.outcome().0, 200);
+
+    let suspend = SuspendAccount::NSID;
+    let input = json!({ "account": alice.did(), "suspended": true });
+    let session = server.raw(suspend, "").token(&operator.service_token(suspend)).json(&input).send().await;
+    assert_eq!(session.outcome(), (401, "DeviceProofRequired"));
+    let unbound = server.raw(suspend, "").token(&operator.token(suspend)).json(&input).send().await;
+    assert_eq!(unbound.outcome(), (401, "BadJwtBodyHash"), "a write is bound to its body");
+
+    let second = server.second_device(&operator).await;
+    refused(second.query::<ListAccounts>(&params).await, 403, "NotOperator");
+    certify(&operator, &second).await;
+    assert_eq!(second.query::<ListAccounts>(&params).await.unwrap().accounts.len(), 2);
     refused(alice.query::<ListAccounts>(&params).await, 403, "NotOperator");
-    let token = || Some(alice.service_token(ListAccounts::NSID));
-    refused(alice.service().query::<ListAccounts>(&params, token).await, 403, "NotOperator");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_of_a_chain_that_began_anew_acts_only_where_it_is_named() {
+    let (server, operator) = TestServer::start_with_operator().await;
+    let params = Params { limit: 50, cursor: None };
+    // What an app that holds the operator's session can do.
+    let input = revoke_device::Input { device: operator.device().to_string(), revocation: None };
+    let token = || Some(operator.service_token(RevokeDevice::NSID));
+    operator.service().procedure::<RevokeDevice>(&input, token).await.unwrap();
+    let next = server.next_device(&operator).await;
+    assert_eq!(next.register().await.unwrap().state, "certified");
+    refused(next.query::<ListAccounts>(&params).await, 403, "OperatorDeviceUnknown");
+
+    let settings = [("OPERATOR_DIDS", operator.did().as_str()), ("OPERATOR_DEVICES", next.device().as_str())];
+    let named = server.replica_with(&settings).await;
+    let token = || Some(next.token(ListAccounts::NSID));
+    let there = Service::new(&format!("http://{}", named.address()), TestServer::did()).unwrap();
+    assert_eq!(there.query::<ListAccounts>(&params, token).await.unwrap().accounts.len(), 1);
+    named.stop().await.unwrap();
     server.stop().await;
 }

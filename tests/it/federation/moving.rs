@@ -175,6 +175,26 @@ async fn a_conversation_moves_to_another_server_and_back_and_everybody_talks_on(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_squatted_group_id_does_not_keep_a_conversation_away() {
+    let three = Three::start().await;
+    let mallory = three.servers[1].person("mallory").await;
+    let squat = mallory.create_convo().await.unwrap();
+    let mut database = three.servers[1].database.connect().await;
+    let group_id = "select group_id from convo where stream_id = (select id from stream where public_id = $1)";
+    let squatted = "update convo set group_id = $2 where stream_id = (select id from stream where public_id = $1)";
+    let group_id: Vec<u8> = sqlx::query_scalar(group_id).bind(&three.stream).fetch_one(&mut database).await.unwrap();
+    sqlx::query(squatted).bind(&squat).bind(&group_id).execute(&mut database).await.unwrap();
+    until("the move", async || three.moves(1).await.ok()).await;
+    three.everybody_talks().await;
+    assert_eq!(three.stands(1).await.0, three.name(1).as_str());
+    let holder = "select s.public_id from convo c join stream s on s.id = c.stream_id
+                  where c.group_id = $1 and not c.is_foreign";
+    let holder: String = sqlx::query_scalar(holder).bind(&group_id).fetch_one(&mut database).await.unwrap();
+    assert_eq!(holder, three.stream);
+    three.servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_did_not_hear_of_the_move_is_led_to_the_new_home_by_the_old_one() {
     let three = Three::start().await;
     three.everybody_talks().await;

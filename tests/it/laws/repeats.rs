@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rookery::cli::demo::{Directory, Form, Identity};
-use rookery::identity::{Curve, DeviceSigner, SigningKey};
+use rookery::identity::{Curve, DEVICE_TOKEN_HEADER, DeviceSigner, SigningKey, body_hash};
 use rookery::lexicon::Method;
 use rookery::lexicon::account::register_device::{self, RegisterDevice};
 use rookery::lexicon::mls::add_members::AddMembers;
@@ -35,20 +35,23 @@ struct Call {
     nsid: &'static str,
     body: Vec<u8>,
     token: Arc<dyn Fn() -> String + Send + Sync>,
+    /// A device token beside it.
+    proof: Option<String>,
     /// Entries that it makes, in all streams, once the courier has delivered.
     entries: i64,
 }
 
 impl Call {
     fn new<M: Method>(input: &M::Input, token: impl Fn() -> String + Send + Sync + 'static, entries: i64) -> Self {
-        Self { nsid: M::NSID, body: serde_json::to_vec(input).unwrap(), token: Arc::new(token), entries }
+        Self { nsid: M::NSID, body: serde_json::to_vec(input).unwrap(), token: Arc::new(token), proof: None, entries }
     }
 
     fn request(&self, url: &str) -> (String, Vec<u8>) {
         let host = url.trim_start_matches("http://").to_owned();
+        let beside = self.proof.iter().map(|proof| format!("{DEVICE_TOKEN_HEADER}: {proof}\r\n")).collect::<String>();
         let head = format!(
             "POST /xrpc/{} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
-             connection: close\r\ncontent-length: {}\r\n\r\n",
+             {beside}connection: close\r\ncontent-length: {}\r\n\r\n",
             self.nsid,
             (self.token)(),
             self.body.len()
@@ -137,7 +140,6 @@ async fn calls(directory: &Directory, service: &Arc<Service>) -> Vec<Call> {
         let key = SigningKey::from_bytes(Curve::Ed25519, &seed).unwrap();
         let mls = Client::new(account.did.clone(), seed, key.public().raw().try_into().unwrap()).unwrap();
         let signer = DeviceSigner::new(account.did.clone(), key);
-        let token = signer.token(service.did().as_str(), RegisterDevice::NSID, service.clock().now(), None);
         let registering = register_device::Input {
             public_key: Bytes(signer.key().public().raw()),
             kind: "app".to_owned(),
@@ -146,11 +148,14 @@ async fn calls(directory: &Directory, service: &Arc<Service>) -> Vec<Call> {
             certificate: None,
             mls_keys: None,
             invite: None,
-            device_token: token,
         };
+        let bound = body_hash(&serde_json::to_vec(&registering).unwrap());
+        let now = service.clock().now();
+        let proof = signer.token(service.did().as_str(), RegisterDevice::NSID, now, Some(&bound));
         let (audience, clock) = (service.did().clone(), service.clock().clone());
         let service_token = move || account.service_token(audience.as_str(), RegisterDevice::NSID, clock.now());
-        (Call::new::<RegisterDevice>(&registering, service_token, 3), signer, mls)
+        let call = Call { proof: Some(proof), ..Call::new::<RegisterDevice>(&registering, service_token, 3) };
+        (call, signer, mls)
     };
     let (registering, ..) = device();
     let (founder, signer, mut mls) = device();

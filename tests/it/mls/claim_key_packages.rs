@@ -6,7 +6,7 @@ use rookery::lexicon::mls::claim_key_packages::{ClaimKeyPackages, Input, Output,
 use rookery::types::{Clock, Did};
 use rookery_client::CallError;
 
-use crate::support::{Handmade, TestServer, at_once, certify, conversation, idem, refused};
+use crate::support::{Handmade, TestServer, at_once, befriend, certify, conversation, idem, refused};
 
 fn claim(stream: &str, targets: &[&Did]) -> Input {
     Input {
@@ -130,6 +130,95 @@ async fn who_asks_often_at_once_gets_no_more() {
     });
     let given = at_once(calls).await.into_iter().flatten();
     assert_eq!(given.filter(|package| !package.last_resort).count(), 5);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_account_that_is_named_twice_is_an_invalid_request() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.person("alice").await, server.newcomer("bob", 2).await);
+    let stream = alice.create_convo().await.unwrap();
+    refused(call(&alice, &claim(&stream, &[bob.did(), alice.did(), bob.did()])).await, 400, "InvalidRequest");
+    assert_eq!(packages(&alice, &claim(&stream, &[bob.did()])).await.len(), 1, "nothing was taken");
+    server.stop().await;
+}
+
+/// Fills up the account's devices to `devices`, each certified and with a last-resort package of 16 KiB.
+async fn many_devices(server: &TestServer, person: &Person, devices: i32) {
+    let fill = "with made as (
+            insert into device (account_id, public_id, public_key, alg, kind, state, created_at)
+            select account_id, public_id || ' ' || n, public_key, alg, kind, state, created_at
+            from device, generate_series(2, $2) n where public_id = $1 returning id, account_id, created_at
+        )
+        insert into key_package
+            (account_id, device_id, cipher_suite, ref, init_key_hash, bytes, last_resort, expires_at, created_at,
+             incarnation)
+        select account_id, id, 1, sha256(id::text::bytea), sha256(id::text::bytea),
+               decode(repeat('ab', 16384), 'hex'), true, now() + interval '80 days', created_at,
+               (select incarnation from log_origin)
+        from made";
+    let fill = sqlx::query(fill).bind(person.device().as_str()).bind(devices);
+    fill.execute(&mut server.database.connect().await).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_holds_4_mib_and_says_for_whom_to_ask_again() {
+    let server = TestServer::start().await;
+    let alice = server.person("alice").await;
+    let stream = alice.create_convo().await.unwrap();
+    let mut people = Vec::new();
+    for number in 0..8 {
+        let person = server.newcomer(&format!("person {number}"), 1).await;
+        many_devices(&server, &person, 50).await;
+        people.push(person);
+    }
+    let targets: Vec<&Did> = people.iter().map(|person| person.did()).collect();
+    let input = claim(&stream, &targets);
+    let first = call(&alice, &input).await.unwrap();
+    let given = first.targets.iter().map(|target| target.packages.as_ref().map_or(0, Vec::len)).collect::<Vec<_>>();
+    assert_eq!(given, [50, 50, 50, 50, 50, 0, 0, 0]);
+    assert!(serde_json::to_vec(&first).unwrap().len() < 8 << 20);
+    let left: Vec<&Did> = first
+        .targets
+        .iter()
+        .filter(|target| target.problem.as_deref() == Some("askAgain"))
+        .map(|it| &it.account)
+        .collect();
+    assert_eq!(left, targets[5..]);
+    let rest = call(&alice, &claim(&stream, &left)).await.unwrap();
+    assert!(rest.targets.iter().all(|target| target.packages.as_ref().unwrap().len() == 50));
+
+    // A repeat gets the same, from an answer that is stored in a few bytes.
+    assert_eq!(call(&alice, &input).await.unwrap(), first);
+    let stored = "select max(octet_length(body::text)) from answer where method = 'blue.catbird.mls.claimKeyPackages'";
+    let mut database = server.database.connect().await;
+    let stored: i32 = sqlx::query_scalar(stored).fetch_one(&mut database).await.unwrap();
+    assert!(stored < 16 << 10, "{stored}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn strangers_leave_one_time_packages_for_contacts() {
+    let server = TestServer::start_with(&[("INVITATIONS", "everyone")]).await;
+    let bob = server.newcomer("bob", 70).await;
+    bob.publish(0, true).await.unwrap();
+    let taken = async |person: &Person| {
+        let stream = person.create_convo().await.unwrap();
+        let mut one_time = 0;
+        for _ in 0..5 {
+            let given = packages(person, &claim(&stream, &[bob.did()])).await;
+            one_time += given.iter().filter(|package| !package.last_resort).count();
+        }
+        one_time
+    };
+    let mut by_strangers = 0;
+    for number in 0..12 {
+        by_strangers += taken(&*server.newcomer(&format!("stranger {number}"), 0).await).await;
+    }
+    assert_eq!(by_strangers, 50, "all strangers together");
+    let friend = server.newcomer("friend", 0).await;
+    befriend(&friend, &bob).await;
+    assert_eq!(taken(&friend).await, 5);
     server.stop().await;
 }
 

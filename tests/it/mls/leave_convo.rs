@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use rookery::cli::demo::Person;
+use rookery::lexicon::mls::decline_convo::{self, DeclineConvo};
 use rookery::lexicon::mls::leave_convo::{Input, LeaveConvo, Output};
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery_client::CallError;
 
-use crate::support::{TestServer, at_once, conversation, idem, refused};
+use crate::support::{Contacts, TestServer, at_once, conversation, idem, refused};
 
 fn leave(stream: &str) -> Input {
     Input { stream: stream.to_owned(), idem: idem(), new_admin: None, erase: None, immediate: None }
@@ -52,6 +53,30 @@ async fn the_last_admin_leaves_by_naming_another_member() {
     assert_eq!(people[1].convo(&stream).await.unwrap().role, "admin");
     assert_eq!(people[2].convo(&stream).await.unwrap().role, "member");
     refused(call(&people[1], &leave(&stream)).await, 409, "LastAdmin");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_successor_has_joined_and_a_declining_one_hands_on_its_role() {
+    let server = TestServer::start().await;
+    let (stream, people) = conversation(&server, 2).await;
+    let (alice, carol) = (&people[0], &people[1]);
+    let bob = server.newcomer("bob", 1).await;
+    bob.invitations("everyone").await;
+    let claimed = alice.claim(&stream, &[bob.did().clone()]).await.unwrap();
+    bob.invitations("nobody").await;
+    alice.change(&stream, &claimed, &[]).await.unwrap();
+    let naming = |person: &Person| Input { new_admin: Some(person.did().clone()), ..leave(&stream) };
+    refused(call(alice, &naming(&bob)).await, 404, "MemberNotFound");
+
+    // As an older server left it: the only admin has not answered yet.
+    let role = "update seat set role = case when account_id = (select id from account where did = $1) then 2 else 1 end
+                where stream_id = (select id from stream where public_id = $2) and until_seq is null";
+    let role = sqlx::query(role).bind(bob.did().as_str()).bind(&stream);
+    role.execute(&mut server.database.connect().await).await.unwrap();
+    bob.procedure::<DeclineConvo>(&decline_convo::Input { stream: stream.clone(), block: None }).await.unwrap();
+    assert_eq!(alice.convo(&stream).await.unwrap().role, "admin", "the member that came first");
+    assert_eq!(carol.convo(&stream).await.unwrap().role, "member");
     server.stop().await;
 }
 

@@ -116,11 +116,16 @@ async fn what_is_offered_by_another_or_does_not_hold_together_is_refused_by_its_
     let sound = Transfer::of(&restored.head, snapshot(vec![link(home)]));
     assert_eq!(says(home, &following, &sound).await.0, 200);
 
-    // This server orders another conversation of that group already.
+    // This server orders another conversation of that group already: one that nobody joined gives way.
     let own = following.bob.create_convo().await.unwrap();
     let taken = "update convo set group_id = $2 where stream_id = (select id from stream where public_id = $1)";
     let mut database = following.servers[0].database.connect().await;
     sqlx::query(taken).bind(&own).bind(&chain.group_id).execute(&mut database).await.unwrap();
+    assert_eq!(says(home, &following, &sound).await.0, 200);
+    let joined = "insert into seat (stream_id, account_id, from_seq, role, server)
+                  select s.id, (select min(id) from account where did <> $2), 3, 1, s.home from stream s where public_id = $1";
+    let joined = sqlx::query(joined).bind(&own).bind(following.bob.did().as_str());
+    joined.execute(&mut database).await.unwrap();
     assert_eq!(no(&says(home, &following, &sound).await), (403, "TransferRefused"));
     let frozen = "update stream set state = 4 where public_id = $1";
     sqlx::query(frozen).bind(chain.stream().as_str()).execute(&mut database).await.unwrap();

@@ -1,5 +1,6 @@
 //! The examples in the lexicons are calls that this server understands.
 
+use rookery::identity::DEVICE_TOKEN_HEADER;
 use rookery::lexicon::{Kind, schema};
 use rookery::xrpc::Rule;
 use serde_json::Value;
@@ -55,6 +56,12 @@ async fn every_example_is_taken_or_refused_by_a_name_of_its_own() {
             let mut request = server.raw(rule.nsid, &query).token(&token);
             if rule.kind == Kind::Procedure {
                 let body = serde_json::to_vec(&example.input.unwrap()).unwrap();
+                match rule.caller {
+                    "Account" => request = request.header(DEVICE_TOKEN_HEADER, &alice.proof(rule.nsid, &body)),
+                    // Of an operator, the token itself is bound to the body.
+                    "Operator" => request = server.raw(rule.nsid, &query).token(&operator.proof(rule.nsid, &body)),
+                    _ => {}
+                }
                 request = request.header(http::header::CONTENT_TYPE, media_type(rule.nsid)).body(body);
             }
             let answer = request.send().await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rookery::cli::demo::{Identity, Person};
-use rookery::identity::{Curve, DeviceChain, DeviceKeys, DeviceSigner, SigningKey};
+use rookery::identity::{Curve, DeviceChain, DeviceKeys, DeviceSigner, MlsKey, SigningKey, body_hash};
 use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::account::register_device::{self, RegisterDevice};
 use rookery::lexicon::event::defs::Event;
@@ -50,9 +50,17 @@ impl Handmade {
 
     /// What a certificate of this device lists.
     pub fn keys(&self) -> DeviceKeys {
-        let mls_key = Bytes(self.mls.public_key().to_vec());
         let key = self.signer.key().public();
-        if key.raw() == mls_key.0 { DeviceKeys::of(key) } else { DeviceKeys::new(key, vec![mls_key]).unwrap() }
+        if key.raw() == self.mls.public_key() {
+            return DeviceKeys::of(key);
+        }
+        DeviceKeys::new(key, vec![self.mls_key()]).unwrap()
+    }
+
+    /// The key of its leaves, proven for this device of this account.
+    pub fn mls_key(&self) -> MlsKey {
+        let key = SigningKey::from_bytes(Curve::Ed25519, &self.seed).unwrap();
+        MlsKey::prove(&key, self.did(), &self.signer.device).unwrap()
     }
 
     /// The account's device chain as the account's PDS reads it, checked.
@@ -100,6 +108,12 @@ impl Handmade {
         self.signer.token(self.service.did().as_str(), nsid, self.service.clock().now(), None)
     }
 
+    /// The same, bound to a body.
+    pub fn proof(&self, nsid: &str, body: &[u8]) -> String {
+        let (audience, now) = (self.service.did().as_str(), self.service.clock().now());
+        self.signer.token(audience, nsid, now, Some(&body_hash(body)))
+    }
+
     pub fn service_token(&self, nsid: &str) -> String {
         self.account.service_token(self.service.did().as_str(), nsid, self.service.clock().now())
     }
@@ -116,9 +130,9 @@ impl Handmade {
             name: Some(Bytes(b"sealed".to_vec())),
             platform: Some("test".to_owned()),
             certificate: None,
-            mls_keys: Some(self.keys().mls_keys().to_vec()).filter(|keys| !keys.is_empty()),
+            mls_keys: Some(self.keys().mls_keys().iter().map(listed).collect::<Vec<_>>())
+                .filter(|keys| !keys.is_empty()),
             invite: None,
-            device_token: self.token(RegisterDevice::NSID),
         }
     }
 
@@ -127,7 +141,17 @@ impl Handmade {
     }
 
     pub async fn register_with(&self, input: &register_device::Input) -> Result<register_device::Output, CallError> {
-        self.service.procedure::<RegisterDevice>(input, || Some(self.service_token(RegisterDevice::NSID))).await
+        self.register_proven(input, |body| self.proof(RegisterDevice::NSID, body)).await
+    }
+
+    /// With another proof than the device's own over the body.
+    pub async fn register_proven(
+        &self,
+        input: &register_device::Input,
+        proof: impl Fn(&[u8]) -> String,
+    ) -> Result<register_device::Output, CallError> {
+        let token = || std::future::ready(Ok(Some(self.service_token(RegisterDevice::NSID))));
+        self.service.procedure_proven::<RegisterDevice, _>(input, token, proof).await
     }
 
     pub async fn publish(&self, key_package: Vec<u8>) -> Result<PublishedKeyPackage, CallError> {
@@ -196,6 +220,11 @@ impl Handmade {
             removes: (!removes.is_empty()).then(|| removes.iter().map(|person| removal(person)).collect()),
         }
     }
+}
+
+/// How a registration lists a further key.
+pub fn listed(key: &MlsKey) -> register_device::MlsKey {
+    register_device::MlsKey { key: key.key.clone(), proof: key.proof.clone() }
 }
 
 /// How an addition of a claimed package is declared.

@@ -38,7 +38,7 @@ pub use events::{Events, Told};
 pub use federation::{Federation, Member};
 pub use fleet::Fleet;
 pub use following::{Following, SEATED, json, no, seq, state, told};
-pub use handmade::{Handmade, addition, removal};
+pub use handmade::{Handmade, addition, listed, removal};
 pub use load::Load;
 pub use maker::{DAY_S, Maker};
 pub use peers::Peers;

@@ -184,9 +184,16 @@ impl TestServer {
 
     /// Another device of the same account: registered and uncertified, with key packages that nobody is offered.
     pub async fn second_device(&self, person: &Person) -> Arc<Person> {
-        let device = Person::new("second device", Arc::clone(person.account()), self.service()).unwrap();
+        let device = self.next_device(person).await;
         assert_eq!(device.register().await.unwrap().state, "uncertified");
         device.publish(3, false).await.unwrap();
+        device
+    }
+
+    /// Another device of the same account, registered: certified if no certified one stands.
+    pub async fn next_device(&self, person: &Person) -> Arc<Person> {
+        let device = Person::new("second device", Arc::clone(person.account()), self.service()).unwrap();
+        device.register().await.unwrap();
         Arc::new(device)
     }
 

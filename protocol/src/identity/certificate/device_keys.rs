@@ -1,25 +1,80 @@
-//! The keys of one device. Invariant: they are points of their curves, where we know the curve, and none is there twice.
+//! The keys of one device. Invariant: they are points of their curves, none is there twice, and each further key has
+//! signed that it belongs to this device of this account: a key that a device does not hold takes no place anywhere.
 
 use std::collections::HashSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::BadLink;
-use crate::identity::keys::{Curve, PublicKey};
-use crate::types::{Bytes, DeviceId, Malformed};
+use crate::identity::keys::{BadSignature, Curve, Malleability, PublicKey};
+use crate::identity::signing::SigningKey;
+use crate::identity::statement::message;
+use crate::types::{Bytes, DeviceId, Did, Malformed};
 
 /// Further MLS signature keys of one device.
 const MLS_KEYS: usize = 8;
+/// What a further key signs under.
+const MLS_KEY_LABEL: &str = "rookery mls key v1";
+
+/// A further MLS signature key of a device, with the signature by which it says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MlsKey {
+    /// Raw, as leaves carry it (RFC 9420 section 5.1.1): 32 bytes Ed25519, or 65 bytes of an uncompressed P-256 point.
+    pub key: Bytes,
+    /// 64 bytes over `label ‖ 0x00 ‖ {v: 1, account, device}` in canonical DAG-CBOR: R‖S with low S, or RFC 8032.
+    pub proof: Bytes,
+}
+
+#[derive(Serialize)]
+struct Belonging<'a> {
+    v: u8,
+    account: &'a Did,
+    device: &'a DeviceId,
+}
+
+impl MlsKey {
+    /// The public half of `key`, proven for that device. K-256 signs no leaves.
+    pub fn prove(key: &SigningKey, account: &Did, device: &DeviceId) -> Result<Self, BadSignature> {
+        let raw = match key.public() {
+            PublicKey::P256(point) => point.to_encoded_point(false).as_bytes().to_vec(),
+            PublicKey::Ed25519(point) => point.to_bytes().to_vec(),
+            PublicKey::K256(_) => return Err(BadSignature),
+        };
+        let proof = key.sign(&belonging(account, device)?).to_vec();
+        Ok(Self { key: Bytes(raw), proof: Bytes(proof) })
+    }
+
+    fn public(&self) -> Result<PublicKey, Malformed> {
+        let raw = self.key.as_slice();
+        match (raw.len(), raw.first()) {
+            (32, _) => PublicKey::from_raw(Curve::Ed25519, raw),
+            (65, Some(4)) => PublicKey::from_raw(Curve::P256, raw),
+            _ => Err(Malformed::new("mlsKeys", "expected 32 bytes of Ed25519 or 65 of an uncompressed P-256 point")),
+        }
+    }
+
+    fn verify(&self, account: &Did, device: &DeviceId) -> Result<(), BadLink> {
+        let signed = belonging(account, device).map_err(|_| BadLink::Malformed)?;
+        self.public()?.verify(&signed, self.proof.as_slice(), Malleability::Refused).map_err(|_| BadLink::MlsKey)
+    }
+}
+
+fn belonging(account: &Did, device: &DeviceId) -> Result<Vec<u8>, BadSignature> {
+    let statement = serde_ipld_dagcbor::to_vec(&Belonging { v: 1, account, device }).map_err(|_| BadSignature)?;
+    Ok(message(MLS_KEY_LABEL, &statement))
+}
 
 /// The keys of one device: its own, from which its id follows, and further ones for its MLS leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceKeys {
     key: PublicKey,
-    mls_keys: Vec<Bytes>,
+    mls_keys: Vec<MlsKey>,
 }
 
 impl DeviceKeys {
-    /// `mls_keys` are raw, as leaves carry them (RFC 9420 section 5.1.1): 32 bytes Ed25519, 57 Ed448, 65, 97 or 133
-    /// bytes of an uncompressed point. At most 8, none twice, none the device's own.
-    pub fn new(key: PublicKey, mls_keys: Vec<Bytes>) -> Result<Self, Malformed> {
+    /// At most 8 further keys, none twice, none the device's own. Their proofs are for [`Self::verify`].
+    pub fn new(key: PublicKey, mls_keys: Vec<MlsKey>) -> Result<Self, Malformed> {
         if mls_keys.len() > MLS_KEYS {
             return Err(Malformed::new("mlsKeys", "expected 8 keys at most"));
         }
@@ -28,13 +83,19 @@ impl DeviceKeys {
         if !keys.all().all(|key| seen.insert(key)) {
             return Err(Malformed::new("mlsKeys", "a key is there twice, or is the device's own"));
         }
-        keys.mls_keys.iter().try_for_each(|key| mls_key(key.as_slice()))?;
+        keys.mls_keys.iter().try_for_each(|key| key.public().map(|_| ()))?;
         Ok(keys)
     }
 
     /// Without further MLS keys.
     pub fn of(key: PublicKey) -> Self {
         Self { key, mls_keys: Vec::new() }
+    }
+
+    /// Whether each further key has signed that it belongs to this device of that account: [`BadLink::MlsKey`].
+    pub fn verify(&self, account: &Did) -> Result<(), BadLink> {
+        let device = self.device();
+        self.mls_keys.iter().try_for_each(|key| key.verify(account, &device))
     }
 
     pub fn device(&self) -> DeviceId {
@@ -45,19 +106,19 @@ impl DeviceKeys {
         &self.key
     }
 
-    pub fn mls_keys(&self) -> &[Bytes] {
+    pub fn mls_keys(&self) -> &[MlsKey] {
         &self.mls_keys
     }
 
     /// Its own and the further ones, raw.
     pub(super) fn all(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        std::iter::once(self.key.raw()).chain(self.mls_keys.iter().map(|key| key.0.clone()))
+        std::iter::once(self.key.raw()).chain(self.mls_keys.iter().map(|one| one.key.0.clone()))
     }
 
     pub(super) fn read(
         alg: &str,
         public_key: &Bytes,
-        mls_keys: Vec<Bytes>,
+        mls_keys: Vec<MlsKey>,
         device: &DeviceId,
     ) -> Result<Self, BadLink> {
         let curve = Curve::from_alg(alg).ok_or(BadLink::Malformed)?;
@@ -67,14 +128,5 @@ impl DeviceKeys {
             return Err(BadLink::DeviceId);
         }
         Ok(Self::new(key, mls_keys)?)
-    }
-}
-
-fn mls_key(raw: &[u8]) -> Result<(), Malformed> {
-    match (raw.len(), raw.first()) {
-        (32, _) => PublicKey::from_raw(Curve::Ed25519, raw).map(|_| ()),
-        (65, Some(4)) => PublicKey::from_raw(Curve::P256, raw).map(|_| ()),
-        (57, _) | (97 | 133, Some(4)) => Ok(()),
-        _ => Err(Malformed::new("mlsKeys", "expected 32, 57, 65, 97 or 133 bytes")),
     }
 }

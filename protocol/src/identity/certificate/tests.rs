@@ -167,20 +167,44 @@ fn ecdsa_links_have_a_low_s() {
 }
 
 #[test]
-fn further_mls_keys_are_of_known_lengths_and_belong_to_one_device() {
+fn further_mls_keys_are_proven_and_belong_to_one_device() {
     let (one, two) = (key("one"), key("two"));
-    let mls = Bytes(key("mls").public().raw());
-    let of = |keys: &[&Bytes]| DeviceKeys::new(two.public(), keys.iter().map(|key| (*key).clone()).collect());
-    for bad in
-        [&[&Bytes(vec![1; 33])][..], &[&mls, &mls], &[&Bytes(two.public().raw())], &[&Bytes(vec![0; 32])], &[&mls; 9]]
-    {
+    let (account, device) = (account(), two.public().device_id());
+    let mls = MlsKey::prove(&key("mls"), &account, &device).unwrap();
+    let p256 = MlsKey::prove(&SigningKey::generate(Curve::P256), &account, &device).unwrap();
+    let raw = |key: Vec<u8>| MlsKey { key: Bytes(key), ..mls.clone() };
+    let of = |keys: &[&MlsKey]| DeviceKeys::new(two.public(), keys.iter().map(|key| (*key).clone()).collect());
+    for bad in [
+        &[&raw(vec![1; 33])][..],
+        &[&raw(vec![1; 57])],
+        &[&mls, &mls],
+        &[&raw(two.public().raw())],
+        &[&raw(vec![0; 32])],
+        &[&mls; 9],
+    ] {
         assert!(of(bad).is_err());
     }
+    assert!(MlsKey::prove(&SigningKey::generate(Curve::K256), &account, &device).is_err());
+
     let (mut chain, _) = chain_of(&[&one]);
-    chain.extend(&chain.certify(&one, &of(&[&mls]).unwrap()).unwrap()).unwrap();
-    assert_eq!(chain.device(&two.public().device_id()).unwrap().mls_keys()[0], mls);
-    let stolen = DeviceKeys::new(key("three").public(), vec![mls]).unwrap();
+    let (stranger, other) =
+        (key("three").public().device_id(), Did::parse("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa").unwrap());
+    for unproven in [
+        raw(key("of somebody else").public().raw()),
+        MlsKey::prove(&key("mls"), &account, &stranger).unwrap(),
+        MlsKey::prove(&key("mls"), &other, &device).unwrap(),
+        MlsKey { proof: Bytes(Vec::new()), ..mls.clone() },
+    ] {
+        let keys = of(&[&unproven]).unwrap();
+        assert_eq!(chain.extend(&chain.certify(&one, &keys).unwrap()), Err(BadLink::MlsKey));
+        assert_eq!(DeviceChain::begin(&account, 1, &keys).unwrap_err(), BadLink::MlsKey);
+    }
+    chain.extend(&chain.certify(&one, &of(&[&mls, &p256]).unwrap()).unwrap()).unwrap();
+    assert_eq!(chain.device(&device).unwrap().mls_keys(), [mls, p256]);
+    let stolen = MlsKey::prove(&key("mls"), &account, &stranger).unwrap();
+    let stolen = DeviceKeys::new(key("three").public(), vec![stolen]).unwrap();
     assert_eq!(chain.extend(&chain.certify(&one, &stolen).unwrap()), Err(BadLink::KeyUsed));
-    let own = DeviceKeys::new(key("three").public(), vec![Bytes(one.public().raw())]).unwrap();
+    let own = MlsKey::prove(&one, &account, &stranger).unwrap();
+    let own = DeviceKeys::new(key("three").public(), vec![own]).unwrap();
     assert_eq!(chain.extend(&chain.certify(&one, &own).unwrap()), Err(BadLink::KeyUsed));
 }

@@ -40,6 +40,12 @@ pub struct Input {
     /// What it runs on, in plain text, at most 32 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
+    /// When the device asks, in Unix seconds: at most five minutes from the server's clock.
+    pub issued_at: u64,
+    /// The signature of publicKey over `rookery pairing request v1`, a zero byte and canonical DAG-CBOR {v: 1,
+    /// audience, kind, issuedAt, name?, platform?}, where audience is the server's DID: 64 bytes, R and S with low
+    /// S, or RFC 8032.
+    pub proof: Bytes,
 }
 
 /// Answer of `blue.catbird.account.createPairing`.
@@ -52,22 +58,34 @@ pub struct Output {
     pub expires_at: String,
 }
 
-/// `blue.catbird.account.createPairing`: no declared errors.
+/// `blue.catbird.account.createPairing`: what it refuses, by name.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Error {}
+pub enum Error {
+    /// 400: publicKey did not sign this request for this server within the last five minutes.
+    PairingProofInvalid(Detail),
+}
 
 impl Named for Error {
-    const NAMES: &'static [(&'static str, u16)] = &[];
+    const NAMES: &'static [(&'static str, u16)] = &[("PairingProofInvalid", 400)];
     fn name(&self) -> &'static str {
-        match *self {}
+        match self {
+            Self::PairingProofInvalid(_) => "PairingProofInvalid",
+        }
     }
     fn status(&self) -> u16 {
-        match *self {}
+        match self {
+            Self::PairingProofInvalid(_) => 400,
+        }
     }
     fn detail(&self) -> &Detail {
-        match *self {}
+        match self {
+            Self::PairingProofInvalid(detail) => detail,
+        }
     }
-    fn from_name(_name: &str, _detail: Detail) -> Option<Self> {
-        None
+    fn from_name(name: &str, detail: Detail) -> Option<Self> {
+        Some(match name {
+            "PairingProofInvalid" => Self::PairingProofInvalid(detail),
+            _ => return None,
+        })
     }
 }

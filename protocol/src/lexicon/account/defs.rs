@@ -20,7 +20,7 @@ pub struct Device {
     pub public_key: Bytes,
     /// The key's algorithm by its JWS name, at most 8 bytes: 33 bytes may be P-256 (ES256) or K-256 (ES256K).
     pub alg: String,
-    /// Further MLS signature keys, as its certificate lists them: raw, at most 8 of at most 133 bytes.
+    /// Further MLS signature keys, as its certificate lists them: raw, at most 8 of at most 65 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mls_keys: Option<Vec<Bytes>>,
     /// The link of the account's device chain that vouches for it, canonical DAG-CBOR {statement, sig?}, at most

@@ -7,7 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Did, Named};
 
 /// Everything that the account's next server needs, in parts: settings, contacts, blocks, seats and Welcomes
-/// that wait; not messages, which their homes keep. Caller: a device, or the account by a service token.
+/// that wait; not messages, which their homes keep. Caller: a certified device, by a token of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct ExportData;
 
@@ -52,23 +52,35 @@ pub struct Output {
     pub cursor: Option<String>,
 }
 
-/// `blue.catbird.account.exportData`: no declared errors.
+/// `blue.catbird.account.exportData`: what it refuses, by name.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Error {}
+pub enum Error {
+    /// 403: the calling device is not certified; a certified device of the account must approve it first.
+    DeviceUncertified(Detail),
+}
 
 impl Named for Error {
-    const NAMES: &'static [(&'static str, u16)] = &[];
+    const NAMES: &'static [(&'static str, u16)] = &[("DeviceUncertified", 403)];
     fn name(&self) -> &'static str {
-        match *self {}
+        match self {
+            Self::DeviceUncertified(_) => "DeviceUncertified",
+        }
     }
     fn status(&self) -> u16 {
-        match *self {}
+        match self {
+            Self::DeviceUncertified(_) => 403,
+        }
     }
     fn detail(&self) -> &Detail {
-        match *self {}
+        match self {
+            Self::DeviceUncertified(detail) => detail,
+        }
     }
-    fn from_name(_name: &str, _detail: Detail) -> Option<Self> {
-        None
+    fn from_name(name: &str, detail: Detail) -> Option<Self> {
+        Some(match name {
+            "DeviceUncertified" => Self::DeviceUncertified(detail),
+            _ => return None,
+        })
     }
 }
 

@@ -30,7 +30,7 @@ pub type Input = Nothing;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Output {
-    /// The devices, at most 200; links of a longer history are in the account's own stream.
+    /// The devices, at most 600; links of a longer history are in the account's own stream.
     pub devices: Vec<crate::lexicon::account::defs::Device>,
     /// Where the account's device chain ends; absent before its first device.
     #[serde(default, skip_serializing_if = "Option::is_none")]

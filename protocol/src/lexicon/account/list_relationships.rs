@@ -7,7 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Did, Named};
 
 /// Lists the contacts of the calling account and the requests that are open, by DID, a page at a time, and says
-/// who may invite it. Caller: a device, or the account by a service token.
+/// who may invite it. Caller: a certified device, by a token of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct ListRelationships;
 
@@ -50,23 +50,35 @@ pub struct Output {
     pub cursor: Option<String>,
 }
 
-/// `blue.catbird.account.listRelationships`: no declared errors.
+/// `blue.catbird.account.listRelationships`: what it refuses, by name.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Error {}
+pub enum Error {
+    /// 403: the calling device is not certified; a certified device of the account must approve it first.
+    DeviceUncertified(Detail),
+}
 
 impl Named for Error {
-    const NAMES: &'static [(&'static str, u16)] = &[];
+    const NAMES: &'static [(&'static str, u16)] = &[("DeviceUncertified", 403)];
     fn name(&self) -> &'static str {
-        match *self {}
+        match self {
+            Self::DeviceUncertified(_) => "DeviceUncertified",
+        }
     }
     fn status(&self) -> u16 {
-        match *self {}
+        match self {
+            Self::DeviceUncertified(_) => 403,
+        }
     }
     fn detail(&self) -> &Detail {
-        match *self {}
+        match self {
+            Self::DeviceUncertified(detail) => detail,
+        }
     }
-    fn from_name(_name: &str, _detail: Detail) -> Option<Self> {
-        None
+    fn from_name(name: &str, detail: Detail) -> Option<Self> {
+        Some(match name {
+            "DeviceUncertified" => Self::DeviceUncertified(detail),
+            _ => return None,
+        })
     }
 }
 

@@ -7,7 +7,8 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
 /// Registers the device that holds a key for the calling account; it is certified at once by a certificate, or
-/// if no certified device of the account stands. Caller: the account, by a service token.
+/// if no certified device of the account stands. Caller: the account, by a service token, and beside it in
+/// x-atproto-device-token a device token for this method with bodyHash that the new key signed.
 #[derive(Debug, Clone, Copy)]
 pub struct RegisterDevice;
 
@@ -41,13 +42,10 @@ pub struct Input {
     /// DAG-CBOR {statement, sig?}, at most 4096 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Bytes>,
-    /// Further MLS signature keys, raw, at most 8 of at most 133 bytes; with a certificate those it lists, or
-    /// absent. They count once the device is certified.
+    /// Further MLS signature keys, at most 8; with a certificate those it lists, or absent. They count once the
+    /// device is certified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mls_keys: Option<Vec<Bytes>>,
-    /// A device token for this method, signed by the new key: the proof that the caller holds it; at most 4096
-    /// bytes.
-    pub device_token: String,
+    pub mls_keys: Option<Vec<MlsKey>>,
     /// The code of an invite, for the first device of an account on a server that asks for one; at most 64 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invite: Option<String>,
@@ -73,10 +71,14 @@ pub enum Error {
     DeviceKeyInUse(Detail),
     /// 403: this key was revoked; a revoked key stays revoked.
     DeviceRevoked(Detail),
-    /// 409: the account has 50 devices, or its chain 1,000 links, the most there may be; revoke one, or all of
-    /// them, first.
+    /// 409: the account has 50 devices, or 1,000 with those that were revoked, or its chain 1,000 links, the most
+    /// there may be; revoke one, or all of them, first.
     TooManyDevices(Detail),
-    /// 400: deviceToken is not a valid device token for this method, signed by publicKey.
+    /// 429: the account began a new device chain three times within a day; retryAfter is the seconds until it may
+    /// again.
+    TooManyChainResets(Detail),
+    /// 400: the token in x-atproto-device-token is not a valid device token for this method and these bytes, signed
+    /// by publicKey; or one of mlsKeys did not sign that it belongs to this device.
     DeviceProofInvalid(Detail),
     /// 403: this server takes new accounts only from a list, and this one is not on it.
     AccountNotAllowed(Detail),
@@ -95,6 +97,7 @@ impl Named for Error {
         ("DeviceKeyInUse", 409),
         ("DeviceRevoked", 403),
         ("TooManyDevices", 409),
+        ("TooManyChainResets", 429),
         ("DeviceProofInvalid", 400),
         ("AccountNotAllowed", 403),
         ("InviteInvalid", 403),
@@ -106,6 +109,7 @@ impl Named for Error {
             Self::DeviceKeyInUse(_) => "DeviceKeyInUse",
             Self::DeviceRevoked(_) => "DeviceRevoked",
             Self::TooManyDevices(_) => "TooManyDevices",
+            Self::TooManyChainResets(_) => "TooManyChainResets",
             Self::DeviceProofInvalid(_) => "DeviceProofInvalid",
             Self::AccountNotAllowed(_) => "AccountNotAllowed",
             Self::InviteInvalid(_) => "InviteInvalid",
@@ -118,6 +122,7 @@ impl Named for Error {
             Self::DeviceProofInvalid(_) | Self::DeviceLinkInvalid(_) => 400,
             Self::DeviceRevoked(_) | Self::AccountNotAllowed(_) | Self::InviteInvalid(_) => 403,
             Self::DeviceKeyInUse(_) | Self::TooManyDevices(_) | Self::StaleDeviceChain(_) => 409,
+            Self::TooManyChainResets(_) => 429,
         }
     }
     fn detail(&self) -> &Detail {
@@ -125,6 +130,7 @@ impl Named for Error {
             Self::DeviceKeyInUse(detail)
             | Self::DeviceRevoked(detail)
             | Self::TooManyDevices(detail)
+            | Self::TooManyChainResets(detail)
             | Self::DeviceProofInvalid(detail)
             | Self::AccountNotAllowed(detail)
             | Self::InviteInvalid(detail)
@@ -137,6 +143,7 @@ impl Named for Error {
             "DeviceKeyInUse" => Self::DeviceKeyInUse(detail),
             "DeviceRevoked" => Self::DeviceRevoked(detail),
             "TooManyDevices" => Self::TooManyDevices(detail),
+            "TooManyChainResets" => Self::TooManyChainResets(detail),
             "DeviceProofInvalid" => Self::DeviceProofInvalid(detail),
             "AccountNotAllowed" => Self::AccountNotAllowed(detail),
             "InviteInvalid" => Self::InviteInvalid(detail),
@@ -145,4 +152,15 @@ impl Named for Error {
             _ => return None,
         })
     }
+}
+
+/// A further MLS signature key of the device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MlsKey {
+    /// The raw key, as leaves carry it: 32 bytes Ed25519, or 65 bytes of an uncompressed P-256 point.
+    pub key: Bytes,
+    /// The key's signature over `rookery mls key v1`, a zero byte and canonical DAG-CBOR {v: 1, account, device}:
+    /// 64 bytes, R and S with low S, or RFC 8032.
+    pub proof: Bytes,
 }

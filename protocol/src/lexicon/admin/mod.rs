@@ -4,6 +4,8 @@
 pub mod defs;
 pub mod delete_peer;
 pub mod list_accounts;
+pub mod list_actions;
 pub mod list_peers;
+pub mod name_admin;
 pub mod put_peer;
 pub mod suspend_account;

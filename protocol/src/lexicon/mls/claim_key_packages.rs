@@ -8,8 +8,10 @@ use crate::types::{Bytes, Detail, Did, Named};
 
 /// Takes one key package per certified device of each target, for one conversation; a repeat with the same
 /// claimId gets the same ones. Who took 5 one-time key packages of an account within a day gets its last-resort
-/// ones, and so does who comes from another server that took 20, or when such servers together took 100.
-/// Forward: target. Caller: a certified device.
+/// ones; so do accounts of this server that are no contacts of it once they took 50 together, accounts of
+/// another server that took 20, and those of all such servers once they took 100. An answer holds at most 4 MiB
+/// of key packages: a target that does not fit has the problem askAgain. Forward: target. Caller: a certified
+/// device.
 #[derive(Debug, Clone, Copy)]
 pub struct ClaimKeyPackages;
 
@@ -39,7 +41,7 @@ pub struct Input {
     /// server knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<Did>,
-    /// The accounts to claim for, 1 to 20.
+    /// The accounts to claim for, 1 to 20, none twice.
     pub targets: Vec<Did>,
     /// Acceptable cipher suites, best first, 1 to 8.
     pub cipher_suites: Vec<u64>,
@@ -114,7 +116,8 @@ pub struct Target {
     pub packages: Option<Vec<Package>>,
     /// Why there is none, at most 64 bytes. exhausted: no device has an acceptable one left; notHere: the account
     /// is not known here; moved: it is on another server; consentRequired: it must agree first; unavailable: its
-    /// server gave no answer, try again under another claimId.
+    /// server gave no answer, try again under another claimId; askAgain: this answer is full and nothing was
+    /// claimed for it, claim for it under another claimId.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

@@ -79,7 +79,7 @@ pub enum Error {
     IdempotencyConflict(Detail),
     /// 409: the last admin must name another member as newAdmin while others remain.
     LastAdmin(Detail),
-    /// 404: newAdmin has no seat in the conversation.
+    /// 404: newAdmin has no seat in the conversation, or has not joined it yet.
     MemberNotFound(Detail),
 }
 

@@ -7,7 +7,7 @@ mod store;
 
 use crate::config::Admission;
 use crate::lexicon::account::register_device::Error;
-use crate::storage::{self, PgConnection, PgPool};
+use crate::storage::{self, PgConnection};
 use crate::types::{Did, Hash, UnixMillis, base32_lower};
 use crate::xrpc::{Failure, Fault, Services};
 
@@ -41,19 +41,19 @@ pub(super) async fn account_shown(cx: &Services, device: &str) -> Result<(), Fau
 }
 
 /// Names an account that may register where `ACCOUNTS` is `allowlist`. Again changes nothing.
-pub async fn allow(pool: &PgPool, account: &Did, now: UnixMillis) -> Result<(), storage::Error> {
-    store::insert_allowance(pool, account, now.to_datetime()).await
+pub async fn allow(conn: &mut PgConnection, account: &Did, now: UnixMillis) -> Result<(), storage::Error> {
+    store::insert_allowance(conn, account, now.to_datetime()).await
 }
 
 /// A new code for so many accounts, good until `expires_at`. It is shown here and kept nowhere.
 pub async fn invite(
-    pool: &PgPool,
+    conn: &mut PgConnection,
     uses: u16,
     expires_at: UnixMillis,
     now: UnixMillis,
 ) -> Result<String, storage::Error> {
     let code = format!("invite-{}", base32_lower(&rand::random::<[u8; 16]>()));
-    store::insert_invite(pool, hash(&code), uses, expires_at.to_datetime(), now.to_datetime()).await?;
+    store::insert_invite(conn, hash(&code), uses, expires_at.to_datetime(), now.to_datetime()).await?;
     Ok(code)
 }
 

@@ -16,19 +16,19 @@ pub(super) async fn is_allowed(conn: &mut PgConnection, account: &Did) -> Result
     Ok(allowed.fetch_one(conn).await?)
 }
 
-pub(super) async fn insert_allowance(pool: &PgPool, account: &Did, now: DateTime<Utc>) -> Result<(), Error> {
+pub(super) async fn insert_allowance(conn: &mut PgConnection, account: &Did, now: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query!(
         "insert into account_allowance (did, created_at) values ($1, $2) on conflict do nothing",
         account.as_str(),
         now
     )
-    .execute(pool)
+    .execute(conn)
     .await?;
     Ok(())
 }
 
 pub(super) async fn insert_invite(
-    pool: &PgPool,
+    conn: &mut PgConnection,
     code: Hash,
     uses: u16,
     expires_at: DateTime<Utc>,
@@ -41,7 +41,7 @@ pub(super) async fn insert_invite(
         expires_at,
         now
     )
-    .execute(pool)
+    .execute(conn)
     .await?;
     Ok(())
 }

@@ -2,10 +2,13 @@
 //!
 //! Invariants: a link is judged against the chain as it was read, before anything is locked; under the lock of the
 //! account's stream it counts only if the chain still ends where the link begins, and its signer is still certified. A
-//! new chain begins only while no certified device stands, and then everybody who shares a stream with the account is
-//! told.
+//! new chain begins only while no certified device stands, at most a few times a day, and then everybody who shares a
+//! stream with the account is told, once for all resets that were not delivered yet. Rows of devices are bounded, so that
+//! a session of the account cannot make the list grow for ever.
 
 pub(super) mod store;
+
+use chrono::TimeDelta;
 
 use self::store::NewLink;
 use super::store::{KnownDevice, NewDevice};
@@ -17,6 +20,12 @@ use crate::xrpc::{Failure, Fault, Services, blocking};
 
 /// Devices of one account, revoked ones not counted.
 const DEVICES_PER_ACCOUNT: i64 = 50;
+/// Devices of one account, those that were revoked counted until they are forgotten.
+const DEVICES_IN_ALL: i64 = 1_000;
+/// A revoked device of an earlier chain is forgotten after this long, if the account needs room.
+const REVOKED_KEPT: TimeDelta = TimeDelta::days(30);
+/// New chains that an account may begin in a day, the first of all not counted.
+const RESETS_A_DAY: usize = 3;
 /// Links in one chain, from which on no device is certified any more. Every device can still be revoked.
 const LINKS_PER_CHAIN: u64 = 1_000;
 /// Accounts that one change is told to, in accounts.
@@ -93,6 +102,9 @@ pub(super) async fn admit<E: Named>(
     }
     let devices = super::store::count_devices(tx.conn(), owner.account_id).await?;
     let begins = judged.is_none() && devices.certified == 0;
+    if begins {
+        may_begin(tx, owner).await?;
+    }
     let state = if begins || judged.is_some() { "certified" } else { "uncertified" };
     let id = match known {
         Some(known) if state == "uncertified" => {
@@ -106,7 +118,10 @@ pub(super) async fn admit<E: Named>(
             let why = format!("an account has {DEVICES_PER_ACCOUNT} devices at most; revoke one");
             return Err(Refusal::new("TooManyDevices", why).into());
         }
-        None => insert(tx, owner, new, state).await?,
+        None => {
+            make_room(tx, owner, devices.in_all).await?;
+            insert(tx, owner, new, state).await?
+        }
     };
     let link = match judged {
         _ if begins => Some(begin(tx, owner, new.keys, id).await?),
@@ -114,12 +129,40 @@ pub(super) async fn admit<E: Named>(
         None => None,
     };
     if state == "certified" {
-        let mls_keys: Vec<Vec<u8>> = new.keys.mls_keys().iter().map(|key| key.0.clone()).collect();
+        let mls_keys: Vec<Vec<u8>> = new.keys.mls_keys().iter().map(|one| one.key.0.clone()).collect();
         super::store::insert_keys(tx.conn(), id, &mls_keys).await.map_err(in_use)?;
     }
     let (device, public_key) = (new.keys.device(), Bytes(new.keys.key().raw()));
     append(tx, DeviceBody { account: None, device, state: state.to_owned(), public_key, link }).await?;
     Ok(Admitted { id, state: state.to_owned(), is_new: true })
+}
+
+/// Refuses to begin a chain anew once more today: `TooManyChainResets`.
+async fn may_begin<E: Named>(tx: &mut StreamTx, owner: Owner<'_>) -> Result<(), Failure<E>> {
+    let (now, day) = (tx.now().to_datetime(), TimeDelta::days(1));
+    let begun = store::chains_begun(tx.conn(), owner.account_id, now - day).await?;
+    let Some(earliest) = begun.len().checked_sub(RESETS_A_DAY).and_then(|at| begun.get(at)) else { return Ok(()) };
+    let retry_after_s = (*earliest + day - now).num_seconds().max(1);
+    let why = format!("the device chain began anew {RESETS_A_DAY} times within a day; try again in {retry_after_s} s");
+    Err(Refusal::new("TooManyChainResets", Detail::new(why).with("retryAfter", retry_after_s)).into())
+}
+
+/// Forgets revoked devices where there are too many, and refuses another one if that is not enough.
+async fn make_room<E: Named>(tx: &mut StreamTx, owner: Owner<'_>, in_all: i64) -> Result<(), Failure<E>> {
+    if in_all < DEVICES_IN_ALL {
+        return Ok(());
+    }
+    let before = tx.now().to_datetime() - REVOKED_KEPT;
+    let forgotten = store::forget_revoked(tx.conn(), owner.account_id, before).await?;
+    if in_all - forgotten < DEVICES_IN_ALL {
+        return Ok(());
+    }
+    let days = REVOKED_KEPT.num_days();
+    let why = format!(
+        "an account has {DEVICES_IN_ALL} devices at most, those counted that were revoked within {days} days or are in \
+         its newest chain"
+    );
+    Err(Refusal::new("TooManyDevices", why).into())
 }
 
 /// A known device that stays what it is, or may not be the account's; nothing for one that may become certified.
@@ -184,6 +227,9 @@ async fn begin<E: Named>(
         let server = tx.server()?;
         tx.append(&server, Draft { kind, epoch: None, body: body.clone(), identity: None }).await?;
         let told = store::sharing_a_stream(tx.conn(), owner.account_id, NOTICES).await?;
+        // The newest reset says all that an earlier one would.
+        let about = owner.did.as_str().as_bytes();
+        crate::log::withdraw(tx.conn(), &told, kind, about).await?;
         tell(tx, told, kind, &body).await?;
     }
     Ok(Bytes(link))

@@ -80,13 +80,75 @@ pub(super) async fn insert_link(conn: &mut PgConnection, new: &NewLink<'_>) -> R
     Ok(())
 }
 
-/// Accounts with a stream here that share an open seat in any stream with this one.
+/// When the account began a chain anew, since then; in order.
+pub(super) async fn chains_begun(
+    conn: &mut PgConnection,
+    account_id: i64,
+    since: DateTime<Utc>,
+) -> Result<Vec<DateTime<Utc>>, Error> {
+    Ok(sqlx::query_scalar!(
+        "select created_at from device_link
+         where account_id = $1 and seq = 1 and generation > 1 and created_at > $2 order by generation",
+        account_id,
+        since
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Deletes devices that were revoked, and that nothing refers to any more: those that never were in a chain, and of
+/// earlier chains those that were revoked before that time. Answers how many.
+pub(super) async fn forget_revoked(
+    conn: &mut PgConnection,
+    account_id: i64,
+    before: DateTime<Utc>,
+) -> Result<i64, Error> {
+    let forgotten = sqlx::query!(
+        "with gone as materialized (
+             select d.id from device d
+             where d.account_id = $1 and d.state = 'revoked'
+               and (
+                   not exists (select 1 from device_link l where l.device_id = d.id)
+                   or d.revoked_at < $2 and not exists (
+                       select 1 from device_link l where l.device_id = d.id and l.generation = (
+                           select max(n.generation) from device_link n where n.account_id = $1
+                       )
+                   )
+               )
+               and not exists (select 1 from seat_device r where r.device_id = d.id)
+               and not exists (select 1 from leaf_key r where r.device_id = d.id)
+               and not exists (select 1 from welcome_pointer r where r.device_id = d.id)
+               and not exists (select 1 from answer r where r.device_id = d.id)
+               and not exists (select 1 from ticket r where r.device_id = d.id)
+               and not exists (select 1 from pairing r where r.device_id = d.id)
+               and not exists (
+                   select 1 from key_package_claim r join key_package k on k.id = r.key_package_id
+                   where k.device_id = d.id
+               )
+         ), links as (
+             delete from device_link l using gone where l.device_id = gone.id
+         ), keys as (
+             delete from device_key k using gone where k.device_id = gone.id
+         ), packages as (
+             delete from key_package p using gone where p.device_id = gone.id
+         )
+         delete from device d using gone where d.id = gone.id",
+        account_id,
+        before
+    )
+    .execute(conn)
+    .await?;
+    Ok(i64::try_from(forgotten.rows_affected()).unwrap_or(i64::MAX))
+}
+
+/// Accounts with a stream here that share an open seat in any stream with this one. A conversation whose invitation the
+/// account has not taken does not count: strangers seat whom they like.
 pub(super) async fn sharing_a_stream(conn: &mut PgConnection, account_id: i64, limit: i64) -> Result<Vec<i64>, Error> {
     Ok(sqlx::query_scalar!(
         "select distinct other.account_id from seat mine
          join seat other on other.stream_id = mine.stream_id and other.until_seq is null and not other.held
          join account a on a.id = other.account_id and a.stream_id is not null
-         where mine.account_id = $1 and mine.until_seq is null and other.account_id <> $1
+         where mine.account_id = $1 and mine.until_seq is null and not mine.held and other.account_id <> $1
          order by other.account_id limit $2",
         account_id,
         limit

@@ -1,19 +1,18 @@
 //! `blue.catbird.account.listBlocks`: whom the account blocks.
 
-use super::model::page;
+use super::model::{certified, page};
 use crate::federation::joining::consent;
 use crate::lexicon::account::list_blocks::{Block, Error, ListBlocks, Output};
 use crate::types::UnixMillis;
-use crate::xrpc::{AccountOrDevice, Call, Failure, Services};
+use crate::xrpc::{Call, Failure, ProvenDevice, Services};
 
 pub async fn list_blocks(
     cx: &Services,
-    caller: AccountOrDevice,
+    ProvenDevice(caller): ProvenDevice,
     call: Call<ListBlocks>,
 ) -> Result<Output, Failure<Error>> {
-    let Some(account_id) = caller.account_id() else {
-        return Ok(Output { blocks: Vec::new(), cursor: None });
-    };
+    certified(&caller)?;
+    let account_id = caller.author.account_id;
     let (after, limit) = (call.params.cursor.unwrap_or_default(), call.params.limit);
 
     let most = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);

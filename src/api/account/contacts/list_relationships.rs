@@ -1,17 +1,18 @@
 //! `blue.catbird.account.listRelationships`: contacts, open requests, and who may invite.
 
-use super::model::page;
+use super::model::{certified, page};
 use crate::federation::joining::consent;
 use crate::federation::joining::relationship::{self, Listed, State};
 use crate::lexicon::account::list_relationships::{Error, ListRelationships, Output, Relationship};
 use crate::types::{Bytes, UnixMillis};
-use crate::xrpc::{AccountOrDevice, Call, Failure, Fault, Services};
+use crate::xrpc::{Call, Failure, Fault, ProvenDevice, Services};
 
 pub async fn list_relationships(
     cx: &Services,
-    caller: AccountOrDevice,
+    ProvenDevice(caller): ProvenDevice,
     call: Call<ListRelationships>,
 ) -> Result<Output, Failure<Error>> {
+    certified(&caller)?;
     let params = call.params;
     let unsaid = cx.config.identity.invitations;
     let only = match params.state.as_deref() {
@@ -20,10 +21,7 @@ pub async fn list_relationships(
         })?),
         None => None,
     };
-    let Some(account_id) = caller.account_id() else {
-        let invitations = consent::name(unsaid).to_owned();
-        return Ok(Output { relationships: Vec::new(), invitations, cursor: None });
-    };
+    let account_id = caller.author.account_id;
     let mut connection = cx.storage.pool().acquire().await?;
     let policy = consent::policy(&mut connection, unsaid, account_id).await?;
     drop(connection);

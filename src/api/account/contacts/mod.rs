@@ -15,6 +15,8 @@ use crate::lexicon::account::{
 };
 use crate::xrpc::Api;
 
+pub(super) use model::certified;
+
 pub fn api() -> Api {
     Api::new()
         .method::<SetRelationship, _, _>(set_relationship::set_relationship)

@@ -12,7 +12,7 @@ pub(super) fn may_change<E: Named>(caller: &Device, other: &Did) -> Result<(), F
     Ok(())
 }
 
-pub(super) fn certified<E: Named>(caller: &Device) -> Result<(), Failure<E>> {
+pub(in crate::api::account) fn certified<E: Named>(caller: &Device) -> Result<(), Failure<E>> {
     if caller.certified {
         Ok(())
     } else {

@@ -4,10 +4,11 @@
 //! everything once.
 
 use super::store;
+use crate::api::account::contacts::certified;
 use crate::federation::joining::{consent, relationship};
 use crate::lexicon::account::export_data::{Error, ExportData, Output, Relationship};
 use crate::types::Did;
-use crate::xrpc::{AccountOrDevice, Call, Failure, Fault, Services};
+use crate::xrpc::{Call, Failure, Fault, ProvenDevice, Services};
 
 /// Items of one part; Welcomes, of up to 2 MiB each.
 const ITEMS: i64 = 100;
@@ -32,9 +33,10 @@ const SECTIONS: [(Section, &str); 4] =
 
 pub async fn export_data(
     cx: &Services,
-    caller: AccountOrDevice,
+    ProvenDevice(caller): ProvenDevice,
     call: Call<ExportData>,
 ) -> Result<Output, Failure<Error>> {
+    certified(&caller)?;
     let from = begins(call.params.cursor.as_deref())?;
     let mut part = Output {
         invitations: None,
@@ -44,8 +46,7 @@ pub async fn export_data(
         welcomes: Vec::new(),
         cursor: None,
     };
-    let Some(account_id) = caller.account_id() else { return Ok(part) };
-    let pool = cx.storage.pool();
+    let (account_id, pool) = (caller.author.account_id, cx.storage.pool());
     if call.params.cursor.is_none() {
         part.invitations = store::said_policy(pool, account_id).await?;
     }

@@ -6,19 +6,17 @@
 use std::collections::BTreeMap;
 
 use super::store;
+use crate::api::account::contacts::certified;
 use crate::federation::PeerRefused;
 use crate::federation::joining::moves::{self, Announcement};
 use crate::federation::joining::{consent, delivery};
 use crate::lexicon::account::import_data::{Error, ImportData, Input, Output};
 use crate::storage;
-use crate::types::{Did, Refusal};
+use crate::types::Did;
 use crate::xrpc::{Call, Device, Failure, Fault, Services};
 
 pub async fn import_data(cx: &Services, caller: Device, call: Call<ImportData>) -> Result<Output, Failure<Error>> {
-    if !caller.certified {
-        let why = "a certified device of the account must approve this device first";
-        return Err(Refusal::new("DeviceUncertified", why).into());
-    }
+    certified(&caller)?;
     if !cx.federation.is_on() {
         return Err(Fault::from(PeerRefused::FederationOff).into());
     }

@@ -1,13 +1,17 @@
 //! `blue.catbird.account.createPairing`: a place where a new device waits for an account.
 //!
-//! Nothing is said about the key, registered or not: whoever approves finds out.
+//! Invariant: the key signed the request, so that nobody takes a place for a key of somebody else. Nothing is said about
+//! the key, registered or not: the device that approves finds out.
 
 use super::store::{self, NewPairing, Placed};
 use super::{LIFETIME, PLACES};
-use crate::identity::{Curve, PublicKey};
+use crate::identity::{Curve, PairingRequest, PublicKey};
 use crate::lexicon::account::create_pairing::{CreatePairing, Error, Output};
 use crate::types::{Bytes, Malformed, UnixMillis};
 use crate::xrpc::{Anyone, Call, Failure, Fault, Services};
+
+const WHY_INVALID: &str = "publicKey did not sign this request for this server within the last five minutes; set the clock \
+                           of the device and sign it again";
 
 /// When an address with too many open pairings may try again.
 const ADDRESS_FULL_RETRY_S: u64 = 60;
@@ -22,13 +26,20 @@ pub async fn create_pairing(
     let curve = Curve::from_alg(input.alg.as_deref().unwrap_or(Curve::Ed25519.alg())).ok_or(unknown)?;
     let key = PublicKey::from_raw(curve, input.public_key.as_slice())?;
 
+    let (name, platform) = (input.name.as_ref(), input.platform.as_deref());
+    let issued_at = i64::try_from(input.issued_at).unwrap_or(i64::MAX);
+    let proof = input.proof.as_slice();
+    PairingRequest::new(cx.log.home(), issued_at, &input.kind, name, platform)
+        .verify(&key, proof, cx.clock.now_seconds())
+        .map_err(|_| Failure::Named(Error::PairingProofInvalid(WHY_INVALID.into())))?;
+
     let now = cx.clock.now().to_datetime();
     let new = NewPairing {
         public_id: &hex::encode(rand::random::<[u8; 16]>()),
         key: &key,
         kind: &input.kind,
-        name: input.name.as_ref().map(Bytes::as_slice),
-        platform: input.platform.as_deref(),
+        name: name.map(Bytes::as_slice),
+        platform,
         now,
         expires_at: now + LIFETIME,
         address: &cx.limits.address_name(caller.address),

@@ -14,7 +14,8 @@ use crate::types::{DeviceId, Did, Epoch};
 pub(super) const CLAIM_LIFETIME: TimeDelta = TimeDelta::hours(24);
 /// GroupInfos kept, so that a poisoned one can be passed over.
 const GROUP_INFOS: i64 = 3;
-/// Claims of one last-resort package that commits may use in a day.
+/// Claims of one last-resort package that commits may use in a day; strangers have this many of their own, so that they
+/// take none from contacts.
 const LAST_RESORT_USES: i64 = 10;
 
 fn did(text: &str) -> Result<Did, Error> {
@@ -72,7 +73,7 @@ pub(super) async fn claimed_packages(
          where k.ref = any($2) and c.created_at > $3 and c.spent_at is null
            and (not k.last_resort or (
                select count(*) from key_package_claim used
-               where used.key_package_id = k.id and used.spent_at > $3
+               where used.key_package_id = k.id and used.outside = c.outside and used.spent_at > $3
            ) < $4)"#,
         stream_id,
         references,

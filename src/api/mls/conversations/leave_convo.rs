@@ -9,7 +9,7 @@ use super::store;
 use crate::api::mls::access;
 use crate::lexicon::mls::leave_convo::{Error, LeaveConvo, Output};
 use crate::log::body::{Body, ErasedBody, MembershipBody, MembershipChange, Role};
-use crate::log::{CallIdentity, Draft, EntryKind, Roster, StreamInfo};
+use crate::log::{CallIdentity, Draft, EntryKind, Roster, StreamInfo, StreamTx};
 use crate::storage;
 use crate::types::{Bytes, Did};
 use crate::xrpc::{Call, Device, Failure, Services};
@@ -57,6 +57,9 @@ async fn leave(
     }
     let seat = tx.seat(&caller.author, false).await?;
     let promoted = successor_needed(tx.roster().await?, did, successor)?;
+    if let Some(successor) = promoted {
+        may_succeed(&mut tx, successor).await?;
+    }
 
     let membership =
         |account: &Did, change, role| MembershipBody { account: account.clone(), change, role, server: None };
@@ -76,6 +79,15 @@ async fn leave(
     let left = tx.append(&seat, draft).await?;
     tx.commit().await?;
     Ok(Output { term: left.term.0, seq: left.seq.0, hash: Bytes(left.hash.to_vec()), receipt: None, queued: None })
+}
+
+/// A member that has not taken its invitation, or has no device in the group, makes no admin: it may never act.
+async fn may_succeed(tx: &mut StreamTx, successor: &Did) -> Result<(), Failure<Error>> {
+    if tx.acting_members().await?.iter().any(|member| member.account == *successor) {
+        return Ok(());
+    }
+    let why = "newAdmin has not joined this conversation yet; name a member that has, or remove it first";
+    Err(Failure::Named(Error::MemberNotFound(why.into())))
 }
 
 /// Whom to make an admin first: the member that a leaving admin names. Whoever is no admin makes none.

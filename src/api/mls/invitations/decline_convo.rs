@@ -1,13 +1,13 @@
 //! `blue.catbird.mls.declineConvo`: the person passes over an invitation. A repeat says yes.
 //!
-//! Invariant: whoever sent it is not told. In a conversation of this server the seat ends with it, so that nothing more
-//! comes from there.
+//! Invariants: the account that sent it is not told. In a conversation of this server the seat ends with it, so that
+//! nothing more comes from there; where the last admin declines, the member that joined first becomes one.
 
 use crate::api::mls::access;
 use crate::federation::joining::consent;
 use crate::federation::joining::invitation::{self, Invitation, State};
 use crate::lexicon::mls::decline_convo::{DeclineConvo, Error, Output};
-use crate::log::body::{Body, MembershipBody, MembershipChange};
+use crate::log::body::{Body, MembershipBody, MembershipChange, Role};
 use crate::log::{self, Draft, EntryKind, StreamTx};
 use crate::storage::{self, Tx};
 use crate::types::{StreamId, UnixMillis};
@@ -74,11 +74,19 @@ async fn pass(
 }
 
 async fn leave(tx: &mut StreamTx, caller: &Device) -> Result<(), Failure<Error>> {
-    if !tx.roster().await?.seats.contains_key(&caller.author.did) {
+    let did = &caller.author.did;
+    let roster = tx.roster().await?;
+    if !roster.seats.contains_key(did) {
         return Ok(());
     }
+    let is_last_admin = roster.admins().all(|admin| admin == did) && roster.admins().count() == 1;
     let seat = tx.seat(&caller.author, false).await?;
-    let (account, change) = (caller.author.did.clone(), MembershipChange::Left);
+    if is_last_admin && let Some(next) = tx.acting_members().await?.into_iter().find(|next| next.account != *did) {
+        let (change, role) = (MembershipChange::Role, Some(Role::Admin));
+        let body = MembershipBody { account: next.account, change, role, server: None }.encode()?;
+        tx.append(&seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
+    }
+    let (account, change) = (did.clone(), MembershipChange::Left);
     let body = MembershipBody { account, change, role: None, server: None }.encode()?;
     tx.append(&seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
     Ok(())

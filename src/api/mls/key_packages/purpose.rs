@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::api::mls::access;
 use crate::federation::AccountHome;
-use crate::federation::joining::claims::UNAVAILABLE;
+use crate::federation::joining::claims::{ForeignAnswer, ForeignAnswers, UNAVAILABLE};
 use crate::federation::joining::whereabouts::{self, Whereabouts};
 use crate::lexicon::mls::claim_key_packages::{Error, Input, Target};
 use crate::storage;
@@ -40,7 +40,7 @@ pub(super) async fn locate(cx: &Services, targets: &[Did]) -> Whereabouts {
 }
 
 /// Why another server gets nothing of those that do not live here. Who names no server takes no part in federation.
-pub(super) async fn not_ours(cx: &Services, targets: &[Did]) -> Result<HashMap<Did, Target>, Failure<Error>> {
+pub(super) async fn not_ours(cx: &Services, targets: &[Did]) -> Result<ForeignAnswers, Failure<Error>> {
     let mut answers = HashMap::new();
     let homes = locate(cx, targets).await;
     for account in targets {
@@ -54,7 +54,7 @@ pub(super) async fn not_ours(cx: &Services, targets: &[Did]) -> Result<HashMap<D
             Some(Err(_)) | None => UNAVAILABLE,
         };
         let target = Target { account: account.clone(), packages: None, problem: Some(problem.to_owned()) };
-        answers.insert(account.clone(), target);
+        answers.insert(account.clone(), ForeignAnswer { target, part: None });
     }
     Ok(answers)
 }

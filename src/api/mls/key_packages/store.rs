@@ -88,17 +88,14 @@ pub(super) async fn lock_claimer(conn: &mut PgConnection, claimer_id: i64) -> Re
     Ok(())
 }
 
-/// The same for claims of servers, each of which counts what the others took.
+/// The same for claims of strangers and servers, each of which counts what the others took.
 pub(super) async fn lock_targets(conn: &mut PgConnection, targets: &[Did]) -> Result<(), Error> {
     // In order, so that two never wait for each other in a circle.
     let ordered: BTreeSet<&Did> = targets.iter().collect();
     for target in ordered {
-        sqlx::query!(
-            "select pg_advisory_xact_lock(hashtextextended('claims from outside of ' || $1::text, 0))",
-            target.as_str()
-        )
-        .execute(&mut *conn)
-        .await?;
+        sqlx::query!("select pg_advisory_xact_lock(hashtextextended('claims for ' || $1::text, 0))", target.as_str())
+            .execute(&mut *conn)
+            .await?;
     }
     Ok(())
 }
@@ -117,19 +114,26 @@ pub(super) enum Asker {
 pub(super) struct Target {
     pub account_id: i64,
     pub did: String,
+    /// Devices of which one package each may be given.
+    pub devices: i64,
+    /// The inviter is the account itself, or one of its contacts.
+    pub is_known: bool,
     pub taken_by_inviter: i64,
     /// For accounts of the same server.
     pub taken_by_server: i64,
     /// By all servers that were not allowed by name.
     pub taken_by_servers: i64,
+    /// By all accounts of this server that are no contacts of the target.
+    pub taken_by_strangers: i64,
 }
 
 /// Those of the accounts that have a certified device here, and are not suspended.
 pub(super) async fn targets(
     conn: &mut PgConnection,
     accounts: &[Did],
-    claimer_id: i64,
+    claimer: &Author,
     asker: &Asker,
+    seen_since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Target>, Error> {
     let server = match asker {
@@ -140,6 +144,11 @@ pub(super) async fn targets(
     Ok(sqlx::query_as!(
         Target,
         r#"select a.id as account_id, a.did, (
+               select count(*) from device d
+               where d.account_id = a.id and d.state = 'certified' and coalesce(d.last_seen_at, d.created_at) >= $6
+           ) as "devices!", a.id = $2 or exists (
+               select 1 from relationship r where r.account_id = a.id and r.other = $5 and r.state = 3
+           ) as "is_known!", (
                select count(*) from key_package_claim c
                where c.claimer_id = $2 and c.target_id = a.id and c.one_time and c.created_at > $3
            ) as "taken_by_inviter!", (
@@ -148,15 +157,20 @@ pub(super) async fn targets(
            ) as "taken_by_server!", (
                select count(*) from key_package_claim c
                where c.peer is not null and c.outside and c.target_id = a.id and c.one_time and c.created_at > $3
-           ) as "taken_by_servers!"
+           ) as "taken_by_servers!", (
+               select count(*) from key_package_claim c
+               where c.peer is null and c.outside and c.target_id = a.id and c.one_time and c.created_at > $3
+           ) as "taken_by_strangers!"
            from account a
            where a.did = any($1) and a.suspended_at is null and exists (
                select 1 from device d where d.account_id = a.id and d.state = 'certified'
            )"#,
         &dids,
-        claimer_id,
+        claimer.account_id,
         now - TimeDelta::days(1),
-        server
+        server,
+        claimer.did.as_str(),
+        seen_since
     )
     .fetch_all(conn)
     .await?)
@@ -238,27 +252,46 @@ pub(super) async fn claim(
     Ok(claimed)
 }
 
-/// Binds the packages to the stream that they were claimed for.
+/// The packages of these rows, as they were handed out.
+pub(super) async fn find_claimed(pool: &PgPool, ids: &[i64]) -> Result<Vec<Claimed>, Error> {
+    Ok(sqlx::query_as!(
+        Claimed,
+        "select p.id, p.account_id, d.public_id as device, p.cipher_suite, p.ref as reference, p.bytes, p.last_resort
+         from key_package p join device d on d.id = p.device_id where p.id = any($1)",
+        ids
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// Binds the packages to the stream that they were claimed for. `strangers` are the targets to which the claimer is no
+/// contact.
 pub(super) async fn insert_claims(
     conn: &mut PgConnection,
     claimed: &[Claimed],
+    strangers: &[i64],
     claimer_id: i64,
     purpose: &Purpose,
     asker: &Asker,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let (server, outside) = match asker {
-        Asker::Ours => (None, false),
-        Asker::Server { did, allowed } => (Some(did.as_str()), !allowed),
+    let server = match asker {
+        Asker::Ours => None,
+        Asker::Server { did, .. } => Some(did.as_str()),
     };
+    let is_outside = |one: &Claimed| match asker {
+        Asker::Ours => strangers.contains(&one.account_id),
+        Asker::Server { allowed, .. } => !allowed,
+    };
+    let outside: Vec<bool> = claimed.iter().map(is_outside).collect();
     let ids: Vec<i64> = claimed.iter().map(|one| one.id).collect();
     let accounts: Vec<i64> = claimed.iter().map(|one| one.account_id).collect();
     let one_time: Vec<bool> = claimed.iter().map(|one| !one.last_resort).collect();
     sqlx::query!(
         "insert into key_package_claim
              (key_package_id, target_id, one_time, claimer_id, stream_id, created_at, stream, home, peer, outside)
-         select id, target, one_time, $4, $5, $6, $7, $8, $9, $10
-         from unnest($1::bigint[], $2::bigint[], $3::boolean[]) n (id, target, one_time)",
+         select id, target, one_time, $4, $5, $6, $7, $8, $9, outside
+         from unnest($1::bigint[], $2::bigint[], $3::boolean[], $10::boolean[]) n (id, target, one_time, outside)",
         &ids,
         &accounts,
         &one_time,
@@ -268,7 +301,7 @@ pub(super) async fn insert_claims(
         purpose.stream,
         purpose.home.as_str(),
         server,
-        outside
+        &outside
     )
     .execute(conn)
     .await?;

@@ -8,7 +8,8 @@ use crate::log::body::WelcomeBody;
 use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Bytes, DeviceId, Did};
 
-/// Claims of one last-resort package that Welcomes may use in a day.
+/// Claims of one last-resort package that Welcomes may use in a day; servers that the operator did not allow by name have
+/// this many of their own.
 const LAST_RESORT_USES: i64 = 10;
 
 pub(super) struct Claim {
@@ -34,7 +35,7 @@ pub(super) async fn claims(
            where k.account_id = $1 and k.ref = any($4) and c.created_at > $5 and c.spent_at is null
              and (not k.last_resort or (
                  select count(*) from key_package_claim used
-                 where used.key_package_id = k.id and used.spent_at > $5
+                 where used.key_package_id = k.id and used.outside = c.outside and used.spent_at > $5
              ) < $6)"#,
         account_id,
         offer.stream.as_str(),

@@ -7,7 +7,7 @@ mod store;
 
 use super::store::{find, insert};
 use super::{KeyState, KnownPeer, Policy, domain, endpoint};
-use crate::storage::{self, Storage};
+use crate::storage::{self, PgConnection, Storage};
 use crate::types::{Did, UnixMillis};
 
 /// A page of peers in the order in which they were first seen.
@@ -54,41 +54,35 @@ pub async fn get(storage: &Storage, server: &Did) -> Result<KnownPeer, Undecided
 
 /// Decides about a server, also about one that was never seen. `development` lets localhost with a port be one.
 pub async fn decide(
-    storage: &Storage,
+    conn: &mut PgConnection,
     server: &Did,
     policy: Policy,
     now: UnixMillis,
     development: bool,
-) -> Result<KnownPeer, Undecided> {
+) -> Result<(), Undecided> {
     endpoint(server, development).ok_or(Undecided::NotAServer)?;
-    let mut tx = storage.begin().await?;
-    let peer_id = insert(tx.conn(), server, &domain(server), now.to_datetime()).await?;
-    store::set_policy(tx.conn(), peer_id, policy).await?;
-    tx.commit().await?;
-    get(storage, server).await
+    let peer_id = insert(conn, server, &domain(server), now.to_datetime()).await?;
+    store::set_policy(conn, peer_id, policy).await?;
+    Ok(())
 }
 
 /// Takes or refuses a key of a peer. The last that was held ends the hold.
-pub async fn decide_key(storage: &Storage, server: &Did, key_id: &str, accept: bool) -> Result<KnownPeer, Undecided> {
-    let peer = get(storage, server).await?;
+pub async fn decide_key(conn: &mut PgConnection, server: &Did, key_id: &str, accept: bool) -> Result<(), Undecided> {
+    let peer_id = store::find_id(conn, server).await?.ok_or(Undecided::NotFound)?;
     let state = if accept { KeyState::Accepted } else { KeyState::Refused };
-    let mut tx = storage.begin().await?;
-    if !store::set_key_state(tx.conn(), peer.id, key_id, state).await? {
+    if !store::set_key_state(conn, peer_id, key_id, state).await? {
         return Err(Undecided::NoSuchKey);
     }
-    store::release_if_nothing_is_held(tx.conn(), peer.id).await?;
-    tx.commit().await?;
-    get(storage, server).await
+    store::release_if_nothing_is_held(conn, peer_id).await?;
+    Ok(())
 }
 
 /// As if it had never been seen: its keys, and what was decided, are gone.
-pub async fn forget(storage: &Storage, server: &Did) -> Result<(), Undecided> {
-    let peer = get(storage, server).await?;
-    let mut tx = storage.begin().await?;
-    if store::is_in_use(tx.conn(), server).await? {
+pub async fn forget(conn: &mut PgConnection, server: &Did) -> Result<(), Undecided> {
+    let peer_id = store::find_id(conn, server).await?.ok_or(Undecided::NotFound)?;
+    if store::is_in_use(conn, server).await? {
         return Err(Undecided::InUse);
     }
-    store::delete(tx.conn(), peer.id).await?;
-    tx.commit().await?;
+    store::delete(conn, peer_id).await?;
     Ok(())
 }

@@ -11,6 +11,10 @@ pub(super) async fn list(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<(i
     rows.into_iter().map(|row| peer(row.id, &row.did)).collect()
 }
 
+pub(super) async fn find_id(conn: &mut PgConnection, server: &Did) -> Result<Option<i64>, Error> {
+    Ok(sqlx::query_scalar!("select id from peer where did = $1", server.as_str()).fetch_optional(conn).await?)
+}
+
 pub(super) async fn set_policy(conn: &mut PgConnection, peer_id: i64, policy: Policy) -> Result<(), Error> {
     sqlx::query!("update peer set policy = $2 where id = $1", peer_id, policy.to_db()).execute(conn).await?;
     Ok(())

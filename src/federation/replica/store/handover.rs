@@ -93,6 +93,15 @@ pub async fn arrived(conn: &mut PgConnection, stream_id: i64) -> Result<(), Erro
     sqlx::query!("delete from replica where stream_id = $1", stream_id).execute(&mut *conn).await?;
     sqlx::query!("delete from takeover where stream_id = $1", stream_id).execute(&mut *conn).await?;
     sqlx::query!("delete from handover where stream_id = $1", stream_id).execute(&mut *conn).await?;
+    // Whoever knows a group id can found a conversation of it: one that nobody joined gives way.
+    sqlx::query!(
+        "update convo o set is_foreign = true from convo c
+         where c.stream_id = $1 and o.group_id = c.group_id and o.stream_id <> c.stream_id and not o.is_foreign
+           and (select count(*) from seat s where s.stream_id = o.stream_id and s.until_seq is null) <= 1",
+        stream_id
+    )
+    .execute(&mut *conn)
+    .await?;
     // Where this server ordered another conversation of that group id meanwhile, that one keeps it.
     sqlx::query!(
         "update convo c set is_foreign = false where stream_id = $1
@@ -104,12 +113,13 @@ pub async fn arrived(conn: &mut PgConnection, stream_id: i64) -> Result<(), Erro
     Ok(())
 }
 
-/// Whether this server orders another conversation of its group id.
+/// Whether this server orders another conversation of its group id, with two members or more.
 pub async fn group_is_taken(conn: &mut PgConnection, stream_id: i64) -> Result<bool, Error> {
     Ok(sqlx::query_scalar!(
         r#"select exists (
                select 1 from convo c join convo o on o.group_id = c.group_id and not o.is_foreign
                where c.stream_id = $1 and o.stream_id <> $1
+                 and (select count(*) from seat s where s.stream_id = o.stream_id and s.until_seq is null) > 1
            ) as "taken!""#,
         stream_id
     )

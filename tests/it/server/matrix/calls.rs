@@ -2,7 +2,7 @@
 //! what is answered is who may and not what is wrong.
 
 use http::{HeaderName, header};
-use rookery::identity::{Curve, DEVICE_HEADER, DEVICE_TOKEN_HEADER, SigningKey, service_token};
+use rookery::identity::{Curve, DEVICE_HEADER, DEVICE_TOKEN_HEADER, PairingRequest, SigningKey, service_token};
 use rookery::lexicon::event::get_ticket::{self, GetTicket};
 use rookery::lexicon::event::subscribe::Subscribe;
 use rookery::lexicon::{Kind, Method, schema};
@@ -84,10 +84,22 @@ fn input(world: &World, rule: Rule, actor: &Actor) -> Option<Value> {
     let member = &world.member;
     let method = rule.nsid.trim_start_matches("blue.catbird.");
     let own: &[(&str, Value)] = &match method {
-        "account.registerDevice" => vec![
-            ("publicKey", json!(Bytes(world.public_keys[actor.person.device().as_str()].clone()))),
-            ("deviceToken", json!(actor.person.token(rule.nsid))),
-        ],
+        "account.registerDevice" => {
+            vec![("publicKey", json!(Bytes(world.public_keys[actor.person.device().as_str()].clone())))]
+        }
+        "account.createPairing" => {
+            let (kind, now) = ("app", actor.person.service().clock().now_seconds());
+            let (key, audience) = (SigningKey::generate(Curve::Ed25519), TestServer::did());
+            let proof = PairingRequest::new(&audience, now, kind, None, None).sign(&key).unwrap();
+            vec![
+                ("publicKey", json!(Bytes(key.public().raw()))),
+                ("kind", json!(kind)),
+                ("name", Value::Null),
+                ("platform", Value::Null),
+                ("issuedAt", json!(now)),
+                ("proof", json!(Bytes(proof.to_vec()))),
+            ]
+        }
         "admin.suspendAccount" => vec![("account", json!(member.did())), ("suspended", json!(false))],
         "mls.ackWelcome" => vec![("id", json!(world.welcome))],
         "mls.claimKeyPackages" => vec![("targets", json!([member.did()])), ("home", Value::Null)],
@@ -134,8 +146,11 @@ fn headers(world: &World, rule: Rule, actor: &Actor, query: &str, body: Option<&
             let proof = body.map_or_else(|| person.token(nsid), |body| person.proof(nsid, body));
             vec![bearer(person.service_token(nsid)), (DEVICE_TOKEN_HEADER, proof)]
         }
-        By::Device | By::Head if rule.caller == "Account" => vec![bearer(person.service_token(nsid))],
-        By::Device | By::Head => vec![bearer(person.token(nsid))],
+        By::Device | By::Head if rule.caller == "Account" => {
+            let proof = body.map(|body| (DEVICE_TOKEN_HEADER, person.proof(nsid, body)));
+            [bearer(person.service_token(nsid))].into_iter().chain(proof).collect()
+        }
+        By::Device | By::Head => vec![bearer(body.map_or_else(|| person.token(nsid), |body| person.proof(nsid, body)))],
         By::Peer => signature(world, rule, actor, query, body),
     }
 }
