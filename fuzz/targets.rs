@@ -65,7 +65,7 @@ pub fn token(data: &[u8]) {
     let _ = VERIFIER.read_device(token, NSID);
     // The directory knows nobody and answers at once.
     if let Ok(read) = VERIFIER.read_service(token, NSID)
-        && let Some(judged) = VERIFIER.service(read).now_or_never()
+        && let Some(judged) = VERIFIER.service(read, &|| true).now_or_never()
     {
         assert!(judged.is_err());
     }

@@ -549,6 +549,37 @@ fn a_file_is_one_room() {
     passes(files_are_one_room_each, "protocol/src/lexicon/mls.rs", &"\n".repeat(9000));
 }
 
+// ---- caches are bounded in bytes ----
+
+/// The comment above a cache whose keys and values have one size, whoever makes them.
+const FIXED_SIZE: &str = "// Fixed size:";
+
+/// A number of entries bounds nothing where a stranger chooses how long they are.
+fn caches_have_weighers(files: &[File]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for file in files.iter().filter(|file| file.is_rust_of("src/")) {
+        for (at, _) in ["max_capacity(", "Cache::new("].into_iter().flat_map(|word| file.text.match_indices(word)) {
+            let statement = file.text[at..].split_once(';').map_or(&file.text[at..], |(statement, _)| statement);
+            let line = file.text[..at].lines().count();
+            let above: Vec<&str> = file.text.lines().take(line).collect();
+            let excused = above.iter().rev().take(4).any(|line| line.trim_start().starts_with(FIXED_SIZE));
+            if !statement.contains(".weigher(") && !excused {
+                broken.push(format!("{}:{line}: a cache without a weigher", file.path));
+            }
+        }
+    }
+    broken
+}
+
+#[test]
+fn a_cache_is_bounded_in_bytes() {
+    holds(caches_have_weighers);
+    breaks(caches_have_weighers, "src/a.rs", "let c = Cache::builder().max_capacity(10).build();\n.weigher(w)");
+    breaks(caches_have_weighers, "src/a.rs", "let c: Cache<Did, ()> = Cache::new(10);");
+    passes(caches_have_weighers, "src/a.rs", "let c = Cache::builder().max_capacity(10).weigher(w).build();");
+    passes(caches_have_weighers, "src/a.rs", "// Fixed size: numbers.\nlet c: Cache<i64, i64> = Cache::new(10);");
+}
+
 // ---- words that must not stand in the tree ----
 
 /// In two halves, so that this file does not break its own rules.

@@ -30,6 +30,11 @@ pub enum ConfigError {
     #[error("the settings file {} cannot be read. Fix: correct ROOKERY_CONFIG or --config, or make it readable", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
 
+    #[error("the settings file {} holds {name}, a secret, and everybody on this machine may use the file (mode \
+             {mode:04o}). Fix: give it mode 0600, or 0640 with the server's group; or set {name} in the environment",
+             path.display())]
+    ReadableByOthers { path: PathBuf, name: &'static str, mode: u32 },
+
     #[error("the settings file {} is not TOML: {why}. Fix: one `name = value` a line", path.display())]
     NotToml { path: PathBuf, why: String },
 }

@@ -20,6 +20,7 @@ pub struct Limits {
     pub addresses: AddressRates,
     pub domains: DomainRates,
     pub all: OverallRates,
+    pub lookups: LookupRates,
     /// Proxies whose word about who connected to them is taken.
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -33,6 +34,15 @@ pub struct AccountRates {
     pub key_package: Rate,
     pub account: Rate,
     pub subscribe: Rate,
+}
+
+/// Accounts that are looked up because calls of proven accounts name them.
+#[derive(Clone, Copy, Debug)]
+pub struct LookupRates {
+    /// For the calls of one account.
+    pub of_account: Rate,
+    /// For those of all accounts, once in the directory of did:plc and once on the hosts of did:web.
+    pub of_all: Rate,
 }
 
 /// For each address, for what proves nobody.
@@ -94,6 +104,7 @@ impl Limits {
                 first_fetch: rate(values, "RATE_FIRST_FETCHES")?,
                 registration: rate(values, "RATE_REGISTRATIONS")?,
             },
+            lookups: LookupRates { of_account: rate(values, "RATE_LOOKUP")?, of_all: rate(values, "RATE_LOOKUPS")? },
             trusted_proxies: trusted_proxies(values)?,
         })
     }

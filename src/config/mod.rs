@@ -30,7 +30,7 @@ pub use error::ConfigError;
 pub use federation::{Federation, Mode, PeerRates};
 pub use http::{Bodies, Http};
 pub use identity::{Admission, Identity, Invitations};
-pub use limits::{AccountRates, AddressRates, DomainRates, Limits, OverallRates, Rate};
+pub use limits::{AccountRates, AddressRates, DomainRates, Limits, LookupRates, OverallRates, Rate};
 pub use log::{Log, Retention, SubscriberBuffer};
 pub use operator::OperatorInfo;
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
@@ -143,8 +143,18 @@ impl Config {
 
 /// ROOKERY_PDS_PASSWORD alone: who publishes lexicons need not have the settings of a server. Whatever else is set is
 /// still refused if no setting has that name.
-pub fn pds_password(file: Option<&Path>) -> Result<Option<SecretString>, ConfigError> {
-    Ok(gather(&process_environment()?, file)?.text("ROOKERY_PDS_PASSWORD").map(SecretString::from))
+pub fn publisher(file: Option<&Path>) -> Result<Publisher, ConfigError> {
+    let values = gather(&process_environment()?, file)?;
+    Ok(Publisher {
+        pds_password: values.text("ROOKERY_PDS_PASSWORD").map(SecretString::from),
+        outbound_ca: values.text("OUTBOUND_CA").map(PathBuf::from),
+    })
+}
+
+/// What `rookery lexicons publish` reads of the settings, which need not be those of a server.
+pub struct Publisher {
+    pub pds_password: Option<SecretString>,
+    pub outbound_ca: Option<PathBuf>,
 }
 
 fn gather(env: &BTreeMap<String, String>, file: Option<&Path>) -> Result<Values, ConfigError> {

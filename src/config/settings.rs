@@ -75,6 +75,8 @@ pub const SETTINGS: &[Setting] = &[
     row("RATE_FAILING_ISSUER", Is("30/60"), "Calls of one address that fail in the name of one issuer. Beyond it, that issuer is refused at that address."),
     row("RATE_FIRST_FETCH", Is("1200/60"), "DID documents that are fetched for the first time in a day because one address named them."),
     row("RATE_FIRST_FETCHES", Is("6000/60"), "The same for all addresses together. Half of it is kept for addresses that ask little."),
+    row("RATE_LOOKUP", Is("300/60"), "Accounts of other servers that are looked up because calls of one account name them."),
+    row("RATE_LOOKUPS", Is("1200/60"), "The same for all accounts together: once in the directory of did:plc, and once on hosts of did:web."),
 
     row("RATE_DOMAIN", Is("6000/60"), "Calls of all did:web accounts below one registrable domain together, beside what each account may."),
     row("RATE_REGISTRATION", Is("600/3600"), "Accounts that one address may create."),

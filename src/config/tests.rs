@@ -102,9 +102,10 @@ fn operators_are_dids_and_by_default_there_are_none() {
 }
 
 #[test]
-fn accounts_are_open_unless_somebody_says_otherwise() {
-    assert_eq!(load(&[PRODUCTION]).unwrap().identity.admission, Admission::Open);
-    assert_eq!(load(&[PRODUCTION, ("ACCOUNTS", "invite")]).unwrap().identity.admission, Admission::Invite);
+fn production_takes_accounts_by_invitation_by_default() {
+    assert_eq!(load(&[PRODUCTION]).unwrap().identity.admission, Admission::Invite);
+    assert_eq!(load(&[PRODUCTION, ("ACCOUNTS", "open")]).unwrap().identity.admission, Admission::Open);
+    assert_eq!(load(&[("ROOKERY_ENV", "development")]).unwrap().identity.admission, Admission::Open);
 }
 
 #[test]

@@ -1,11 +1,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Read as _;
 use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::str::FromStr;
 
 use super::ConfigError;
 use super::settings::{self, Fallback, NOT_YET, SETTINGS};
+
+/// Bits of a file's mode that give rights to everybody.
+const OTHERS: u32 = 0o007;
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +59,12 @@ impl Values {
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(unreadable)?;
+        // Of the open file, so that it is the one that is read.
+        let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(unreadable)?;
         // The parser's own message quotes the line, which may hold a secret.
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::NotToml {
             path: path.to_owned(),
@@ -83,6 +93,9 @@ impl Values {
             let Some(setting) = known else {
                 return Err(ConfigError::UnknownKey { path: path.to_owned(), key, nearest: nearest(&name) });
             };
+            if setting.secret && mode & OTHERS != 0 && !text.is_empty() {
+                return Err(ConfigError::ReadableByOthers { path: path.to_owned(), name: setting.name, mode });
+            }
             self.0.insert(setting.name, (text, Origin::File));
         }
         Ok(())

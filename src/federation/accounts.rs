@@ -7,16 +7,20 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Federation, peers};
-use crate::identity::{DidDocument, ResolveError};
+use super::{Federation, TooManyLookups, peers};
+use crate::identity::{DidDocument, Remembered, ResolveError};
 use crate::lexicon::Record as _;
 use crate::lexicon::mls::declaration::Declaration;
+use crate::limit::Weigh;
 use crate::types::Did;
 
 const FIRST_MS: i64 = 5 * 60 * 1000;
 const KNOWN_MS: i64 = 60 * 60 * 1000;
 /// While the directory or the PDS cannot be reached.
 const UNREACHABLE_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Bytes of a repository's answer with a declaration record.
+const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// How old the answer may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,12 @@ pub(super) struct Recorded {
     at_ms: i64,
 }
 
+impl Weigh for Recorded {
+    fn weight_bytes(&self) -> usize {
+        self.server.weight_bytes() + size_of::<i64>()
+    }
+}
+
 impl Federation {
     /// Where the account lives, by an answer that is at most so old. One that registered here and is not known to have moved
     /// lives here while nobody can be asked.
@@ -67,6 +77,39 @@ impl Federation {
             }
             found => found,
         }
+    }
+
+    /// Where an account of this server lives, as far as it is known without asking anybody: here, unless its document was
+    /// seen to name another server. The document is renewed meanwhile, so that a directory that does not answer delays
+    /// nobody.
+    pub(super) async fn home_of_own(&self, account: &Did) -> AccountHome {
+        let Remembered::Document(document) = self.resolver.known_within(account, FIRST_MS).await else {
+            return AccountHome::Here;
+        };
+        let server = if document.services("#atproto_mls").next().is_some() {
+            document.mls_server(self.settings.development)
+        } else {
+            self.recorded(account, UNREACHABLE_MS).and_then(|recorded| recorded.server)
+        };
+        match self.classified(server) {
+            elsewhere @ AccountHome::Elsewhere(_) => elsewhere,
+            AccountHome::Here | AccountHome::Nowhere => AccountHome::Here,
+        }
+    }
+
+    /// Counts the look-up of `account` for a call of `caller`, if anybody would have to be asked.
+    pub(super) async fn may_look_up_for(&self, caller: &Did, account: &Did) -> Result<(), TooManyLookups> {
+        if self.would_ask(account).await { self.lookups.take(caller, account) } else { Ok(()) }
+    }
+
+    async fn would_ask(&self, account: &Did) -> bool {
+        if !self.resolver.has_answer(account, FIRST_MS).await {
+            return true;
+        }
+        let Ok(document) = self.resolver.resolve_within(account, FIRST_MS).await else { return false };
+        document.services("#atproto_mls").next().is_none()
+            && document.pds(self.settings.development).is_some()
+            && self.recorded(account, FIRST_MS).is_none()
     }
 
     /// What its document names, or its record.
@@ -81,13 +124,23 @@ impl Federation {
         } else {
             self.declared(account, &document, age).await?
         };
-        Ok(match server {
+        Ok(self.classified(server))
+    }
+
+    fn classified(&self, server: Option<Did>) -> AccountHome {
+        match server {
             Some(server) if server == self.settings.server => AccountHome::Here,
             Some(server) if peers::endpoint(&server, self.settings.development).is_some() => {
                 AccountHome::Elsewhere(server)
             }
             _ => AccountHome::Nowhere,
-        })
+        }
+    }
+
+    /// What the account's record said within the last so many milliseconds.
+    fn recorded(&self, account: &Did, within_ms: i64) -> Option<Recorded> {
+        let now_ms = self.clock.now().0;
+        self.records.get(account).filter(|recorded| (0..within_ms).contains(&(now_ms - recorded.at_ms)))
     }
 
     /// A peer says that an account has moved: one fresh look, which is all that its word is worth.
@@ -104,19 +157,16 @@ impl Federation {
         document: &Arc<DidDocument>,
         age: Age,
     ) -> Result<Option<Did>, HomeUnverified> {
-        let now_ms = self.clock.now().0;
-        let known = self.records.get(account);
-        let within = |recorded: &&Recorded, length_ms| (0..length_ms).contains(&(now_ms - recorded.at_ms));
-        if let Some(fresh) = known.as_ref().filter(|known| within(known, age.ms())) {
-            return Ok(fresh.server.clone());
+        if let Some(fresh) = self.recorded(account, age.ms()) {
+            return Ok(fresh.server);
         }
         match self.fetch_declaration(account, document).await {
             Some(server) => {
-                self.records.insert(account.clone(), Recorded { server: server.clone(), at_ms: now_ms });
+                self.records.insert(account.clone(), Recorded { server: server.clone(), at_ms: self.clock.now().0 });
                 Ok(server)
             }
-            None => match known.as_ref().filter(|known| within(known, UNREACHABLE_MS)) {
-                Some(stale) => Ok(stale.server.clone()),
+            None => match self.recorded(account, UNREACHABLE_MS) {
+                Some(stale) => Ok(stale.server),
                 None => Err(HomeUnverified),
             },
         }
@@ -128,13 +178,10 @@ impl Federation {
         struct Found {
             value: serde_json::Value,
         }
-        let Some(pds) = document.pds().and_then(|pds| pds.endpoint.as_deref()) else { return Some(None) };
-        let url = format!(
-            "{}/xrpc/com.atproto.repo.getRecord?repo={account}&collection={}&rkey=self",
-            pds.trim_end_matches('/'),
-            Declaration::NSID
-        );
-        let answer = match self.guarded.get(&url, "application/json").await {
+        let Some(pds) = document.pds(self.settings.development) else { return Some(None) };
+        let url =
+            format!("{pds}/xrpc/com.atproto.repo.getRecord?repo={account}&collection={}&rkey=self", Declaration::NSID);
+        let answer = match self.guarded.get_within(&url, "application/json", MAX_RECORD_BYTES).await {
             Ok(answer) => answer,
             // An address that nobody may call says as much as a repository without the record.
             Err(crate::identity::http::HttpError::BadUrl(_)) => return Some(None),

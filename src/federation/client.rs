@@ -16,6 +16,7 @@ use super::signature::{INCARNATION, Outgoing, sign};
 use super::{Federation, PeerRefused, peers};
 use crate::identity::http::{HttpError, Lane};
 use crate::lexicon::{Kind, Method};
+use crate::limit::Weigh;
 use crate::telemetry::metric_name;
 use crate::types::Did;
 
@@ -88,6 +89,12 @@ impl CallError {
 pub(super) struct Breaker {
     failures: AtomicU32,
     closed_until_ms: AtomicI64,
+}
+
+impl Weigh for Breaker {
+    fn weight_bytes(&self) -> usize {
+        size_of::<Self>()
+    }
 }
 
 impl Breaker {
@@ -193,9 +200,9 @@ impl Federation {
                 self.note_incarnation(peer, &answer).await;
                 Ok(answer)
             }
-            Err(HttpError::NoConnection) => {
+            Err(HttpError::NoConnection(step)) => {
                 breaker.failed(now_ms);
-                Err(CallError::NotSent("no connection"))
+                Err(CallError::NotSent(step.what_failed()))
             }
             // A slot that is not free says nothing about the peer's connection.
             Err(HttpError::Busy) => Err(CallError::NotSent("too many calls to it are under way")),

@@ -7,6 +7,7 @@ mod accounts;
 mod admit;
 mod client;
 pub mod joining;
+mod lookups;
 mod own_keys;
 mod peers;
 mod refused;
@@ -18,6 +19,7 @@ mod version_support;
 pub use accounts::{AccountHome, Age, HomeUnverified};
 pub use admit::Admitted;
 pub use client::{Actor, CallError, MAX_ANSWER_BYTES, PeerRequest, refused as refused_answer};
+pub use lookups::TooManyLookups;
 pub use own_keys::OwnKey;
 pub use peers::{Counted, KeyState, KnownPeer, Policy, Purpose, Quota, ServerDocument, domain, endpoint, roster};
 pub use refused::PeerRefused;
@@ -26,22 +28,25 @@ pub use statements::StatementRefused;
 pub use version_support::{PROTOCOL_VERSION, own_support, support_digest};
 
 use std::collections::BTreeSet;
+use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use moka::sync::Cache;
+use moka::sync::{Cache, CacheBuilder};
 use tokio::sync::broadcast;
 
-use crate::config::{Mode, PeerRates, Rate};
+use crate::config::{LookupRates, Mode, PeerRates, Rate};
 use crate::identity::{Guarded, ReplayMemory, Resolver, ServerKeys};
-use crate::limit::{Budget, Budgets};
-use crate::storage::Storage;
+use crate::limit::{Budget, Budgets, CpuGate, Weigh, entry_weight};
+use crate::storage::{self, Storage};
 use crate::types::{Clock, Did};
 
-/// Peers and accounts of which something is kept in memory.
-const REMEMBERED: u64 = 10_000;
+/// Bytes of each memory of peers and accounts.
+const REMEMBERED_BYTES: u64 = 4 << 20;
+/// Bytes of the memory of which server speaks for which account.
+const PAIRS_BYTES: u64 = 32 << 20;
 /// Later lives of peers' databases that wait for whoever handles them.
 const RISES: usize = 64;
 
@@ -60,6 +65,8 @@ pub struct Settings {
     pub development: bool,
     /// What a domain's servers may do.
     pub rates: PeerRates,
+    /// Accounts that are looked up because calls of accounts name them.
+    pub lookups: LookupRates,
 }
 
 /// What it is made of.
@@ -74,6 +81,8 @@ pub struct Parts {
     /// For peers.
     pub client: Guarded,
     pub replay: ReplayMemory,
+    /// For the work of deliveries.
+    pub cpu: CpuGate,
 }
 
 /// This server among others.
@@ -86,6 +95,7 @@ pub struct Federation {
     guarded: Arc<Guarded>,
     client: Guarded,
     replay: ReplayMemory,
+    cpu: CpuGate,
     quotas: peers::Quotas,
     labels: peers::Labels,
     breakers: Cache<Did, Arc<client::Breaker>>,
@@ -96,6 +106,7 @@ pub struct Federation {
     discovering: Cache<Did, Arc<tokio::sync::Mutex<()>>>,
     refetches: Budgets<Did>,
     all_lookups: Budget,
+    lookups: lookups::Lookups,
     rises: broadcast::Sender<Did>,
     /// Accounts, with the server that was found to speak for them.
     pairs: Cache<(Did, Did), ()>,
@@ -105,22 +116,32 @@ const fn rate(quantity: NonZeroU32, period: Duration) -> Rate {
     Rate { quantity, period }
 }
 
+/// A memory of so many bytes.
+fn remembered<K, V>(max_bytes: u64) -> CacheBuilder<K, V, Cache<K, V>>
+where
+    K: Weigh + Hash + Eq + Send + Sync + 'static,
+    V: Weigh + Clone + Send + Sync + 'static,
+{
+    Cache::builder().max_capacity(max_bytes).weigher(entry_weight)
+}
+
 impl Federation {
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, keys, storage, clock, resolver, guarded, client, replay } = parts;
+        let Parts { settings, keys, storage, clock, resolver, guarded, client, replay, cpu } = parts;
         // One server once in 5 minutes, all together ten a second.
         let lookups = || Budgets::new(rate(NonZeroU32::MIN, Duration::from_mins(5)), &clock);
         let all_lookups = Budget::new(rate(NonZeroU32::MIN.saturating_add(9), Duration::from_secs(1)), &clock);
         Self {
             quotas: peers::Quotas::new(settings.rates, &clock),
             labels: peers::Labels::default(),
-            breakers: Cache::new(REMEMBERED),
-            not_servers: Cache::builder().max_capacity(REMEMBERED).time_to_live(peers::NOT_A_SERVER).build(),
-            records: Cache::new(REMEMBERED),
-            incarnations: Cache::new(REMEMBERED),
-            pairs: Cache::new(REMEMBERED * 10),
+            breakers: remembered(REMEMBERED_BYTES).build(),
+            not_servers: remembered(REMEMBERED_BYTES).time_to_live(peers::NOT_A_SERVER).build(),
+            records: remembered(REMEMBERED_BYTES).build(),
+            incarnations: remembered(REMEMBERED_BYTES).build(),
+            pairs: remembered(PAIRS_BYTES).build(),
             discoveries: lookups(),
-            discovering: Cache::new(REMEMBERED),
+            discovering: remembered(REMEMBERED_BYTES).build(),
+            lookups: lookups::Lookups::new(settings.lookups, &clock),
             refetches: lookups(),
             all_lookups,
             rises: broadcast::channel(RISES).0,
@@ -132,11 +153,21 @@ impl Federation {
             guarded,
             client,
             replay,
+            cpu,
         }
     }
 
     pub fn is_on(&self) -> bool {
         self.settings.mode != Mode::Off
+    }
+
+    /// For work that grows with its input.
+    pub(in crate::federation) fn cpu(&self) -> &CpuGate {
+        &self.cpu
+    }
+
+    pub(in crate::federation) fn pool(&self) -> &storage::PgPool {
+        self.storage.pool()
     }
 
     /// This server.

@@ -1,40 +1,75 @@
-//! A DID document is read for what we act on, and only if its `id` is the DID that was asked for.
+//! A DID document is read for what this server acts on, and only if its `id` is the DID that was asked for.
 //!
-//! Real documents hold more than the specification lists: what is not understood is passed over, never an error.
+//! Invariants: a real document holds more than the specification lists, and the reader passes over what it does not
+//! understand, without an error; what is kept of a document has a limit for every part of it, whoever wrote it.
 
 use serde_json::Value;
 use url::{Host, Url};
 
 use super::keys::{Curve, PublicKey};
+use crate::limit::Weigh;
 use crate::types::{Did, Malformed};
 
-/// Verification methods and services that are looked at; the rest of a longer list is passed over.
+/// Bytes of a document as it is fetched.
+pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
+/// Verification methods, services and names that the reader looks at; it passes over the rest of a longer list.
 const MAX_ITEMS: usize = 64;
+/// The services that are kept; others have no meaning here.
+const SERVICES: [&str; 2] = [MLS_SERVICE, PDS_SERVICE];
+const MLS_SERVICE: &str = "#atproto_mls";
+const PDS_SERVICE: &str = "#atproto_pds";
+/// Services of one name that are kept: the second shows that the name is ambiguous.
+const MAX_SERVICES_OF_A_NAME: usize = 2;
+/// Keys of a server that are kept: more than it may have of both purposes, so that too many show.
+const MAX_SERVER_KEYS: usize = 12;
+/// What the fragments of a server's keys begin with.
+const SERVER_KEYS: [&str; 2] = ["#peer-", "#checkpoint-"];
+/// `at://` names that are kept.
+const MAX_NAMES: usize = 8;
+/// Bytes of an `at://` name, of a fragment or a type, and of an endpoint.
+const MAX_NAME_BYTES: usize = 256;
+const MAX_LABEL_BYTES: usize = 64;
+const MAX_ENDPOINT_BYTES: usize = 512;
 
 /// One `service`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Service {
     /// With its `#`, without the DID: `#atproto_pds`.
-    pub fragment: String,
-    /// None if the document gives a list or nothing.
+    pub fragment: &'static str,
+    /// None if the document gives a list, nothing, or a text that is too long.
     pub kind: Option<String>,
-    /// As written. It is a stranger's choice: only the guarded client may follow it.
-    /// None if it is no text: such a service is there, but leads nowhere.
+    /// As written. The endpoint is a stranger's choice: only the guarded client may follow it.
+    /// None if it is no text, or too long: such a service is there, but leads nowhere.
     pub endpoint: Option<String>,
 }
 
-/// What a DID document says about its subject.
+/// What a DID document says about its subject, as far as this server acts on it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DidDocument {
     pub did: Did,
     /// The account's signing key (`#atproto`), P-256 or K-256.
     pub atproto_key: Option<PublicKey>,
-    /// Every verification method with a readable key, by fragment (with its `#`).
-    pub keys: Vec<(String, PublicKey)>,
-    /// Those of type `Multikey` whose controller is the subject itself: what a server signs with.
+    /// Keys that a server signs with, by fragment (with its `#`): of type `Multikey`, controlled by the subject itself.
     pub server_keys: Vec<(String, PublicKey)>,
+    /// Those named `#atproto_mls` and `#atproto_pds`.
     pub services: Vec<Service>,
-    pub also_known_as: Vec<String>,
+    /// What begins with `at://`.
+    pub names: Vec<String>,
+}
+
+impl Weigh for DidDocument {
+    fn weight_bytes(&self) -> usize {
+        let text = |text: &String| size_of::<String>() + text.len();
+        let service = |service: &Service| {
+            size_of::<Service>()
+                + [&service.kind, &service.endpoint].into_iter().flatten().map(String::len).sum::<usize>()
+        };
+        size_of::<Self>()
+            + self.did.as_str().len()
+            + self.server_keys.iter().map(|(id, _)| size_of::<(String, PublicKey)>() + id.len()).sum::<usize>()
+            + self.services.iter().map(service).sum::<usize>()
+            + self.names.iter().map(text).sum::<usize>()
+    }
 }
 
 impl DidDocument {
@@ -45,40 +80,47 @@ impl DidDocument {
         if document.get("id").and_then(Value::as_str) != Some(did.as_str()) {
             return Err(Malformed::new("DID document", "its id is not the DID"));
         }
-        let items = |name: &str| document.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let items = |name: &str| {
+            let list = document.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            list.iter().take(MAX_ITEMS)
+        };
 
-        let (mut keys, mut server_keys) = (Vec::new(), Vec::new());
+        let mut server_keys = Vec::new();
         let mut atproto_key = None;
         let mut atproto_seen = false;
-        for method in items("verificationMethod").iter().take(MAX_ITEMS) {
+        for method in items("verificationMethod") {
             let Some(fragment) = fragment(did, method) else { continue };
-            let key = read_key(method);
             // The first method of that name speaks for the account, readable or not.
             if fragment == "#atproto" && !atproto_seen {
                 atproto_seen = true;
-                atproto_key = key.clone().filter(|key| key.curve() != Curve::Ed25519);
+                atproto_key = read_key(method).filter(|key| key.curve() != Curve::Ed25519);
             }
             let is_own = text(method, "type") == Some("Multikey") && text(method, "controller") == Some(did.as_str());
-            server_keys.extend(key.clone().filter(|_| is_own).map(|key| (fragment.to_owned(), key)));
-            keys.extend(key.map(|key| (fragment.to_owned(), key)));
+            let is_of_a_server = is_own && SERVER_KEYS.iter().any(|prefix| fragment.starts_with(prefix));
+            if is_of_a_server && server_keys.len() < MAX_SERVER_KEYS {
+                server_keys.extend(read_key(method).map(|key| (fragment.to_owned(), key)));
+            }
         }
 
-        let services = items("service").iter().take(MAX_ITEMS).filter_map(|service| {
-            Some(Service {
-                fragment: fragment(did, service)?.to_owned(),
-                kind: text(service, "type").map(str::to_owned),
-                endpoint: text(service, "serviceEndpoint").map(str::to_owned),
-            })
-        });
-        let services = services.collect();
-        let aliases = items("alsoKnownAs").iter().take(MAX_ITEMS);
-        let also_known_as = aliases.filter_map(Value::as_str).map(str::to_owned).collect();
-        Ok(Self { did: did.clone(), atproto_key, keys, server_keys, services, also_known_as })
+        let mut services: Vec<Service> = Vec::new();
+        for item in items("service") {
+            let Some(name) = fragment(did, item) else { continue };
+            let Some(fragment) = SERVICES.into_iter().find(|known| *known == name) else { continue };
+            if services.iter().filter(|service| service.fragment == fragment).count() < MAX_SERVICES_OF_A_NAME {
+                let kept = |name, max_bytes| text(item, name).filter(|text| text.len() <= max_bytes).map(str::to_owned);
+                let (kind, endpoint) = (kept("type", MAX_LABEL_BYTES), kept("serviceEndpoint", MAX_ENDPOINT_BYTES));
+                services.push(Service { fragment, kind, endpoint });
+            }
+        }
+        let names = items("alsoKnownAs").filter_map(Value::as_str);
+        let names = names.filter(|name| name.starts_with("at://") && name.len() <= MAX_NAME_BYTES);
+        let names = names.take(MAX_NAMES).map(str::to_owned).collect();
+        Ok(Self { did: did.clone(), atproto_key, server_keys, services, names })
     }
 
-    /// The key with that fragment (`#peer-…`), if there is exactly one.
-    pub fn key(&self, fragment: &str) -> Option<&PublicKey> {
-        let mut found = self.keys.iter().filter(|(id, _)| id == fragment);
+    /// The server's key with that fragment (`#peer-…`), if there is exactly one.
+    pub fn server_key(&self, fragment: &str) -> Option<&PublicKey> {
+        let mut found = self.server_keys.iter().filter(|(id, _)| id == fragment);
         let first = found.next()?;
         found.next().is_none().then_some(&first.1)
     }
@@ -92,7 +134,7 @@ impl DidDocument {
     /// way that leads to none: two of them, another type, an endpoint that is not `https://<host>` and nothing more.
     /// `development` lets `http://localhost:<port>` be one.
     pub fn mls_server(&self, development: bool) -> Option<Did> {
-        let mut found = self.services("#atproto_mls");
+        let mut found = self.services(MLS_SERVICE);
         let first = found.next()?;
         if found.next().is_some() || first.kind.as_deref() != Some("AtprotoMlsService") {
             return None;
@@ -101,7 +143,9 @@ impl DidDocument {
         let url = Url::parse(endpoint).ok()?;
         let Some(Host::Domain(host)) = url.host() else { return None };
         match url.port() {
-            None if endpoint == format!("https://{host}") => Did::parse(&format!("did:web:{host}")).ok(),
+            None if endpoint == format!("https://{host}") && !host.ends_with('.') => {
+                Did::parse(&format!("did:web:{host}")).ok()
+            }
             Some(port) if development && endpoint == format!("http://localhost:{port}") => {
                 Did::parse(&format!("did:web:localhost%3A{port}")).ok()
             }
@@ -109,18 +153,33 @@ impl DidDocument {
         }
     }
 
-    /// The account's PDS, if exactly one is named.
-    pub fn pds(&self) -> Option<&Service> {
-        let mut found = self.services("#atproto_pds");
+    /// The origin of the account's PDS, if exactly one is named by scheme and host alone. A path or a query would aim
+    /// this server's questions at any page of any host. `development` lets `http://localhost:<port>` be one.
+    pub fn pds(&self, development: bool) -> Option<String> {
+        let mut found = self.services(PDS_SERVICE);
         let first = found.next()?;
-        found.next().is_none().then_some(first)
+        if found.next().is_some() {
+            return None;
+        }
+        let endpoint = first.endpoint.as_deref()?;
+        let endpoint = endpoint.strip_suffix('/').unwrap_or(endpoint);
+        let url = Url::parse(endpoint).ok()?;
+        let origin = url.origin().ascii_serialization();
+        let is_open = url.scheme() == "https" || development && url.host_str() == Some("localhost");
+        (is_open && origin.eq_ignore_ascii_case(endpoint)).then_some(origin)
     }
 }
 
 impl std::fmt::Debug for DidDocument {
     /// Nothing that names the subject.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DidDocument({:?}, {} keys, {} services)", self.did, self.keys.len(), self.services.len())
+        write!(
+            f,
+            "DidDocument({:?}, {} server keys, {} services)",
+            self.did,
+            self.server_keys.len(),
+            self.services.len()
+        )
     }
 }
 
@@ -132,7 +191,7 @@ fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
 fn fragment<'a>(did: &Did, item: &'a Value) -> Option<&'a str> {
     let id = text(item, "id")?;
     let fragment = if id.starts_with('#') { id } else { id.strip_prefix(did.as_str())? };
-    (fragment.len() > 1 && fragment.starts_with('#')).then_some(fragment)
+    ((2..=MAX_LABEL_BYTES).contains(&fragment.len()) && fragment.starts_with('#')).then_some(fragment)
 }
 
 fn read_key(method: &Value) -> Option<PublicKey> {
@@ -146,6 +205,7 @@ mod tests {
     use super::DidDocument;
     use crate::identity::keys::{Curve, PublicKey};
     use crate::identity::signing::SigningKey;
+    use crate::limit::Weigh as _;
     use crate::types::Did;
 
     const DID: &str = "did:plc:ewvi7nxzyoun6zhxrhs64oiz";
@@ -178,7 +238,6 @@ mod tests {
                 for (kind, text) in [("Multikey", key.multikey()), (old, old_form(&key))] {
                     let document = parse(&with_method(&id, kind, &text)).unwrap();
                     assert_eq!(document.atproto_key.as_ref(), Some(&key), "{curve:?} {kind} {id}");
-                    assert_eq!(document.key("#atproto"), Some(&key));
                 }
             }
         }
@@ -248,6 +307,7 @@ mod tests {
             (vec![(id, kind, json!("https://chat.example:8443"))], None),
             (vec![(id, kind, json!("https://user@chat.example"))], None),
             (vec![(id, kind, json!("https://CHAT.example"))], None),
+            (vec![(id, kind, json!("https://chat.example."))], None),
             (vec![(id, kind, json!("https://192.0.2.1"))], None),
             (vec![(id, kind, json!("http://chat.example"))], None),
             (vec![(id, kind, json!("http://localhost:3000"))], None),
@@ -276,10 +336,74 @@ mod tests {
             ],
         }))
         .unwrap();
-        assert_eq!(document.pds().unwrap().endpoint.as_deref(), Some("https://pds.example"));
+        assert_eq!(document.pds(false).as_deref(), Some("https://pds.example"));
         assert_eq!(document.services("#atproto_mls").next().unwrap().kind.as_deref(), Some("AtprotoMlsService"));
-        assert_eq!(document.services("#list").next().unwrap().kind, None);
-        assert_eq!(document.services("#map").next().unwrap().endpoint, None);
-        assert_eq!(document.also_known_as, ["at://alice.example"]);
+        assert_eq!(document.services.len(), 2);
+        assert_eq!(document.names, ["at://alice.example"]);
+    }
+
+    #[test]
+    fn a_service_without_a_usable_type_or_endpoint_leads_nowhere() {
+        let long = "x".repeat(600);
+        for (kind, endpoint) in [
+            (json!(["A", "B"]), json!("https://b.example")),
+            (json!("AtprotoMlsService"), json!({ "uri": "https://c.example" })),
+            (json!(long), json!("https://b.example")),
+            (json!("AtprotoMlsService"), json!(format!("https://b.example/{long}"))),
+        ] {
+            let service = json!({ "id": "#atproto_mls", "type": kind, "serviceEndpoint": endpoint });
+            let document = parse(&json!({ "id": DID, "service": [service] })).unwrap();
+            assert_eq!((document.services.len(), document.mls_server(true)), (1, None), "{service}");
+        }
+    }
+
+    #[test]
+    fn a_pds_is_an_origin_and_nothing_more() {
+        let pds = |endpoint: &str, development| {
+            let service =
+                json!({ "id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": endpoint });
+            parse(&json!({ "id": DID, "service": [service] })).unwrap().pds(development)
+        };
+        for (endpoint, expected) in [
+            ("https://pds.example", Some("https://pds.example")),
+            ("https://pds.example/", Some("https://pds.example")),
+            ("https://PDS.example", Some("https://pds.example")),
+            ("https://pds.example/path", None),
+            ("https://pds.example/?q=", None),
+            ("https://pds.example?q=1", None),
+            ("https://pds.example/#x", None),
+            ("https://user@pds.example", None),
+            ("https://pds.example//", None),
+            ("http://pds.example", None),
+            ("pds.example", None),
+        ] {
+            assert_eq!(pds(endpoint, false).as_deref(), expected, "{endpoint}");
+        }
+        assert_eq!(pds("http://localhost:3000", true).as_deref(), Some("http://localhost:3000"));
+        assert_eq!(pds("http://localhost:3000", false), None);
+    }
+
+    #[test]
+    fn a_document_of_64_kib_keeps_what_is_used_and_no_more() {
+        let key = SigningKey::generate(Curve::K256).public().multikey();
+        let long = |name: &str| format!("{name}{}", "x".repeat(1_000));
+        let methods = (0..64).map(|number| {
+            let id = format!("#peer-{number}{}", "x".repeat(50));
+            json!({ "id": id, "type": "Multikey", "controller": DID, "publicKeyMultibase": key })
+        });
+        let service = |id: String| json!({ "id": id, "type": long("T"), "serviceEndpoint": long("https://") });
+        let services = (0..60).map(|number| service(format!("#s{number}")));
+        let ambiguous = (0..4).map(|_| service("#atproto_pds".to_owned()));
+        let document = json!({
+            "id": DID,
+            "alsoKnownAs": (0..64).map(|number| format!("at://a{number}.{}", "x".repeat(240))).collect::<Vec<_>>(),
+            "verificationMethod": methods.collect::<Vec<_>>(),
+            "service": ambiguous.chain(services).collect::<Vec<_>>(),
+        });
+        assert!(document.to_string().len() > super::MAX_DOCUMENT_BYTES);
+        let document = parse(&document).unwrap();
+        assert_eq!((document.names.len(), document.server_keys.len(), document.services.len()), (8, 12, 2));
+        assert!(document.weight_bytes() < 8 * 1024, "{} bytes", document.weight_bytes());
+        assert!(document.weight_bytes() > 8 * 240 + 12 * 50, "the weight counts what is kept");
     }
 }

@@ -55,6 +55,10 @@ impl Guard {
             Some(Host::Ipv4(_) | Host::Ipv6(_)) => return Err(BadUrl::IpLiteral),
             None => return Err(BadUrl::Host),
         };
+        if host.ends_with('.') {
+            // A second name of the same host.
+            return Err(BadUrl::Host);
+        }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(BadUrl::Credentials);
         }
@@ -79,7 +83,8 @@ impl Guard {
         if never(unwrapped(address)) {
             return false;
         }
-        is_public(address) || self.allow.iter().any(|net| net.contains(&address))
+        let called = behind_nat64(address);
+        is_public(called) || self.allow.iter().any(|net| net.contains(&called))
     }
 }
 
@@ -112,9 +117,12 @@ const CLOSED_V4: [Ipv4Net; 15] = [
     net4(Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// The only part of IPv6 that is global unicast today. Mapped, NAT64, unique-local, site-local, link-local, discard
-/// and multicast addresses are all outside of it.
+/// The only part of IPv6 that is global unicast today. Mapped, unique-local, site-local, link-local, discard and
+/// multicast addresses are all outside of it; addresses of NAT64 are judged by the IPv4 address within.
 const GLOBAL_V6: Ipv6Net = net6(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+
+/// The well-known prefix of NAT64 and DNS64: the last four bytes are an IPv4 address.
+const NAT64: Ipv6Net = net6(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
 /// Within it: protocol assignments with Teredo, documentation twice, and 6to4.
 const CLOSED_V6: [Ipv6Net; 4] = [
@@ -146,6 +154,15 @@ fn never(address: IpAddr) -> bool {
         IpAddr::V6(v6) => LINK_LOCAL_V6.contains(&v6),
     };
     link_local || address.is_loopback() || address.is_unspecified() || address.is_multicast()
+}
+
+/// The IPv4 address that a NAT64 gateway calls for an address of the well-known prefix (RFC 6052), or the address itself.
+/// An address of the local-use prefix (RFC 8215) leads wherever a network's operator says, so it stays closed.
+fn behind_nat64(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) if NAT64.contains(&v6) => unwrapped(address),
+        _ => address,
+    }
 }
 
 /// The IPv4 address within a mapped, compatible, NAT64 (RFC 6052, RFC 8215) or 6to4 address, or the address itself.
@@ -187,11 +204,28 @@ mod tests {
             "223.255.255.254",
             "2606:4700::1111",
             "2a00:1450::1",
+            "64:ff9b::808:808",
+            "64:ff9b::8.8.4.4",
         ] {
             assert!(production().allows(text.parse().unwrap()), "{text}");
         }
-        for text in ["https://a.example/", "https://a.example:443/x?y", "https://a.example./"] {
+        for text in ["https://a.example/", "https://a.example:443/x?y"] {
             assert_eq!(production().check_url(&text.parse().unwrap()), Ok(()), "{text}");
+        }
+        assert_eq!(production().check_url(&"https://a.example./".parse().unwrap()), Err(super::BadUrl::Host));
+    }
+
+    #[test]
+    fn a_nat64_address_is_judged_by_the_ipv4_address_within() {
+        let closed = super::CLOSED_V4.iter().flat_map(|net| [net.network(), net.broadcast()]);
+        for v4 in closed {
+            for form in [format!("64:ff9b::{v4}"), format!("64:ff9b:1::{v4}")] {
+                assert!(!production().allows(form.parse().unwrap()), "{form}");
+            }
+        }
+        // Elsewhere than in the last 32 bits, and in the local-use prefix, no address is read.
+        for text in ["64:ff9b:0:1::808:808", "64:ff9b:1::808:808", "64:ff9b:1:808:8:800::"] {
+            assert!(!production().allows(text.parse().unwrap()), "{text}");
         }
     }
 
@@ -213,13 +247,16 @@ mod tests {
     #[test]
     fn outbound_allow_opens_private_ranges_but_never_loopback_or_link_local() {
         let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
-        let guard = Guard::new(nets(&["10.1.0.0/16", "fd00::/8", "64:ff9b::/96"]), false).unwrap();
+        let guard = Guard::new(nets(&["10.1.0.0/16", "fd00::/8"]), false).unwrap();
         for text in ["10.1.2.3", "fd00::1", "64:ff9b::a01:203"] {
             assert!(guard.allows(text.parse().unwrap()), "{text}");
         }
-        for text in ["10.2.0.1", "127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "fe80::1"] {
+        for text in ["10.2.0.1", "64:ff9b::a02:1", "127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "fe80::1"] {
             assert!(!guard.allows(text.parse().unwrap()), "{text}");
         }
+        // The whole prefix would open every private IPv4 address.
+        let translated = Guard::new(nets(&["64:ff9b::/96"]), false).unwrap();
+        assert!(!translated.allows("64:ff9b::10.1.2.3".parse().unwrap()));
         for text in ["0.0.0.0/0", "127.0.0.0/8", "127.0.0.1/32", "169.254.0.0/16", "::/0", "::1/128", "fe80::/64"] {
             assert!(Guard::new(nets(&[text]), false).is_err(), "{text}");
             assert!(Guard::new(nets(&[text]), true).is_ok(), "{text}");

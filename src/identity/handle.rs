@@ -14,15 +14,14 @@ use super::dns::{Dns, SystemDns};
 use super::document::DidDocument;
 use super::http::{Guarded, HttpError};
 use super::resolver::{ResolveError, Resolver};
+use crate::limit::{Weigh, entry_weight};
 use crate::types::{Clock, Did, Malformed};
 
 /// Milliseconds that an answer is used, and that a failure is.
 const FRESH_MS: i64 = 60 * 60 * 1000;
 const NEGATIVE_MS: i64 = 60 * 1000;
-/// Handles that are remembered.
-const MAX_ENTRIES: u64 = 10_000;
-/// Handles of one document that are looked at.
-const MAX_HANDLES: usize = 8;
+/// Bytes of remembered handles and their answers.
+const MAX_BYTES: u64 = 4 << 20;
 /// Names that are nobody's on the public network (AT Protocol, "Handle"; RFC 6761 and others).
 const RESERVED: [&str; 8] = ["alt", "arpa", "example", "internal", "invalid", "local", "localhost", "onion"];
 /// Names of development.
@@ -47,6 +46,12 @@ impl Handle {
     fn may_be_looked_up(&self, development: bool) -> bool {
         let last = self.0.rsplit('.').next().unwrap_or_default();
         !RESERVED.contains(&last) && (development || last != TEST)
+    }
+}
+
+impl Weigh for Handle {
+    fn weight_bytes(&self) -> usize {
+        self.0.weight_bytes()
     }
 }
 
@@ -109,7 +114,7 @@ impl WellKnown for Arc<Guarded> {
                 // A redirect is no file either.
                 Ok(_) | Err(HttpError::BadUrl(_) | HttpError::NotPublic) => Ok(None),
                 Err(HttpError::TooLarge(_)) => Err(HandleError::Ambiguous),
-                Err(HttpError::TimedOut | HttpError::NoConnection | HttpError::Busy | HttpError::Failed(_)) => {
+                Err(HttpError::TimedOut | HttpError::NoConnection(_) | HttpError::Busy | HttpError::Failed(_)) => {
                     Err(HandleError::Unreachable)
                 }
             }
@@ -137,7 +142,7 @@ impl Handles {
     }
 
     fn by(dns: impl Dns, well_known: impl WellKnown, resolver: Arc<Resolver>, clock: Clock, development: bool) -> Self {
-        let cache = Cache::builder().max_capacity(MAX_ENTRIES).build();
+        let cache = Cache::builder().max_capacity(MAX_BYTES).weigher(entry_weight).build();
         Self { dns: Box::new(dns), well_known: Box::new(well_known), resolver, cache, clock, development }
     }
 
@@ -210,11 +215,11 @@ fn read_did(text: &str) -> Answer {
     Did::parse(text).map_err(|_| HandleError::Ambiguous)
 }
 
-/// What the document calls its subject: every `at://<handle>`, the first first.
+/// The handles that the document gives its subject (`at://<handle>`), in the document's order.
 fn claimed(document: &DidDocument) -> Vec<Handle> {
-    let names = document.also_known_as.iter().filter_map(|name| Handle::parse(name.strip_prefix("at://")?).ok());
+    let names = document.names.iter().filter_map(|name| Handle::parse(name.strip_prefix("at://")?).ok());
     let mut claimed = Vec::new();
-    for handle in names.take(MAX_HANDLES) {
+    for handle in names {
         if !claimed.contains(&handle) {
             claimed.push(handle);
         }

@@ -2,7 +2,7 @@
 //! the operator configured.
 //!
 //! Invariant of [`Guarded`]: no request leaves for an address that [`Guard`] refuses, none follows a redirect, and none
-//! takes longer or reads more than its bounds.
+//! takes longer or reads more than its bounds. Invariant of both: certificates of `OUTBOUND_CA` are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use bytes::{Bytes, BytesMut};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 
-use super::dns::{Dns, SystemDns};
+use super::dns::{Dns, DnsError, SystemDns};
 use super::guard::{BadUrl, Guard};
+use crate::limit::{Weigh, entry_weight};
 
 /// What a call may take.
 #[derive(Clone, Copy)]
@@ -31,8 +32,8 @@ const PEER_TIMES: Times = Times { connect: Duration::from_secs(3), in_all: Durat
 pub const MAX_BODY_BYTES: usize = 512 * 1024;
 /// Calls at one time to one host in one lane.
 const PER_HOST: usize = 8;
-/// Hosts that are remembered for that count.
-const MAX_HOSTS: u64 = 10_000;
+/// Bytes of host names that are remembered for that count.
+const MAX_HOSTS_BYTES: u64 = 4 << 20;
 
 /// Calls of one lane wait for each other alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +44,12 @@ pub enum Lane {
     Background,
     /// Bodies of many megabytes.
     Bulk,
+}
+
+impl Weigh for Lane {
+    fn weight_bytes(&self) -> usize {
+        size_of::<Self>()
+    }
 }
 
 const USER_AGENT: &str = concat!("rookery/", env!("CARGO_PKG_VERSION"));
@@ -59,13 +66,48 @@ pub enum HttpError {
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
     /// Nothing was sent.
-    #[error("no connection")]
-    NoConnection,
+    #[error("not sent: {}", _0.what_failed())]
+    NoConnection(Step),
     /// Nothing was sent: as many calls to the host as may be were under way.
     #[error("too many calls to the host at one time")]
     Busy,
     #[error("the call failed: {0}")]
     Failed(String),
+}
+
+/// The step of a connection that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Dns,
+    Tcp,
+    Tls,
+}
+
+impl Step {
+    pub const fn what_failed(self) -> &'static str {
+        match self {
+            Self::Dns => "the DNS did not answer for its name",
+            Self::Tcp => "no TCP connection to its host",
+            Self::Tls => "no TLS connection to its host: its certificate is not trusted, expired, or for another name",
+        }
+    }
+}
+
+/// Certificates that are trusted beside the system's (`OUTBOUND_CA`).
+#[derive(Clone, Debug, Default)]
+pub struct Authorities(Vec<reqwest::Certificate>);
+
+impl Authorities {
+    pub fn from_pem(pem: &[u8]) -> Result<Self, HttpError> {
+        let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(HttpError::from_reqwest)?;
+        if certificates.is_empty() {
+            return Err(HttpError::Failed("no certificate in PEM form".to_owned()));
+        }
+        let authorities = Self(certificates);
+        // Whether a certificate can be read is found out when a client is built.
+        plain_trusting(&authorities)?;
+        Ok(authorities)
+    }
 }
 
 impl HttpError {
@@ -75,14 +117,21 @@ impl HttpError {
             return Self::TimedOut;
         }
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        let mut step = Step::Tcp;
         while let Some(inner) = cause {
             if inner.is::<NotPublic>() {
                 return Self::NotPublic;
             }
-            cause = inner.source();
+            if inner.is::<DnsError>() {
+                step = Step::Dns;
+            }
+            if inner.is::<rustls::Error>() {
+                step = Step::Tls;
+            }
+            cause = within(inner);
         }
         if error.is_connect() {
-            return Self::NoConnection;
+            return Self::NoConnection(step);
         }
         // The kind alone: deeper texts quote the host.
         let kind = if error.is_body() || error.is_decode() { "the answer broke off" } else { "no valid answer" };
@@ -96,10 +145,23 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// A client for endpoints that the operator configured (directory, push, object store), the demo and tests.
+/// What lies within an error. An `io::Error` that wraps another one does not show it as its source.
+fn within<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e (dyn std::error::Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+/// A client for endpoints that the operator configured (directory, push, object store).
 /// No redirects, no proxy from the environment, 3 s to connect and 10 s in all.
+pub fn plain_trusting(authorities: &Authorities) -> Result<PlainClient, HttpError> {
+    builder(TIMES, authorities).build().map_err(HttpError::from_reqwest)
+}
+
+/// The same for the demo and tests, which have no settings.
 pub fn plain() -> Result<PlainClient, HttpError> {
-    builder(TIMES).build().map_err(HttpError::from_reqwest)
+    plain_trusting(&Authorities::default())
 }
 
 /// What [`plain`] gives.
@@ -126,15 +188,16 @@ pub async fn send_plain(
     read(client.execute(request).await.map_err(HttpError::from_reqwest)?, max_bytes).await
 }
 
-fn builder(times: Times) -> reqwest::ClientBuilder {
-    endless(times.connect).timeout(times.in_all)
+fn builder(times: Times, authorities: &Authorities) -> reqwest::ClientBuilder {
+    endless(times.connect, authorities).timeout(times.in_all)
 }
 
 /// Without a time for the whole call.
 #[expect(clippy::disallowed_methods, reason = "the one place that builds outbound clients")]
-fn endless(connect: Duration) -> reqwest::ClientBuilder {
+fn endless(connect: Duration, authorities: &Authorities) -> reqwest::ClientBuilder {
     install_crypto_provider();
     reqwest::Client::builder()
+        .tls_certs_merge(authorities.0.iter().cloned())
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
@@ -175,29 +238,22 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// `extra_ca_pem` (`OUTBOUND_CA`): certificates that are trusted beside the system's.
-    pub fn new(guard: Guard, extra_ca_pem: Option<&[u8]>) -> Result<Self, HttpError> {
-        Self::with(guard, extra_ca_pem, Arc::new(SystemDns::default()), TIMES)
+    pub fn new(guard: Guard, authorities: &Authorities) -> Result<Self, HttpError> {
+        Self::with(guard, authorities, Arc::new(SystemDns::default()), TIMES)
     }
 
     /// The same for calls to peers: 8 s in all.
-    pub fn for_peers(guard: Guard, extra_ca_pem: Option<&[u8]>) -> Result<Self, HttpError> {
-        Self::with(guard, extra_ca_pem, Arc::new(SystemDns::default()), PEER_TIMES)
+    pub fn for_peers(guard: Guard, authorities: &Authorities) -> Result<Self, HttpError> {
+        Self::with(guard, authorities, Arc::new(SystemDns::default()), PEER_TIMES)
     }
 
-    fn with(guard: Guard, extra_ca_pem: Option<&[u8]>, dns: Arc<dyn Dns>, times: Times) -> Result<Self, HttpError> {
+    fn with(guard: Guard, authorities: &Authorities, dns: Arc<dyn Dns>, times: Times) -> Result<Self, HttpError> {
         let guard = Arc::new(guard);
-        let mut builder = builder(times)
+        let builder = builder(times, authorities)
             .https_only(!guard.development())
             .dns_resolver(Arc::new(Checked { guard: Arc::clone(&guard), dns }));
-        if let Some(pem) = extra_ca_pem {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(HttpError::from_reqwest)?;
-            if certificates.is_empty() {
-                return Err(HttpError::Failed("no certificate in PEM form".to_owned()));
-            }
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let hosts = moka::sync::Cache::builder().max_capacity(MAX_HOSTS).time_to_idle(Duration::from_mins(10)).build();
+        let hosts = moka::sync::Cache::builder().max_capacity(MAX_HOSTS_BYTES).weigher(entry_weight);
+        let hosts = hosts.time_to_idle(Duration::from_mins(10)).build();
         Ok(Self { client: builder.build().map_err(HttpError::from_reqwest)?, guard, hosts, times })
     }
 
@@ -237,11 +293,21 @@ impl Guarded {
 
     /// GET with an `accept` header and the usual bound.
     pub async fn get(&self, url: &str, accept: &'static str) -> Result<http::Response<Bytes>, HttpError> {
+        self.get_within(url, accept, MAX_BODY_BYTES).await
+    }
+
+    /// GET with an `accept` header and a bound on the body.
+    pub async fn get_within(
+        &self,
+        url: &str,
+        accept: &'static str,
+        max_bytes: usize,
+    ) -> Result<http::Response<Bytes>, HttpError> {
         let request = http::Request::get(url)
             .header(http::header::ACCEPT, accept)
             .body(Bytes::new())
             .map_err(|_| HttpError::BadUrl(BadUrl::Host))?;
-        self.send(request, MAX_BODY_BYTES).await
+        self.send(request, max_bytes).await
     }
 }
 
@@ -258,11 +324,11 @@ struct NotPublic;
 
 impl Checked {
     fn keep_allowed(&self, addresses: Vec<IpAddr>) -> Result<Vec<SocketAddr>, NotPublic> {
-        // One address that is not public spoils the name: nobody honest publishes such a mixture.
-        if addresses.is_empty() || addresses.iter().any(|address| !self.guard.allows(*address)) {
-            return Err(NotPublic);
-        }
-        Ok(addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
+        // An address that may not be called says nothing about those beside it: split-horizon names and DNS64 make
+        // such mixtures. The connection goes to the others alone.
+        let allowed = addresses.into_iter().filter(|address| self.guard.allows(*address));
+        let allowed: Vec<_> = allowed.map(|address| SocketAddr::new(address, 0)).collect();
+        if allowed.is_empty() { Err(NotPublic) } else { Ok(allowed) }
     }
 }
 

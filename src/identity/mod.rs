@@ -18,6 +18,7 @@ pub mod source;
 mod store;
 pub mod token;
 pub mod verifier;
+pub mod web_name;
 
 pub use rookery_protocol::identity::{
     BadLink, BadSignature, ChainHead, Change, Curve, DeviceChain, DeviceKeys, DeviceLink, DeviceSigner, Extension,
@@ -29,11 +30,12 @@ pub use credentials::{Credentials, DEVICE_HEADER, DEVICE_TOKEN_HEADER, Shown};
 pub use document::{DidDocument, Service};
 pub use guard::Guard;
 pub use handle::{Handle, Handles};
-pub use http::Guarded;
+pub use http::{Authorities, Guarded};
 pub use replay::{Batcher, ReplayMemory, ReplayUnavailable, forget_tokens};
-pub use resolver::{ResolveError, Resolver};
+pub use resolver::{Remembered, ResolveError, Resolver};
 pub use server_keys::{KeysError, ServerKeys, server_document};
 pub use shared_secret::SharedSecret;
 pub use source::{Network, Source};
 pub use token::{Claims, Rules, TokenKind, TokenRefused};
 pub use verifier::{UnverifiedDeviceToken, UnverifiedServiceToken, Verifier};
+pub use web_name::{registrable_domain, web_host};

@@ -1,5 +1,8 @@
 //! DID documents, remembered. Invariants: a definite answer takes effect at once and no older document outlives it;
-//! a document that could not be renewed is used for a day at most; one DID is fetched once at a time.
+//! a document that could not be renewed is used for a day at most; one DID is fetched once at a time; hosts that do not
+//! answer hold back the renewal of no other host's documents; memory is bounded in bytes.
+
+mod renewals;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -7,29 +10,31 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use moka::ops::compute::{CompResult, Op};
-use tokio::sync::Semaphore;
 
+use self::renewals::Renewals;
 use super::document::DidDocument;
 use super::source::Source;
 use crate::config::Rate;
-use crate::limit::Budget;
+use crate::limit::{Budget, Weigh, entry_weight};
 use crate::types::{Clock, Did};
 
 /// Milliseconds that a document is used without asking again.
 const FRESH_MS: i64 = 60 * 60 * 1000;
 /// Milliseconds that a document is used while it cannot be renewed.
 const USABLE_MS: i64 = 24 * 60 * 60 * 1000;
-/// Milliseconds that a failure is remembered.
+/// Milliseconds that a failure is remembered where a document or a definite answer serves meanwhile.
 const NEGATIVE_MS: i64 = 60 * 1000;
+/// Seconds that a failure is remembered where nothing serves meanwhile: a host that comes back is seen at the next try
+/// of a client that was told to wait so long.
+pub const RETRY_AFTER_S: u64 = 5;
+const UNANSWERED_MS: i64 = 5 * 1000;
 /// Milliseconds between two forced fetches of one DID: bad signatures must not aim our traffic at a directory.
 const REFRESH_MS: i64 = 60 * 1000;
 /// Forced fetches of all DIDs in one second, and at once: a thousand bad signatures for a thousand accounts are no more.
-/// The compiler works out that 20 is not 0.
-const REFRESHES: Rate = Rate { quantity: NonZeroU32::new(20).unwrap(), period: Duration::from_secs(1) };
-/// DIDs that are remembered.
-const MAX_ENTRIES: u64 = 10_000;
-/// Documents that are renewed at one time while nobody waits for them.
-const RENEWALS_AT_ONCE: usize = 16;
+/// There are two such budgets, of which one is kept for those who ask little. The compiler works out that 10 is not 0.
+const REFRESHES: Rate = Rate { quantity: NonZeroU32::new(10).unwrap(), period: Duration::from_secs(1) };
+/// Bytes of remembered documents and failures.
+const MAX_BYTES: u64 = 32 << 20;
 
 /// Why there is no document. Texts name no DID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +66,23 @@ struct Entry {
     forced_ms: Option<i64>,
 }
 
+impl Weigh for Entry {
+    fn weight_bytes(&self) -> usize {
+        size_of::<Self>() + self.document.as_ref().map_or(0, |(document, _)| document.weight_bytes())
+    }
+}
+
+/// What can be said of a DID without asking anybody.
+#[derive(Clone, Debug)]
+pub enum Remembered {
+    /// At most a day old.
+    Document(Arc<DidDocument>),
+    /// The last answer was definite: there is no such DID, or none any more.
+    NotFound,
+    /// Never asked, or no answer for too long.
+    Nothing,
+}
+
 type Answer = Result<Arc<DidDocument>, ResolveError>;
 
 impl Entry {
@@ -70,7 +92,10 @@ impl Entry {
         if let Some((document, _)) = fresh {
             return Some(Ok(Arc::clone(document)));
         }
-        self.failure.filter(|(_, at)| within(*at, NEGATIVE_MS, now_ms)).map(|_| self.best(now_ms))
+        let (error, at) = self.failure?;
+        let best = self.best(now_ms);
+        let serves = best.is_ok() || error.is_definite();
+        within(at, if serves { NEGATIVE_MS } else { UNANSWERED_MS }, now_ms).then_some(best)
     }
 
     /// The best that is known.
@@ -101,19 +126,20 @@ pub struct Resolver {
     source: Box<dyn Source>,
     cache: Cache<Did, Entry>,
     refreshes: Budget,
+    kept_back: Budget,
     clock: Clock,
-    renewals: Arc<Semaphore>,
+    renewals: Renewals,
 }
 
 impl Resolver {
     pub fn new(source: impl Source, clock: Clock) -> Self {
         let cache = Cache::builder()
-            .max_capacity(MAX_ENTRIES)
+            .max_capacity(MAX_BYTES)
+            .weigher(entry_weight)
             .time_to_live(Duration::from_millis(USABLE_MS.unsigned_abs()))
             .build();
-        let renewals = Arc::new(Semaphore::new(RENEWALS_AT_ONCE));
-        let refreshes = Budget::new(REFRESHES, &clock);
-        Self { source: Box::new(source), cache, refreshes, clock, renewals }
+        let [refreshes, kept_back] = std::array::from_fn(|_| Budget::new(REFRESHES, &clock));
+        Self { source: Box::new(source), cache, refreshes, kept_back, clock, renewals: Renewals::default() }
     }
 
     /// The document, at most an hour old; at most a day while it cannot be renewed.
@@ -127,7 +153,7 @@ impl Resolver {
         if let Some(answer) = known.and_then(|entry| entry.answer(self.clock.now().0, fresh_ms)) {
             return answer;
         }
-        self.fetch(did, false, fresh_ms).await
+        self.fetch(did, Forced::No, fresh_ms).await
     }
 
     /// Whether nothing is known of this DID, so that its first mention costs a call to somebody else.
@@ -137,42 +163,65 @@ impl Resolver {
         entry.answer(now_ms, FRESH_MS).is_none() && entry.best(now_ms).is_err()
     }
 
-    /// What is known without asking anybody: at most a day old. What is not fresh is renewed meanwhile, for the next to
-    /// ask: a directory that does not answer keeps nobody waiting.
-    pub async fn known(self: &Arc<Self>, did: &Did) -> Option<Arc<DidDocument>> {
+    /// Whether an answer that is at most so old needs no call to somebody else.
+    pub async fn has_answer(&self, did: &Did, fresh_ms: i64) -> bool {
+        let entry = self.cache.get(did).await.unwrap_or_default();
+        entry.answer(self.clock.now().0, fresh_ms).is_some()
+    }
+
+    /// What is known without asking anybody. An answer that is older than `fresh_ms` is renewed meanwhile, for the next
+    /// caller: a directory that does not answer keeps nobody waiting.
+    pub async fn known_within(self: &Arc<Self>, did: &Did, fresh_ms: i64) -> Remembered {
         let now_ms = self.clock.now().0;
         let entry = self.cache.get(did).await.unwrap_or_default();
-        if entry.answer(now_ms, FRESH_MS).is_none()
-            && let Ok(slot) = Arc::clone(&self.renewals).try_acquire_owned()
+        if entry.answer(now_ms, fresh_ms).is_none()
+            && let Some(slot) = self.renewals.begin(did)
         {
             let (resolver, did) = (Arc::clone(self), did.clone());
             tokio::spawn(async move {
                 let _slot = slot;
                 // A failure is remembered, like an answer.
-                let _ = resolver.resolve(&did).await;
+                let _ = resolver.resolve_within(&did, fresh_ms).await;
             });
         }
-        entry.best(now_ms).ok()
+        match entry.best(now_ms) {
+            Ok(document) => Remembered::Document(document),
+            Err(ResolveError::NotFound) => Remembered::NotFound,
+            Err(_) => Remembered::Nothing,
+        }
+    }
+
+    /// The same for what is used for an hour.
+    pub async fn known(self: &Arc<Self>, did: &Did) -> Remembered {
+        self.known_within(did, FRESH_MS).await
     }
 
     /// The document as it is now, if this DID was not forced within the last minute, nor too many others within the last
     /// second; otherwise as it is known.
     pub async fn refresh(&self, did: &Did) -> Answer {
-        self.fetch(did, true, FRESH_MS).await
+        self.fetch(did, Forced::Asked(&|| false), FRESH_MS).await
+    }
+
+    /// The same for a caller who may ask little: then a part of the budget is kept that others cannot spend.
+    /// `asks_little` is asked only where the common part is spent.
+    pub async fn refresh_for(&self, did: &Did, asks_little: &(dyn Fn() -> bool + Sync)) -> Answer {
+        self.fetch(did, Forced::Asked(asks_little), FRESH_MS).await
     }
 
     /// Callers for the same DID queue up here, and each looks first whether the one before has brought what it wants.
-    async fn fetch(&self, did: &Did, forced: bool, fresh_ms: i64) -> Answer {
+    async fn fetch(&self, did: &Did, forced: Forced<'_>, fresh_ms: i64) -> Answer {
         let computed = self.cache.entry(did.clone()).and_compute_with(async |current| {
             let mut entry = current.map(moka::Entry::into_value).unwrap_or_default();
             let now_ms = self.clock.now().0;
             let answered = entry.answer(now_ms, fresh_ms).is_some();
             let spent = entry.forced_ms.is_some_and(|at| within(at, REFRESH_MS, now_ms));
-            if answered && (!forced || spent || self.refreshes.take().refused_for.is_some()) {
-                return Op::Nop;
-            }
-            if forced {
+            if let Forced::Asked(asks_little) = forced {
+                if answered && (spent || !self.may_refresh(asks_little)) {
+                    return Op::Nop;
+                }
                 entry.forced_ms = Some(now_ms);
+            } else if answered {
+                return Op::Nop;
             }
             let fetched = self.source.fetch(did).await;
             Op::Put(entry.after(fetched, self.clock.now().0))
@@ -184,6 +233,18 @@ impl Resolver {
             CompResult::StillNone(_) | CompResult::Removed(_) => Err(ResolveError::Unreachable("not asked")),
         }
     }
+
+    fn may_refresh(&self, asks_little: &(dyn Fn() -> bool + Sync)) -> bool {
+        self.refreshes.take().refused_for.is_none() || asks_little() && self.kept_back.take().refused_for.is_none()
+    }
+}
+
+/// Whether a document is fetched that is known already.
+#[derive(Clone, Copy)]
+enum Forced<'a> {
+    No,
+    /// By a caller who may be one of those that ask little.
+    Asked(&'a (dyn Fn() -> bool + Sync)),
 }
 
 #[cfg(test)]
@@ -194,7 +255,7 @@ pub(super) mod tests {
 
     use futures_util::future::BoxFuture;
 
-    use super::{DidDocument, ResolveError, Resolver, Source};
+    use super::{DidDocument, Remembered, ResolveError, Resolver, Source};
     use crate::identity::keys::{Curve, PublicKey};
     use crate::identity::signing::SigningKey;
     use crate::types::{Clock, Did, UnixMillis};
@@ -326,10 +387,14 @@ pub(super) mod tests {
     async fn what_is_known_is_told_at_once_and_renewed_for_the_next_to_ask() {
         let (directory, resolver, clock, did) = start();
         let resolver = Arc::new(resolver);
-        assert!(resolver.known(&did).await.is_none(), "nobody waited for the directory");
+        assert!(matches!(resolver.known(&did).await, Remembered::Nothing), "nobody waited for the directory");
+        let key_of = async || match resolver.known(&did).await {
+            Remembered::Document(document) => document.atproto_key.clone(),
+            _ => None,
+        };
         let eventually = async |key: Option<PublicKey>| {
             for _ in 0..200 {
-                if resolver.known(&did).await.map(|document| document.atproto_key.clone()) == Some(key.clone()) {
+                if key_of().await == key {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -343,14 +408,110 @@ pub(super) mod tests {
         clock.advance_ms(HOUR_MS);
         let second = key();
         directory.set(Ok(second.clone()));
-        assert_eq!(resolver.known(&did).await.unwrap().atproto_key, Some(first));
+        assert_eq!(key_of().await, Some(first));
         eventually(Some(second)).await;
 
         directory.set(Err(DOWN));
         clock.advance_ms(2 * HOUR_MS);
-        assert!(resolver.known(&did).await.is_some(), "a day old at most");
+        assert!(key_of().await.is_some(), "a day old at most");
         clock.advance_ms(24 * HOUR_MS);
-        assert!(resolver.known(&did).await.is_none());
+        assert!(matches!(resolver.known(&did).await, Remembered::Nothing));
+
+        directory.set(Err(ResolveError::NotFound));
+        clock.advance_ms(MINUTE_MS);
+        for _ in 0..200 {
+            if matches!(resolver.known(&did).await, Remembered::NotFound) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("the definite answer was never told");
+    }
+
+    #[tokio::test]
+    async fn a_failure_without_a_document_is_remembered_five_seconds() {
+        let (directory, resolver, clock, did) = start();
+        directory.set(Err(DOWN));
+        for _ in 0..3 {
+            assert_eq!(resolver.resolve(&did).await, Err(DOWN));
+        }
+        assert_eq!(directory.asked(), 1);
+        directory.set(Ok(key()));
+        clock.advance_ms(i64::try_from(super::RETRY_AFTER_S * 1000).unwrap());
+        assert!(resolver.resolve(&did).await.is_ok());
+        assert_eq!(directory.asked(), 2);
+    }
+
+    /// Documents with as many long names as are kept.
+    struct LargeDocuments;
+
+    impl Source for LargeDocuments {
+        fn fetch<'a>(&'a self, did: &'a Did) -> BoxFuture<'a, Result<DidDocument, ResolveError>> {
+            Box::pin(async move {
+                let names: Vec<_> = (0..8).map(|number| format!("at://a{number}.{}", "x".repeat(240))).collect();
+                let json = serde_json::json!({ "id": did, "alsoKnownAs": names });
+                Ok(DidDocument::parse(did, json.to_string().as_bytes()).unwrap())
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn remembered_documents_stay_below_32_mib() {
+        let resolver = Resolver::new(LargeDocuments, Clock::manual(UnixMillis(1_795_000_000_000)));
+        for number in 0..20_000 {
+            resolver.resolve(&Did::parse(&format!("did:web:a{number}.evil.example")).unwrap()).await.unwrap();
+        }
+        resolver.cache.run_pending_tasks().await;
+        let (kept, weight) = (resolver.cache.entry_count(), resolver.cache.weighted_size());
+        assert!(weight <= super::MAX_BYTES && weight > super::MAX_BYTES / 2, "{weight} bytes");
+        assert!(kept * 8 * 240 <= super::MAX_BYTES, "{kept} documents");
+    }
+
+    #[tokio::test]
+    async fn strangers_cannot_spend_the_refreshes_of_those_who_ask_little() {
+        let (directory, resolver, _, _) = start();
+        let dids: Vec<Did> =
+            (0..100).map(|number| Did::parse(&format!("did:web:a{number}.example")).unwrap()).collect();
+        for did in &dids {
+            resolver.resolve(did).await.unwrap();
+        }
+        let before = directory.asked();
+        for did in &dids[..99] {
+            resolver.refresh_for(did, &|| false).await.unwrap();
+        }
+        let spent = usize::try_from(super::REFRESHES.quantity.get()).unwrap();
+        assert_eq!(directory.asked(), before + spent);
+        let rotated = key();
+        directory.set(Ok(rotated.clone()));
+        assert_eq!(resolver.refresh_for(&dids[99], &|| true).await.unwrap().atproto_key, Some(rotated));
+    }
+
+    /// `*.stalls.example` never answers.
+    struct Stalling(Directory);
+
+    impl Source for Stalling {
+        fn fetch<'a>(&'a self, did: &'a Did) -> BoxFuture<'a, Result<DidDocument, ResolveError>> {
+            if did.as_str().ends_with(".stalls.example") { Box::pin(std::future::pending()) } else { self.0.fetch(did) }
+        }
+    }
+
+    #[tokio::test]
+    async fn hosts_that_stall_hold_back_no_other_renewal() {
+        let clock = Clock::manual(UnixMillis(1_795_000_000_000));
+        let resolver = Arc::new(Resolver::new(Stalling(Directory::new(key())), clock));
+        for number in 0..100 {
+            let did = Did::parse(&format!("did:web:a{number}.stalls.example")).unwrap();
+            assert!(matches!(resolver.known(&did).await, Remembered::Nothing));
+        }
+        for did in ["did:plc:ewvi7nxzyoun6zhxrhs64oiz", "did:web:honest.test"] {
+            let did = Did::parse(did).unwrap();
+            let renewed = async {
+                while !matches!(resolver.known(&did).await, Remembered::Document(_)) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), renewed).await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -336,8 +336,8 @@ mod tests {
         let did = Did::parse("did:web:a.example").unwrap();
         let json = server_document(&did, "https://a.example", &keys).to_string();
         let document = DidDocument::parse(&did, json.as_bytes()).unwrap();
-        assert_eq!(document.key(&keys.peer_id()), Some(&keys.peer.public()));
-        assert_eq!(document.key(&keys.checkpoint_id()), Some(&keys.checkpoint.public()));
+        assert_eq!(document.server_key(&keys.peer_id()), Some(&keys.peer.public()));
+        assert_eq!(document.server_key(&keys.checkpoint_id()), Some(&keys.checkpoint.public()));
         let service = document.services("#atproto_mls").collect::<Vec<_>>();
         assert_eq!(service.len(), 1);
         assert_eq!(service[0].kind.as_deref(), Some("AtprotoMlsService"));

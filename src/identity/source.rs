@@ -1,5 +1,5 @@
-//! Where DID documents come from. Invariant: a did:web host is a stranger's choice and is asked through the guarded
-//! client only; the directory of did:plc is the operator's choice.
+//! Where DID documents come from. Invariants: a did:web host is a stranger's choice and is asked through the guarded
+//! client only; the directory of did:plc is the operator's choice; a document is read up to its limit in bytes.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use url::{Host, Url};
 
-use super::document::DidDocument;
-use super::http::{Guarded, HttpError, MAX_BODY_BYTES, PlainClient, get_plain, plain};
+use super::document::{DidDocument, MAX_DOCUMENT_BYTES};
+use super::http::{Authorities, Guarded, HttpError, PlainClient, get_plain, plain_trusting};
 use super::resolver::ResolveError;
 use crate::types::{Did, Malformed};
 
@@ -31,13 +31,13 @@ pub struct Network {
 
 impl Network {
     /// `plc_directory` is an http or https URL, like `https://plc.directory`.
-    pub fn new(plc_directory: &str, guarded: Arc<Guarded>) -> Result<Self, NetworkError> {
+    pub fn new(plc_directory: &str, authorities: &Authorities, guarded: Arc<Guarded>) -> Result<Self, NetworkError> {
         let url = Url::parse(plc_directory).map_err(|_| Malformed::new("PLC directory", "not a URL"))?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() || url.query().is_some() {
             return Err(Malformed::new("PLC directory", "expected http or https, a host and no query").into());
         }
         let directory = plc_directory.trim_end_matches('/').to_owned();
-        Ok(Self { directory, plain: plain()?, plc_slots: Semaphore::new(PLC_AT_ONCE), guarded })
+        Ok(Self { directory, plain: plain_trusting(authorities)?, plc_slots: Semaphore::new(PLC_AT_ONCE), guarded })
     }
 
     async fn get(&self, did: &Did) -> Result<http::Response<bytes::Bytes>, ResolveError> {
@@ -46,9 +46,12 @@ impl Network {
                 let url = format!("{}/{path}", self.directory);
                 let closed = |_| ResolveError::Unreachable("shutting down");
                 let _slot = self.plc_slots.acquire().await.map_err(closed)?;
-                get_plain(&self.plain, &url, ACCEPT, MAX_BODY_BYTES).await.map_err(|error| unreachable(&error))
+                get_plain(&self.plain, &url, ACCEPT, MAX_DOCUMENT_BYTES).await.map_err(|error| unreachable(&error))
             }
-            Location::Web(url) => self.guarded.get(&url, ACCEPT).await.map_err(|error| unreachable(&error)),
+            Location::Web(url) => {
+                let fetched = self.guarded.get_within(&url, ACCEPT, MAX_DOCUMENT_BYTES).await;
+                fetched.map_err(|error| unreachable(&error))
+            }
         }
     }
 }
@@ -82,7 +85,7 @@ fn unreachable(error: &HttpError) -> ResolveError {
         HttpError::NotPublic => ResolveError::Unreachable("its host has no public address"),
         HttpError::TimedOut => ResolveError::Unreachable("no answer in time"),
         HttpError::TooLarge(_) => ResolveError::Invalid("too large"),
-        HttpError::NoConnection => ResolveError::Unreachable("no connection"),
+        HttpError::NoConnection(step) => ResolveError::Unreachable(step.what_failed()),
         HttpError::Busy => ResolveError::Unreachable("too many calls to its host at one time"),
         HttpError::Failed(_) => ResolveError::Unreachable("the call failed"),
     }
@@ -130,9 +133,10 @@ fn web(id: &str, development: bool) -> Result<String, ResolveError> {
         return Err(ResolveError::Unsupported("a did:web with a port"));
     }
     let url = format!("https://{host}/.well-known/did.json");
-    // Exactly the host that is written, read as a name and not as an address.
-    let same = Url::parse(&url)
-        .is_ok_and(|url| url.host() == Some(Host::Domain(host)) && url.path() == "/.well-known/did.json");
+    // Exactly the host that is written, read as a name and not as an address; a final dot makes a second name of it.
+    let same = !host.ends_with('.')
+        && Url::parse(&url)
+            .is_ok_and(|url| url.host() == Some(Host::Domain(host)) && url.path() == "/.well-known/did.json");
     if same { Ok(url) } else { Err(ResolveError::Unsupported("a did:web whose host is not a name")) }
 }
 
@@ -140,9 +144,9 @@ fn web(id: &str, development: bool) -> Result<String, ResolveError> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Location, Network, Source};
+    use super::{Authorities, Location, Network, Source};
     use crate::identity::guard::Guard;
-    use crate::identity::http::Guarded;
+    use crate::identity::http::{Guarded, Step};
     use crate::identity::resolver::ResolveError;
     use crate::types::Did;
 
@@ -170,6 +174,7 @@ mod tests {
             "did:web:a.example%23x",
             "did:web:user%40a.example",
             "did:web:A.example",
+            "did:web:a.example.",
             "did:web:127.0.0.1",
             "did:web:2130706433",
             "did:web:0x7f.1",
@@ -209,8 +214,9 @@ mod tests {
             }),
         );
         let port = serve(router).await;
-        let guarded = Guarded::new(Guard::new(Vec::new(), true).unwrap(), None).unwrap();
-        let network = Network::new(&format!("http://localhost:{port}/"), Arc::new(guarded)).unwrap();
+        let guarded = Guarded::new(Guard::new(Vec::new(), true).unwrap(), &Authorities::default()).unwrap();
+        let network =
+            Network::new(&format!("http://localhost:{port}/"), &Authorities::default(), Arc::new(guarded)).unwrap();
         for (did, expected) in [
             ("did:plc:ewvi7nxzyoun6zhxrhs64oiz".to_owned(), Ok(())),
             (format!("did:web:localhost%3A{port}"), Ok(())),
@@ -221,7 +227,7 @@ mod tests {
                 "did:plc:dddddddddddddddddddddddd".to_owned(),
                 Err(ResolveError::Unreachable("the answer is not a document")),
             ),
-            ("did:web:localhost%3A1".to_owned(), Err(ResolveError::Unreachable("no connection"))),
+            ("did:web:localhost%3A1".to_owned(), Err(ResolveError::Unreachable(Step::Tcp.what_failed()))),
         ] {
             let found = network.fetch(&Did::parse(&did).unwrap()).await;
             assert_eq!(found.map(|document| assert_eq!(document.did.as_str(), did)), expected, "{did}");
@@ -230,10 +236,10 @@ mod tests {
 
     #[test]
     fn the_directory_must_be_a_plain_http_url() {
-        let guarded = Arc::new(Guarded::new(Guard::default(), None).unwrap());
+        let guarded = Arc::new(Guarded::new(Guard::default(), &Authorities::default()).unwrap());
         for url in ["", "plc.directory", "ftp://plc.directory", "https://plc.directory/?x=", "file:///etc"] {
-            assert!(Network::new(url, Arc::clone(&guarded)).is_err(), "{url}");
+            assert!(Network::new(url, &Authorities::default(), Arc::clone(&guarded)).is_err(), "{url}");
         }
-        assert!(Network::new("https://plc.directory", guarded).is_ok());
+        assert!(Network::new("https://plc.directory", &Authorities::default(), guarded).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use rookery_protocol::identity::{DEVICE_TYP, body_hash};
 use super::jws::{Header, Jws};
 use super::keys::Curve;
 use super::replay::{ReplayUnavailable, Sighting};
-use super::resolver::ResolveError;
+use super::resolver::{RETRY_AFTER_S, ResolveError};
 use crate::types::{DeviceId, Did};
 
 /// Seconds that two clocks may differ.
@@ -68,8 +68,8 @@ pub enum TokenRefused {
     JwtTooOld,
     #[error("the token's issuer has no DID document that can be used")]
     UnknownDid,
-    #[error("the issuer's DID document cannot be fetched now")]
-    DidUnresolvable,
+    #[error("the issuer's DID document cannot be fetched now: {0}; try again in {RETRY_AFTER_S} s")]
+    DidUnresolvable(&'static str),
     #[error("the account has no such device here; register it first")]
     DeviceUnknown,
     #[error("the device was revoked")]
@@ -115,7 +115,7 @@ impl TokenRefused {
             Self::ReplayedToken => "ReplayedToken",
             Self::JwtTooOld => "JwtTooOld",
             Self::UnknownDid => "UnknownDid",
-            Self::DidUnresolvable => "DidUnresolvable",
+            Self::DidUnresolvable(_) => "DidUnresolvable",
             Self::DeviceUnknown => "DeviceUnknown",
             Self::DeviceRevoked => "DeviceRevoked",
             Self::DeviceLapsed => "DeviceLapsed",
@@ -128,10 +128,18 @@ impl TokenRefused {
         }
     }
 
+    /// How long the same call would meet the same failure.
+    pub const fn retry_after_s(self) -> Option<u64> {
+        match self {
+            Self::DidUnresolvable(_) => Some(RETRY_AFTER_S),
+            _ => None,
+        }
+    }
+
     /// 401; 503 where the token may be good and only we cannot tell.
     pub const fn status(self) -> u16 {
         match self {
-            Self::DidUnresolvable | Self::ReplayUnavailable => 503,
+            Self::DidUnresolvable(_) | Self::ReplayUnavailable => 503,
             _ => 401,
         }
     }
@@ -140,7 +148,7 @@ impl TokenRefused {
 impl From<ResolveError> for TokenRefused {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::Unreachable(_) => Self::DidUnresolvable,
+            ResolveError::Unreachable(why) => Self::DidUnresolvable(why),
             ResolveError::NotFound | ResolveError::Unsupported(_) | ResolveError::Invalid(_) => Self::UnknownDid,
         }
     }

@@ -111,10 +111,15 @@ impl Verifier {
     }
 
     /// Second half: signed with the issuer's `#atproto` key, or with the secret of development if its `alg` says so.
-    pub async fn service(&self, token: UnverifiedServiceToken) -> Result<Claims, TokenRefused> {
+    /// `asks_little`: whether the caller's address makes this server look at few keys anew.
+    pub async fn service(
+        &self,
+        token: UnverifiedServiceToken,
+        asks_little: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Claims, TokenRefused> {
         let UnverifiedServiceToken { algorithm, jws, claims } = token;
         match algorithm {
-            Algorithm::Key(curve) => self.signed_by_issuer(&jws, curve, &claims.iss).await?,
+            Algorithm::Key(curve) => self.signed_by_issuer(&jws, curve, &claims.iss, asks_little).await?,
             Algorithm::Hs256 => {
                 let secret = self.secret.as_ref().ok_or(TokenRefused::SharedSecretNotEnabled)?;
                 secret.check(&jws).map_err(|_| TokenRefused::BadJwtSignature)?;
@@ -123,11 +128,17 @@ impl Verifier {
         self.once(claims).await
     }
 
-    async fn signed_by_issuer(&self, jws: &Jws, curve: Curve, issuer: &Did) -> Result<(), TokenRefused> {
+    async fn signed_by_issuer(
+        &self,
+        jws: &Jws,
+        curve: Curve,
+        issuer: &Did,
+        asks_little: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), TokenRefused> {
         let known = self.resolver.resolve(issuer).await?;
         let Err(refused) = holds(jws, curve, known.atproto_key.as_ref()) else { return Ok(()) };
         // The account may have changed its key since. Once, and only if there is a new one.
-        let renewed = self.resolver.refresh(issuer).await?;
+        let renewed = self.resolver.refresh_for(issuer, asks_little).await?;
         if renewed.atproto_key == known.atproto_key {
             return Err(refused);
         }

@@ -7,11 +7,14 @@
 
 mod bytes;
 mod connections;
+mod cpu;
 mod fair;
 mod slots;
 mod time;
+mod weight;
 
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +26,9 @@ use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+
+pub use self::cpu::{CpuBusy, CpuGate};
+pub use self::weight::{Weigh, entry_weight};
 
 use self::time::Time;
 use crate::config::Rate;
@@ -86,14 +92,20 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
     }
 
     fn keeping(rate: Rate, clock: &Clock, max_keys: u64) -> Self {
+        // Fixed size: fingerprints and times.
         let states = Cache::builder()
             .max_capacity(max_keys)
             .eviction_policy(EvictionPolicy::lru())
             // A budget that nobody touched for its period is whole again, and worth nothing.
             .time_to_idle(rate.period * 2);
-        let kept = Kept(states.build());
+        let kept = Kept { states: states.build(), secrets: [RandomState::new(), RandomState::new()], key: PhantomData };
         let limiter = RateLimiter::new(quota(rate), kept.clone(), Time::new(clock));
         Self { rate, kept, limiter }
+    }
+
+    /// The most that a key ever has.
+    pub fn whole(&self) -> NonZeroU32 {
+        self.rate.quantity
     }
 
     /// Takes one of this key's, if there is one.
@@ -111,7 +123,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
 
     /// How long none can be taken, if so. Takes nothing.
     pub fn spent(&self, key: &K) -> Option<Standing> {
-        let state = self.kept.0.get(key)?;
+        let state = self.kept.states.get(&self.kept.fingerprint(key))?;
         let mut whole_at = Nanos::from(0_u64);
         let read = state.measure_and_replace(&NotKeyed::NonKey, Err::<((), Nanos), _>);
         if let Err(Some(at)) = read {
@@ -126,14 +138,25 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
 
     #[cfg(test)]
     fn keys(&self) -> u64 {
-        self.kept.0.run_pending_tasks();
-        self.kept.0.entry_count()
+        self.kept.states.run_pending_tasks();
+        self.kept.states.entry_count()
     }
 }
 
-/// States by key, of which only so many are kept.
+/// States of keys, of which only so many are kept. A key may be as long as a stranger likes, so a keyed fingerprint of
+/// 128 bits stands for it: two keys that share one by chance would share a budget.
 #[derive(Clone)]
-struct Kept<K: Hash + Eq + Send + Sync + 'static>(Cache<K, Arc<InMemoryState>>);
+struct Kept<K> {
+    states: Cache<[u64; 2], Arc<InMemoryState>>,
+    secrets: [RandomState; 2],
+    key: PhantomData<fn(&K)>,
+}
+
+impl<K: Hash> Kept<K> {
+    fn fingerprint(&self, key: &K) -> [u64; 2] {
+        self.secrets.each_ref().map(|secret| secret.hash_one(key))
+    }
+}
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> StateStore for Kept<K> {
     type Key = K;
@@ -142,7 +165,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> StateStore for Kept<K> {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let state = self.0.get_with_by_ref(key, Arc::default);
+        let state = self.states.get_with(self.fingerprint(key), Arc::default);
         state.measure_and_replace(&NotKeyed::NonKey, measure)
     }
 }

@@ -74,12 +74,13 @@ pub use writer::{Application, Settings as WriterSettings};
 use std::sync::Arc;
 
 use crate::config;
+use crate::limit::entry_weight;
 use crate::storage::{Class, Storage};
 use crate::types::{Clock, Did, Hash};
 use crate::worker::Workers;
 
-/// How many immutable facts about streams are kept in memory.
-const STREAM_CACHE_ENTRIES: u64 = 100_000;
+/// Bytes of immutable facts about streams that are kept in memory.
+const STREAM_CACHE_BYTES: u64 = 48 << 20;
 
 /// The log of this server. Cheap to clone.
 #[derive(Clone)]
@@ -139,7 +140,7 @@ impl Log {
             incarnation,
             hub,
             writer,
-            streams: moka::sync::Cache::new(STREAM_CACHE_ENTRIES),
+            streams: moka::sync::Cache::builder().max_capacity(STREAM_CACHE_BYTES).weigher(entry_weight).build(),
             courier_wake: Arc::default(),
             retention: config.retention,
             flow,

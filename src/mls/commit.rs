@@ -126,8 +126,9 @@ impl std::fmt::Debug for VerifiedCommit {
 
 /// Judges a commit of an opaque conversation, in this order:
 /// its header (`MalformedMessage`, `WrongWireFormat`, `NotACommit`, `GroupIdMismatch`, `StaleEpoch`, `FutureEpoch`),
-/// the GroupInfo (`MalformedMessage`, `InvalidGroupInfo`), the roster (`DuplicateMember`, `MembershipMismatch`,
-/// `CredentialMismatch`), the Welcome (`WelcomeMismatch`, `MalformedMessage`).
+/// the form of the GroupInfo (`MalformedMessage`, `InvalidGroupInfo`), the roster (`DuplicateMember`,
+/// `MembershipMismatch`, `CredentialMismatch`), the Welcome (`WelcomeMismatch`, `MalformedMessage`), and last the
+/// signatures of the GroupInfo's tree (`InvalidGroupInfo`), of which there is one for each leaf.
 ///
 /// Whether the references were claimed for this conversation, and who may add and remove whom, is for the caller.
 pub fn judge(
@@ -141,9 +142,12 @@ pub fn judge(
     let claim = group_info::Claim::parse(group_info).map_err(no_suite_of_its_own)?;
     fits(stored, declared, &claim.view)?;
     let expected = expected_roster(stored, declared)?;
-    let view = claim.verify()?;
-    let leaves = roster(&view, &expected, declared)?;
+    // All that costs no signature comes first: a tree has up to 5,000 of them.
+    roster(&claim.view, &expected, declared)?;
     welcomed(stored, welcome, declared)?;
+    let view = claim.verify()?;
+    // Again, since only now it is known which leaves are outside of their lifetime.
+    let leaves = roster(&view, &expected, declared)?;
     Ok(VerifiedCommit {
         group_id: stored.group_id.clone(),
         left: stored.epoch,

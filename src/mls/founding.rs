@@ -50,18 +50,19 @@ pub fn founding(group_info: &[u8], founder: &StoredLeaf) -> Result<Founded, Refu
     if !(1..=limits::GROUP_ID_BYTES).contains(&claim.view.group_id.len()) {
         return Err(invalid_group_info("a group id has 1 to 255 bytes"));
     }
-    let view = claim.verify()?;
-    let [leaf] = view.leaves.as_slice() else {
+    // Before the signatures, of which a tree may have thousands.
+    let [leaf] = claim.view.leaves.as_slice() else {
         return Err(membership("a conversation begins with one leaf, the founder's"));
     };
     if !founder.signature_keys.contains(&leaf.signature_key) {
         return Err(membership("the only leaf is not of the founder's device"));
     }
-    if leaf.stale {
-        return Err(invalid_group_info("the founder's leaf is outside of its lifetime"));
-    }
     if !identity::names(&leaf.identity, &founder.account, &founder.device) {
         return Err(invalid_group_info("the only leaf's identity is not the founder's"));
+    }
+    let view = claim.verify()?;
+    if view.leaves.iter().any(|leaf| leaf.stale) {
+        return Err(invalid_group_info("the founder's leaf is outside of its lifetime"));
     }
     Ok(Founded {
         group_id: view.group_id,

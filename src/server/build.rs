@@ -1,5 +1,6 @@
 //! From settings to services.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -14,8 +15,9 @@ use crate::federation::replica::{Replicas, Timing};
 use crate::federation::{self, Federation};
 use crate::identity::http::Upstream;
 use crate::identity::{
-    Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, SharedSecret, Verifier,
+    Authorities, Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, SharedSecret, Verifier,
 };
+use crate::limit::{CpuGate, entry_weight};
 use crate::log::{self, ForeignDatabase, Log, WriterSettings};
 use crate::storage::embedded::{Cluster, DATABASE, EmbeddedError, Options, running_url};
 use crate::storage::{self, Class, Storage, refuse_unsafe};
@@ -26,8 +28,8 @@ use crate::xrpc::{Limits, Services};
 
 /// Epochs back from which an application message is accepted: what MLS clients keep keys for.
 const PAST_EPOCHS: u64 = 5;
-/// Conversations whose fixed facts are kept in memory.
-const GROUP_CACHE_ENTRIES: u64 = 100_000;
+/// Bytes of conversations' fixed facts that are kept in memory.
+const GROUP_CACHE_BYTES: u64 = 32 << 20;
 /// Connections beside the pool: the log writer's, the relay's two, a migration's, a person's.
 const OTHER_CONNECTIONS: u32 = 8;
 
@@ -123,8 +125,8 @@ pub(super) async fn services(
     storage: Storage,
     workers: &Workers,
 ) -> anyhow::Result<Services> {
-    let identity = &config.identity;
-    let Outbound { guarded, peers, resolver } = outbound(&config, &clock)?;
+    let (identity, cpu) = (&config.identity, CpuGate::default());
+    let Outbound { guarded, peers, resolver, authorities } = outbound(&config, &clock)?;
     let resolver = Arc::new(resolver);
 
     let floor_s = i64::try_from(identity.jti_ttl.as_secs()).unwrap_or(i64::MAX);
@@ -148,6 +150,7 @@ pub(super) async fn services(
         guarded,
         client: peers,
         replay,
+        cpu: cpu.clone(),
     }));
     federation.publish_keys().await?;
     let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS };
@@ -157,7 +160,7 @@ pub(super) async fn services(
     let unsaid = config.identity.invitations;
     let joining = Joining::start(log.clone(), Arc::clone(&federation), replicas.clone(), unsaid, workers);
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
-    let upstream = config.http.upstream.clone().map(Upstream::new).transpose()?;
+    let upstream = config.http.upstream.clone().map(|base| Upstream::new(base, &authorities)).transpose()?;
     let limits = Limits::new(&config.limits, &config.http, redactor.clone(), &clock);
     Ok(Services {
         config: Arc::new(config),
@@ -173,7 +176,8 @@ pub(super) async fn services(
         limits: Arc::new(limits),
         upstream,
         clock,
-        groups: Cache::new(GROUP_CACHE_ENTRIES),
+        groups: Cache::builder().max_capacity(GROUP_CACHE_BYTES).weigher(entry_weight).build(),
+        cpu,
         draining: CancellationToken::new(),
         stopping: CancellationToken::new(),
         sockets: TaskTracker::new(),
@@ -190,6 +194,7 @@ fn federation_settings(config: &Config) -> federation::Settings {
         origin: identity.public_url.origin().ascii_serialization(),
         development: !config.is_production(),
         rates: config.federation.rates,
+        lookups: config.limits.lookups,
     }
 }
 
@@ -207,7 +212,7 @@ pub fn federation_beside(config: &Config, storage: Storage, clock: Clock) -> any
     let fix = "Fix: run it where the server runs, with its settings";
     let keys = ServerKeys::load(dir).with_context(|| format!("KEYS_DIR {}. {fix}", dir.display()))?;
     let key_ids = vec![keys.peer_id(), keys.checkpoint_id()];
-    let Outbound { guarded, peers, resolver } = outbound(config, &clock)?;
+    let Outbound { guarded, peers, resolver, .. } = outbound(config, &clock)?;
     let federation = Federation::new(federation::Parts {
         settings: federation_settings(config),
         keys: Arc::new(keys),
@@ -217,6 +222,7 @@ pub fn federation_beside(config: &Config, storage: Storage, clock: Clock) -> any
         guarded: Arc::clone(&guarded),
         client: peers,
         replay: ReplayMemory::in_process(),
+        cpu: CpuGate::default(),
     });
     Ok(Beside { federation, guarded, key_ids })
 }
@@ -227,21 +233,27 @@ pub struct Outbound {
     /// For calls to peers.
     pub peers: Guarded,
     pub resolver: Resolver,
+    /// What every client that calls out trusts beside the system's authorities.
+    pub authorities: Authorities,
+}
+
+/// The certificates of `OUTBOUND_CA`.
+pub fn authorities(outbound_ca: Option<&Path>) -> anyhow::Result<Authorities> {
+    let Some(path) = outbound_ca else { return Ok(Authorities::default()) };
+    let pem = std::fs::read(path).with_context(|| {
+        format!("cannot read OUTBOUND_CA {}. Fix: set it to a readable PEM file, or unset it", path.display())
+    })?;
+    Authorities::from_pem(&pem).context("OUTBOUND_CA holds no certificate. Fix: set it to a PEM file with some")
 }
 
 pub fn outbound(config: &Config, clock: &Clock) -> anyhow::Result<Outbound> {
     let identity = &config.identity;
-    let authorities = identity.outbound_ca.as_ref().map(|path| {
-        let fix = "Fix: set OUTBOUND_CA to a readable PEM file, or unset it";
-        std::fs::read(path).with_context(|| format!("cannot read OUTBOUND_CA {}. {fix}", path.display()))
-    });
-    let authorities = authorities.transpose()?;
+    let authorities = authorities(identity.outbound_ca.as_deref())?;
     let guard = Guard::new(identity.outbound_allow.clone(), !config.is_production())?;
-    let certificates = "OUTBOUND_CA holds no certificate. Fix: set it to a PEM file with some";
-    let guarded = Arc::new(Guarded::new(guard.clone(), authorities.as_deref()).context(certificates)?);
-    let peers = Guarded::for_peers(guard, authorities.as_deref()).context(certificates)?;
-    let network = Network::new(identity.plc_url.as_str(), Arc::clone(&guarded))?;
-    Ok(Outbound { guarded, peers, resolver: Resolver::new(network, clock.clone()) })
+    let guarded = Arc::new(Guarded::new(guard.clone(), &authorities)?);
+    let peers = Guarded::for_peers(guard, &authorities)?;
+    let network = Network::new(identity.plc_url.as_str(), &authorities, Arc::clone(&guarded))?;
+    Ok(Outbound { guarded, peers, resolver: Resolver::new(network, clock.clone()), authorities })
 }
 
 /// The service keys of `KEYS_DIR`. Development makes them at first start; production never does by itself.

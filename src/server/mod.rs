@@ -23,7 +23,9 @@ use crate::types::Clock;
 use crate::worker::Workers;
 use crate::xrpc::{Services, watch_listeners};
 
-pub use build::{Beside, Database, Outbound, federation_beside, open_database, open_database_beside, outbound};
+pub use build::{
+    Beside, Database, Outbound, authorities, federation_beside, open_database, open_database_beside, outbound,
+};
 
 /// How long workers get to end once nobody can ask them for anything.
 const WORKERS_END: Duration = Duration::from_secs(5);

@@ -134,7 +134,7 @@ async fn account_of(cx: &Services, asked: Asked<'_>, token: &str) -> Result<Did,
     if token.takes_document() {
         cx.limits.may_fetch(asked.visit, &cx.resolver, token.did()).await?;
     }
-    let did = cx.verifier.service(token).await?.iss;
+    let did = cx.verifier.service(token, &|| cx.limits.asks_little(asked.visit)).await?.iss;
     cx.limits.proven(asked.visit, asked.class, &did)?;
     Ok(did)
 }

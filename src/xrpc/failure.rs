@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::Denied;
 use super::limits::BodyRefused;
 use super::observe::Told;
-use crate::federation::{HomeUnverified, PeerRefused};
+use crate::federation::joining::whereabouts::NotLocated;
+use crate::federation::{HomeUnverified, PeerRefused, TooManyLookups};
 use crate::identity::TokenRefused;
 use crate::log::StreamState;
 use crate::telemetry::metric_name;
@@ -66,6 +67,8 @@ pub enum Fault {
     Unavailable,
     /// 503: the disk of the database has no room, or little: nothing was written. Reads and revocations go on.
     StorageFull,
+    /// 503: every core was busy for too long; nothing was done.
+    Busy,
     /// 503: the transaction collided with others, more often than it is tried again. Nothing was written.
     Collided,
     /// 504: it took too long. Repeat with the same `idem`.
@@ -75,10 +78,10 @@ pub enum Fault {
 }
 
 /// Seconds after which a client may try again.
-const RETRY_AFTER_S: u32 = 1;
+const RETRY_AFTER_S: u64 = 1;
 /// The same where somebody has to make room first.
-const ROOM_AFTER_S: u32 = 30;
-const DELIVERIES_RETRY_AFTER_S: u32 = 60;
+const ROOM_AFTER_S: u64 = 30;
+const DELIVERIES_RETRY_AFTER_S: u64 = 60;
 
 impl Fault {
     fn told(&self) -> (StatusCode, &'static str, String) {
@@ -175,6 +178,11 @@ impl Fault {
                 StatusCode::CONFLICT,
                 "FollowersOutdated",
                 format!("{} must be upgraded before the stream takes this kind of entry", servers.join(", ")),
+            ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Busy",
+                "every core of this server is busy with work such as this; nothing was done, try again".to_owned(),
             ),
             Self::Unavailable | Self::Collided => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -329,6 +337,22 @@ impl From<PeerRefused> for Fault {
     }
 }
 
+impl From<TooManyLookups> for Fault {
+    fn from(TooManyLookups { retry_after_s }: TooManyLookups) -> Self {
+        metrics::counter!(metric_name::RATE_REFUSALS, "limit" => "lookup").increment(1);
+        Self::RateLimited { retry_after_s }
+    }
+}
+
+impl From<NotLocated> for Fault {
+    fn from(why: NotLocated) -> Self {
+        match why {
+            NotLocated::TooManyLookups(spent) => spent.into(),
+            NotLocated::Unverified(unverified) => unverified.into(),
+        }
+    }
+}
+
 impl From<HomeUnverified> for Fault {
     fn from(_: HomeUnverified) -> Self {
         Self::Peer(PeerRefused::HomeUnverified)
@@ -388,12 +412,17 @@ impl IntoResponse for Fault {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_s));
             }
         }
-        if matches!(self, Self::DeliveriesWait) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(DELIVERIES_RETRY_AFTER_S));
-        }
-        let passes = matches!(self, Self::TimedOut | Self::OutcomeUnknown | Self::TooManyInFlight | Self::Body(_));
+        let passes = matches!(
+            self,
+            Self::TimedOut | Self::OutcomeUnknown | Self::TooManyInFlight | Self::Body(_) | Self::DeliveriesWait
+        );
         if passes || status == StatusCode::SERVICE_UNAVAILABLE {
-            let seconds = if matches!(self, Self::StorageFull) { ROOM_AFTER_S } else { RETRY_AFTER_S };
+            let seconds = match &self {
+                Self::StorageFull => ROOM_AFTER_S,
+                Self::DeliveriesWait => DELIVERIES_RETRY_AFTER_S,
+                Self::Unauthenticated(refused) => refused.retry_after_s().unwrap_or(RETRY_AFTER_S),
+                _ => RETRY_AFTER_S,
+            };
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Self::Unauthenticated(refused) = &self {

@@ -4,8 +4,9 @@ use axum::body::Body;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::{BodyRefused, Failure, Fault, unique_json};
+use super::{BodyRefused, Failure, Fault, Services, unique_json};
 use crate::lexicon::{Method, schema};
+use crate::limit::CpuBusy;
 use crate::log::{Author, CallIdentity};
 use crate::types::{Hash, Idem, Malformed};
 
@@ -33,15 +34,17 @@ pub fn parse<T, E>(read: impl FnOnce(&str) -> Result<T, Malformed>, text: &str) 
     Ok(read(text)?)
 }
 
-/// Runs slow, pure work (MLS signatures) beside the threads that serve requests.
-pub async fn blocking<T, E>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure<E>>
+/// Runs work that grows with its input (MLS signatures, the replay of a chain) on a core of its own, beside the threads
+/// that serve requests. While every core is busy the call waits, and is then refused with 503.
+pub async fn blocking<T>(cx: &Services, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault>
 where
     T: Send + 'static,
 {
-    let span = tracing::Span::current();
-    // A panic in there is a message that a library could not take: it ends this request alone.
-    let outcome = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
-    outcome.map_err(|error| Failure::Fault(Fault::internal(error)))
+    cx.cpu.run(work).await.map_err(|error| match error {
+        CpuBusy::Busy => Fault::Busy,
+        // A panic in there is a message that a library could not take: it ends this request alone.
+        CpuBusy::Broken(_) => Fault::internal(error),
+    })
 }
 
 pub(super) fn params<M: Method>(query: &str) -> Result<M::Params, Fault> {

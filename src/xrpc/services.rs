@@ -12,6 +12,7 @@ use crate::federation::joining::Joining;
 use crate::federation::replica::Replicas;
 use crate::identity::http::Upstream;
 use crate::identity::{Resolver, ServerKeys, Verifier};
+use crate::limit::{CpuGate, Weigh};
 use crate::log::Log;
 use crate::storage::Storage;
 use crate::telemetry::Redactor;
@@ -24,6 +25,12 @@ pub struct Group {
     pub cipher_suite: u16,
     /// Devices that one account may have in it.
     pub max_devices: usize,
+}
+
+impl Weigh for Group {
+    fn weight_bytes(&self) -> usize {
+        size_of::<Self>() + self.group_id.len()
+    }
 }
 
 /// What a method may reach. Cheap to clone.
@@ -46,7 +53,9 @@ pub struct Services {
     /// Where methods go that this server does not have; development alone.
     pub upstream: Option<Upstream>,
     pub clock: Clock,
-    /// What never changes about a conversation, by its stream's row. Bounded.
+    /// For work that grows with its input: signatures of trees, chains, decoding.
+    pub cpu: CpuGate,
+    /// What never changes about a conversation, by its stream's row. Bounded in bytes.
     pub groups: Cache<i64, Arc<Group>>,
     /// Cancelled when the server is told to stop: it is not ready, and goes on serving for the drain time.
     pub draining: CancellationToken,

@@ -19,6 +19,8 @@ pub(super) struct DeviceRow {
     pub account_proven_at: DateTime<Utc>,
     pub suspended: bool,
     pub server: Option<String>,
+    /// Since when the account's DID is known to have no document.
+    pub did_gone_at: Option<DateTime<Utc>>,
 }
 
 pub(super) async fn find_device(pool: &PgPool, device: &str) -> Result<Option<DeviceRow>, Error> {
@@ -27,7 +29,7 @@ pub(super) async fn find_device(pool: &PgPool, device: &str) -> Result<Option<De
         r#"select d.id, d.public_id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at,
                   coalesce(d.last_seen_at, d.created_at) as "known_at!",
                   coalesce(d.account_proven_at, d.created_at) as "account_proven_at!",
-                  a.suspended_at is not null as "suspended!", a.server
+                  a.suspended_at is not null as "suspended!", a.server, a.did_gone_at
            from device d join account a on a.id = d.account_id where d.public_id = $1 and d.state <> 'foreign'"#,
         device
     )
@@ -42,7 +44,7 @@ pub(super) async fn devices(pool: &PgPool, device_rows: &[i64]) -> Result<Vec<De
         r#"select d.id, d.public_id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at,
                   coalesce(d.last_seen_at, d.created_at) as "known_at!",
                   coalesce(d.account_proven_at, d.created_at) as "account_proven_at!",
-                  a.suspended_at is not null as "suspended!", a.server
+                  a.suspended_at is not null as "suspended!", a.server, a.did_gone_at
            from device d join account a on a.id = d.account_id where d.id = any($1) and d.state <> 'foreign'"#,
         device_rows
     )
@@ -68,12 +70,13 @@ pub(super) struct AccountRow {
     pub id: i64,
     pub suspended: bool,
     pub server: Option<String>,
+    pub did_gone_at: Option<DateTime<Utc>>,
 }
 
 pub(super) async fn find_account(pool: &PgPool, did: &str) -> Result<Option<AccountRow>, Error> {
     Ok(sqlx::query_as!(
         AccountRow,
-        r#"select id, suspended_at is not null as "suspended!", server from account where did = $1"#,
+        r#"select id, suspended_at is not null as "suspended!", server, did_gone_at from account where did = $1"#,
         did
     )
     .fetch_optional(pool)
@@ -90,6 +93,20 @@ pub(super) async fn find_chain_generation(pool: &PgPool, account_id: i64) -> Res
 /// The other server that the account's DID document names now, if any.
 pub(super) async fn set_server(pool: &PgPool, account_id: i64, server: Option<&str>) -> Result<(), Error> {
     sqlx::query!("update account set server = $2 where id = $1", account_id, server).execute(pool).await?;
+    Ok(())
+}
+
+/// Since when the account's DID has no document, or that it has one.
+pub(super) async fn set_did_gone(pool: &PgPool, account_id: i64, since: Option<DateTime<Utc>>) -> Result<(), Error> {
+    sqlx::query!(
+        "update account set did_gone_at = case when $2::timestamptz is null then null
+                                               else coalesce(did_gone_at, $2) end
+         where id = $1",
+        account_id,
+        since
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use serde_json::Value;
 
 use super::authority::{dns_name, dns_names};
@@ -67,9 +67,9 @@ async fn authority(dns: &dyn Dns, name: &str) -> Result<Did, String> {
 
 async fn read(did: &Did, resolver: &Resolver, guarded: &Arc<crate::identity::Guarded>) -> anyhow::Result<Lexicons> {
     let document = resolver.resolve(did).await?;
-    let service = document.pds().context("the DID document names no PDS")?;
-    let endpoint = service.endpoint.as_deref().ok_or_else(|| anyhow!("the DID document's PDS has no endpoint"))?;
-    Pds::named_by_a_document(endpoint, Arc::clone(guarded)).lexicons(did).await
+    let development = guarded.guard().development();
+    let origin = document.pds(development).context("the DID document names no PDS by scheme and host alone")?;
+    Pds::named_by_a_document(origin, Arc::clone(guarded)).lexicons(did).await
 }
 
 /// What is not as it should be of the lexicons that `name` is responsible for.

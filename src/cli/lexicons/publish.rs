@@ -13,7 +13,8 @@ use super::authority::dns_names;
 use super::plan::{Plan, Step};
 use super::repository::{Pds, Session};
 use super::{printable, records};
-use crate::config::pds_password;
+use crate::config::{Publisher, publisher};
+use crate::server::authorities;
 use crate::types::Did;
 
 /// Bytes of a password; more is something else by mistake.
@@ -36,8 +37,8 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) async fn run(file: Option<&Path>, args: Args) -> anyhow::Result<ExitCode> {
-    let set = pds_password(file)?;
-    let pds = Pds::named_by_the_operator(&args.pds)?;
+    let Publisher { pds_password: set, outbound_ca } = publisher(file)?;
+    let pds = Pds::named_by_the_operator(&args.pds, &authorities(outbound_ca.as_deref())?)?;
     let identifier = args.identifier.trim_start_matches('@');
     if args.dry_run {
         let did = pds.did_of(identifier).await?;

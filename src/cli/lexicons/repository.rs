@@ -15,8 +15,8 @@ use url::{Host, Url};
 
 use super::plan::Published;
 use super::{COLLECTION, printable};
-use crate::identity::Guarded;
-use crate::identity::http::{HttpError, PlainClient, plain, send_plain};
+use crate::identity::http::{HttpError, PlainClient, plain_trusting, send_plain};
+use crate::identity::{Authorities, Guarded};
 use crate::types::Did;
 
 /// Records in one answer, and bytes of it: the largest lexicon has some 30 KB.
@@ -55,7 +55,7 @@ struct Refused {
 }
 
 impl Pds {
-    pub fn named_by_the_operator(url: &Url) -> anyhow::Result<Self> {
+    pub fn named_by_the_operator(url: &Url, authorities: &Authorities) -> anyhow::Result<Self> {
         let local = match url.host() {
             Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
             Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
@@ -67,12 +67,12 @@ impl Pds {
         let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
         let open = url.username().is_empty() && url.password().is_none();
         ensure!(bare && open, "--pds is not the bare URL of a PDS, such as https://pds.example.com");
-        Ok(Self { http: Http::Plain(plain()?), origin: url.origin().ascii_serialization() })
+        Ok(Self { http: Http::Plain(plain_trusting(authorities)?), origin: url.origin().ascii_serialization() })
     }
 
     /// Only read, and only where strangers may send this server.
-    pub fn named_by_a_document(endpoint: &str, guarded: Arc<Guarded>) -> Self {
-        Self { http: Http::Guarded(guarded), origin: endpoint.trim_end_matches('/').to_owned() }
+    pub fn named_by_a_document(origin: String, guarded: Arc<Guarded>) -> Self {
+        Self { http: Http::Guarded(guarded), origin }
     }
 
     pub async fn log_in(&self, identifier: &str, password: &SecretString) -> anyhow::Result<Session> {
@@ -203,10 +203,13 @@ impl Pds {
 #[cfg(test)]
 mod tests {
     use super::Pds;
+    use crate::identity::Authorities;
 
     #[test]
     fn a_password_goes_over_https_or_stays_on_this_machine() {
-        let origin = |url: &str| Pds::named_by_the_operator(&url.parse().unwrap()).map(|pds| pds.origin);
+        let origin = |url: &str| {
+            Pds::named_by_the_operator(&url.parse().unwrap(), &Authorities::default()).map(|pds| pds.origin)
+        };
         for url in ["https://pds.example.com", "http://localhost:2583", "http://127.0.0.1:2583", "http://[::1]:2583"] {
             assert_eq!(origin(&format!("{url}/")).unwrap(), url);
         }

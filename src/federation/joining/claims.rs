@@ -63,7 +63,9 @@ pub async fn ask_elsewhere(
         federation.look_again(account).await;
     }
     if !moved.is_empty() {
-        let mut fresh = whereabouts::locate(federation, moved).await;
+        // Beyond the budget of look-ups the first answers stand.
+        let located = whereabouts::locate(federation, &inviter.account, moved).await;
+        let mut fresh = located.unwrap_or_default();
         fresh.retain(|account, home| homes.get(account) != Some(home));
         answers.extend(ask(federation, inviter, claim, &fresh).await);
     }

@@ -3,7 +3,7 @@
 //! Invariant: nothing is sent to a name whose document does not say, in so many words, that this very host is a server:
 //! this is what keeps strangers' documents from aiming our traffic at somebody else.
 
-use crate::identity::{Curve, DidDocument, PublicKey, is_server_curve, key_tag};
+use crate::identity::{Curve, DidDocument, PublicKey, is_server_curve, key_tag, registrable_domain, web_host};
 use crate::types::Did;
 
 /// Keys of one purpose in one document.
@@ -92,23 +92,22 @@ impl ServerDocument {
     }
 }
 
-/// `https://<host>` of a server's name: the same host, no path and no port.
+/// `https://<host>` of a server's name: the same host, without a path, a port or a final dot.
 pub fn endpoint(server: &Did, development: bool) -> Option<String> {
-    let host = server.as_str().strip_prefix("did:web:")?;
+    let host = web_host(server)?;
     match host.split_once("%3A") {
         Some(("localhost", port)) if development => {
             port.parse::<u16>().ok().map(|port| format!("http://localhost:{port}"))
         }
         Some(_) => None,
-        None if host.contains([':', '/', '%']) => None,
+        None if host.contains('%') => None,
         None => Some(format!("https://{host}")),
     }
 }
 
 /// What others count as one: the registrable domain of a server's host, or the host where there is none.
 pub fn domain(server: &Did) -> String {
-    let host = server.as_str().strip_prefix("did:web:").unwrap_or(server.as_str());
-    psl::domain_str(host).unwrap_or(host).to_owned()
+    registrable_domain(server).unwrap_or(server.as_str()).to_owned()
 }
 
 /// None for what is nothing to us: other ids, other curves, an id that is not made of the key.
@@ -211,6 +210,8 @@ mod tests {
             ("did:web:localhost%3A3000", None, Some("http://localhost:3000")),
             ("did:web:a.example%3A3000", None, None),
             ("did:web:a.example:path", None, None),
+            ("did:web:a.example.", None, None),
+            ("did:web:localhost%3A3000.", None, None),
             ("did:plc:ewvi7nxzyoun6zhxrhs64oiz", None, None),
         ] {
             assert_eq!(endpoint(&did(name), false).as_deref(), production, "{name}");

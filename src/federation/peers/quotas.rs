@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{PeerRates, Rate};
 use crate::federation::PeerRefused;
-use crate::limit::{Budget, Budgets, Standing};
+use crate::limit::{Budget, Budgets, Standing, Weigh, entry_weight};
 use crate::types::{Clock, Did};
 
 /// Requests of one domain at one time: those of servers among themselves, and those for people.
@@ -27,9 +27,9 @@ const WAIT: Duration = Duration::from_secs(1);
 /// of many people; each of them has half.
 const PEOPLE_PART: u32 = 4;
 const PERSON_PART: u32 = 2;
-/// Domains, and people, whose requests in flight are told apart.
-const MAX_DOMAINS: u64 = 10_000;
-const MAX_PEOPLE: u64 = 50_000;
+/// Bytes of domains, and of people, whose requests in flight are told apart.
+const MAX_DOMAINS_BYTES: u64 = 4 << 20;
+const MAX_PEOPLE_BYTES: u64 = 16 << 20;
 /// Of everything, a domain on probation has one part in so many …
 const PROBATION_PART: u32 = 10;
 /// … and all of them together have as much as so many domains that are not: a fifth of a server that is built for fifty.
@@ -82,6 +82,12 @@ struct Places {
     waiting: Semaphore,
 }
 
+impl Weigh for Places {
+    fn weight_bytes(&self) -> usize {
+        size_of::<Self>() + 2 * size_of::<Semaphore>()
+    }
+}
+
 impl Places {
     fn new() -> Self {
         let (servers, people) = (Semaphore::new(IN_FLIGHT), Semaphore::new(IN_FLIGHT_OF_PEOPLE));
@@ -127,8 +133,16 @@ impl Quotas {
             invitations: both(INVITATIONS),
             key_packages: both(KEY_PACKAGES),
             devices: both(DEVICES),
-            in_flight: Cache::builder().max_capacity(MAX_DOMAINS).time_to_idle(Duration::from_mins(10)).build(),
-            in_flight_of_one: Cache::builder().max_capacity(MAX_PEOPLE).time_to_idle(Duration::from_mins(10)).build(),
+            in_flight: Cache::builder()
+                .max_capacity(MAX_DOMAINS_BYTES)
+                .weigher(entry_weight)
+                .time_to_idle(Duration::from_mins(10))
+                .build(),
+            in_flight_of_one: Cache::builder()
+                .max_capacity(MAX_PEOPLE_BYTES)
+                .weigher(entry_weight)
+                .time_to_idle(Duration::from_mins(10))
+                .build(),
         }
     }
 

@@ -9,7 +9,7 @@ use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::tests::serve;
-use super::{BadUrl, Checked, Guard, Guarded, HttpError, MAX_BODY_BYTES, TIMES, Times};
+use super::{Authorities, BadUrl, Checked, Guard, Guarded, HttpError, MAX_BODY_BYTES, TIMES, Times};
 use crate::identity::dns::tests::FakeDns;
 
 /// For what is endless: the real times are three and ten seconds.
@@ -18,12 +18,12 @@ const SHORT: Times = Times { connect: Duration::from_millis(300), in_all: Durati
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 fn production(dns: FakeDns) -> Guarded {
-    Guarded::with(Guard::default(), None, Arc::new(dns), TIMES).unwrap()
+    Guarded::with(Guard::default(), &Authorities::default(), Arc::new(dns), TIMES).unwrap()
 }
 
 fn development(times: Times) -> Guarded {
     let dns = FakeDns::default().with_addresses("localhost", &[&["127.0.0.1"]]);
-    Guarded::with(Guard::new(Vec::new(), true).unwrap(), None, Arc::new(dns), times).unwrap()
+    Guarded::with(Guard::new(Vec::new(), true).unwrap(), &Authorities::default(), Arc::new(dns), times).unwrap()
 }
 
 async fn refused(client: &Guarded, url: &str) -> HttpError {
@@ -100,6 +100,8 @@ async fn urls_that_are_not_a_public_name_over_https() {
         ("https://a.example:0/", Port),
         ("https://a.example:22/", Port),
         ("https://a.example:65536/", Host),
+        // A second name of the same host.
+        ("https://a.example./", Host),
     ] {
         let refused = refused(&client, url).await;
         if refused != HttpError::BadUrl(why) {
@@ -144,9 +146,23 @@ async fn names_that_lead_to_addresses_that_are_not_public() {
         "::ffff:8.8.8.8",
         "::127.0.0.1",
         "::8.8.8.8",
-        "64:ff9b::7f00:1",
-        "64:ff9b::808:808",
-        "64:ff9b:1::a00:1",
+        "64:ff9b::0.0.0.0",
+        "64:ff9b::10.0.0.1",
+        "64:ff9b::100.64.0.1",
+        "64:ff9b::127.0.0.1",
+        "64:ff9b::169.254.169.254",
+        "64:ff9b::172.16.0.1",
+        "64:ff9b::192.0.0.1",
+        "64:ff9b::192.0.2.1",
+        "64:ff9b::192.88.99.1",
+        "64:ff9b::192.168.1.1",
+        "64:ff9b::198.18.0.1",
+        "64:ff9b::198.51.100.7",
+        "64:ff9b::203.0.113.7",
+        "64:ff9b::224.0.0.1",
+        "64:ff9b::255.255.255.255",
+        "64:ff9b:1::808:808",
+        "64:ff9b:1::10.0.0.1",
         "100::1",
         "2001::1",
         "2001:0:4136:e378:8000:63bf:3fff:fdd2",
@@ -169,16 +185,30 @@ async fn names_that_lead_to_addresses_that_are_not_public() {
         let dns = FakeDns::default().with_addresses("a.example", &[&[address]]);
         assert_eq!(refused(&production(dns), "https://a.example/").await, HttpError::NotPublic, "{address}");
     }
-    // One address that is not public spoils the name, wherever it stands.
-    for addresses in [["8.8.8.8", "10.0.0.1"], ["10.0.0.1", "8.8.8.8"], ["2606:4700::1111", "::1"]] {
-        let dns = FakeDns::default().with_addresses("a.example", &[&addresses]);
-        assert_eq!(refused(&production(dns), "https://a.example/").await, HttpError::NotPublic, "{addresses:?}");
-    }
     assert_eq!(
         refused(&production(FakeDns::default()), "https://a.example/").await,
         HttpError::NotPublic,
         "no address"
     );
+}
+
+#[test]
+fn a_bad_address_is_left_out_and_spoils_no_other() {
+    let checked = Checked { guard: Arc::new(Guard::default()), dns: Arc::new(FakeDns::default()) };
+    for (addresses, expected) in [
+        (vec!["8.8.8.8", "10.0.0.1"], vec!["8.8.8.8"]),
+        (vec!["10.0.0.1", "8.8.8.8"], vec!["8.8.8.8"]),
+        (vec!["::1", "2606:4700::1111"], vec!["2606:4700::1111"]),
+        (vec!["8.8.8.8", "64:ff9b::808:808"], vec!["8.8.8.8", "64:ff9b::808:808"]),
+        (vec!["64:ff9b::10.0.0.1", "64:ff9b::8.8.8.8"], vec!["64:ff9b::8.8.8.8"]),
+        (vec!["10.0.0.1", "64:ff9b::10.0.0.1"], vec![]),
+    ] {
+        let addresses = addresses.into_iter().map(|address| address.parse().unwrap()).collect();
+        let kept = checked.keep_allowed(addresses).unwrap_or_default();
+        let expected: Vec<std::net::SocketAddr> =
+            expected.into_iter().map(|address| (address.parse::<std::net::IpAddr>().unwrap(), 0).into()).collect();
+        assert_eq!(kept, expected);
+    }
 }
 
 #[tokio::test]
@@ -188,7 +218,11 @@ async fn a_name_that_changes_between_the_check_and_the_connection() {
     // Loopback stands for what is public here; the URL's own check, of port and scheme, is left out.
     let guard = Arc::new(Guard::new(Vec::new(), true).unwrap());
     let checked = Checked { guard, dns: Arc::new(dns.clone()) };
-    let client = super::builder(SHORT).pool_max_idle_per_host(0).dns_resolver(Arc::new(checked)).build().unwrap();
+    let client = super::builder(SHORT, &Authorities::default())
+        .pool_max_idle_per_host(0)
+        .dns_resolver(Arc::new(checked))
+        .build()
+        .unwrap();
     let url = format!("http://a.example:{port}/");
     let call = async || client.get(&url).send().await.map_err(HttpError::from_reqwest).map(|answer| answer.status());
     // One lookup for a connection: what was checked is what is called.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{Guard, Guarded, HttpError, Lane, PER_HOST, install_crypto_provider};
+use super::{
+    Authorities, Guard, Guarded, HttpError, Lane, PER_HOST, Step, Upstream, get_plain, install_crypto_provider,
+    plain_trusting,
+};
 
 pub async fn serve(router: axum::Router) -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -14,7 +17,7 @@ pub async fn serve(router: axum::Router) -> u16 {
 }
 
 fn guarded(development: bool) -> Guarded {
-    Guarded::new(Guard::new(Vec::new(), development).unwrap(), None).unwrap()
+    Guarded::new(Guard::new(Vec::new(), development).unwrap(), &Authorities::default()).unwrap()
 }
 
 #[test]
@@ -106,12 +109,43 @@ fn serve_tls() -> u16 {
 #[tokio::test]
 async fn a_private_authority_is_trusted_if_the_operator_names_it() {
     let url = format!("https://localhost:{}/", serve_tls());
-    let with = |pem: Option<&[u8]>| Guarded::new(Guard::new(Vec::new(), true).unwrap(), pem);
-    let authority = include_bytes!("testdata/authority.pem");
-    assert_eq!(with(Some(authority)).unwrap().get(&url, "*/*").await.unwrap().body().as_ref(), b"hi");
-    let strangers = with(None).unwrap().get(&url, "*/*").await;
-    assert_eq!(strangers.unwrap_err(), HttpError::NoConnection);
+    let guarded = |authorities| Guarded::new(Guard::new(Vec::new(), true).unwrap(), authorities).unwrap();
+    let named = Authorities::from_pem(include_bytes!("testdata/authority.pem")).unwrap();
+    assert_eq!(guarded(&named).get(&url, "*/*").await.unwrap().body().as_ref(), b"hi");
+    let unnamed = guarded(&Authorities::default()).get(&url, "*/*").await;
+    assert_eq!(unnamed.unwrap_err(), HttpError::NoConnection(Step::Tls));
+
+    // Every other client that calls out as well: the directory's, and the upstream's.
+    let get = async |authorities| get_plain(&plain_trusting(authorities).unwrap(), &url, "*/*", 100).await;
+    assert_eq!(get(&named).await.unwrap().body().as_ref(), b"hi");
+    assert_eq!(get(&Authorities::default()).await.unwrap_err(), HttpError::NoConnection(Step::Tls));
+    let upstream = Upstream::new(url.parse().unwrap(), &named).unwrap();
+    let (parts, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+    let nothing = futures_util::stream::empty::<Result<bytes::Bytes, std::io::Error>>();
+    assert_eq!(upstream.send(parts, nothing).await.unwrap().status(), 200);
+
     for nonsense in [&b""[..], b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-        assert!(with(Some(nonsense)).is_err());
+        assert!(Authorities::from_pem(nonsense).is_err());
     }
+}
+
+#[tokio::test]
+async fn a_failed_connection_names_the_step_that_failed() {
+    struct NoDns;
+    impl crate::identity::dns::Dns for NoDns {
+        fn addresses<'a>(&'a self, _: &'a str) -> futures_util::future::BoxFuture<'a, DnsAnswer<std::net::IpAddr>> {
+            Box::pin(async { Err(crate::identity::dns::DnsError) })
+        }
+        fn texts<'a>(&'a self, _: &'a str) -> futures_util::future::BoxFuture<'a, DnsAnswer<String>> {
+            Box::pin(async { Err(crate::identity::dns::DnsError) })
+        }
+    }
+    type DnsAnswer<T> = Result<Vec<T>, crate::identity::dns::DnsError>;
+
+    let silent = Guarded::with(Guard::default(), &Authorities::default(), Arc::new(NoDns), super::TIMES).unwrap();
+    assert_eq!(silent.get("https://a.example/", "*/*").await.unwrap_err(), HttpError::NoConnection(Step::Dns));
+    let nobody = guarded(true).get("http://localhost:1/", "*/*").await;
+    assert_eq!(nobody.unwrap_err(), HttpError::NoConnection(Step::Tcp));
+    let untrusted = guarded(true).get(&format!("https://localhost:{}/", serve_tls()), "*/*").await;
+    assert_eq!(untrusted.unwrap_err(), HttpError::NoConnection(Step::Tls));
 }

@@ -11,7 +11,7 @@ use http::header;
 use http::request::Parts;
 use url::Url;
 
-use super::{HttpError, TIMES, endless};
+use super::{Authorities, HttpError, TIMES, endless};
 
 /// Without a byte of the answer's body for so long, it ends.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -26,9 +26,9 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub fn new(base: Url) -> Result<Self, HttpError> {
+    pub fn new(base: Url, authorities: &Authorities) -> Result<Self, HttpError> {
         // The time for the beginning of an answer is that of every request; a stream takes as long as it takes.
-        let client = endless(TIMES.connect).read_timeout(SILENCE).build();
+        let client = endless(TIMES.connect, authorities).read_timeout(SILENCE).build();
         Ok(Self { client: client.map_err(HttpError::from_reqwest)?, base })
     }
 

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::hash;
+use crate::limit::Weigh;
 use crate::log::chain::Head;
 use crate::log::{Error, StreamKind, StreamState, features};
 use crate::storage::{self, PgConnection, PgPool};
@@ -15,6 +16,12 @@ pub struct StreamInfo {
     pub public_id: StreamId,
     pub kind: StreamKind,
     pub home: String,
+}
+
+impl Weigh for StreamInfo {
+    fn weight_bytes(&self) -> usize {
+        size_of::<Self>() + self.public_id.as_str().len() + self.home.len()
+    }
 }
 
 /// A stream's row.

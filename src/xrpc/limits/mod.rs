@@ -24,7 +24,7 @@ use self::in_flight::{CallSlots, CallsInFlight};
 use super::Fault;
 use crate::identity::Resolver;
 use crate::lexicon::Kind;
-use crate::limit::{Budgets, ByteBudget, FairBudget, KeyedSlots, OpenConnection, Standing};
+use crate::limit::{Budgets, ByteBudget, FairBudget, KeyedSlots, OpenConnection, Standing, entry_weight};
 use crate::telemetry::{Redactor, metric_name};
 use crate::types::{Clock, Did};
 use crate::{config, federation};
@@ -42,8 +42,12 @@ pub type ClientConnection = Arc<OpenConnection<Address>>;
 
 /// For how long an account is known by name since it was last proven.
 const REMEMBERED: Duration = Duration::from_hours(24);
-/// Accounts that are.
-const MAX_REMEMBERED: u64 = 100_000;
+/// Bytes of accounts that are.
+const REMEMBERED_BYTES: u64 = 32 << 20;
+/// Keys that may have rotated and that one address makes this server look at anew, while others spend the common budget.
+/// The compiler works out that 6 is not 0.
+const REFRESH: config::Rate =
+    config::Rate { quantity: std::num::NonZeroU32::new(6).unwrap(), period: Duration::from_mins(1) };
 
 /// All budgets of this instance.
 pub struct Limits {
@@ -58,6 +62,7 @@ pub struct Limits {
     fetch: FairBudget<Address>,
     registration: FairBudget<Address>,
     domain_registration: Budgets<Arc<str>>,
+    refresh: Budgets<Address>,
     remembered: Cache<Did, ()>,
     calls: CallsInFlight,
     bodies: Arc<ByteBudget<BodyOwner>>,
@@ -81,7 +86,8 @@ impl Limits {
     pub fn new(limits: &config::Limits, http: &config::Http, redactor: Redactor, clock: &Clock) -> Self {
         let (accounts, addresses, all) = (&limits.accounts, &limits.addresses, &limits.all);
         let largest_body = body::greatest_bytes(&http.bodies);
-        let remembered = Cache::builder().max_capacity(MAX_REMEMBERED).eviction_policy(EvictionPolicy::lru());
+        let remembered = Cache::builder().max_capacity(REMEMBERED_BYTES).weigher(entry_weight);
+        let remembered = remembered.eviction_policy(EvictionPolicy::lru());
         Self {
             accounts: Accounts {
                 read: Budgets::new(accounts.read, clock),
@@ -98,6 +104,7 @@ impl Limits {
             fetch: FairBudget::new(addresses.first_fetch, all.first_fetch, clock),
             registration: FairBudget::new(addresses.registration, all.registration, clock),
             domain_registration: Budgets::new(limits.domains.registration, clock),
+            refresh: Budgets::new(REFRESH, clock),
             remembered: remembered.time_to_idle(REMEMBERED).build(),
             calls: CallsInFlight::new(http.reads_in_flight, http.writes_in_flight),
             bodies: Arc::new(ByteBudget::new(http.bodies.held_bytes, largest_body)),
@@ -143,7 +150,17 @@ impl Limits {
         Ok(())
     }
 
-    /// Counts a request that asks for no proof. Whoever asks whether the server is well is never refused.
+    /// Counts work of a proven account beyond its one call, in calls of that class. More than the whole budget counts as
+    /// the whole budget: the work is then done once in a period.
+    pub fn work(&self, class: Class, did: &Did, calls: u32) -> Result<(), Fault> {
+        let Some(budget) = self.of_account(class) else {
+            return Err(Fault::internal("work is counted in a class of accounts"));
+        };
+        let Some(calls) = std::num::NonZeroU32::new(calls) else { return Ok(()) };
+        within("work", budget.take_many(did, calls.min(budget.whole())))
+    }
+
+    /// Counts a request that asks for no proof. A probe is never refused.
     fn open(&self, visit: &Visit, class: Class) -> Result<(), Fault> {
         if class == Class::Probe {
             return Ok(());
@@ -190,6 +207,11 @@ impl Limits {
             within("registration", self.domain_registration.take(&federation::domain(did).into()))?;
         }
         within("registration", self.registration.take(&address))
+    }
+
+    /// Whether the address has made this server look at few keys anew, this one included.
+    pub(super) fn asks_little(&self, visit: &Visit) -> bool {
+        self.refresh.take(&visit.address).refused_for.is_none()
     }
 
     /// Counts a call that proved nobody, unless it was counted already: against its issuer at this address, and an issuer

@@ -7,13 +7,13 @@ use rookery::lexicon::Method;
 use rookery::lexicon::account::create_pairing::{CreatePairing, Input, Output};
 use rookery::types::{Bytes, Clock, Did};
 use rookery_client::CallError;
-use serde_json::json;
 
 use crate::support::{TestServer, refused};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-fn waiting(curve: Curve) -> Input {
+/// What a device with a new key of that curve asks the test's server with, now.
+pub fn waiting(curve: Curve) -> Input {
     waiting_at(curve, Clock::System.now_seconds(), &TestServer::did())
 }
 
@@ -116,8 +116,7 @@ async fn one_address_has_twenty_open_pairings_and_leaves_room_to_others() {
     let clock = Clock::manual(Clock::System.now());
     let server = TestServer::start_at(clock.clone(), &[("TRUSTED_PROXIES", "127.0.0.1")]).await;
     let ask = async |from: &str| {
-        let key = SigningKey::generate(Curve::Ed25519).public();
-        let input = json!({ "publicKey": Bytes(key.raw()), "kind": "app" });
+        let input = waiting_at(Curve::Ed25519, clock.now_seconds(), &TestServer::did());
         let call = server.raw(CreatePairing::NSID, "").header(FORWARDED_FOR, from);
         call.json(&input).send().await
     };

@@ -3,7 +3,7 @@
 mod admission;
 mod approve_pairing;
 mod claim_pairing;
-mod create_pairing;
+pub mod create_pairing;
 mod export_data;
 mod import_data;
 mod list_blocks;

@@ -53,7 +53,7 @@ async fn a_name_that_leads_nowhere_or_to_something_else_is_told() {
     let other = host(&servers[1]);
     servers[1].proxy.refuse().await;
     let said = examined(&servers, &other).await;
-    wrong(&said, "their document", "no connection", "that it listens there");
+    wrong(&said, "their document", "no TCP connection", "that it listens there");
     assert!(said.0.contains("-      signed call"), "{}", said.0);
     servers[1].proxy.listen().await;
 

@@ -166,6 +166,7 @@ async fn a_page_of_seats_begins_none_beyond_its_bytes() {
          from account a, generate_series(10, 35) n where a.did like 'did:web:x%'",
         "insert into seat_device (stream_id, device_id, account_id, from_seq)
          select c.stream_id, d.id, d.account_id, 2 from convo c, device d where d.state = 'foreign'",
+        "analyze",
     ] {
         sqlx::query(crowd).execute(&mut database).await.unwrap();
     }

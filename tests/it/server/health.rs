@@ -80,7 +80,8 @@ async fn metrics_are_measured_once_however_often_they_are_read() {
     // Its listener has the limits of the other one.
     let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut slow, b"GET /metrics HTTP/1.1\r\n").await.unwrap();
-    let read = tokio::io::AsyncReadExt::read_to_end(&mut slow, &mut Vec::new());
+    let mut answer = Vec::new();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut slow, &mut answer);
     assert!(tokio::time::timeout(std::time::Duration::from_secs(5), read).await.is_ok(), "a head without an end");
     server.stop().await;
 }

@@ -55,6 +55,7 @@ const PEER_FAULTS: &[(&str, u16)] = &[
     ("HomeUnverified", 503),
     ("HomeMoving", 503),
     ("HomeRecovering", 503),
+    ("KindNotImplemented", 501),
     ("OutcomeUnknown", 504),
 ];
 

@@ -121,6 +121,7 @@ fn integer(limits: &Integer, value: &Value, path: &Path) -> Result<(), Violation
 }
 
 fn text(limits: &Text, given: &str, path: &Path) -> Result<(), Violation> {
+    data_model::without_nul(given, path)?;
     if given.len() > limits.size.max {
         return Err(path.violation(format!("expected a string of at most {} bytes", limits.size.max)));
     }

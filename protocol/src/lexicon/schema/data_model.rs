@@ -52,13 +52,19 @@ pub(super) fn object(value: &Value, path: &Path) -> Result<(), Violation> {
     }
 }
 
+/// U+0000 has no place in a text: Postgres stores none, and C libraries end a text there.
+pub(super) fn without_nul(text: &str, path: &Path) -> Result<(), Violation> {
+    if text.contains('\0') { Err(path.violation("must not contain U+0000")) } else { Ok(()) }
+}
+
 fn is_special(map: &Map<String, Value>) -> bool {
     map.contains_key("$bytes") || map.contains_key("$link") || map.get("$type").is_some_and(|tag| tag == "blob")
 }
 
 fn any(value: &Value, path: &Path) -> Result<(), Violation> {
     match value {
-        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+        Value::Null | Value::Bool(_) => Ok(()),
+        Value::String(text) => without_nul(text, path),
         Value::Number(_) => match integer(value) {
             Some(_) => Ok(()),
             None => Err(path.violation("expected numbers to be integers below 2^53")),
@@ -77,7 +83,7 @@ fn any(value: &Value, path: &Path) -> Result<(), Violation> {
                 Some(_) => return Err(path.violation("expected $type to be a name")),
                 None => {}
             }
-            map.values().try_for_each(|value| any(value, path))
+            map.iter().try_for_each(|(key, value)| without_nul(key, path).and_then(|()| any(value, path)))
         }
     }
 }

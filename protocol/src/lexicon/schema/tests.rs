@@ -248,6 +248,23 @@ fn bytes_are_measured_decoded() {
 }
 
 #[test]
+fn u0000_is_refused_in_every_string_and_names_its_field() {
+    let refused = |nsid: &str, body: Value| input(nsid, &mut body.clone()).unwrap_err().to_string();
+    let mut body = examples(SEND).remove(0).input.unwrap();
+    body["idem"] = json!("a\0b");
+    assert!(refused(SEND, body).starts_with("input/idem: "));
+    let account = "blue.catbird.account.setBlock";
+    assert_eq!(
+        refused(account, json!({"account": "did:web:a\0.example", "blocked": true})).split(':').next(),
+        Some("input/account")
+    );
+    assert_eq!(params(account, "x=%00").is_err(), params(account, "x=y").is_err());
+    let messages = "blue.catbird.mls.getMessages";
+    let error = params(messages, "stream=a%00b").unwrap_err();
+    assert_eq!(error.to_string(), "params/stream: must not contain U+0000");
+}
+
+#[test]
 fn a_whole_float_is_an_integer_for_the_types_too() {
     let cursor = "blue.catbird.mls.updateCursor";
     let mut body = json!({"stream": "s", "seq": 7.0});

@@ -71,7 +71,7 @@ pub(super) async fn judge<E: Named>(cx: &Services, owner: Owner<'_>, link: &Byte
     }
     let (did, bytes) = (owner.did.clone(), link.0.clone());
     // A curve's point for each key of the chain, and one signature.
-    blocking(move || {
+    blocking(cx, move || {
         let mut chain = DeviceChain::replay(&did, &links).map_err(|broken| Failure::Fault(Fault::internal(broken)))?;
         let before = chain.head();
         let link = DeviceLink::decode(&bytes).map_err(|bad| invalid(&bad.to_string()))?;

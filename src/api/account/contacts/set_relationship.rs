@@ -23,7 +23,8 @@ pub async fn set_relationship(
         "accept" => Change::Accept,
         _ => Change::Remove,
     };
-    let elsewhere = whereabouts::elsewhere(&cx.federation, &call.input.account).await.map_err(Fault::from)?;
+    let elsewhere = whereabouts::elsewhere(&cx.federation, &caller.author.did, &call.input.account).await;
+    let elsewhere = elsewhere.map_err(Fault::from)?;
 
     if elsewhere.is_some() {
         let fits = delivery::may_send(cx.storage.pool(), caller.author.account_id, 1).await?;

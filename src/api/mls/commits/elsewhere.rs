@@ -16,15 +16,16 @@ use crate::log::body::Role;
 use crate::log::{Roster, Sealed, StreamInfo, StreamTx};
 use crate::mls::VerifiedCommit;
 use crate::types::{Did, Named};
-use crate::xrpc::{Failure, Fault, Services};
+use crate::xrpc::{Device, Failure, Fault, Services};
 
 /// The servers of those of the added accounts that live on another one.
 pub(super) type Homes = HashMap<Did, Did>;
 
-pub(super) async fn homes<E: Named>(cx: &Services, adds: &[Addition]) -> Result<Homes, Failure<E>> {
+pub(super) async fn homes<E: Named>(cx: &Services, caller: &Device, adds: &[Addition]) -> Result<Homes, Failure<E>> {
     let accounts = adds.iter().map(|add| add.account.clone());
     let mut homes = Homes::new();
-    for (account, server) in whereabouts::locate(&cx.federation, accounts).await {
+    let located = whereabouts::locate(&cx.federation, &caller.author.did, accounts).await;
+    for (account, server) in located.map_err(Fault::from)? {
         if let AccountHome::Elsewhere(server) = server.map_err(Fault::from)? {
             homes.insert(account, server);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::elsewhere::{self, Homes};
 use super::record::{Judged, record};
-use super::snapshot::Snapshot;
+use super::snapshot::{self, Snapshot};
 use crate::api::mls::access;
 use crate::lexicon::mls::defs::{Addition, Removal};
 use crate::log::{Accepted, CallIdentity, StreamInfo, StreamRow};
@@ -35,7 +35,12 @@ pub(super) async fn intake<E: Named>(
 ) -> Result<(Accepted, Epoch), Failure<E>> {
     access::certified(caller)?;
     let stream = access::find(cx, &bundle.stream).await?;
-    let homes = elsewhere::homes(cx, &bundle.adds).await?;
+    if let Some(first) = cx.log.repeated(stream.id, &bundle.identity).await? {
+        return Ok(with_epoch(first));
+    }
+    // Nobody is looked up for a caller who may not commit.
+    snapshot::may_commit(cx, caller, &stream, &bundle).await?;
+    let homes = elsewhere::homes(cx, caller, &bundle.adds).await?;
     let bundle = Arc::new(bundle);
     for _ in 0..SNAPSHOTS {
         if let Some(first) = cx.log.repeated(stream.id, &bundle.identity).await? {

@@ -10,7 +10,10 @@ use crate::lexicon::mls::defs::Addition;
 use crate::log::{StreamInfo, StreamRow, device_not_in_group};
 use crate::mls::{self, Declared, DeclaredAdd, Stored, StoredLeaf, VerifiedCommit};
 use crate::types::{Bytes, DeviceId, Did, Epoch, Named, Refusal};
-use crate::xrpc::{Device, Failure, Services, blocking, parse};
+use crate::xrpc::{Class, Device, Failure, Services, blocking, parse};
+
+/// Leaves of a tree whose signatures count as one more write of the committer's account: some 10 ms of a core.
+const LEAVES_PER_CALL: usize = 100;
 
 /// What a commit is judged against.
 pub(super) struct Snapshot {
@@ -31,18 +34,8 @@ impl Snapshot {
         bundle: &Bundle,
         (row, homes): (&StreamRow, &Homes),
     ) -> Result<Self, Failure<E>> {
-        let readable = access::seated(cx, &caller.author, stream.public_id.as_str()).await?;
-        let roster = cx.log.roster(readable.stream.id).await?;
-        if !roster.leaves.contains_key(&(caller.author.did.clone(), caller.author.device.clone())) {
-            return Err(device_not_in_group().into());
-        }
+        let removes = may_commit(cx, caller, stream, bundle).await?;
         let leaves = store::leaves(cx.storage.pool(), stream.id).await?;
-        let removes = bundle
-            .removes
-            .iter()
-            .map(|removal| Ok((removal.account.clone(), parse(DeviceId::parse, &removal.device)?)))
-            .collect::<Result<Vec<_>, Failure<E>>>()?;
-        model::judge_rights(&roster, &caller.author.did, &removes)?;
         let adds = claimed(cx, stream, &bundle.adds, homes).await?;
         Ok(Self { epoch: row.epoch, rules: row.rules, leaves, adds, removes })
     }
@@ -70,8 +63,12 @@ impl Snapshot {
         };
         let declared =
             Declared { committer: self.leaf_of(caller)?, adds: self.adds.clone(), removes: self.removes.clone() };
+        // The tree must have exactly these leaves before a signature of it is verified.
+        let leaves = self.leaves.len() + self.adds.len();
+        let calls = u32::try_from(leaves / LEAVES_PER_CALL).unwrap_or(u32::MAX);
+        cx.limits.work(Class::Write, &caller.author.did, calls)?;
         let bundle = Arc::clone(bundle);
-        let verified = blocking(move || {
+        let verified = blocking(cx, move || {
             let welcome = bundle.welcome.as_ref().map(Bytes::as_slice);
             mls::judge(&stored, bundle.commit.as_slice(), bundle.group_info.as_slice(), welcome, &declared)
         })
@@ -79,6 +76,27 @@ impl Snapshot {
         model::judge_devices(verified.leaves().iter().map(|leaf| &leaf.account), group.max_devices)?;
         Ok(verified)
     }
+}
+
+/// Whether the caller has a seat and a leaf, and may remove those whom the commit removes; answers the removes.
+pub(super) async fn may_commit<E: Named>(
+    cx: &Services,
+    caller: &Device,
+    stream: &StreamInfo,
+    bundle: &Bundle,
+) -> Result<Vec<(Did, DeviceId)>, Failure<E>> {
+    let readable = access::seated(cx, &caller.author, stream.public_id.as_str()).await?;
+    let roster = cx.log.roster(readable.stream.id).await?;
+    if !roster.leaves.contains_key(&(caller.author.did.clone(), caller.author.device.clone())) {
+        return Err(device_not_in_group().into());
+    }
+    let removes = bundle
+        .removes
+        .iter()
+        .map(|removal| Ok((removal.account.clone(), parse(DeviceId::parse, &removal.device)?)))
+        .collect::<Result<Vec<_>, Failure<E>>>()?;
+    model::judge_rights(&roster, &caller.author.did, &removes)?;
+    Ok(removes)
 }
 
 /// The declared additions, each with the keys of the device whose package was claimed for this stream. What devices of

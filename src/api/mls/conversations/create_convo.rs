@@ -25,7 +25,7 @@ pub async fn create_convo(cx: &Services, caller: Device, call: Call<CreateConvo>
         device: caller.author.device.clone(),
         signature_keys: signature_keys(cx.storage.pool(), caller.author.device_row).await?,
     };
-    let founded = blocking(move || mls::founding(group_info.as_slice(), &founder)).await??;
+    let founded = blocking(cx, move || mls::founding(group_info.as_slice(), &founder)).await??;
 
     storage::retrying(Failure::is_collision, || found(cx, &caller, &call, &founded)).await
 }

@@ -44,7 +44,7 @@ pub async fn claim_key_packages(
     let purpose = purpose::of(cx, &caller, &call.input).await?;
     let (elsewhere, asker) = match &caller.via {
         None => {
-            let homes = purpose::locate(cx, targets).await;
+            let homes = purpose::locate(cx, &caller, targets).await?;
             let part = Input { home: Some(purpose.home.clone()), ..call.input.clone() };
             (claims::ask_elsewhere(&cx.federation, &inviter, &part, &homes).await, Asker::Ours)
         }
@@ -53,7 +53,8 @@ pub async fn claim_key_packages(
             let taken = cx.federation.take(&via.counted, Quota::KeyPackages, count);
             taken.map_err(|refused: PeerRefused| Fault::from(refused))?;
             let allowed = cx.federation.is_allowed(&via.server).await?;
-            (purpose::not_ours(cx, targets).await?, Asker::Server { did: via.server.clone(), allowed })
+            let elsewhere = purpose::not_ours(cx, &caller, targets).await?;
+            (elsewhere, Asker::Server { did: via.server.clone(), allowed })
         }
     };
     let claimed = storage::retrying(Failure::is_collision, || claim(cx, &caller, &call, &purpose, &elsewhere, &asker));

@@ -5,7 +5,7 @@ use crate::lexicon::mls::defs::PublishedKeyPackage;
 use crate::mls::key_package;
 use crate::storage::Error;
 use crate::types::{Bytes, Refusal, UnixMillis};
-use crate::xrpc::{Device, Fault, Services};
+use crate::xrpc::{Device, Fault, Services, blocking};
 
 /// Packages that wait in one pool, the last-resort one not counted.
 const POOL_PACKAGES: i64 = 100;
@@ -31,9 +31,8 @@ pub(super) async fn publish(
 ) -> Result<PublishedKeyPackage, Problem> {
     let now = cx.clock.now();
     let (did, device, keys) = (caller.author.did.clone(), caller.author.device.clone(), keys.to_vec());
-    let checked = tokio::task::spawn_blocking(move || key_package::check(bytes.as_slice(), &did, &device, &keys, now))
-        .await
-        .map_err(|error| Problem::Fault(Fault::internal(error)))??;
+    let checked = blocking(cx, move || key_package::check(bytes.as_slice(), &did, &device, &keys, now));
+    let checked = checked.await.map_err(Problem::Fault)??;
 
     match store::insert(cx.storage.pool(), &caller.author, &checked, POOL_PACKAGES, now.to_datetime()).await {
         Ok(Stored::Inserted) => Ok(PublishedKeyPackage {

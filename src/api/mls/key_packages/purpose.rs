@@ -35,14 +35,20 @@ pub(super) async fn of(cx: &Services, caller: &Device, input: &Input) -> Result<
     Ok(Purpose { stream: stream.public_id.to_string(), home, stream_id: Some(stream.id) })
 }
 
-pub(super) async fn locate(cx: &Services, targets: &[Did]) -> Whereabouts {
-    whereabouts::locate(&cx.federation, targets.iter().cloned()).await
+pub(super) async fn locate(cx: &Services, caller: &Device, targets: &[Did]) -> Result<Whereabouts, Failure<Error>> {
+    let located = whereabouts::locate(&cx.federation, &caller.author.did, targets.iter().cloned()).await;
+    Ok(located.map_err(Fault::from)?)
 }
 
 /// Why another server gets nothing of those that do not live here. Who names no server takes no part in federation.
-pub(super) async fn not_ours(cx: &Services, targets: &[Did]) -> Result<ForeignAnswers, Failure<Error>> {
+pub(super) async fn not_ours(
+    cx: &Services,
+    caller: &Device,
+    targets: &[Did],
+) -> Result<ForeignAnswers, Failure<Error>> {
     let mut answers = HashMap::new();
-    let homes = locate(cx, targets).await;
+    let located = whereabouts::locate_for_peer(&cx.federation, &caller.author.did, targets.iter().cloned()).await;
+    let homes = located.map_err(Fault::from)?;
     for account in targets {
         let problem = match homes.get(account) {
             Some(Ok(AccountHome::Here)) => continue,

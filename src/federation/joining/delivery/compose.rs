@@ -9,6 +9,7 @@ use crate::federation::joining::Joining;
 use crate::federation::joining::leaving::Leave;
 use crate::identity::Signed;
 use crate::lexicon::peer::{defs, deliver, move_seats};
+use crate::limit::CpuBusy;
 use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint};
 use crate::log::lineage::LineageLink;
 use crate::log::{self, Head};
@@ -76,8 +77,13 @@ pub(super) async fn compose(joining: &Joining, to: &Did, delivery: Due) -> Resul
         return Ok(Composed::Nothing);
     };
     let references = delivery.refs.clone();
-    let cut = tokio::task::spawn_blocking(move || mls::welcome::cut(&welcome, &references)).await;
-    let Ok(Ok(welcome)) = cut else { return Ok(Composed::Nothing) };
+    let cut = joining.inner.federation.cpu().run(move || mls::welcome::cut(&welcome, &references)).await;
+    let welcome = match cut {
+        Ok(Ok(welcome)) => welcome,
+        // The delivery is tried again.
+        Err(CpuBusy::Busy) => return Err(log::Error::Busy),
+        Ok(Err(_)) | Err(CpuBusy::Broken(_)) => return Ok(Composed::Nothing),
+    };
 
     // As it was when the seat began, under our reign: who goes on from there is told where the stream is now.
     let (genesis, lineage) = joining.inner.replicas.lineage_before(stream_id, Seq(from)).await?;

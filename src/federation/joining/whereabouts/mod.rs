@@ -1,4 +1,7 @@
-//! Where the accounts of a call live. Invariant: asked before a transaction begins, never in one.
+//! Where the accounts of a call live.
+//!
+//! Invariants: asked before a transaction begins, never in one; accounts of this server are not looked up for calls of
+//! its own accounts; every other look-up is counted against the account that calls.
 
 mod store;
 
@@ -8,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::federation::{AccountHome, Age, Federation, HomeUnverified};
+use crate::federation::{AccountHome, Age, Federation, HomeUnverified, TooManyLookups};
 use crate::types::Did;
 
 pub use store::{find_local, note_server};
@@ -19,25 +22,74 @@ const AT_ONCE: usize = 8;
 /// Where each of the accounts lives; what could not be found out, by its own error.
 pub type Whereabouts = HashMap<Did, Result<AccountHome, HomeUnverified>>;
 
+/// Why it is not known where an account lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotLocated {
+    #[error(transparent)]
+    TooManyLookups(#[from] TooManyLookups),
+    #[error(transparent)]
+    Unverified(#[from] HomeUnverified),
+}
+
 /// The other server that an account lives on; nothing for one that lives here, or that names no server at all: such an
 /// account is served where it registered.
-pub async fn elsewhere(federation: &Federation, account: &Did) -> Result<Option<Did>, HomeUnverified> {
-    Ok(match find(federation, account).await? {
+pub async fn elsewhere(federation: &Arc<Federation>, caller: &Did, account: &Did) -> Result<Option<Did>, NotLocated> {
+    let found = locate(federation, caller, [account.clone()]).await?.remove(account);
+    Ok(match found.unwrap_or(Err(HomeUnverified))? {
         AccountHome::Elsewhere(server) => Some(server),
         AccountHome::Here | AccountHome::Nowhere => None,
     })
 }
 
-/// A server that does not federate has no elsewhere.
+/// Looks one account up for a worker. A server that does not federate has no elsewhere.
 pub(super) async fn find(federation: &Federation, account: &Did) -> Result<AccountHome, HomeUnverified> {
     if federation.is_on() { federation.home_of(account, Age::First).await } else { Ok(AccountHome::Here) }
 }
 
-/// The same for many, so many at a time.
-pub async fn locate(federation: &Arc<Federation>, accounts: impl IntoIterator<Item = Did>) -> Whereabouts {
+/// Where accounts live that a call of `caller`, an account of this server, names.
+pub async fn locate(
+    federation: &Arc<Federation>,
+    caller: &Did,
+    accounts: impl IntoIterator<Item = Did>,
+) -> Result<Whereabouts, TooManyLookups> {
+    let accounts: BTreeSet<Did> = accounts.into_iter().collect();
+    let mut found = Whereabouts::new();
+    if !federation.is_on() {
+        found.extend(accounts.into_iter().map(|account| (account, Ok(AccountHome::Here))));
+        return Ok(found);
+    }
+    // Without the database nothing is known to be local, and the call fails at the next statement anyway.
+    let own = store::list_local(federation.pool(), &accounts).await.unwrap_or_default();
+    for account in &own {
+        found.insert(account.clone(), Ok(federation.home_of_own(account).await));
+    }
+    let strangers = accounts.into_iter().filter(|account| !own.contains(account)).collect();
+    found.extend(look_up(federation, caller, strangers).await?);
+    Ok(found)
+}
+
+/// Where accounts live that a peer's call for its account `caller` names. An account that registered here and whose
+/// document names no server takes no part in federation, so each is judged by its document.
+pub async fn locate_for_peer(
+    federation: &Arc<Federation>,
+    caller: &Did,
+    accounts: impl IntoIterator<Item = Did>,
+) -> Result<Whereabouts, TooManyLookups> {
+    look_up(federation, caller, accounts.into_iter().collect()).await
+}
+
+/// So many at a time.
+async fn look_up(
+    federation: &Arc<Federation>,
+    caller: &Did,
+    accounts: BTreeSet<Did>,
+) -> Result<Whereabouts, TooManyLookups> {
+    for account in &accounts {
+        federation.may_look_up_for(caller, account).await?;
+    }
     let (mut found, mut lookups) = (Whereabouts::new(), JoinSet::new());
     let slots = Arc::new(Semaphore::new(AT_ONCE));
-    for account in accounts.into_iter().collect::<BTreeSet<_>>() {
+    for account in accounts {
         let (federation, slots) = (Arc::clone(federation), Arc::clone(&slots));
         lookups.spawn(async move {
             let _slot = slots.acquire_owned().await;
@@ -49,5 +101,5 @@ pub async fn locate(federation: &Arc<Federation>, accounts: impl IntoIterator<It
         // One that ended otherwise found nothing.
         found.extend(lookup.ok());
     }
-    found
+    Ok(found)
 }

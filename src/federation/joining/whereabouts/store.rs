@@ -1,5 +1,7 @@
 //! SQL on which accounts are of this server.
 
+use std::collections::{BTreeSet, HashSet};
+
 use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::Did;
 
@@ -10,6 +12,18 @@ pub async fn find_local(conn: &mut PgConnection, account: &Did) -> Result<Option
         account.as_str()
     );
     Ok(id.fetch_optional(conn).await?)
+}
+
+/// Those of the accounts that registered a device here and have not moved away.
+pub(super) async fn list_local(pool: &PgPool, accounts: &BTreeSet<Did>) -> Result<HashSet<Did>, Error> {
+    let dids: Vec<String> = accounts.iter().map(Did::to_string).collect();
+    let rows = sqlx::query_scalar!(
+        "select did from account where did = any($1) and stream_id is not null and server is null",
+        &dids
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.iter().filter_map(|did| Did::parse(did).ok()).collect())
 }
 
 /// What the account's document names now; whether the account ever registered here.
