@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::Federation;
 use super::peers::{Endorsed, Purpose, endorsement_message, store};
-use crate::identity::SigningKey;
+use crate::identity::{PublicKey, SigningKey};
 use crate::storage;
 use crate::types::UnixMillis;
 
@@ -24,6 +24,19 @@ impl Federation {
     /// Every key that this server ever signed with, oldest first.
     pub async fn own_keys(&self) -> Result<Vec<OwnKey>, storage::Error> {
         store::list_own(self.storage.pool()).await
+    }
+
+    /// This server's checkpoint key with that id, present or former.
+    pub(super) async fn own_checkpoint_key(&self, key_id: &str) -> Result<Option<PublicKey>, storage::Error> {
+        if key_id == self.keys.checkpoint_id() {
+            return Ok(Some(self.keys.checkpoint.public()));
+        }
+        let known = self.own_keys().await?;
+        let former = known.iter().find(|key| key.purpose == Purpose::Checkpoint && key.id == key_id);
+        former
+            .map(|key| PublicKey::from_multikey(&key.multikey))
+            .transpose()
+            .map_err(|_| storage::Error::Corrupt("server_key.multikey"))
     }
 
     /// Writes down which keys this server publishes now. One that was not there before is endorsed by the key of its purpose
@@ -94,6 +107,6 @@ fn name_replaced(known: &[OwnKey], purpose: Purpose, published: &[&SigningKey]) 
     }
 }
 
-fn id(purpose: Purpose, key: &SigningKey) -> String {
+pub(super) fn id(purpose: Purpose, key: &SigningKey) -> String {
     format!("#{}-{}", purpose.name(), crate::identity::key_tag(&key.public()))
 }

@@ -1,7 +1,7 @@
 //! Statements: what convinces a third party.
 
 use super::peers::{KnownPeer, Purpose};
-use super::{Federation, PeerRefused};
+use super::{Federation, PeerRefused, own_keys};
 use crate::identity::{PublicKey, Signed};
 use crate::types::Did;
 
@@ -19,10 +19,12 @@ impl Federation {
         Signed::sign(label, statement, &self.keys.checkpoint_id(), &self.keys.checkpoint)
     }
 
-    /// Whether a checkpoint key of `server` signed it. Keys once pinned count for as long as there are statements.
+    /// Whether a checkpoint key of `server` signed the statement. Pinned keys, and this server's own former keys, count for
+    /// as long as there are statements.
     pub async fn verify_statement(&self, server: &Did, label: &str, signed: &Signed) -> Result<(), StatementRefused> {
         if *server == self.settings.server {
-            return judge(signed, label, &self.keys.checkpoint.public());
+            let key = self.own_checkpoint_key(&signed.key).await.map_err(|_| StatementRefused::Unavailable)?;
+            return key.map_or(Err(StatementRefused::Invalid), |key| judge(signed, label, &key));
         }
         let known = self.known(server).await.map_err(|_| StatementRefused::Unavailable)?;
         if let Some(key) = known.as_ref().and_then(|peer| Self::pinned(peer, &signed.key)) {
@@ -34,6 +36,21 @@ impl Federation {
             Some(key) => judge(signed, label, key),
             None => Err(StatementRefused::Invalid),
         }
+    }
+
+    /// As [`Self::verify_statement`], by a key that stands in the server's document now. A third party's proof against
+    /// `server` takes such keys alone: a stolen key convicts nobody once the document lists it no longer.
+    pub async fn verify_published(&self, server: &Did, label: &str, signed: &Signed) -> Result<(), StatementRefused> {
+        if *server == self.settings.server {
+            let published = self.keys.published(Purpose::Checkpoint.name());
+            let signer = published.into_iter().find(|key| own_keys::id(Purpose::Checkpoint, key) == signed.key);
+            return signer.map_or(Err(StatementRefused::Invalid), |key| judge(signed, label, &key.public()));
+        }
+        let document = self.document(server, Some(&signed.key)).await.map_err(why)?;
+        if document.key(&signed.key).is_none() {
+            return Err(StatementRefused::Invalid);
+        }
+        self.verify_statement(server, label, signed).await
     }
 
     fn pinned<'p>(peer: &'p KnownPeer, key_id: &str) -> Option<&'p PublicKey> {

@@ -65,6 +65,8 @@ pub struct ServerDocument {
     /// `https://<host>`, without a path.
     pub endpoint: String,
     pub keys: Vec<ServerKey>,
+    /// The document could not be fetched: these are the keys that were accepted before.
+    pub remembered: bool,
 }
 
 impl ServerDocument {
@@ -84,7 +86,7 @@ impl ServerDocument {
         if keys.iter().any(twice) {
             return Err("one key has two purposes");
         }
-        Ok(Self { endpoint, keys })
+        Ok(Self { endpoint, keys, remembered: false })
     }
 
     pub fn key(&self, id: &str) -> Option<&ServerKey> {

@@ -5,12 +5,15 @@
 //! pinned never changes its bytes.
 
 mod document;
+mod endorsement;
 mod labels;
 mod quotas;
 pub mod roster;
 pub(super) mod store;
 
 pub use document::{Purpose, ServerDocument, ServerKey, domain, endpoint};
+pub(super) use endorsement::Listed;
+pub use endorsement::{Endorsed, endorsement_message};
 pub use labels::Labels;
 pub use quotas::{Counted, InFlight, Quota, Quotas};
 
@@ -18,23 +21,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
 
+use self::endorsement::is_endorsed;
 use super::{Federation, PeerRefused};
 use crate::config::Mode;
-use crate::identity::{Malleability, ResolveError};
+use crate::identity::ResolveError;
 use crate::limit::Budgets;
 use crate::log::EntryKind;
 use crate::log::body::{Body as _, PeerKeyChangedBody};
-use crate::log::chain::encode;
 use crate::storage;
-use crate::types::{Did, UnixMillis};
+use crate::types::Did;
 
 /// How long a name that is not a server is remembered as such.
 pub(super) const NOT_A_SERVER: Duration = Duration::from_hours(1);
 /// A peer that was first seen less than so many days ago, and that the operator did not allow, is on probation.
 const PROBATION_DAYS: i64 = 7;
-const KEY_LABEL: &str = "rookery key v1";
+/// How long a peer is what it was when it was last seen: while its document cannot be fetched …
+const UNREACHABLE_FOR: TimeDelta = TimeDelta::days(1);
+/// … and while its host shows no document of a server.
+const MISLED_FOR: TimeDelta = TimeDelta::hours(6);
 
 /// What the operator decided about a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,55 +144,6 @@ fn continuity<'a>(known: &[KnownKey], document: &'a ServerDocument) -> Continuit
     if new.is_empty() { Continuity::Known } else { Continuity::New(new) }
 }
 
-/// What an earlier key signs for a later one.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Endorsed {
-    pub v: u8,
-    pub server: Did,
-    pub id: String,
-    pub public_key_multibase: String,
-    pub not_before: UnixMillis,
-}
-
-/// One item of what a peer's getKeys answers, as far as it is looked at.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Listed {
-    pub id: String,
-    pub public_key_multibase: String,
-    pub not_before: i64,
-    pub endorsed_by: Option<String>,
-    pub endorsement: Option<crate::types::Bytes>,
-}
-
-/// The bytes that an endorsement covers.
-pub fn endorsement_message(endorsed: &Endorsed) -> Option<Vec<u8>> {
-    let statement = encode(endorsed, "endorsement").ok()?;
-    Some([KEY_LABEL.as_bytes(), &[0], &statement].concat())
-}
-
-/// Whether an earlier, accepted key of the server vouches for this one.
-fn is_endorsed(server: &Did, known: &[KnownKey], new: &ServerKey, listed: &[Listed]) -> bool {
-    let Some(item) = listed.iter().find(|item| item.id == new.id) else { return false };
-    let (Some(by), Some(signature)) = (&item.endorsed_by, &item.endorsement) else { return false };
-    let earlier = known.iter().find(|known| known.key.id == *by && known.state == KeyState::Accepted);
-    let endorsed = Endorsed {
-        v: 1,
-        server: server.clone(),
-        id: new.id.clone(),
-        public_key_multibase: new.key.multikey(),
-        not_before: UnixMillis(item.not_before),
-    };
-    match (earlier, endorsement_message(&endorsed)) {
-        (Some(earlier), Some(message)) => {
-            item.public_key_multibase == endorsed.public_key_multibase
-                && earlier.key.key.verify(&message, signature.as_slice(), Malleability::Refused).is_ok()
-        }
-        _ => false,
-    }
-}
-
 impl Federation {
     /// What policy says of a server before anything is asked of it.
     pub(super) fn may_talk(&self, server: &Did, known: Option<&KnownPeer>) -> Result<(), PeerRefused> {
@@ -236,22 +192,31 @@ impl Federation {
         }
     }
 
-    /// The same of a server that was met before: while its document cannot be fetched, it is what it was when it was last
-    /// seen, for a day.
+    /// As [`Self::document`]; of a server that was met before, the document is what it was when it was last seen: for a day
+    /// while nobody answers for its host, and for six hours while its host answers with something else (a proxy that leads
+    /// elsewhere for a moment must not end years of trust).
     pub(super) async fn document_of(
         &self,
         server: &Did,
         known: Option<&KnownPeer>,
         wants: Option<&str>,
     ) -> Result<ServerDocument, PeerRefused> {
+        if known.is_some() {
+            // The resolver bounds how often the host of a known server is asked.
+            self.not_servers.invalidate(server);
+        }
         let found = self.document(server, wants).await;
+        let good_for = match &found {
+            Err(PeerRefused::Unavailable | PeerRefused::RateLimited { .. }) => UNREACHABLE_FOR,
+            Err(PeerRefused::PeerUnknown(_)) => MISLED_FOR,
+            _ => TimeDelta::zero(),
+        };
         match (found, known) {
-            (Err(PeerRefused::Unavailable | PeerRefused::RateLimited { .. }), Some(known))
-                if self.clock.now().to_datetime() - known.last_seen_at < TimeDelta::days(1) =>
-            {
+            (Err(_), Some(known)) if self.clock.now().to_datetime() - known.last_seen_at < good_for => {
                 let endpoint = endpoint(server, self.settings.development).ok_or(PeerRefused::Unavailable)?;
                 let accepted = known.keys.iter().filter(|known| known.state == KeyState::Accepted);
-                Ok(ServerDocument { endpoint, keys: accepted.map(|known| known.key.clone()).collect() })
+                let keys = accepted.map(|known| known.key.clone()).collect();
+                Ok(ServerDocument { endpoint, keys, remembered: true })
             }
             (found, _) => found,
         }
@@ -314,19 +279,37 @@ impl Federation {
         };
         let mut peer = peer.ok_or(PeerRefused::Unavailable)?;
         if let Some(until) = peer.held_until {
-            if now < until || self.settings.mode == Mode::Allowlist {
+            if now < until || document.remembered || self.settings.mode == Mode::Allowlist {
                 return Err(PeerRefused::PeerKeyHeld);
             }
-            let mut tx = self.storage.begin().await.map_err(unavailable)?;
-            store::release(tx.conn(), peer.id).await.map_err(unavailable)?;
-            tx.commit().await.map_err(unavailable)?;
+            self.release(&peer, document, now).await.map_err(unavailable)?;
             peer = self.known(server).await.map_err(unavailable)?.ok_or(PeerRefused::Unavailable)?;
+            if peer.held_until.is_some() {
+                return Err(PeerRefused::PeerKeyHeld);
+            }
         }
-        store::seen(self.storage.pool(), &peer, now).await.map_err(unavailable)?;
+        if !document.remembered {
+            store::seen(self.storage.pool(), &peer, now).await.map_err(unavailable)?;
+        }
         if !self.counted(&peer).on_probation {
             self.labels.admit(&peer.did);
         }
         Ok(peer)
+    }
+
+    /// Ends the hold of the keys whose own time is over. A key that appeared later stays held for its own time, and the
+    /// peer with it.
+    async fn release(
+        &self,
+        peer: &KnownPeer,
+        document: &ServerDocument,
+        now: DateTime<Utc>,
+    ) -> Result<(), storage::Error> {
+        let shown: Vec<String> = document.keys.iter().map(|key| key.id.clone()).collect();
+        let mut tx = self.storage.begin().await?;
+        let still_held = store::release(tx.conn(), peer.id, &shown, now - self.settings.key_hold).await?;
+        store::set_held(tx.conn(), peer.id, still_held.map(|since| since + self.settings.key_hold)).await?;
+        tx.commit().await
     }
 
     async fn remember(

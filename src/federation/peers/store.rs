@@ -126,10 +126,32 @@ pub(super) async fn tell_who_shares(
     Ok(())
 }
 
-/// The hold is over: its keys count.
-pub(super) async fn release(conn: &mut PgConnection, peer_id: i64) -> Result<(), Error> {
-    sqlx::query!("update peer set held_until = null where id = $1", peer_id).execute(&mut *conn).await?;
-    sqlx::query!("update peer_key set state = 1 where peer_id = $1 and state = 0", peer_id).execute(conn).await?;
+/// Accepts the held keys that were first seen by then, and forgets those that the peer does not show any more. Answers
+/// when the earliest of the keys that stay held was first seen.
+pub(super) async fn release(
+    conn: &mut PgConnection,
+    peer_id: i64,
+    shown: &[String],
+    first_seen_by: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, Error> {
+    sqlx::query!("delete from peer_key where peer_id = $1 and state = 0 and key_id <> all($2)", peer_id, shown)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query!(
+        "update peer_key set state = 1 where peer_id = $1 and state = 0 and first_seen_at <= $2",
+        peer_id,
+        first_seen_by
+    )
+    .execute(&mut *conn)
+    .await?;
+    let earliest =
+        sqlx::query_scalar!("select min(first_seen_at) from peer_key where peer_id = $1 and state = 0", peer_id);
+    Ok(earliest.fetch_one(conn).await?)
+}
+
+/// Until when nothing goes either way.
+pub(super) async fn set_held(conn: &mut PgConnection, peer_id: i64, until: Option<DateTime<Utc>>) -> Result<(), Error> {
+    sqlx::query!("update peer set held_until = $2 where id = $1", peer_id, until).execute(conn).await?;
     Ok(())
 }
 

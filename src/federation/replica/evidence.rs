@@ -9,7 +9,7 @@ use super::store;
 use super::{Replicas, stream_not_found};
 use crate::identity::Signed;
 use crate::log::body::{Body, ForkDetectedBody, HistoryRewoundBody, HomeChangedBody};
-use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint, Content, Genesis, Header, encode};
+use crate::log::chain::{Checkpoint, Content, Genesis, Header, encode};
 use crate::log::{Conflict, EntryKind, Error, ForkProof, Outgoing, ReplicaTx, StreamRow};
 use crate::types::{Bytes, Refusal, Seq};
 
@@ -170,7 +170,8 @@ impl Replicas {
         Ok(false)
     }
 
-    /// Another server shows a proof. It need not be believed: it proves itself.
+    /// Another server shows a proof. The proof needs no trust in that server. Keys that left the home's document prove
+    /// nothing any more: a thief of such a key could sign two checkpoints of any stream.
     pub async fn judge_fork(&self, stream: &str, proof: ForkProof) -> Result<(), Error> {
         let info = self.log().find_stream(stream).await?.ok_or_else(stream_not_found)?;
         let row = self.log().row(info.id).await?;
@@ -181,7 +182,7 @@ impl Replicas {
         }
         let home = crate::types::Did::parse(&fork.home).map_err(|why| no(why.to_string()))?;
         for signed in [&proof.a, &proof.b] {
-            match self.word_of(&home, CHECKPOINT_LABEL, signed).await {
+            match self.published_word(&home, signed).await {
                 Ok(()) => {}
                 Err(Error::Refused(refusal)) => return Err(no(refusal.to_string())),
                 Err(error) => return Err(error),

@@ -232,13 +232,22 @@ impl Replicas {
     }
 
     pub(super) async fn word_of(&self, server: &Did, label: &str, signed: &Signed) -> Result<(), Error> {
-        match self.federation().verify_statement(server, label, signed).await {
-            Ok(()) => Ok(()),
-            Err(StatementRefused::Invalid) => {
-                Err(Refusal::new("CheckpointInvalid", "a statement is not signed by the server that it names").into())
-            }
-            Err(StatementRefused::Unavailable) => Err(Error::Busy),
+        judged(self.federation().verify_statement(server, label, signed).await)
+    }
+
+    /// Whether a key that stands in the server's document now signed the checkpoint.
+    pub(super) async fn published_word(&self, server: &Did, signed: &Signed) -> Result<(), Error> {
+        judged(self.federation().verify_published(server, CHECKPOINT_LABEL, signed).await)
+    }
+}
+
+fn judged(verified: Result<(), StatementRefused>) -> Result<(), Error> {
+    match verified {
+        Ok(()) => Ok(()),
+        Err(StatementRefused::Invalid) => {
+            Err(Refusal::new("CheckpointInvalid", "a statement is not signed by the server that it names").into())
         }
+        Err(StatementRefused::Unavailable) => Err(Error::Busy),
     }
 }
 

@@ -336,6 +336,67 @@ async fn a_domain_that_somebody_else_registered_says_nothing_for_three_days() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_strange_key_is_held_for_its_own_three_days() {
+    let clock = Clock::manual(Clock::System.now());
+    let stranger = Stranger::start().await;
+    let servers = Federation::at(1, clock.clone(), &[("FEDERATION", "open")]).await;
+    let server = &servers[0];
+    let theirs = account(&servers, &stranger);
+    is(outcome(&query(&stranger, &theirs), server).await, IN);
+    let keys: Vec<SigningKey> = (0..4).map(|_| SigningKey::generate(Curve::Ed25519)).collect();
+    let (first, late, checkpoint) = (&keys[0], &keys[1], &keys[2]);
+    let by = |key, skew_s| {
+        let mut call = query(&stranger, &theirs);
+        (call.key, call.skew_s) = (key, skew_s);
+        call
+    };
+    let skew = || (clock.now().0 - Clock::System.now().0) / 1000;
+    let hour = 60 * 60 * 1000;
+    stranger.shows(&[first], &[checkpoint]);
+    is(outcome(&by(first, 0), server).await, (403, "PeerKeyHeld"));
+    // A minute before the end of the hold of the first key, another one appears.
+    clock.advance_ms(72 * hour - 60_000);
+    stranger.shows(&[first, late], &[checkpoint]);
+    is(outcome(&by(late, skew()), server).await, (403, "PeerKeyHeld"));
+    clock.advance_ms(2 * hour);
+    is(outcome(&by(late, skew()), server).await, (403, "PeerKeyHeld"));
+    clock.advance_ms(68 * hour);
+    is(outcome(&by(late, skew()), server).await, (403, "PeerKeyHeld"));
+    clock.advance_ms(2 * hour);
+    is(outcome(&by(late, skew()), server).await, IN);
+    servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_server_without_a_document_is_believed_six_hours() {
+    let clock = Clock::manual(Clock::System.now());
+    let stranger = Stranger::start().await;
+    let servers = Federation::at(1, clock.clone(), &[("FEDERATION", "open")]).await;
+    let server = &servers[0];
+    let theirs = account(&servers, &stranger);
+    let call = || {
+        let mut call = query(&stranger, &theirs);
+        call.skew_s = (clock.now().0 - Clock::System.now().0) / 1000;
+        call
+    };
+    is(outcome(&call(), server).await, IN);
+    let mut shown = Value::Null;
+    // Its host leads elsewhere for a while.
+    stranger.document(|document| shown = std::mem::replace(document, json!({ "id": "did:web:parked.example" })));
+    let hour = 60 * 60 * 1000;
+    for _ in 0..5 {
+        clock.advance_ms(hour);
+        is(outcome(&call(), server).await, IN);
+    }
+    clock.advance_ms(2 * hour);
+    is(outcome(&call(), server).await, (401, "PeerUnknown"));
+    stranger.document(|document| *document = shown);
+    clock.advance_ms(2 * 60 * 1000);
+    is(outcome(&call(), server).await, IN);
+    servers.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_id_that_had_another_key_before_is_refused() {
     let servers = Federation::of(1).await;
     let (stranger, server) = (Stranger::start().await, &servers[0]);

@@ -2,7 +2,7 @@ use rookery::cli::demo::Person;
 use rookery::lexicon::mls::get_key_packages::{Account, GetKeyPackages, Params, Suite};
 use rookery::types::Did;
 
-use crate::support::{TestServer, certify, refused};
+use crate::support::{Contacts, TestServer, certify, conversation, refused};
 
 async fn offered(by: &Person, accounts: &[&Did]) -> Vec<Account> {
     let params = Params { accounts: accounts.iter().map(|did| (*did).clone()).collect() };
@@ -42,6 +42,21 @@ async fn there_is_one_item_for_each_account_in_the_order_asked() {
     let accounts: Vec<&Did> = answered.iter().map(|account| &account.account).collect();
     assert_eq!(accounts, asked);
     assert_eq!(answered[3].devices, [], "an account that is not here offers nothing");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn devices_are_shown_to_those_who_may_invite_or_share() {
+    let server = TestServer::start().await;
+    let (_, people) = conversation(&server, 2).await;
+    let (alice, bob, stranger) = (&people[0], &people[1], server.newcomer("stranger", 0).await);
+    let shown = async |by: &Person| offered(by, &[bob.did()]).await[0].devices.len();
+    assert_eq!((shown(alice).await, shown(bob).await, shown(&stranger).await), (1, 1, 1));
+    bob.invitations("nobody").await;
+    assert_eq!((shown(alice).await, shown(bob).await), (1, 1), "to whom a conversation is shared with, and to itself");
+    assert_eq!(shown(&stranger).await, 0, "as if the account were not here");
+    bob.block(alice, true).await;
+    assert_eq!(shown(alice).await, 0, "a block goes before everything");
     server.stop().await;
 }
 

@@ -1,6 +1,8 @@
 //! `peer.getKeys`.
 
+use rookery::federation::StatementRefused;
 use rookery::identity::ServerKeys;
+use rookery::log::chain::CHECKPOINT_LABEL;
 use serde_json::Value;
 
 use crate::support::TestServer;
@@ -25,6 +27,7 @@ async fn a_new_key_is_endorsed_by_the_one_before_it_and_an_old_one_says_when_it_
         answer.body["keys"].as_array().unwrap().clone()
     };
     let first = list(&server).await;
+    let signed = server.server().services().federation.sign_statement(CHECKPOINT_LABEL, b"before".to_vec());
     let dir = server.keys_dir();
     server.pause().await;
     // As `rookery keygen --next` does.
@@ -44,5 +47,10 @@ async fn a_new_key_is_endorsed_by_the_one_before_it_and_an_old_one_says_when_it_
     let third = list(&server).await;
     let ended = |key: &&Value| key.get("notAfter").is_some();
     assert_eq!(third.iter().filter(ended).count(), 2);
+    // What the server signed stays its own word; a third party's proof takes present keys alone.
+    let (federation, own) = (&server.server().services().federation, server.name());
+    assert_eq!(federation.verify_statement(&own, CHECKPOINT_LABEL, &signed).await, Ok(()));
+    let published = federation.verify_published(&own, CHECKPOINT_LABEL, &signed).await;
+    assert_eq!(published, Err(StatementRefused::Invalid));
     server.stop().await;
 }

@@ -1,7 +1,8 @@
 //! `blue.catbird.peer.reportFork`: a proof convinces, whoever shows it; anything else does not.
 
+use rookery::identity::{Curve, SigningKey};
 use rookery::log::{EntryKind, ForkProof, StreamState};
-use rookery::types::Bytes;
+use rookery::types::{Bytes, Clock};
 use serde_json::{Value, json};
 
 use crate::support::{BentHome, Chain, Following, no};
@@ -60,5 +61,23 @@ async fn a_proof_that_a_stranger_shows_freezes_the_stream_and_anything_less_does
     }
     assert_eq!(following.held().await.0, StreamState::Frozen);
     assert_eq!(following.told(EntryKind::ForkDetected.name()).await.len(), 1, "once");
+    following.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_left_the_homes_document_prove_no_fork() {
+    let clock = Clock::manual(Clock::System.now());
+    let following = Following::seated_at(clock.clone()).await;
+    let (home, to) = (&following.home, following.to());
+    let (mut a, mut b) = (following.chain.clone(), following.chain.clone());
+    a.messages(2);
+    b.messages(3);
+    let stolen = proof(home, &a, &b, 5);
+    home.retires_its_checkpoint_key(&SigningKey::generate(Curve::Ed25519));
+    clock.advance_ms(2 * 60 * 60 * 1000);
+    let stranger = following.stranger().await;
+    let said = stranger.calls(to, "reportFork", &report(&following.chain, &stolen)).await;
+    assert_eq!(no(&said), (400, "NoFork"));
+    assert_eq!(following.held().await.0, StreamState::Active);
     following.stop().await;
 }

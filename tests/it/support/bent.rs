@@ -13,7 +13,7 @@ use rookery::cli::demo::Person;
 use rookery::federation::replica::{Replicate, View, ViewDevice, ViewMember, WireEntry, WireErasure};
 use rookery::federation::{Outgoing, sign};
 use rookery::identity::http::{PlainClient, plain};
-use rookery::identity::{ServerKeys, Signed, server_document};
+use rookery::identity::{ServerKeys, Signed, SigningKey, key_tag, server_document};
 use rookery::log::acceptance::{ACCEPTANCE_LABEL, Acceptance};
 use rookery::log::body::{
     Addition, Body, CommitBody, ConvoBody, ErasedBody, HomeChangedBody, HomeOpenedBody, HomeRestoredBody,
@@ -34,6 +34,7 @@ type Script = Arc<Mutex<std::collections::HashMap<String, Said>>>;
 pub struct BentHome {
     pub did: Did,
     pub keys: Arc<ServerKeys>,
+    document: Arc<Mutex<Value>>,
     script: Script,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
     /// Which life of its database it names; none as long as it is 0.
@@ -46,10 +47,14 @@ pub struct BentHome {
 
 #[derive(Clone)]
 struct Stage {
-    document: Value,
+    document: Arc<Mutex<Value>>,
     script: Script,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
     incarnation: Arc<AtomicI64>,
+}
+
+async fn document_now(State(stage): State<Stage>) -> Json<Value> {
+    Json(stage.document.lock().unwrap().clone())
 }
 
 impl BentHome {
@@ -65,21 +70,31 @@ impl BentHome {
         let folder = tempfile::tempdir().unwrap();
         let keys = Arc::new(ServerKeys::generate(&folder.path().join("keys")).unwrap());
         let (script, asked): (Script, Arc<Mutex<Vec<_>>>) = (Script::default(), Arc::default());
-        let document = server_document(&did, &origin, &keys);
+        let document = Arc::new(Mutex::new(server_document(&did, &origin, &keys)));
         let incarnation = Arc::<AtomicI64>::default();
         let stage = Stage {
-            document,
+            document: Arc::clone(&document),
             script: Arc::clone(&script),
             asked: Arc::clone(&asked),
             incarnation: Arc::clone(&incarnation),
         };
         let router = Router::new()
-            .route("/.well-known/did.json", get(|State(stage): State<Stage>| async move { Json(stage.document) }))
+            .route("/.well-known/did.json", get(document_now))
             .route("/xrpc/{nsid}", any(answer))
             .with_state(stage);
         let serving = AbortOnDropHandle::new(tokio::spawn(async move { drop(axum::serve(listener, router).await) }));
         let http = plain().unwrap();
-        Self { did, keys, script, asked, incarnation, clock, http, _serving: serving, _folder: folder }
+        Self { did, keys, document, script, asked, incarnation, clock, http, _serving: serving, _folder: folder }
+    }
+
+    /// From now on its document lists this checkpoint key in the place of the one that it signs with.
+    pub fn retires_its_checkpoint_key(&self, next: &SigningKey) {
+        let mut document = self.document.lock().unwrap();
+        let methods = document["verificationMethod"].as_array_mut().unwrap();
+        let id = format!("{}{}", self.did, self.keys.checkpoint_id());
+        let method = methods.iter_mut().find(|method| method["id"] == id).unwrap();
+        method["id"] = format!("{}#checkpoint-{}", self.did, key_tag(&next.public())).into();
+        method["publicKeyMultibase"] = next.public().multikey().into();
     }
 
     /// From now on it answers this to that method (`follow`, …).

@@ -1,16 +1,28 @@
 //! `blue.catbird.mls.getKeyPackages`: what could be claimed for each certified device.
 //!
-//! Invariant: it consumes nothing. A query that did would drain pools by prefetching.
+//! Invariants: nothing is consumed, because a query that consumed would drain pools by prefetching; and an account that
+//! does not let the caller see its devices answers like an account that is not here.
 
 use super::store;
+use crate::federation::joining::consent;
 use crate::lexicon::mls::get_key_packages::{Account, Error, GetKeyPackages, Output};
 use crate::types::Did;
 use crate::xrpc::{Call, Device, Failure, Services};
 
-pub async fn get_key_packages(cx: &Services, _: Device, call: Call<GetKeyPackages>) -> Result<Output, Failure<Error>> {
+pub async fn get_key_packages(
+    cx: &Services,
+    caller: Device,
+    call: Call<GetKeyPackages>,
+) -> Result<Output, Failure<Error>> {
     let asked = call.params.accounts;
     let (now, seen_since) = (cx.clock.now().to_datetime(), cx.log.lapsed_before().to_datetime());
-    let found = store::list_available(cx.storage.pool(), &asked, seen_since, now).await?;
+    let ids = store::account_ids(cx.storage.pool(), &asked).await?;
+    let viewer = (caller.author.account_id, &caller.author.did);
+    let mut conn = cx.storage.pool().acquire().await?;
+    let visible = consent::visible(&mut conn, cx.config.identity.invitations, viewer, &ids).await?;
+    drop(conn);
+    let visible: Vec<i64> = visible.into_iter().collect();
+    let found = store::list_available(cx.storage.pool(), &visible, seen_since, now).await?;
 
     let offered = |account: Did| {
         let found = found.iter().find(|offered| offered.account == account).cloned();

@@ -308,14 +308,21 @@ pub(super) async fn insert_claims(
     Ok(())
 }
 
-/// What could be claimed, by account, certified device that has not lapsed, and suite. Accounts that nobody registered here are left out.
+/// The rows of those of these accounts that are registered here and not suspended.
+pub(super) async fn account_ids(pool: &PgPool, accounts: &[Did]) -> Result<Vec<i64>, Error> {
+    let dids: Vec<String> = accounts.iter().map(Did::to_string).collect();
+    Ok(sqlx::query_scalar!("select id from account where did = any($1) and suspended_at is null", &dids)
+        .fetch_all(pool)
+        .await?)
+}
+
+/// What could be claimed, by account, certified device that has not lapsed, and suite.
 pub(super) async fn list_available(
     pool: &PgPool,
-    accounts: &[Did],
+    account_ids: &[i64],
     seen_since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Vec<get_key_packages::Account>, Error> {
-    let dids: Vec<String> = accounts.iter().map(Did::to_string).collect();
     let rows = sqlx::query!(
         r#"select a.did, d.public_id, k.cipher_suite as "cipher_suite?", coalesce(k.available, 0) as "available!",
                   coalesce(k.last_resort, false) as "last_resort!"
@@ -330,9 +337,9 @@ pub(super) async fn list_available(
                  and (p.last_resort or p.incarnation = (select incarnation from log_origin))
                group by p.cipher_suite
            ) k on true
-           where a.did = any($1) and a.suspended_at is null
+           where a.id = any($1)
            order by a.did, d.public_id, k.cipher_suite"#,
-        &dids,
+        account_ids,
         now,
         seen_since
     )

@@ -46,6 +46,20 @@ pub async fn consenting(
     Ok(facts.into_iter().filter(|facts| consents(facts, unsaid)).map(|facts| facts.account_id).collect())
 }
 
+/// Those of these accounts whose devices this account may see: its own, those that let it invite them, and those that
+/// share a stream with it and do not block it.
+pub async fn visible(
+    conn: &mut PgConnection,
+    unsaid: Invitations,
+    viewer: (i64, &Did),
+    account_ids: &[i64],
+) -> Result<HashSet<i64>, Error> {
+    let facts = store::facts(&mut *conn, viewer.1, "", account_ids).await?;
+    let sharing: HashSet<i64> = store::sharing(conn, viewer.0, account_ids).await?.into_iter().collect();
+    let seen = facts.into_iter().map(|facts| Facts { seated: sharing.contains(&facts.account_id), ..facts });
+    Ok(seen.filter(|facts| consents(facts, unsaid)).map(|facts| facts.account_id).collect())
+}
+
 fn consents(facts: &Facts, unsaid: Invitations) -> bool {
     if facts.own {
         return true;

@@ -58,6 +58,20 @@ pub(super) async fn facts(
     Ok(facts.collect())
 }
 
+/// Those of these accounts that have a seat in a stream in which this account has one.
+pub(super) async fn sharing(conn: &mut PgConnection, account_id: i64, account_ids: &[i64]) -> Result<Vec<i64>, Error> {
+    Ok(sqlx::query_scalar!(
+        "select distinct theirs.account_id from seat theirs
+         join seat own on own.stream_id = theirs.stream_id and own.account_id = $1
+             and own.until_seq is null and not own.held
+         where theirs.account_id = any($2) and theirs.until_seq is null and not theirs.held",
+        account_id,
+        account_ids
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
 pub(super) async fn find_policy(conn: &mut PgConnection, account_id: i64) -> Result<Option<Invitations>, Error> {
     let said = sqlx::query_scalar!("select invitations from account where id = $1", account_id);
     Ok(said.fetch_optional(conn).await?.flatten().map(from_db))
