@@ -239,7 +239,7 @@ fn a_heavy_dependency_has_one_owner() {
 const MOUNT: &[(&str, &str)] = &[
     ("src/xrpc/api.rs", "the list of methods"),
     ("src/server/routes.rs", "everything that is served"),
-    ("src/server/mod.rs", "/metrics, on a port of its own"),
+    ("src/server/metrics_page.rs", "/metrics, on a port of its own"),
 ];
 
 fn routes_are_mounted_in_the_open(files: &[File]) -> Vec<String> {

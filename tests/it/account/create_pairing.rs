@@ -118,7 +118,7 @@ async fn one_address_has_twenty_open_pairings_and_leaves_room_to_others() {
     let ask = async |from: &str| {
         let input = waiting_at(Curve::Ed25519, clock.now_seconds(), &TestServer::did());
         let call = server.raw(CreatePairing::NSID, "").header(FORWARDED_FOR, from);
-        call.json(&input).send().await
+        call.json(&serde_json::to_value(input).unwrap()).send().await
     };
     for number in 0..20 {
         assert_eq!(ask("198.51.100.1").await.outcome(), (200, ""), "pairing {number}");

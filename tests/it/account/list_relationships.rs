@@ -1,3 +1,5 @@
+//! `account.listRelationships`; and who may read it, `account.listBlocks` and `account.exportData`.
+
 use rookery::identity::{DEVICE_HEADER, DEVICE_TOKEN_HEADER};
 use rookery::lexicon::Method;
 use rookery::lexicon::account::export_data::{self, ExportData};

@@ -6,7 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::{HeaderName, header};
 use rookery::cli::demo::{Form, Identity, Person};
-use rookery::identity::{Curve, DEVICE_HEADER, DeviceSigner, SharedSecret, SigningKey, service_token};
+use rookery::identity::{
+    Curve, DEVICE_HEADER, DEVICE_TOKEN_HEADER, DeviceSigner, SharedSecret, SigningKey, body_hash, service_token,
+};
 use rookery::lexicon::Method;
 use rookery::lexicon::account::create_pairing::CreatePairing;
 use rookery::lexicon::account::list_devices::ListDevices;
@@ -304,10 +306,11 @@ async fn an_address_and_a_domain_create_so_many_accounts() {
         let input = json!({
             "publicKey": { "$bytes": STANDARD_NO_PAD.encode(signer.key().public().raw()) },
             "kind": "app",
-            "deviceToken": signer.token(TestServer::did().as_str(), nsid, clock.now(), None),
         });
+        let proof =
+            signer.token(TestServer::did().as_str(), nsid, clock.now(), Some(&body_hash(input.to_string().as_bytes())));
         let call = server.raw(nsid, "").token(&of_the_web(did, nsid, &clock)).header(FORWARDED_FOR, from);
-        call.json(&input).send().await.status
+        call.header(DEVICE_TOKEN_HEADER, &proof).json(&input).send().await.status
     };
     for number in 0..3 {
         assert_eq!(register(&format!("did:web:a{number}.evil.example"), PDS).await, 200);

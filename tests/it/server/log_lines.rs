@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use rookery::lexicon::Method;
+use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::event::get_ticket::{self, GetTicket};
 use rookery::lexicon::event::stream_events::StreamEvents;
@@ -8,7 +9,7 @@ use rookery::lexicon::event::stream_events::StreamEvents;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::{Events, Socket, TestServer, Written, conversation, refused};
+use crate::support::{Events, Socket, Stalling, TestDatabase, TestServer, Written, conversation, refused};
 
 /// On one thread, so that all that the server does is heard here.
 #[tokio::test]
@@ -48,9 +49,13 @@ async fn the_log_has_a_line_for_each_request_and_names_nobody() {
 async fn a_request_whose_client_hangs_up_has_its_line_and_is_not_open_any_more() {
     let written = Written::default();
     let _listening = written.listen();
-    let server = TestServer::start().await;
-    let head = "POST /xrpc/blue.catbird.account.createPairing HTTP/1.1\r\nhost: x\r\n\
-                content-type: application/json\r\ncontent-length: 1000\r\n\r\n";
+    let database = TestDatabase::create().await;
+    let wire = Stalling::before(&database).await;
+    let server = TestServer::start_at_url(&wire.url, &[]).await;
+    let alice = server.newcomer("alice", 0).await;
+    wire.stand_still();
+    let nsid = ListDevices::NSID;
+    let head = format!("GET /xrpc/{nsid} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", alice.token(nsid));
     let mut tcp = TcpStream::connect(server.server().address()).await.unwrap();
     tcp.write_all(head.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -60,11 +65,12 @@ async fn a_request_whose_client_hangs_up_has_its_line_and_is_not_open_any_more()
         assert!(Instant::now() < until, "no line");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    wire.flow();
     server.stop().await;
     let log = written.text();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("\"message\":\"abandoned\"")).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    for part in ["account.createPairing", "duration_us", "request.id"] {
+    for part in ["account.listDevices", "duration_us", "request.id"] {
         assert!(lines[0].contains(part), "{part}: {}", lines[0]);
     }
 }

@@ -22,6 +22,7 @@ const FAULTS: &[(&str, u16)] = &[
     ("NotConfigured", 501),
     ("MethodNotImplemented", 501),
     ("Unavailable", 503),
+    ("DidUnresolvable", 503),
     ("TimedOut", 504),
     ("InternalServerError", 500),
 ];

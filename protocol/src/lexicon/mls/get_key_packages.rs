@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Detail, Did, Named};
 
-/// Tells what could be claimed for the certified devices of some accounts; consumes nothing. Caller: a device.
+/// Tells what could be claimed for the certified devices of some accounts; consumes nothing. An account answers
+/// as if it were not here, unless it is the own one, or lets the caller invite it, or shares a conversation
+/// with the caller; one that blocks the caller is never shown. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct GetKeyPackages;
 

@@ -33,6 +33,8 @@ pub struct Input {
     /// The account that it is for.
     pub to: Did,
     /// What it is, at most 32 bytes: consentRequest and relationship with from, the others with what a stream has.
+    /// One that the receiver does not know is answered 501 KindNotImplemented, and is sent again until the delivery
+    /// expires.
     pub kind: String,
     /// Who says it; the caller is its server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
