@@ -11,25 +11,25 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::slots::{KeyedSlots, SlotHolder};
 
-/// Bytes are taken in steps of this size.
+/// A holder takes bytes in steps of this size.
 pub const STEP_BYTES: usize = 64 * 1024;
-/// One part in so many of the whole is the most that one key holds.
+/// A key may hold at most `1 / SHARE` of the whole.
 const SHARE: usize = 8;
-/// One part in so many of the whole is kept back …
+/// `1 / KEPT_BACK` of the whole is reserved for keys that hold at most [`LITTLE_STEPS`].
 const KEPT_BACK: usize = 4;
-/// … for keys that hold no more steps than these.
+/// Steps up to which a key may use the reserved part.
 const LITTLE_STEPS: u32 = 4;
 
 /// Why a holder got no more bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BytesExhausted {
-    /// The key holds its share.
+    /// The key already holds its share.
     Share,
-    /// Everything is held.
+    /// No free bytes are left for this key.
     Whole,
 }
 
-/// Bytes for all keys together.
+/// A budget of bytes for all keys together, with a share for each key.
 pub struct ByteBudget<K> {
     common: Arc<Semaphore>,
     kept_back: Arc<Semaphore>,
@@ -37,7 +37,7 @@ pub struct ByteBudget<K> {
 }
 
 impl<K: Hash + Eq + Clone> ByteBudget<K> {
-    /// `least_share_bytes`: what one key may hold in any case, such as the largest single body.
+    /// `least_share_bytes`: the bytes that one key may hold in any case, such as the largest single body.
     pub fn new(total_bytes: usize, least_share_bytes: usize) -> Self {
         let steps = total_bytes.div_ceil(STEP_BYTES).max(SHARE);
         let kept_back = steps / KEPT_BACK;
@@ -69,12 +69,12 @@ pub struct ByteHolder<K: Hash + Eq> {
     kept_back: Arc<Semaphore>,
     from_common: usize,
     from_kept_back: usize,
-    /// Of the last step.
+    /// Bytes of the latest step that the holder has not used yet.
     unused_bytes: usize,
 }
 
 impl<K: Hash + Eq> ByteHolder<K> {
-    /// Takes room for so many more bytes, and waits for each step at most `patience`.
+    /// Takes `bytes` more, and waits for each step at most `patience`.
     pub async fn take(&mut self, bytes: usize, patience: Duration) -> Result<(), BytesExhausted> {
         while self.unused_bytes < bytes {
             if !self.share.take(1, patience).await {

@@ -1,7 +1,7 @@
-//! Who is connected: how many in all, how many of each key, and who goes first when there is no room.
+//! Limits on open connections: in all and for each key, with a rule for which connection makes room.
 //!
-//! Invariants: a full server closes the oldest connection that proved nobody before it refuses a new one; a connection
-//! that proved somebody is never closed for a stranger's.
+//! Invariants: a full server closes its oldest unauthenticated connection before it refuses a new one; it never closes
+//! an authenticated connection for a new one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 /// Why a new connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionRefused {
-    /// All connections are taken, by clients that proved somebody.
+    /// All connections are taken, by authenticated clients.
     Full,
-    /// The same of this key's.
+    /// All connections of this key are taken, by authenticated clients.
     KeyFull,
 }
 
@@ -28,7 +28,7 @@ pub struct ConnectionRoster<K> {
 struct State<K> {
     next_id: u64,
     entries: HashMap<u64, Entry<K>>,
-    /// Oldest first.
+    /// Unauthenticated connections, oldest first.
     unproven: BTreeSet<u64>,
     keys: HashMap<K, OfKey>,
 }
@@ -50,8 +50,9 @@ impl<K: Hash + Eq + Clone> ConnectionRoster<K> {
         Self { most: most.max(1), most_per_key: most_per_key.max(1), state: Mutex::new(state) }
     }
 
-    /// Takes in a connection of `key`; without one (a trusted proxy's) it counts as proven and against the whole alone.
-    /// Where there is no room, the oldest unproven connection is closed for it: of the same key, or of all.
+    /// Admits a connection of `key`. A connection without a key (a trusted proxy's) counts as authenticated, and only
+    /// against the limit of all connections. Where a limit is reached, the oldest unauthenticated connection is closed
+    /// to make room: of the key, or of all keys.
     pub fn admit(self: &Arc<Self>, key: Option<K>) -> Result<Arc<OpenConnection<K>>, ConnectionRefused> {
         let mut state = self.state();
         if let Some(of_key) = key.as_ref().and_then(|key| state.keys.get(key))
@@ -116,7 +117,7 @@ impl<K: Hash + Eq> State<K> {
     }
 }
 
-/// One connection, until it is dropped.
+/// An open connection, counted until it is dropped.
 pub struct OpenConnection<K: Hash + Eq> {
     id: u64,
     shed: CancellationToken,
@@ -124,7 +125,7 @@ pub struct OpenConnection<K: Hash + Eq> {
 }
 
 impl<K: Hash + Eq> OpenConnection<K> {
-    /// A request on it proved an account or a peer.
+    /// Records that a request on this connection authenticated an account or a peer.
     pub fn prove(&self) {
         self.roster.state.lock().unwrap_or_else(PoisonError::into_inner).prove(self.id);
     }

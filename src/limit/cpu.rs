@@ -1,7 +1,7 @@
-//! Work that grows with its input and waits for nothing: signatures of a tree, decoding, the replay of a chain.
+//! CPU-bound work whose cost grows with its input: signatures of a tree, decoding, the replay of a chain.
 //!
-//! Invariant: at one time there is no more of this work than there are cores. It runs beside the threads that serve
-//! requests, and its time-out ends the wait for a core, not the work: a thread cannot be interrupted.
+//! Invariant: at most as many pieces of this work run at one time as there are cores. They run on threads beside those
+//! that serve requests. A time-out ends the wait for a core, not the work: a thread cannot be interrupted.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct CpuGate {
     wait: Duration,
 }
 
-/// Why there is no result.
+/// Why a piece of work has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum CpuBusy {
     #[error("every core was busy for {} ms", WAIT.as_millis())]
@@ -41,7 +41,8 @@ impl CpuGate {
         Self { cores: Arc::new(Semaphore::new(cores)), wait }
     }
 
-    /// Runs the work on a core of its own. A core stays taken until the work ends, also if nobody waits for it any more.
+    /// Runs the work on a core of its own. The core stays taken until the work ends, also if the caller stopped
+    /// waiting.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, CpuBusy> {
         let core = tokio::time::timeout(self.wait, Arc::clone(&self.cores).acquire_owned()).await;
         let Ok(Ok(core)) = core else { return Err(CpuBusy::Busy) };

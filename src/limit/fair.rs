@@ -7,12 +7,12 @@ use super::{Budget, Budgets, Standing};
 use crate::config::Rate;
 use crate::types::Clock;
 
-/// Of what all keys have together, the part that is kept for keys that ask little: one in so many …
+/// `1 / KEPT_BACK` of the common budget is reserved for keys that ask for little.
 const KEPT_BACK: u32 = 2;
-/// … and what is little: one in so many of what one key may ask.
+/// A key asks for little while it uses at most `1 / LITTLE` of its own budget.
 const LITTLE: u32 = 20;
 
-/// A budget of each key, and one of all keys together, half of which is kept for keys that ask little.
+/// A budget for each key, and one for all keys together, half of which is reserved for keys that ask for little.
 pub struct FairBudget<K: Hash + Eq + Clone + Send + Sync + 'static> {
     each: Budgets<K>,
     little: Budgets<K>,
@@ -30,7 +30,8 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> FairBudget<K> {
         }
     }
 
-    /// Takes one of this key's and one of everybody's, if both are there.
+    /// Takes one from the key's budget and one from the common budget, or from its reserved half for a key that asks
+    /// for little. A refusal by the common budget still costs the key one.
     pub fn take(&self, key: &K) -> Standing {
         let own = self.each.take(key);
         if own.refused_for.is_some() {
@@ -46,7 +47,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> FairBudget<K> {
     }
 }
 
-/// One part in so many of a rate; of a very small rate, one.
+/// `1 / of` of a rate, and at least one.
 fn part(rate: Rate, of: u32) -> Rate {
     Rate { quantity: (rate.quantity.get() / of).try_into().unwrap_or(NonZeroU32::MIN), ..rate }
 }

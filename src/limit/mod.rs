@@ -1,9 +1,8 @@
-//! How often something may happen, and how much of something may be held at one time: budgets over time, slots, bytes and
-//! connections, each for any kind of key.
+//! Limits on rates and on concurrent use: budgets over time, slots, bytes and connections, each for any kind of key.
 //!
-//! Invariants of budgets: memory is bounded, whoever invents keys; a clock that is set back brings nothing, and goes on from there.
-//! When there are more keys than are kept, those that were used longest ago are forgotten: they begin anew, with all they
-//! may have.
+//! Invariants of budgets: memory is bounded, also where clients invent keys; a clock that is set back restores no
+//! budget, and time goes on from there. When there are more keys than a store keeps, it drops the least recently used
+//! keys, which then begin again with a full budget.
 
 mod bytes;
 mod connections;
@@ -39,21 +38,21 @@ pub use connections::{ConnectionRefused, ConnectionRoster, OpenConnection};
 pub use fair::FairBudget;
 pub use slots::{KeyedSlots, SlotHolder};
 
-/// Keys of one kind that are kept: 100 000 accounts are about 20 MB.
+/// Keys of one kind in memory: 100 000 accounts are about 20 MB.
 const MAX_KEYS: u64 = 100_000;
 
-/// Where a budget stands after something was taken from it, or was not.
+/// The state of a budget after a call took from it, or was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub rate: Rate,
     pub remaining: u32,
-    /// Until all of it is back.
+    /// The time until the budget is full again.
     pub full_in: Duration,
-    /// Until one is back, when there was none to take.
+    /// The time until the budget has one again, if the call was refused.
     pub refused_for: Option<Duration>,
 }
 
-/// One budget for everybody.
+/// A budget that all callers share.
 pub struct Budget {
     rate: Rate,
     limiter: RateLimiter<NotKeyed, InMemoryState, Time, StateInformationMiddleware>,
@@ -65,12 +64,12 @@ impl Budget {
         Self { rate, limiter: RateLimiter::new(quota(rate), state, Time::new(clock)) }
     }
 
-    /// Takes one, if there is one.
+    /// Takes one, if the budget has one.
     pub fn take(&self) -> Standing {
         standing(self.rate, self.limiter.check(), self.limiter.clock())
     }
 
-    /// Takes so many at once, or none: more than all there ever is are never granted.
+    /// Takes `quantity` at once, or none: a `quantity` beyond the full budget is never granted.
     pub fn take_many(&self, quantity: NonZeroU32) -> Standing {
         match self.limiter.check_n(quantity) {
             Ok(checked) => standing(self.rate, checked, self.limiter.clock()),
@@ -103,17 +102,17 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
         Self { rate, kept, limiter }
     }
 
-    /// The most that a key ever has.
+    /// The size of a key's full budget.
     pub fn whole(&self) -> NonZeroU32 {
         self.rate.quantity
     }
 
-    /// Takes one of this key's, if there is one.
+    /// Takes one from the key's budget, if that has one.
     pub fn take(&self, key: &K) -> Standing {
         standing(self.rate, self.limiter.check_key(key), self.limiter.clock())
     }
 
-    /// Takes so many of this key's at once, or none: more than all there ever is are never granted.
+    /// Takes `quantity` at once from the key's budget, or none: a `quantity` beyond the full budget is never granted.
     pub fn take_many(&self, key: &K, quantity: NonZeroU32) -> Standing {
         match self.limiter.check_key_n(key, quantity) {
             Ok(checked) => standing(self.rate, checked, self.limiter.clock()),
@@ -143,8 +142,8 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
     }
 }
 
-/// States of keys, of which only so many are kept. A key may be as long as a stranger likes, so a keyed fingerprint of
-/// 128 bits stands for it: two keys that share one by chance would share a budget.
+/// The states of a bounded number of keys. A key may be as long as a client chooses, so a keyed fingerprint of 128 bits
+/// stands for it: two keys with one fingerprint would share a budget.
 #[derive(Clone)]
 struct Kept<K> {
     states: Cache<[u64; 2], Arc<InMemoryState>>,

@@ -1,7 +1,7 @@
-//! How many of something each key may hold at one time.
+//! A limit on what each key may hold at one time.
 //!
-//! Invariant: a key is remembered only while a holder of that key lives, so the number of holders bounds the memory,
-//! whoever invents keys.
+//! Invariant: a key is in memory only while a holder of that key lives, so the number of holders bounds the memory,
+//! also where clients invent keys.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 type Keys<K> = Arc<Mutex<HashMap<K, Arc<Semaphore>>>>;
 
-/// The same number of slots for each key.
+/// An equal number of slots for each key.
 pub struct KeyedSlots<K> {
     slots_per_key: u32,
     keys: Keys<K>,
@@ -32,7 +32,7 @@ impl<K: Hash + Eq + Clone> KeyedSlots<K> {
         SlotHolder { key, taken: 0, semaphore, keys: Arc::clone(&self.keys) }
     }
 
-    /// One slot of this key, if one is free within `patience`.
+    /// Takes one slot of the key, if one becomes free within `patience`.
     pub async fn take(&self, key: K, patience: Duration) -> Option<SlotHolder<K>> {
         let mut holder = self.holder(key);
         holder.take(1, patience).await.then_some(holder)
@@ -53,7 +53,7 @@ pub struct SlotHolder<K: Hash + Eq> {
 }
 
 impl<K: Hash + Eq> SlotHolder<K> {
-    /// Takes so many more slots, or none. A `patience` of zero does not wait.
+    /// Takes this many more `slots`, or none. A `patience` of zero does not wait.
     pub async fn take(&mut self, slots: u32, patience: Duration) -> bool {
         let permits = match self.semaphore.try_acquire_many(slots) {
             Ok(permits) => permits,
@@ -77,7 +77,7 @@ impl<K: Hash + Eq> Drop for SlotHolder<K> {
     fn drop(&mut self) {
         self.semaphore.add_permits(usize::try_from(self.taken).unwrap_or(usize::MAX));
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        // This holder and the map: nobody else has the key.
+        // Only this holder and the map refer to the slots: no other holder uses the key.
         if Arc::strong_count(&self.semaphore) <= 2 {
             keys.remove(&self.key);
         }

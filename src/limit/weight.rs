@@ -1,6 +1,6 @@
-//! Bytes that a cache entry occupies, for caches whose keys or values a stranger may choose.
+//! Bytes that a cache entry occupies, for caches whose keys or values a client may choose.
 //!
-//! Invariant: the capacity of such a cache is a number of bytes, so that long values push out others instead of taking
+//! Invariant: the capacity of such a cache is a number of bytes, so that long values evict others instead of taking
 //! more memory.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub trait Weigh {
     fn weight_bytes(&self) -> usize;
 }
 
-/// What a cache's builder takes as its weigher.
+/// The weigher to give to a cache's builder.
 pub fn entry_weight<K: Weigh, V: Weigh>(key: &K, value: &V) -> u32 {
     let bytes = ENTRY_BYTES + key.weight_bytes() + value.weight_bytes();
     u32::try_from(bytes).unwrap_or(u32::MAX)
@@ -64,7 +64,7 @@ impl<A: Weigh, B: Weigh> Weigh for (A, B) {
     }
 }
 
-/// Values of one size, whoever made them.
+/// The weight of a value of fixed size.
 macro_rules! of_one_size {
     ($($type:ty),* $(,)?) => {
         $(impl Weigh for $type {

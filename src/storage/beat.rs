@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The sign of life of one worker.
+/// The heartbeat of one worker.
 ///
-/// Every statement that the worker sends is one, and every wait for a connection: what is silent for longer than all
+/// Every statement of the worker beats, and every wait for a connection: a worker that is silent for longer than all
 /// deadlines hangs in a single await.
 #[derive(Clone, Debug)]
 pub struct Beat(Arc<Mutex<Option<Instant>>>);
@@ -15,12 +15,12 @@ impl Beat {
         Self(Arc::new(Mutex::new(Some(Instant::now()))))
     }
 
-    /// Another attempt begins.
+    /// Records that the worker begins another attempt.
     pub fn beat(&self) {
         self.set(Some(Instant::now()));
     }
 
-    /// There is nothing to do, for as long as it takes.
+    /// Records that the worker has nothing to do, and may be silent until its next beat.
     pub fn rest(&self) {
         self.set(None);
     }
@@ -29,7 +29,7 @@ impl Beat {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
-    /// Since when nothing was seen of a worker that has something to do.
+    /// The time since the last beat of a worker that has something to do.
     pub fn silence(&self) -> Duration {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |at| at.elapsed())
     }

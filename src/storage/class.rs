@@ -2,27 +2,27 @@ use std::future::Future;
 
 use super::Beat;
 
-/// Classes below which a pool is too small to be split.
+/// Connections below which a pool is too small to be split.
 const LEAST_SPLIT: u32 = 8;
 
 tokio::task_local! {
-    /// Of a worker: the class of every connection that it takes, whichever pool it asks, and its sign of life.
+    /// The class of all connections that a worker takes, from any pool, and the worker's heartbeat.
     static WORKER: (Class, Option<Beat>);
 }
 
-/// What a connection of the pool is for. Each class has connections of its own, so that a class that has none left
-/// makes no other wait.
+/// The purpose of a pooled connection. Each class has connections of its own, so that a class without a free connection
+/// delays no other class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Who calls, and whether a token was seen before. Nothing else of a request happens without these.
+    /// Look-ups of callers, and replay protection. Every other part of a request waits for these.
     Authentication,
-    /// The tailer: it feeds every subscription.
+    /// The tailer, which feeds every subscription.
     Tailer,
     /// Statements of requests outside of a transaction, and health checks.
     Reads,
     /// Transactions of requests, and work under a stream's lock.
     Writes,
-    /// Everything that runs by itself.
+    /// Background workers.
     Workers,
 }
 
@@ -39,25 +39,25 @@ impl Class {
         }
     }
 
-    /// Runs a worker whose connections are all of this class. Every statement that it sends beats.
+    /// Runs a worker whose connections are all of this class. Every statement of the worker beats.
     pub async fn scope<F: Future>(self, beat: Option<Beat>, future: F) -> F::Output {
         WORKER.scope((self, beat), future).await
     }
 
-    /// The class of the current task, or this one outside of any scope.
+    /// The class of the current worker, or `self` outside of a worker.
     pub(super) fn in_force(self) -> Self {
         WORKER.try_with(|(class, _)| *class).unwrap_or(self)
     }
 }
 
-/// The current task goes on, if it is a worker's.
+/// Beats for the current task, if the task is a worker's.
 pub(super) fn beat() {
-    // Outside of a worker nobody listens.
+    // A task outside of a worker has no heartbeat.
     let _outside = WORKER.try_with(|(_, beat)| beat.as_ref().inspect(|beat| beat.beat()).is_some());
 }
 
-/// How many of `connections` each class has, in the order of [`Class::ALL`]; their sum is `connections`. None where there
-/// are too few to split: all classes then share them.
+/// The number of connections of each class, in the order of [`Class::ALL`]; their sum is `connections`. `None` if there
+/// are too few connections to split: all classes then share them.
 pub(super) fn split(connections: u32) -> Option<[u32; 5]> {
     if connections < LEAST_SPLIT {
         return None;

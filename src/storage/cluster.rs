@@ -1,4 +1,4 @@
-//! Which cluster a connection leads to, which of its histories, and whether the session is as it was asked for.
+//! The cluster and timeline that a connection leads to, and the check that a session has the settings it asked for.
 
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -10,8 +10,8 @@ pub struct ClusterId {
     pub timeline: i32,
 }
 
-/// Start-up options of every session, as Postgres shows them. A statement that runs longer is cancelled: an open writer
-/// holds back every reader.
+/// Start-up options of every session, in the form in which Postgres shows them. Postgres cancels a statement that runs
+/// longer than `statement_timeout`, because an open writer holds back every reader.
 pub(super) const SESSION: [(&str, &str); 4] = [
     ("statement_timeout", "10s"),
     ("lock_timeout", "8s"),
@@ -19,7 +19,7 @@ pub(super) const SESSION: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
-/// A setting that this server asked for when it connected, and that is not in force.
+/// A setting that this server requested when it connected, and that is not in force.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{name} is {found}, although this server asked for {wanted} when it connected: a pooler between this server and \
@@ -40,7 +40,7 @@ impl ClusterId {
     }
 }
 
-/// The cluster, and the settings of [`SESSION`] in their order.
+/// The cluster of a connection, and the settings of [`SESSION`] in their order.
 async fn look(conn: &mut PgConnection) -> Result<(ClusterId, Vec<String>), sqlx::Error> {
     let names: Vec<String> = SESSION.iter().map(|(name, _)| (*name).to_owned()).collect();
     let row = sqlx::query!(
@@ -56,8 +56,8 @@ async fn look(conn: &mut PgConnection) -> Result<(ClusterId, Vec<String>), sqlx:
     Ok((ClusterId { system_id: row.system_id, timeline: row.timeline }, row.settings))
 }
 
-/// Refuses a connection to another cluster, or to another history of this one, or one whose settings were dropped on
-/// the way.
+/// Refuses a connection to another cluster or another timeline, and a connection whose start-up options a pooler
+/// dropped.
 pub(super) async fn refuse_other(
     connection: &mut PgConnection,
     cluster: ClusterId,

@@ -1,7 +1,7 @@
 //! A connection on which every statement has a deadline.
 //!
-//! Invariant: a connection that did not answer in time is dropped. Nothing is sent on it any more, neither a question
-//! whether it lives nor a farewell: either could wait for ever.
+//! Invariant: a connection that did not answer in time is dropped. The server sends nothing more on it, neither a ping
+//! nor a Terminate message: either could wait forever.
 
 use std::io;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use tokio::time::{Instant, timeout_at};
 use super::pool::{Live, Manager};
 use super::room::Room;
 
-/// How long a statement may take until its last row: Postgres cancels after `statement_timeout`, so silence beyond it
-/// means that the answer is lost.
+/// Time that a statement may take until its last row. Postgres cancels a statement after `statement_timeout`, so a
+/// longer silence means that the answer is lost.
 pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(12);
-/// How long a connection that was given back in the middle of something gets for ending that.
+/// Time that a connection gets to end an unfinished statement or transaction after its caller returned it.
 const CLEANING: Duration = Duration::from_secs(2);
 
-/// A connection to Postgres: `sqlx`'s, with deadlines.
+/// A connection to Postgres: `sqlx`'s connection, with deadlines.
 pub struct PgConnection {
-    /// None once it was given back.
+    /// `None` once the connection has gone back to its pool.
     raw: Option<Raw>,
     state: State,
     in_transaction: bool,
@@ -47,15 +47,15 @@ impl Raw {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Ready,
-    /// A statement was begun, and is to end by then.
+    /// A statement has begun, and must end by this time.
     Waiting(Instant),
-    /// Broken, or silent beyond a deadline.
+    /// The connection is broken, or was silent beyond a deadline.
     Lost,
 }
 
 impl State {
-    /// After a statement failed. An error that Postgres itself tells leaves the connection as good as it was, unless
-    /// the error says that Postgres closes it.
+    /// The state after a failed statement. An error that Postgres itself reports leaves the connection usable, unless
+    /// the error means that Postgres closes the session.
     fn after(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(database) => match database.code().as_deref() {
@@ -84,17 +84,17 @@ impl PgConnection {
         Self { raw: Some(Raw::Pooled(object)), state: State::Ready, in_transaction: false }
     }
 
-    /// Outside of any pool.
+    /// A connection outside of any pool.
     pub(super) fn own(live: Live) -> Self {
         Self { raw: Some(Raw::Own(Box::new(live))), state: State::Ready, in_transaction: false }
     }
 
-    /// Whether the connection can be used further.
+    /// Whether the connection is broken or silent, and unusable.
     pub fn is_lost(&self) -> bool {
         matches!(self.state, State::Lost)
     }
 
-    /// The connection below, for a statement that begins now, and what to note about it.
+    /// The underlying connection for a statement that begins now, and the record of that statement.
     fn start(&mut self) -> Result<(&mut sqlx::PgConnection, Statement<'_>), sqlx::Error> {
         let Self { raw: Some(raw), state, .. } = self else { return Err(lost()) };
         if matches!(state, State::Lost) {
@@ -112,7 +112,8 @@ impl PgConnection {
     }
 
     pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        // From here on: a transaction that began without our hearing of it must not go back to the pool.
+        // Set before the statement: a transaction may begin without the answer arriving, and must not return to the
+        // pool.
         self.in_transaction = true;
         self.simple("begin").await
     }
@@ -136,7 +137,7 @@ impl std::fmt::Debug for PgConnection {
     }
 }
 
-/// A statement on its way.
+/// A running statement.
 struct Statement<'a> {
     until: Instant,
     state: &'a mut State,
@@ -144,7 +145,7 @@ struct Statement<'a> {
 }
 
 impl Statement<'_> {
-    /// The statement's next step, or that it took too long.
+    /// Waits for the statement's next step, or fails when the deadline has passed.
     async fn by<T>(&mut self, step: impl Future<Output = T>) -> Result<T, sqlx::Error> {
         timeout_at(self.until, step).await.map_err(|_| {
             *self.state = State::Lost;
@@ -238,15 +239,15 @@ impl<'c> Executor<'c> for &'c mut PgConnection {
 }
 
 impl Drop for PgConnection {
-    /// Gives a connection of the pool back, once whatever it was in the middle of has ended.
+    /// Returns a pooled connection to its pool, after its unfinished statement or transaction has ended.
     fn drop(&mut self) {
         let Some(Raw::Pooled(object)) = self.raw.take() else { return };
         let until = match self.state {
             State::Ready if !self.in_transaction => return drop(object),
             State::Lost => return lose(object),
             State::Ready => Instant::now() + CLEANING,
-            // What was asked for goes on at Postgres, and its connection counts until it ended: whoever gives up early
-            // gets no further one out of that.
+            // The statement still runs at Postgres, so the connection counts until the statement has ended: callers who
+            // give up early get no additional connections.
             State::Waiting(until) => until.max(Instant::now() + CLEANING),
         };
         match tokio::runtime::Handle::try_current() {
@@ -256,7 +257,7 @@ impl Drop for PgConnection {
     }
 }
 
-/// Takes a connection out of its pool, and has the others looked at before they are used again.
+/// Drops a connection, and has its pool replace the connections that were last seen alive before now.
 fn lose(object: Object<Manager>) {
     if let Some(pool) = Object::pool(&object) {
         pool.manager().doubt();

@@ -18,7 +18,7 @@ pub enum Error {
     /// No connection, or lost while waiting for an answer.
     #[error("the database cannot be reached")]
     Unavailable(#[source] sqlx::Error),
-    /// Postgres has no room: on its disk, or in its memory. Nothing was written.
+    /// Postgres has no room on its disk or in its memory. Nothing was written.
     #[error("Postgres has no room for this")]
     Full(#[source] sqlx::Error),
     #[error("the database refused a statement")]

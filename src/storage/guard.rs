@@ -15,8 +15,8 @@ pub struct Unsafe {
 const WANTED: [(&str, &str); 4] =
     [("fsync", "on"), ("full_page_writes", "on"), ("synchronous_commit", "on"), ("max_prepared_transactions", "0")];
 
-/// `synchronous_commit` has stronger values than `on`, and `local` is `on` without a standby: with one that may take over
-/// it acknowledges what the standby does not have.
+/// `synchronous_commit` has stronger values than `on`, and without a standby `local` equals `on`. With a standby that
+/// may be promoted, `local` acknowledges commits that the standby lacks.
 fn is_safe(name: &str, value: &str, wanted: &str, has_standbys: bool) -> bool {
     match name {
         "synchronous_commit" => value != "off" && !(value == "local" && has_standbys),

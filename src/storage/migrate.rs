@@ -1,7 +1,7 @@
 //! Bringing the schema up to date.
 //!
-//! Invariant: one server at a time migrates, and those that wait for it hold no snapshot meanwhile: `create index
-//! concurrently` waits for every snapshot, and would wait for them for ever.
+//! Invariant: one server at a time migrates, and servers that wait for it hold no snapshot meanwhile: `create index
+//! concurrently` waits for every snapshot, and would wait for theirs forever.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use tokio::time::Instant;
 
 use super::{Error, Storage};
 
-/// Those of a later version may have been applied before: during a roll-out, and after one that was taken back, a server
-/// starts on the schema of its successor, which only added to its own.
+/// Migrations of a later version may already be applied: during a roll-out, and after a rolled-back one, a server
+/// starts on the schema of the next version, which only adds to its own.
 static MIGRATIONS: Migrator = Migrator { ignore_missing: true, locking: false, ..sqlx::migrate!() };
 
-/// The advisory lock of whoever migrates.
+/// The name of the advisory lock that a migrating server holds.
 const LOCK: &str = "migrations of rookery";
-/// Between two attempts to get that lock.
+/// Pause between two attempts to take the advisory lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(250);
-/// How often a server that waits says so.
+/// Interval at which a waiting server logs that it waits.
 const SAY_EVERY: Duration = Duration::from_secs(10);
-/// How long a statement of a migration waits for a lock of a table: whoever wants that table waits behind it.
+/// Time that a statement of a migration waits for a lock of a table: other statements on that table queue behind it.
 const LOCK_TIMEOUT: &str = "3s";
-/// How often migrations begin again because a lock was not free, and the pause between.
+/// Attempts to run the migrations when a lock of a table is not free, and the pause between two attempts.
 const ATTEMPTS: u32 = 20;
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(2);
 
@@ -41,7 +41,7 @@ impl From<sqlx::Error> for MigrateError {
     }
 }
 
-/// The session that holds the lock.
+/// The session that holds the advisory lock.
 struct Holder {
     pid: i32,
     application_name: String,
@@ -51,8 +51,8 @@ struct Holder {
 impl Storage {
     /// Brings the schema up to this version. Safe to call from several servers at once.
     pub async fn migrate(&self) -> Result<(), MigrateError> {
-        // Building an index may take longer than a request may: no deadline for statements of this one connection, but
-        // one for locks, behind which everybody else would queue.
+        // Building an index may take longer than a request: the statements of this connection have no deadline, but the
+        // wait for a lock has one, because all other statements would queue behind it.
         let options = [
             ("statement_timeout", "0"),
             ("lock_timeout", LOCK_TIMEOUT),
@@ -70,13 +70,13 @@ impl Storage {
                     attempt += 1;
                     tokio::time::sleep(ATTEMPT_PAUSE).await;
                 }
-                // The lock ends with the connection.
+                // The advisory lock ends with the connection.
                 outcome => return Ok(outcome?),
             }
         }
     }
 
-    /// Whether the schema has every migration of this version. Later ones say nothing about earlier ones.
+    /// Whether the schema has every migration of this version. Migrations of later versions do not count.
     pub async fn is_migrated(&self) -> Result<bool, Error> {
         let wanted: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         let missing = sqlx::query_scalar!(
@@ -101,7 +101,7 @@ fn is_lock_timeout(error: &sqlx::migrate::MigrateError) -> bool {
     false
 }
 
-/// Waits for the lock without waiting inside of a statement.
+/// Polls for the advisory lock, so that no statement waits inside Postgres.
 async fn lock(connection: &mut PgConnection) -> Result<(), Error> {
     let mut said: Option<Instant> = None;
     loop {
@@ -142,7 +142,7 @@ async fn holder(connection: &mut PgConnection) -> Result<Option<Holder>, Error> 
     .await?)
 }
 
-/// An index whose building was interrupted stays, is kept up to date by every write, and is never read.
+/// Postgres keeps an index whose build was interrupted, updates it with every write, and never reads it.
 async fn name_invalid_indexes(connection: &mut PgConnection) -> Result<(), Error> {
     let invalid = sqlx::query_scalar!(
         r#"select c.oid::regclass::text as "name!" from pg_index i join pg_class c on c.oid = i.indexrelid

@@ -3,8 +3,8 @@
 //! Invariant: an answer of success is given only after its commit, and no code waits for a second connection while it
 //! holds one (a pool of one connection must suffice).
 //!
-//! Invariant: every statement has a deadline. All code outside of this module uses [`PgPool`] and [`PgConnection`], which
-//! are `sqlx`'s with deadlines.
+//! Invariant: every statement has a deadline. All code outside of this module uses [`PgPool`] and [`PgConnection`],
+//! which are `sqlx`'s types with deadlines.
 //!
 //! Invariant: all connections of a process lead to one cluster and one history of it. After a failover or a restore
 //! no connection is made any more: what is kept in memory may be of a future that was lost, so the process ends, and
@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metric_name;
 
-/// How long the first connection may take.
+/// Time in which the first connection must be established.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// A writer that is open for longer is named at each look.
@@ -108,7 +108,7 @@ impl Storage {
         let (authentication, writes) = (reads.of(Class::Authentication), reads.of(Class::Writes));
         let shared = Shared { authentication, reads, writes, options, cluster, room, uprooted };
         let storage = Self { shared: Arc::new(shared) };
-        // What is refused about a connection is told at the start, with its reason.
+        // A refusal of the first connection ends the start with its reason.
         drop(storage.pool().acquire().await?);
         Ok(storage)
     }
@@ -123,7 +123,7 @@ impl Storage {
         self.shared.uprooted.cancel();
     }
 
-    /// Waits until [`Storage::uproot`] was called.
+    /// Waits for a call of [`Storage::uproot`].
     pub async fn uprooted(&self) {
         self.shared.uprooted.cancelled().await;
     }
@@ -133,7 +133,7 @@ impl Storage {
         &self.shared.reads
     }
 
-    /// Connections that are reserved for finding out who calls.
+    /// Connections that are reserved for authenticating callers.
     pub fn authentication(&self) -> &PgPool {
         &self.shared.authentication
     }
@@ -144,8 +144,8 @@ impl Storage {
         Ok(PgConnection::own(self.shared.reads.manager().connect(&options).await?))
     }
 
-    /// A listener for NOTIFY on a connection of its own, outside the pool. Nothing tells whether that connection lives:
-    /// whoever listens must hear something from time to time.
+    /// A listener for NOTIFY on a connection of its own, outside the pool. The listener cannot detect a silent
+    /// connection: its user must expect a notification at regular intervals.
     pub async fn listener(&self) -> Result<PgListener, Error> {
         let options = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT);
         let pool = options.connect_with(self.shared.options.clone()).await?;
@@ -193,7 +193,7 @@ impl Storage {
         self.shared.writes.begin().await
     }
 
-    /// Takes and makes no connection any more.
+    /// Closes the pools: no caller gets a connection any more.
     pub fn close(&self) {
         self.shared.reads.close();
     }

@@ -18,25 +18,26 @@ use super::room::Room;
 use super::{Error, PgConnection, Tx};
 use crate::telemetry::metric_name;
 
-/// How long a caller waits for a connection before it is told `Unavailable`.
+/// Time that a caller waits for a connection before the call fails as `Unavailable`.
 const ACQUIRE: Duration = Duration::from_secs(5);
-/// How long a connection that rested may take to show that it lives.
+/// Time in which an idle connection must answer a ping.
 const PING: Duration = Duration::from_secs(2);
-/// A connection that rested for longer is asked whether it lives.
+/// Idle time after which the pool pings a connection before it hands it out.
 const RESTED: Duration = Duration::from_secs(1);
-/// A connection that rested for longer is closed.
+/// Idle time after which the pool closes a connection.
 const IDLE: Duration = Duration::from_mins(10);
-/// A connection is not used for longer, give or take a tenth: Postgres frees what a backend gathers only at its end.
+/// Age at which the pool replaces a connection, give or take a tenth: a backend of Postgres frees its caches only at
+/// its end.
 const LIFETIME: Duration = Duration::from_mins(30);
 
-/// A connection of a pool.
+/// A pooled connection.
 #[derive(Debug)]
 pub struct Live {
     pub(super) connection: sqlx::PgConnection,
     pub(super) room: Arc<Room>,
-    /// When it was known to live last.
+    /// When the connection last answered.
     proven: Instant,
-    /// When it is too old.
+    /// When the pool replaces the connection.
     until: Instant,
 }
 
@@ -47,15 +48,15 @@ impl Live {
     }
 }
 
-/// Makes connections, and judges those that rested.
+/// Makes connections, and tests idle ones before their next use.
 #[derive(Debug)]
 pub struct Manager {
     options: PgConnectOptions,
     cluster: ClusterId,
     room: Arc<Room>,
     uprooted: CancellationToken,
-    /// What was not known to live since then is not used: a connection was found silent at that moment, and its
-    /// neighbours may be silent for the same reason.
+    /// The pool replaces connections that last answered before this time: a connection was found silent then, and
+    /// others of the class may be silent for the same reason.
     doubted: Mutex<Option<Instant>>,
 }
 
@@ -68,7 +69,7 @@ impl Manager {
         self.doubted.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|doubted| live.proven < doubted)
     }
 
-    /// A new connection, to the same cluster and history as all others.
+    /// Makes a connection, to the cluster and timeline of all others.
     pub(super) async fn connect(&self, options: &PgConnectOptions) -> Result<Live, sqlx::Error> {
         let connecting = async {
             let mut connection = options.connect().await?;
@@ -107,14 +108,14 @@ impl managed::Manager for Manager {
     }
 }
 
-/// The pool of connections, as one class of callers sees it. Used as `sqlx`'s is.
+/// The pool of connections, as one class of callers sees it. Its interface is that of `sqlx`'s pool.
 #[derive(Clone, Debug)]
 pub struct PgPool {
     pools: Arc<Pools>,
     class: Class,
 }
 
-/// One pool for each class; the same one for all where there are few connections.
+/// One pool for each class; a single shared pool where there are few connections.
 #[derive(Debug)]
 struct Pools([managed::Pool<Manager>; 5]);
 
@@ -161,12 +162,12 @@ impl PgPool {
         Self { pools: Arc::clone(&self.pools), class }
     }
 
-    /// Makes connections as the pool does.
+    /// The manager that makes the connections of this class.
     pub(super) fn manager(&self) -> &Manager {
         self.pools.of(self.class).manager()
     }
 
-    /// A connection, given back when it is dropped.
+    /// Takes a connection, which returns to the pool when it is dropped.
     pub async fn acquire(&self) -> Result<PgConnection, sqlx::Error> {
         super::class::beat();
         let pool = self.pools.of(self.class.in_force());
@@ -187,7 +188,7 @@ impl PgPool {
         Tx::begin(self.acquire().await?).await
     }
 
-    /// Closes what rested for long.
+    /// Closes connections that have been idle for long.
     pub(super) fn tidy(&self) {
         for class in Class::ALL {
             self.pools.of(class).retain(|_, metrics| metrics.last_used() < IDLE);
@@ -226,7 +227,7 @@ impl<'p> Executor<'p> for &'_ PgPool {
         E: 'q,
     {
         let pool = self.clone();
-        // The connection must not wait for whoever reads the rows.
+        // The connection must not wait for the reader of the rows.
         let rows = async move { pool.acquire().await?.fetch_many(query).try_collect::<Vec<Step>>().await };
         stream::once(rows).map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten().boxed()
     }

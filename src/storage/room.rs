@@ -1,7 +1,7 @@
 //! Whether the disk below Postgres has room for writes.
 //!
-//! Invariant: writes are refused from the moment that Postgres said that it has no room, or that little is left, until a
-//! look at the disk, or a write that is there for nothing else, shows that there is room again. Reads go on.
+//! Invariant: the server refuses writes from the moment when Postgres reports a full disk, or little free space is
+//! left, until a measurement of the disk, or a test write, shows that there is room again. Reads go on.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,33 +15,33 @@ use tokio_util::sync::CancellationToken;
 use super::{Beat, Error, Storage};
 use crate::telemetry::metric_name;
 
-/// Between two looks at the disk.
+/// Interval between two measurements of the disk.
 const LOOK: Duration = Duration::from_secs(5);
-/// Between two writes that show whether there is room again.
+/// Interval between two test writes to a full disk.
 const PROBE: Duration = Duration::from_secs(5);
-/// Bytes of such a write: beyond what fits into pages that are there.
+/// Bytes of a test write: more than fits into existing pages.
 const PROBE_BYTES: usize = 1 << 20;
-/// Free space below which an operator is told, in bytes.
+/// Free bytes below which the server warns its operator.
 const LITTLE: u64 = 1 << 30;
-/// How often an operator is told.
+/// Interval between two warnings.
 const SAY_EVERY: Duration = Duration::from_mins(10);
 
-/// What is known of the disk.
+/// The state of the disk, as measurements and failed statements showed it.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    /// Postgres refused a write for want of room.
+    /// Postgres refused a write because its disk is full.
     refused: AtomicBool,
-    /// Less is free than the threshold.
+    /// Fewer bytes are free than [`DiskWatch::least_free`].
     scarce: AtomicBool,
 }
 
-/// What is known of the disk below Postgres.
+/// The state of the disk of Postgres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disk {
     Ok,
-    /// Less is free than the operator wants to be left: writes are refused.
+    /// Less than `DISK_FREE_MIN_MIB` is free: the server refuses writes.
     Low,
-    /// Postgres has no room: writes are refused.
+    /// Postgres has no room: the server refuses writes.
     Full,
 }
 
@@ -64,7 +64,7 @@ impl Room {
         }
     }
 
-    /// Of any statement that failed.
+    /// Records the error of any failed statement.
     pub(super) fn note(&self, error: &sqlx::Error) {
         let sqlx::Error::Database(database) = error else { return };
         // disk_full, io_error
@@ -80,17 +80,17 @@ impl Room {
     }
 }
 
-/// What watches over the disk.
+/// The disk to watch, and its threshold.
 #[derive(Clone, Debug)]
 pub struct DiskWatch {
-    /// A folder on the disk of Postgres, if that is a disk of this machine.
+    /// A folder on the disk of Postgres, if that disk belongs to this machine.
     pub folder: Option<PathBuf>,
-    /// Bytes that are to stay free; none of it matters where it is 0.
+    /// Bytes that must stay free; 0 turns the check off.
     pub least_free: u64,
 }
 
 impl Storage {
-    /// What is known of the disk below Postgres.
+    /// The state of the disk of Postgres.
     pub fn disk(&self) -> Disk {
         self.shared.room.disk()
     }
@@ -131,7 +131,7 @@ impl Storage {
         }
     }
 
-    /// Watches over the disk, and closes connections that rest, until `stop`.
+    /// Watches the disk, and closes idle connections, until `stop`.
     pub async fn watch_disk(self, watch: DiskWatch, stop: CancellationToken, beat: Beat) {
         let (mut said, mut probed) = (None, Instant::now());
         loop {
@@ -152,7 +152,7 @@ impl Storage {
         }
     }
 
-    /// Writes something that needs room, and takes it back.
+    /// Writes bytes that need room, and removes them again.
     async fn probe_disk(&self) -> Result<(), Error> {
         let filler: Vec<u8> = std::iter::repeat_with(rand::random).take(PROBE_BYTES).collect();
         let mut tx = self.begin().await?;

@@ -16,8 +16,8 @@ impl Tx {
         &mut self.connection
     }
 
-    /// Where it fails with [`Error::Unavailable`] it may or may not have happened: whoever has to know looks for what
-    /// was to be written.
+    /// After [`Error::Unavailable`] the commit may or may not have happened: a caller that must know reads the rows
+    /// that it wrote.
     pub async fn commit(mut self) -> Result<(), Error> {
         Ok(self.connection.commit().await?)
     }

@@ -1,7 +1,8 @@
-//! What runs by itself for as long as the process does.
+//! Background work that runs for as long as the process does.
 //!
-//! Invariant: a process in which a worker has ended, panicked or fallen silent says so, and ends: another one does the
-//! work. A failed attempt is none of the three: a worker whose database is away tries again, and beats each time.
+//! Invariant: a process whose worker has ended, panicked or hangs logs the reason and ends, so that another process
+//! takes over. A failed attempt is none of the three: a worker whose database is unreachable tries again, and beats
+//! each time.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +16,10 @@ use tokio_util::task::TaskTracker;
 pub use crate::storage::Beat;
 use crate::storage::Class;
 
-/// Every await of a worker ends sooner: a statement after 12 s, the wait for a connection after 5 s.
+/// Silence after which a worker counts as hanging. Every await ends sooner: a statement after 12 s, the wait for a
+/// connection after 5 s.
 const SILENT_AFTER: Duration = Duration::from_secs(45);
-/// Between two looks at the beats of all workers.
+/// Interval between two checks of all heartbeats.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Why this process cannot go on.
@@ -59,17 +61,17 @@ impl Workers {
         Self { inner: Arc::new(Inner { tracker, stop, failure, beats: Mutex::default(), silent_after }) }
     }
 
-    /// Cancelled when workers are to end.
+    /// Cancelled when the workers must end.
     pub fn stop(&self) -> &CancellationToken {
         &self.inner.stop
     }
 
-    /// For short work whose end is waited for, and whose failure concerns itself alone.
+    /// Tracks short tasks that the process waits for at its end, and whose failure does not end the process.
     pub fn tasks(&self) -> &TaskTracker {
         &self.inner.tracker
     }
 
-    /// Runs a worker whose connections are of a class. It ends after `stop`, and not before.
+    /// Runs a worker whose connections are of the given class. The worker ends only after `stop`.
     pub fn spawn(&self, name: &'static str, class: Class, work: impl Future<Output = ()> + Send + 'static) {
         self.watch(name, class, None, work);
     }
@@ -93,7 +95,7 @@ impl Workers {
         });
     }
 
-    /// The same for a worker that shows that it lives.
+    /// Runs a worker with a heartbeat, whose connections are of the given class.
     pub fn spawn_beating<F>(&self, name: &'static str, class: Class, work: impl FnOnce(Beat) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -103,7 +105,7 @@ impl Workers {
         self.watch(name, class, Some(beat.clone()), work(beat));
     }
 
-    /// Waits until a worker ended, panicked or fell silent.
+    /// Waits until a worker has ended, panicked or hangs.
     pub async fn failed(&self) -> WorkerFailure {
         let mut failure = self.inner.failure.subscribe();
         loop {
@@ -113,7 +115,7 @@ impl Workers {
             if let Some(silent) = self.silent() {
                 return silent;
             }
-            // Closed it cannot be: we hold the sender.
+            // The channel cannot be closed: `self` holds its sender.
             let _later = tokio::time::timeout(LOOK.min(self.inner.silent_after), failure.changed()).await;
         }
     }
@@ -126,7 +128,7 @@ impl Workers {
         })
     }
 
-    /// Has them end, and waits until they did.
+    /// Tells all workers to end, and waits until they have.
     pub async fn end(&self) {
         self.inner.stop.cancel();
         self.inner.tracker.close();
@@ -166,7 +168,7 @@ mod tests {
         let workers = Workers::silent_after(silent_after);
         let (attempts, rests) = (8, 3);
         workers.spawn_beating("stuck", Class::Workers, |beat| async move {
-            // Attempts that fail, as in an outage.
+            // Failed attempts, as in an outage.
             for _ in 0..attempts {
                 beat.beat();
                 tokio::time::sleep(silent_after / 4).await;
