@@ -122,7 +122,7 @@ pub async fn fallback() -> Response {
     (http::StatusCode::NOT_FOUND, axum::Json(body)).into_response()
 }
 
-/// Parameters, then the caller, then a slot among the caller's calls, then the body, then the method.
+/// Checks the parameters, then the caller, then takes a slot for the call, reads the body, and runs the method.
 async fn answer<M, C, H>(cx: &Services, handler: &H, request: Request) -> Response
 where
     M: Method,

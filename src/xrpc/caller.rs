@@ -1,8 +1,8 @@
-//! Who may call: the type of a handler's second argument is its access rule.
+//! Callers of methods: the type of a handler's second argument is its access rule.
 //!
-//! Invariant: a caller exists only after each of its tokens was judged for this very method by the one verifier that the
-//! token's `typ` names. A device's key comes from its row; a revoked device, a suspended account and one that moved away
-//! are refused at once. Whom the first token proves is counted at once, whatever becomes of the rest.
+//! Invariant: a caller exists only after the verifier that each token's `typ` names has verified that token for this
+//! very method. A device's key comes from its row; a revoked device, a suspended account and an account that moved away
+//! are refused at once. A call counts against the account of its first verified token, even if a later check fails.
 
 mod device;
 mod operator;
@@ -35,16 +35,16 @@ pub struct Asked<'a> {
     pub class: Class,
     /// Counted against the address, until somebody is proven.
     pub visit: &'a Visit,
-    /// What a device must show beside a service token.
+    /// The proof that a device must add to a service token.
     pub(super) proof: DeviceProof,
 }
 
-/// What a device must show beside a service token of its account.
+/// The proof that a device must add to a service token of its account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceProof {
-    /// Its name.
+    /// The device's id.
     Name,
-    /// A token that the device signed, unless `DEVICE_PROOF` says otherwise.
+    /// A token that the device signed, or only its id where `DEVICE_PROOF` is `optional`.
     AsConfigured,
     /// A token that the device signed; a procedure's token is bound to the body, also without a service token.
     Always,
@@ -82,7 +82,7 @@ pub trait Caller: Send + Sized {
         None
     }
 
-    /// Whose calls in flight this call is one of.
+    /// The holder of the slot that the call takes.
     fn call_owner(&self) -> CallOwner {
         match (self.behalf(), self.did()) {
             (Some(behalf), _) if behalf.by_peer => CallOwner::Peer,
@@ -106,17 +106,17 @@ pub struct Behalf<'a> {
     pub by_peer: bool,
 }
 
-/// The caller of a method. Who proves nobody is counted.
+/// Proves the caller of a method, and counts failed authentications.
 pub(super) async fn prove<M: Method, C: Caller>(cx: &Services, parts: &Parts) -> Result<C, Fault> {
     let asked = Asked::new::<M>(parts, C::RULE)?;
     let proven = C::prove(cx, asked).await;
     proven.map_err(|fault| count(cx, &asked, fault))
 }
 
-/// Counts what proved nobody. Beyond the budget its own error is not told.
+/// Counts a failed authentication. Beyond the budget the answer hides the reason of the failure.
 fn count(cx: &Services, asked: &Asked<'_>, fault: Fault) -> Fault {
     let nobody = match &fault {
-        // Also where only this server cannot tell (503): the address chose whom to ask.
+        // Also where this server cannot check a token (503): the caller chose the host to ask.
         Fault::Unauthenticated(_) => true,
         Fault::Peer(refused) => matches!(refused.status(), 401 | 503),
         _ => false,
@@ -151,9 +151,9 @@ pub struct Account {
     pub did: Did,
     /// Its row, if it ever registered a device here.
     pub id: Option<i64>,
-    /// Where the call comes from.
+    /// The address that the call comes from.
     pub address: Address,
-    /// The device token that came beside the service token: verified by the method that takes one.
+    /// The device token beside the service token; a method that requires it verifies it.
     pub device_token: Option<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::types::Did;
 
-/// Why a caller that is who it says is refused: 403. The texts are safe to show.
+/// Why an authenticated caller is refused: 403. The texts are safe to show.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     #[error("this account is suspended on this server; ask its operator")]

@@ -103,7 +103,7 @@ impl<E: Named> IntoResponse for Failure<E> {
             Self::Named(error) => {
                 let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
                 let mut response = (status, axum::Json(body(error.name(), error.detail()))).into_response();
-                // Where it passes, the sentence and the values of the error say when.
+                // For a temporary error, the message and the values say when to try again.
                 if let Some(seconds) = error.detail().data.get("retryAfter").and_then(Value::as_u64) {
                     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
                 }

@@ -1,9 +1,9 @@
 //! Handing a call on to the server that orders its stream (docs/FEDERATION.md, "Forwarded calls").
 //!
-//! Invariants: no client names a host, the stream's own row does; nothing is handed on for an account that sees no seat in
-//! the stream; what came from a peer goes no further; the body goes on byte for byte; a client is told whether it
-//! happened, did not happen, or cannot be known. No home keeps an account that leaves: where the home does not take the
-//! call, it is judged here.
+//! Invariants: no client names a host, the stream's own row does; the server forwards nothing for an account that sees
+//! no seat in the stream, and no call that came from a peer; the body goes on byte for byte; the client learns whether
+//! the call took effect, did not, or may have. No home keeps an account that leaves: where the home does not accept the
+//! call, this server carries it out.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -115,13 +115,13 @@ pub(super) async fn elsewhere<M: Method>(
     }
 }
 
-/// Whether a home's refusal of leaving is about its stream, which orders nothing any more, or about a seat that it ended
-/// or never knew.
+/// Whether the home's refusal of a leave concerns its stream, which orders nothing any more, or a seat that the home
+/// has ended or never knew.
 fn keeps(refused: &CallError) -> bool {
     ["StreamFrozen", "StreamNotFound", "NotMember"].into_iter().any(|name| refused.is(name))
 }
 
-/// Whether the account leaves without asking the home first.
+/// Whether the call asks to leave without asking the home first.
 fn is_immediate(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Wish {

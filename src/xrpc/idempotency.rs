@@ -14,7 +14,7 @@ use crate::types::{Hash, Idem, Refusal};
 
 /// The constraint that lets one of two simultaneous repeats win.
 const ANSWER_KEY: &str = "answer_pkey";
-/// A stored answer, as JSON.
+/// The most bytes of a stored answer, as JSON.
 const ANSWER_BYTES: usize = 64 << 10;
 
 /// A call that may be a repeat: its identity, parsed.
@@ -24,8 +24,8 @@ pub struct Repeat {
     pub request_hash: Hash,
 }
 
-/// What was stored of the first answer, if this call was answered before; `IdempotencyConflict` if another body had its
-/// name.
+/// The stored answer of this call, or its references, if the call was answered before; `IdempotencyConflict` if another
+/// body used its key.
 pub async fn repeated_answer<M: Method, T: DeserializeOwned>(
     cx: &Services,
     author: &Author,
@@ -44,8 +44,8 @@ pub async fn repeated_answer<M: Method, T: DeserializeOwned>(
     }
 }
 
-/// Stores the answer, or what it is rebuilt from, in the transaction of its effect. When the same call was answered at
-/// the same moment, the transaction counts as collided: run again, it finds that answer.
+/// Stores the answer, or the references that rebuild it, in the transaction of its effect. If a concurrent repeat of
+/// the call stored its answer first, the transaction counts as collided: its next attempt finds that answer.
 pub async fn keep_answer<M: Method>(
     conn: &mut PgConnection,
     cx: &Services,

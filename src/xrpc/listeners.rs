@@ -1,7 +1,7 @@
-//! Whether those who listen still may: a call is judged once, and a socket lives for hours.
+//! Repeated authorization of open subscriptions: the server authorizes a call once, and a socket lives for hours.
 //!
-//! Invariant: a listener whose device, account or proof lost its standing is ended within [`JUDGED_EVERY`], also where no
-//! entry and no word of another instance says so: the account's DID moved away, its proof ran out, the device lapsed.
+//! Invariant: within [`JUDGED_EVERY`] the server ends a listener whose device, account or proof lost its standing, also
+//! without an entry or a signal about it: the account's DID moved away, its proof expired, the device lapsed.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tokio_util::sync::CancellationToken;
 use super::caller::standing;
 use super::{Fault, Services, store};
 
-/// How often the listeners of this instance are judged again.
+/// Interval at which this instance authorizes its listeners again.
 const JUDGED_EVERY: Duration = Duration::from_mins(10);
-/// Devices that are judged by one query.
+/// Devices that one query loads.
 const AT_ONCE: usize = 500;
 
-/// Judges the listeners of this instance again and again, until `end`.
+/// Authorizes the listeners of this instance at intervals, until `end`.
 pub async fn watch_listeners(cx: Services, end: CancellationToken) {
     let mut rounds = interval(JUDGED_EVERY);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick comes at once.
+    // The first tick is immediate.
     rounds.tick().await;
     loop {
         tokio::select! {
@@ -32,7 +32,7 @@ pub async fn watch_listeners(cx: Services, end: CancellationToken) {
     }
 }
 
-/// Judges every listener of this instance, and ends those that may not listen any more.
+/// Authorizes every listener of this instance, and ends those that may no longer listen.
 pub async fn judge_listeners(cx: &Services) -> Result<(), Fault> {
     let devices = cx.log.hub().devices();
     for some in devices.chunks(AT_ONCE) {

@@ -34,15 +34,15 @@ pub fn parse<T, E>(read: impl FnOnce(&str) -> Result<T, Malformed>, text: &str) 
     Ok(read(text)?)
 }
 
-/// Runs work that grows with its input (MLS signatures, the replay of a chain) on a core of its own, beside the threads
-/// that serve requests. While every core is busy the call waits, and is then refused with 503.
+/// Runs CPU-bound work (MLS signatures, the replay of a chain) on a core of its own, beside the threads that serve
+/// requests. A call that finds every core busy waits, and then fails with 503.
 pub async fn blocking<T>(cx: &Services, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault>
 where
     T: Send + 'static,
 {
     cx.cpu.run(work).await.map_err(|error| match error {
         CpuBusy::Busy => Fault::Busy,
-        // A panic in there is a message that a library could not take: it ends this request alone.
+        // A panic of a library over a malformed message ends this request alone.
         CpuBusy::Broken(_) => Fault::internal(error),
     })
 }
@@ -74,9 +74,9 @@ pub(super) async fn read_body(body: Body, limit_bytes: usize) -> Result<bytes::B
     }
 }
 
-/// Why a body ended before its end.
+/// Why a body ended early.
 enum Cause {
-    /// By the limit of the method, or by the one around every body.
+    /// The body is beyond the method's limit, or beyond the limit for every body.
     TooLong,
     Refused(BodyRefused),
 }

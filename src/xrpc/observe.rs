@@ -1,7 +1,7 @@
 //! Around every request: its id, its time-out, its one line in the log, its metrics.
 //!
-//! Invariants: every request ends by the time-out, whatever its headers say (a subscription answers its upgrade at once
-//! and goes on outside of the request); a request whose client hangs up has its line and its metrics too.
+//! Invariants: every request ends by the time-out, whatever its headers (a subscription answers its upgrade at once and
+//! goes on outside of the request); a request whose client disconnects has its log line and its metrics too.
 
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ pub struct Known(pub From);
 /// The version of the protocol, on every answer.
 static PROTOCOL_VERSION: HeaderName = HeaderName::from_static("x-protocol-version");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// What stands in place of a status where the client hung up before its answer.
+/// The label in place of a status where the client disconnected before the answer.
 const ABANDONED: &str = "abandoned";
 
 /// The outermost layer that knows the route.
@@ -61,7 +61,7 @@ pub async fn observe(State(cx): State<Services>, request: Request, next: Next) -
     response
 }
 
-/// A request that has no answer yet. Dropped without one, the request was abandoned: its client hung up.
+/// A request without an answer yet. Dropped without an answer, the request was abandoned: its client disconnected.
 struct OpenRequest {
     route: String,
     span: Span,

@@ -1,11 +1,11 @@
-//! Which calls are taken while the disk has no room.
+//! The calls that the server accepts while the disk has no room.
 
 use super::{Fault, Services};
 use crate::lexicon::{Kind, Method};
 use crate::storage::Disk;
 
-/// Procedures that take rights or rows away, or that reading begins with: they are taken for as long as Postgres takes
-/// them.
+/// Procedures that take rights or rows away, or that subscriptions begin with: the server accepts them for as long as
+/// Postgres does.
 const TAKEN: &[&str] = &[
     "blue.catbird.account.revokeDevice",
     "blue.catbird.account.setBlock",
@@ -17,7 +17,7 @@ const TAKEN: &[&str] = &[
     "blue.catbird.peer.unfollow",
 ];
 
-/// What operators call: they must be able to bar who fills the disk.
+/// The prefix of operators' methods: operators must be able to suspend the accounts that fill the disk.
 const OPERATORS: &str = "blue.catbird.admin.";
 
 /// Refuses a call that would fill a disk that has no room.

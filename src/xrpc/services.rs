@@ -53,13 +53,13 @@ pub struct Services {
     /// Where methods go that this server does not have; development alone.
     pub upstream: Option<Upstream>,
     pub clock: Clock,
-    /// For work that grows with its input: signatures of trees, chains, decoding.
+    /// Runs CPU-bound work: signatures of trees, chains, decoding.
     pub cpu: CpuGate,
-    /// What never changes about a conversation, by its stream's row. Bounded in bytes.
+    /// The immutable facts of each conversation, by its stream's row. Bounded in bytes.
     pub groups: Cache<i64, Arc<Group>>,
-    /// Cancelled when the server is told to stop: it is not ready, and goes on serving for the drain time.
+    /// Cancelled at SIGTERM: the server is no longer ready, and still serves for the drain time.
     pub draining: CancellationToken,
-    /// Cancelled after the drain time: sockets close, nothing new begins.
+    /// Cancelled after the drain time: sockets close, and the server begins nothing new.
     pub stopping: CancellationToken,
     /// Open sockets, so that a stopping server can wait for their close frames.
     pub sockets: TaskTracker,

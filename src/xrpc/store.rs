@@ -19,7 +19,7 @@ pub(super) struct DeviceRow {
     pub account_proven_at: DateTime<Utc>,
     pub suspended: bool,
     pub server: Option<String>,
-    /// Since when the account's DID is known to have no document.
+    /// When the account's DID was first found to have no document.
     pub did_gone_at: Option<DateTime<Utc>>,
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn set_server(pool: &PgPool, account_id: i64, server: Option<&s
     Ok(())
 }
 
-/// Since when the account's DID has no document, or that it has one.
+/// Stores when the account's DID was first found to have no document, or that it has one.
 pub(super) async fn set_did_gone(pool: &PgPool, account_id: i64, since: Option<DateTime<Utc>>) -> Result<(), Error> {
     sqlx::query!(
         "update account set did_gone_at = case when $2::timestamptz is null then null
@@ -130,7 +130,7 @@ pub(super) async fn was_seated(pool: &PgPool, did: &Did) -> Result<bool, Error> 
     .await?)
 }
 
-/// The rows of an account and a device that another server vouches for, made now; none if that server named too many
+/// Creates the rows of an account and a device that another server vouches for; `None` if that server named too many
 /// devices of this account.
 pub(super) async fn make_author(
     pool: &PgPool,

@@ -1,7 +1,7 @@
-//! JSON in which a name stands once in each object.
+//! JSON in which each object has a name at most once.
 //!
-//! Invariant: whoever reads the same bytes reads the same document. RFC 8259 leaves it open which of two equal names
-//! counts, so a body with two is refused instead of being judged by one and carried out by the other.
+//! Invariant: all readers of the bytes read one document. RFC 8259 does not say which of two equal names counts, so the
+//! server refuses a body with a repeated name: its check and its execution could read different values.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use serde_json::{Map, Number, Value};
 /// A document without repeated names.
 pub(super) struct UniqueJson(pub Value);
 
-/// What the error of a repeated name says.
+/// The error message for a repeated name.
 const REPEATED: &str = "a name stands twice in one object";
 
-/// Reads a document; the sentence says what is wrong with it.
+/// Reads a document, or answers what is wrong with it.
 pub(super) fn read(bytes: &[u8]) -> Result<Value, &'static str> {
     match serde_json::from_slice::<UniqueJson>(bytes) {
         Ok(UniqueJson(value)) => Ok(value),

@@ -1,7 +1,8 @@
 //! A device: by a token that it signed itself, or through its account's PDS.
 //!
-//! Invariant: through a PDS the account is proven first, and the device is one of that account. What writes is signed by
-//! the device, over the very bytes of the body; to read, its name is enough, except where [`super::ProvenDevice`] calls.
+//! Invariant: through a PDS the account is proven first, and the device belongs to that account. The device signs every
+//! write, over the very bytes of the body; to read, the device's id is enough, except for a caller of
+//! [`super::ProvenDevice`].
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub struct Device {
     pub(in crate::xrpc) bound: Option<Claims>,
     /// The peer whose account this is, where the call came from one: what is said of the device is that server's word.
     pub via: Option<Arc<Admitted>>,
-    /// A peer calls for it, about a stream of this server.
+    /// A peer calls for the device, about a stream of this server.
     pub(in crate::xrpc) about_stream: bool,
 }
 
@@ -113,8 +114,8 @@ impl Device {
         })
     }
 
-    /// The rows of a device that a peer vouches for. A call about a stream makes none for an account that was never in a
-    /// stream here, and no domain makes more than its quota.
+    /// The rows of a device that a peer vouches for. A call about a stream creates none for an account that was never
+    /// in a stream here, and the devices of one domain have a quota.
     async fn foreign(&self, cx: &Services, admitted: &Admitted) -> Result<ForeignAuthor, Fault> {
         let (pool, did, device) = (cx.storage.authentication(), &self.author.did, &self.author.device);
         if let Some(found) = store::find_author(pool, did, device).await? {

@@ -1,7 +1,7 @@
 //! An operator of this server.
 //!
-//! Invariant: an operator is a certified device of an account in `OPERATOR_DIDS`, and signs each call itself, over the body
-//! where it writes. A session of the account, which a PDS and apps have, can register a device and begin a new device
+//! Invariant: an operator is a certified device of an account in `OPERATOR_DIDS`, and signs each call itself, over the
+//! body of a write. A session of the account, which a PDS and apps have, can register a device and begin a new device
 //! chain; so a device of a later chain acts only where `OPERATOR_DEVICES` names it.
 
 use super::{Asked, Caller, Device, DeviceProof};
@@ -48,7 +48,7 @@ impl Caller for Operator {
 }
 
 impl Operator {
-    /// The device that acts, as the log of operators' actions names it.
+    /// The name of the acting device in the log of operators' actions.
     pub fn name(&self) -> String {
         format!("{} {}", self.0.author.did, self.0.author.device)
     }

@@ -1,6 +1,6 @@
-//! A device that signed the call itself, also to read.
+//! A device that signs every call itself, also to read.
 //!
-//! Invariant: a session of the account alone, which a PDS and every app with an app password have, is refused.
+//! Invariant: the server refuses a mere session of the account, which a PDS and every app with an app password have.
 
 use super::{Asked, Behalf, Caller, Device, DeviceProof};
 use crate::types::Did;

@@ -1,8 +1,8 @@
-//! Whether a proven caller may call at all: what became of its device and its account since they were registered.
+//! The standing of a proven caller: the state of its device and its account since their registration.
 //!
-//! Invariant: judged for every call, from rows, so that it takes effect at once. What the DID document says is taken from
-//! what is known: a directory that does not answer refuses nobody, and one that says for a day that there is no such DID
-//! refuses its devices.
+//! Invariant: every call checks the standing, from rows, so that changes take effect at once. The state of the DID
+//! document comes from the cache: an unreachable directory refuses no caller, and a DID that the directory has reported
+//! missing for a day has its devices refused.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -16,13 +16,13 @@ const WRITTEN_EVERY_MS: i64 = 60 * 60 * 1000;
 /// A device comes with a service token of its account this often, so that it ends with the account's session.
 const ACCOUNT_PROOF_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
-/// How long a DID may have no document before its devices are refused: a directory may lose one by mistake.
+/// Time that a DID may have no document before its devices are refused: a directory may lose a document by mistake.
 const GONE: TimeDelta = TimeDelta::days(1);
 
-/// An account's row, as far as its standing depends on it.
+/// The columns of an account's row that decide its standing.
 struct Seen<'a> {
     account_id: i64,
-    /// The other server that its document named when that was last known.
+    /// The other server that the account's document named when it was last known.
     server: Option<&'a str>,
     did_gone_at: Option<DateTime<Utc>>,
 }
@@ -68,7 +68,7 @@ pub(super) async fn device(
     Ok(())
 }
 
-/// What the device's own row says of it.
+/// Checks the standing by the device's own row.
 fn of_row(cx: &Services, row: &DeviceRow, with_account: bool) -> Result<(), Fault> {
     if row.state == "revoked" {
         return Err(TokenRefused::DeviceRevoked.into());
@@ -86,8 +86,8 @@ fn of_row(cx: &Services, row: &DeviceRow, with_account: bool) -> Result<(), Faul
     Ok(())
 }
 
-/// Whether a device that listens since a while still may. Asks nobody outside and writes nothing; a document that is not
-/// fresh is renewed meanwhile, for the next time.
+/// Whether a device with an open subscription may still listen. Makes no call and writes nothing; the cache renews a
+/// stale document meanwhile, for the next check.
 pub(in crate::xrpc) async fn may_listen(cx: &Services, row: &DeviceRow) -> bool {
     let Ok(did) = Did::parse(&row.did) else { return false };
     let remembered = cx.resolver.known(&did).await;
@@ -101,13 +101,13 @@ pub(in crate::xrpc) async fn may_listen(cx: &Services, row: &DeviceRow) -> bool 
     !elsewhere && of_row(cx, row, false).is_ok()
 }
 
-/// The server that the document names, if that is another one.
+/// The server that the document names, if that is another server.
 fn named_elsewhere(cx: &Services, document: &DidDocument) -> Option<Did> {
     document.mls_server(!cx.config.is_production()).filter(|server| server != cx.log.home())
 }
 
-/// Refuses an account that has its home elsewhere; before that, looks once more (at most once a minute): it may have moved
-/// here a moment ago. `seen`: what its row says, for when its document is not known now.
+/// Refuses an account that lives on another server. Before that, looks its document up again (at most once a minute),
+/// because the account may just have moved here. `seen`: the account's row, for a document that is not in the cache.
 async fn home(cx: &Services, nsid: &str, did: &Did, seen: Option<Seen<'_>>) -> Result<(), Fault> {
     let (account_id, stored) = (seen.as_ref().map(|seen| seen.account_id), seen.as_ref().and_then(|seen| seen.server));
     let remembered = cx.resolver.known(did).await;
@@ -135,7 +135,8 @@ async fn home(cx: &Services, nsid: &str, did: &Did, seen: Option<Seen<'_>>) -> R
     }
 }
 
-/// Refuses an account whose DID has had no document for a day: its keys may be anybody's, and nobody can end its session.
+/// Refuses an account whose DID has had no document for a day: its keys may be in anyone's hands, and no document can
+/// end its session.
 async fn still_there(cx: &Services, seen: &Seen<'_>, remembered: &Remembered) -> Result<(), Fault> {
     if cx.config.identity.jwt_secret.is_some() {
         return Ok(());
@@ -150,7 +151,7 @@ async fn still_there(cx: &Services, seen: &Seen<'_>, remembered: &Remembered) ->
     Ok(())
 }
 
-/// Whether the DID has had no document for a day. Development without accounts invents DIDs that no directory has.
+/// Whether the DID has had no document for a day. Never in development with `JWT_SECRET`, whose DIDs have no documents.
 fn is_gone(cx: &Services, since: Option<DateTime<Utc>>, remembered: &Remembered) -> bool {
     let long = since.is_some_and(|since| cx.clock.now().to_datetime() - since > GONE);
     long && cx.config.identity.jwt_secret.is_none() && !matches!(remembered, Remembered::Document(_))

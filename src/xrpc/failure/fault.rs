@@ -1,4 +1,4 @@
-//! What any method may answer instead of its output: one closed set for all methods.
+//! The errors that any method may answer instead of its output: one closed set for all methods.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -15,71 +15,72 @@ use crate::xrpc::Denied;
 use crate::xrpc::limits::BodyRefused;
 use crate::xrpc::observe::Told;
 
-/// What any method may answer instead of its output.
+/// An error that any method may answer instead of its output.
 #[derive(Debug)]
 pub enum Fault {
     /// 400: a parameter, the body or a header is not what the lexicon says.
     InvalidRequest(String),
-    /// 400: a body of another encoding than the lexicon's, which this is.
+    /// 400: a body of another encoding than the lexicon's, which the value names.
     UnsupportedEncoding(&'static str),
-    /// 400, 401, 403, 429 or 503: a signed request that is refused, with the name of the rule that it broke.
+    /// 400, 401, 403, 429 or 503: a refused request of a peer, with the name of the broken rule.
     Peer(PeerRefused),
-    /// 404: for an account that sees no seat in it, a stream does not exist.
+    /// 404: the stream does not exist, or the account sees no seat in it.
     StreamNotFound,
-    /// 403: another server orders this stream; a peer asks that one.
+    /// 403: another server orders this stream; a peer calls that server.
     NotHome { home: String },
-    /// 409: another server orders this stream, since it went there from here; a peer asks that one.
+    /// 409: another server orders this stream since it moved there; a peer calls that server.
     HomeMoved { home: String },
-    /// 502: the home was not reached, or could not answer. Nothing was done.
+    /// 502: the home was unreachable, or could not answer. The call had no effect.
     HomeUnavailable,
-    /// 502: the home does not take this server's word. Nothing was done.
+    /// 502: the home refuses requests of this server. The call had no effect.
     FederationRefused,
-    /// 504: sent to the home, and no answer came: repeat with the same `idem`.
+    /// 504: the home got the call and did not answer: repeat the call with its `idem`.
     OutcomeUnknown,
-    /// 401, or 503 where only we cannot tell: the caller is not proven, with the name of the rule that it broke.
+    /// 401, or 503 where this server cannot check the token: the caller is not authenticated. The value names the
+    /// broken rule.
     Unauthenticated(TokenRefused),
-    /// 403: the caller is proven, and may not call this whatever it says.
+    /// 403: the caller is authenticated, and may not call this method with any input.
     Denied(Denied),
-    /// 413: more bytes than this method takes.
+    /// 413: the body has more bytes than this method accepts.
     PayloadTooLarge { limit_bytes: usize },
     /// 429: more calls than this account, or this address, may make now.
     RateLimited { retry_after_s: u64 },
-    /// 429: as much of this account waits for other servers as may wait.
+    /// 429: too many deliveries of this account wait for other servers.
     DeliveriesWait,
-    /// 429: as many calls of this device, account or address as may be are in flight.
+    /// 429: too many calls of this device, account or address are in flight.
     TooManyInFlight,
-    /// 408, 429 or 503: the body came too slowly, or there is no room for it now.
+    /// 408, 429 or 503: the body arrived too slowly, or there is no room for it now.
     Body(BodyRefused),
-    /// 501: this server does not do that, by configuration or not yet.
+    /// 501: this server does not offer the method, by configuration or because it is not implemented.
     NotConfigured(&'static str),
-    /// 501: no such kind of delivery, or of change: a later version may know it.
+    /// 501: an unknown kind of delivery or of change, which a later version may know.
     KindNotImplemented,
     /// 501: no such method.
     MethodNotImplemented,
-    /// 502: the server that this method was handed on to gave no answer.
+    /// 502: the upstream server of this method gave no answer.
     UpstreamFailed,
-    /// 409, or 503 where it passes: the stream takes no entries now, or never again.
+    /// 409, or 503 where the state is temporary: the stream accepts no entries now, or never again.
     Halted(StreamState),
-    /// 409: followers of the stream, which are named, run a version that does not know this kind of entry.
+    /// 409: followers of the stream, which the value names, run a version that does not know this kind of entry.
     FollowersOutdated(Vec<String>),
-    /// 503: a queue is full, the database is away, or the server is stopping. Nothing was done, or it cannot be told:
-    /// repeat with the same `idem`.
+    /// 503: a queue is full, the database is unreachable, or the server is stopping. The call may have had an effect:
+    /// repeat it with its `idem`.
     Unavailable,
-    /// 503: the disk of the database has no room, or little: nothing was written. Reads and revocations go on.
+    /// 503: the disk of the database has little or no room. Nothing was written; reads and revocations go on.
     StorageFull,
-    /// 503: every core was busy for too long; nothing was done.
+    /// 503: every core was busy for too long. The call had no effect.
     Busy,
-    /// 503: the transaction collided with others, more often than it is tried again. Nothing was written.
+    /// 503: the transaction collided with others at every attempt. Nothing was written.
     Collided,
-    /// 504: it took too long. Repeat with the same `idem`.
+    /// 504: the call took too long. Repeat it with its `idem`.
     TimedOut,
-    /// 500: our mistake. The cause is logged, not told.
+    /// 500: an internal error. The server logs the cause and does not show it.
     Internal(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Seconds after which a client may try again.
 const RETRY_AFTER_S: u64 = 1;
-/// The same where somebody has to make room first.
+/// Seconds after which a client may try again where the operator must make room first.
 const ROOM_AFTER_S: u64 = 30;
 const DELIVERIES_RETRY_AFTER_S: u64 = 60;
 
@@ -205,12 +206,12 @@ impl Fault {
         }
     }
 
-    /// The name that the client sees.
+    /// The error's name in the answer.
     pub fn name(&self) -> &'static str {
         self.told().1
     }
 
-    /// The sentence that the client sees.
+    /// The error's message in the answer.
     pub fn message(&self) -> String {
         self.told().2
     }
@@ -237,7 +238,7 @@ fn halted(state: StreamState) -> (StatusCode, &'static str, String) {
 }
 
 impl Fault {
-    /// Of the log, where no method has a name for it.
+    /// The fault for an error of the log that the method does not name itself.
     pub(in crate::xrpc) fn of_log(error: log::Error) -> Self {
         match error {
             log::Error::Busy => Self::Unavailable,
@@ -315,7 +316,7 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let (status, name, message) = self.told();
         if let Self::Internal(error) = &self {
-            // Once, with its chain; the request id is in the span.
+            // Logged once, with its causes; the span has the request id.
             let error: &(dyn std::error::Error + 'static) = error.as_ref();
             tracing::error!(error, "a request failed by our own mistake");
         }

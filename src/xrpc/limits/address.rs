@@ -1,8 +1,8 @@
-//! Where a request comes from.
+//! The address that a request comes from.
 //!
-//! Invariant: only what a trusted proxy says is believed, and only about who connected to that proxy. `X-Forwarded-For`
-//! is read from its end; the first hop that is no trusted proxy is the client, whatever stands before it. The header
-//! `Forwarded` (RFC 7239) is not read.
+//! Invariant: the server believes only trusted proxies, and only about the client that connected to the proxy.
+//! `X-Forwarded-For` is read from its end; the first hop that is no trusted proxy is the client, whatever precedes it.
+//! The header `Forwarded` (RFC 7239) is not read.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

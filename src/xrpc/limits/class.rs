@@ -1,9 +1,9 @@
-//! Which budget a call is taken from. Invariant: every method is in exactly one class, by its caller and kind unless it
-//! is named here.
+//! The class of a call, whose budget it counts in. Invariant: every method is in exactly one class, by its caller and
+//! kind unless this file names it.
 
 use crate::lexicon::Kind;
 
-/// What is counted together, for one account or (the last three) for one address.
+/// Calls that count together, for one account or (the last three) for one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     Read,
@@ -12,18 +12,18 @@ pub enum Class {
     KeyPackage,
     Account,
     Subscribe,
-    /// What another server asks for itself: counted with its domain's.
+    /// A peer's own requests, counted together with its domain's.
     Peer,
-    /// What proves nobody and need not.
+    /// Calls without authentication.
     Open,
-    /// Whether the server is well.
+    /// Health checks.
     Probe,
-    /// What should have proven somebody.
+    /// Failed authentications.
     Failure,
 }
 
 impl Class {
-    /// The label of the metric; its setting is `RATE_` and this in upper case.
+    /// The metric's label; the setting is `RATE_` and this label in upper case.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",

@@ -1,4 +1,4 @@
-//! A body that holds something until the connection is through with it.
+//! A body that holds a guard until the connection is through with the body.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ struct Guarded<G> {
     _guard: G,
 }
 
-/// The same body, which keeps `guard` until the body was taken or its connection ended.
+/// Wraps a body that keeps `guard` until the client has received the body or the connection has ended.
 pub(super) fn guarded<G: Send + Unpin + 'static>(body: Body, guard: G) -> Body {
     Body::new(Guarded { body, _guard: guard })
 }

@@ -1,7 +1,8 @@
-//! How many calls one caller has in flight.
+//! Limits on the calls that one caller has in flight.
 //!
-//! Invariants: a call holds its slots until its answer was taken or its connection ended; a call beyond the slots waits
-//! a second at most. Subscriptions have bounds of their own (the listeners of the log), and so have peers.
+//! Invariants: a call holds its slots until the client has received its answer or its connection has ended; a call
+//! beyond the slots waits a second at most. Subscriptions have limits of their own (the listeners of the log), and so
+//! have peers.
 
 use std::time::Duration;
 
@@ -13,20 +14,20 @@ use crate::lexicon::Kind;
 use crate::limit::{KeyedSlots, SlotHolder};
 use crate::types::{DeviceId, Did};
 
-/// An account has as many slots as so many devices, and so has an address that proves nobody.
+/// An account has as many slots as this many devices, and so has an address for its unauthenticated calls.
 const DEVICES: u32 = 4;
-/// How long a call waits for a slot.
+/// Time that a call waits for a slot.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Whose calls in flight a call is one of.
+/// The holder of a call's slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallOwner {
-    /// Nobody is proven: the address counts.
+    /// An unauthenticated call, which counts against its address.
     Address,
     /// An account, by a service token alone.
     Account(Did),
     Device(Did, DeviceId),
-    /// A peer has a number of requests in flight of its own.
+    /// A peer, whose requests in flight have a limit of their own.
     Peer,
 }
 
@@ -64,19 +65,19 @@ pub struct CallSlots {
 }
 
 impl CallSlots {
-    /// Holds the slots until the answer's body was taken.
+    /// Holds the slots until the client has received the answer's body.
     pub(in crate::xrpc) fn until_taken(self, response: Response) -> Response {
         response.map(|body| guarded(body, self))
     }
 }
 
 impl CallsInFlight {
-    /// With so many slots for each device, or for the session of an account without a device.
+    /// Limits of `reads` and `writes` for each device, or for the session of an account without a device.
     pub fn new(reads: u32, writes: u32) -> Self {
         Self { patience: PATIENCE, reads: Slots::new(reads), writes: Slots::new(writes) }
     }
 
-    /// The slots of one more call, if they are free in time.
+    /// Takes the slots of a further call, if they become free in time.
     pub async fn enter(&self, address: Address, owner: CallOwner, kind: Kind) -> Option<CallSlots> {
         let slots = if kind == Kind::Procedure { &self.writes } else { &self.reads };
         let (account, device) = match owner {

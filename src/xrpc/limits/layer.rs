@@ -1,4 +1,5 @@
-//! The layer around everything that is served: who it is from, whether it may, and where its budget stands.
+//! The layer around all routes: it counts requests, refuses those beyond a limit, and reports the budget on each
+//! answer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,7 +21,7 @@ use crate::telemetry::metric_name;
 use crate::xrpc::observe::Known;
 use crate::xrpc::{Fault, Rule, Services};
 
-/// What is behind each path, and how it is counted.
+/// The rules of all paths, and the class that each counts in.
 #[derive(Clone)]
 pub struct Doors {
     cx: Services,
@@ -28,8 +29,8 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// `probes`: the paths that say whether the server is well. A path that nobody named is open to anybody, within the
-    /// limits of addresses.
+    /// `probes`: the paths that report health. A path that no rule names is open to all callers, within the limits of
+    /// addresses.
     pub fn new(cx: &Services, methods: &[Rule], probes: &[&str]) -> Self {
         let methods = methods.iter().map(|rule| (format!("/xrpc/{}", rule.nsid), rule.class));
         let probes = probes.iter().map(|path| ((*path).to_owned(), Class::Probe));
@@ -42,8 +43,8 @@ impl Doors {
     }
 }
 
-/// Counts what asks for no proof before it begins, and what was malformed when it ends. What proves somebody, or should
-/// have, is counted by its proof.
+/// Counts an open request before it begins, and a malformed one when it ends. A request that needs authentication
+/// counts when its proof is checked.
 pub async fn around(State(doors): State<Doors>, mut request: Request, next: Next) -> Response {
     let limits = &doors.cx.limits;
     // Without a connection there is nobody to tell apart.
@@ -88,7 +89,7 @@ pub async fn around(State(doors): State<Doors>, mut request: Request, next: Next
         response = fault.into_response();
     }
     visit.tell(response.headers_mut(), &doors.cx.clock);
-    // A probe counts against nobody, and its line names its address all the same.
+    // A probe counts against no budget, but its log line names its address.
     let from = visit.from().cloned().or_else(|| (class == Class::Probe).then(|| limits.from(&visit)));
     if let Some(from) = from {
         response.extensions_mut().insert(Known(from));
@@ -98,7 +99,7 @@ pub async fn around(State(doors): State<Doors>, mut request: Request, next: Next
 
 type ProxiedSlot = Option<Arc<SlotHolder<Address>>>;
 
-/// What a client has open behind a trusted proxy, where connections tell nothing about it.
+/// The slot of a client behind a trusted proxy, where the connection does not identify the client.
 async fn proxied(limits: &Limits, peer: IpAddr, client: Address, class: Class) -> Result<ProxiedSlot, Fault> {
     if class == Class::Probe || !limits.is_proxy(peer) {
         return Ok(None);
@@ -110,7 +111,7 @@ async fn proxied(limits: &Limits, peer: IpAddr, client: Address, class: Class) -
     })
 }
 
-/// The request with a body that ends at what any method takes, whoever reads it, and that is measured as it is read.
+/// Bounds the request's body by the greatest body of any method, and measures it as it is read.
 fn bounded(cx: &Services, visit: &Visit, request: Request) -> Result<(Request, HeldBody), Fault> {
     let limit_bytes = body::greatest_bytes(&cx.config.http.bodies);
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());

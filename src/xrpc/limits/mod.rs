@@ -1,8 +1,8 @@
-//! How often anybody may call.
+//! The limits of all requests.
 //!
-//! Invariants: every request is counted once, against the account that it proves or, if it proves nobody, against the
-//! address that it came from; an account counts only once a token of it was verified; whatever one account or address
-//! does costs no other account its budget. How it is kept is in decision 0016.
+//! Invariants: every request counts once, against the account that it proves or, unauthenticated, against the address
+//! that it came from; a request counts against an account only after a token of that account was verified; no account
+//! or address spends another account's budget. Decision 0016 has the reasons.
 
 mod address;
 mod body;
@@ -37,15 +37,15 @@ pub use layer::{Doors, around};
 pub use receive::{BodyOwner, BodyRefused};
 pub use visit::{From, Visit};
 
-/// The connection that a request came on, among the extensions of the request.
+/// The connection of a request, stored in the request's extensions.
 pub type ClientConnection = Arc<OpenConnection<Address>>;
 
-/// For how long an account is known by name since it was last proven.
+/// Time that the server remembers an account after it last authenticated it.
 const REMEMBERED: Duration = Duration::from_hours(24);
-/// Bytes of accounts that are.
+/// Bytes of remembered accounts.
 const REMEMBERED_BYTES: u64 = 32 << 20;
-/// Keys that may have rotated and that one address makes this server look at anew, while others spend the common budget.
-/// The compiler works out that 6 is not 0.
+/// Look-ups of possibly rotated keys that one address may cause while others exhaust the common budget. The compiler
+/// evaluates that 6 is not 0.
 const REFRESH: config::Rate =
     config::Rate { quantity: std::num::NonZeroU32::new(6).unwrap(), period: Duration::from_mins(1) };
 
@@ -53,9 +53,9 @@ const REFRESH: config::Rate =
 pub struct Limits {
     accounts: Accounts,
     open: Budgets<Address>,
-    /// Failures without an issuer, and issuers that fail.
+    /// Failed authentications without an issuer, and issuers that begin to fail.
     failure: Budgets<Address>,
-    /// Failures in the name of one issuer, from one address.
+    /// Failed authentications in the name of one issuer, from one address.
     failing: Budgets<(Address, Did)>,
     /// Calls of all accounts below one registrable domain, whose names cost nothing.
     domain: Budgets<Arc<str>>,
@@ -66,7 +66,7 @@ pub struct Limits {
     remembered: Cache<Did, ()>,
     calls: CallsInFlight,
     bodies: Arc<ByteBudget<BodyOwner>>,
-    /// Requests and sockets of one address that came by a trusted proxy.
+    /// Requests and sockets of one address through a trusted proxy.
     proxied: KeyedSlots<Address>,
     trusted: Vec<ipnet::IpNet>,
     told_of_a_proxy: Once,
@@ -150,8 +150,8 @@ impl Limits {
         Ok(())
     }
 
-    /// Counts work of a proven account beyond its one call, in calls of that class. More than the whole budget counts as
-    /// the whole budget: the work is then done once in a period.
+    /// Counts work of an account beyond its one call, in calls of that class. Work beyond the whole budget counts as
+    /// the whole budget: the account may do it once in a period.
     pub fn work(&self, class: Class, did: &Did, calls: u32) -> Result<(), Fault> {
         let Some(budget) = self.of_account(class) else {
             return Err(Fault::internal("work is counted in a class of accounts"));
@@ -160,7 +160,7 @@ impl Limits {
         within("work", budget.take_many(did, calls.min(budget.whole())))
     }
 
-    /// Counts a request that asks for no proof. A probe is never refused.
+    /// Counts a request that needs no authentication. A probe is never refused.
     fn open(&self, visit: &Visit, class: Class) -> Result<(), Fault> {
         if class == Class::Probe {
             return Ok(());
@@ -170,9 +170,9 @@ impl Limits {
         within(class.name(), standing)
     }
 
-    /// Before anything is asked or computed for a token of this issuer, who has proven nothing yet: whether the address
-    /// may have the token looked at. An issuer that failed too often at this address may not. At an address where too
-    /// many issuers failed, only accounts may that were here lately.
+    /// Checked before the server computes or fetches anything for a token: whether it verifies tokens of this issuer
+    /// from this address. It refuses an issuer that failed too often at this address; at an address where too many
+    /// issuers failed, it accepts only accounts that it authenticated lately.
     pub(super) fn may_prove(&self, visit: &Visit, issuer: Option<&Did>) -> Result<(), Fault> {
         if let Some(did) = issuer {
             visit.claims(did);
@@ -188,8 +188,8 @@ impl Limits {
         })
     }
 
-    /// Before the DID document of this issuer is fetched: whether nothing is known of it, and the address may still bring
-    /// new ones.
+    /// Checked before the server fetches the DID document of this issuer: whether the document is new to it, and the
+    /// address may cause further first fetches.
     pub(super) async fn may_fetch(&self, visit: &Visit, resolver: &Resolver, issuer: &Did) -> Result<(), Fault> {
         if !resolver.is_new(issuer).await {
             return Ok(());
@@ -201,7 +201,8 @@ impl Limits {
         within("first_fetch", standing)
     }
 
-    /// Before an account is created: whether its address, and the domain of a name that costs nothing, may bring one more.
+    /// Checked before the server creates an account: whether its address, and its registrable domain, may register
+    /// another.
     pub fn may_register(&self, address: Address, did: &Did) -> Result<(), Fault> {
         if receive::is_free(did) {
             within("registration", self.domain_registration.take(&federation::domain(did).into()))?;
@@ -209,13 +210,13 @@ impl Limits {
         within("registration", self.registration.take(&address))
     }
 
-    /// Whether the address has made this server look at few keys anew, this one included.
+    /// Whether the address has caused few look-ups of rotated keys, this one included.
     pub(super) fn asks_little(&self, visit: &Visit) -> bool {
         self.refresh.take(&visit.address).refused_for.is_none()
     }
 
-    /// Counts a call that proved nobody, unless it was counted already: against its issuer at this address, and an issuer
-    /// that begins to fail against the address. Beyond the budget its own error is not told.
+    /// Counts a failed authentication once: against its issuer at this address, and an issuer that begins to fail
+    /// against the address. Beyond the budget the answer hides the reason of the failure.
     pub(super) fn failed(&self, visit: &Visit) -> Result<(), Fault> {
         if visit.is_counted() {
             return Ok(());
@@ -234,7 +235,7 @@ impl Limits {
         within(Class::Failure.name(), standing)
     }
 
-    /// The slots of one more call in flight.
+    /// Takes the slots of a further call in flight.
     pub(super) async fn enter(&self, visit: &Visit, owner: CallOwner, kind: Kind) -> Result<CallSlots, Fault> {
         let slots = self.calls.enter(visit.address, owner, kind).await;
         slots.ok_or_else(|| {
@@ -243,7 +244,8 @@ impl Limits {
         })
     }
 
-    /// Whoever forgot the setting counts all strangers as one. Anybody may send that header, so it is said once.
+    /// Without the setting all clients count as one address. Any client may send that header, so the warning comes
+    /// once.
     fn tell_of_a_proxy(&self) {
         self.told_of_a_proxy.call_once(|| {
             tracing::warn!(
@@ -252,12 +254,12 @@ impl Limits {
         });
     }
 
-    /// An address as rows and logs may know it: a keyed hash.
+    /// The keyed hash of an address, as rows and logs show it.
     pub fn address_name(&self, address: Address) -> String {
         self.redactor.address(&address.text())
     }
 
-    /// Whether this address is a proxy whose word is taken.
+    /// Whether this address is a trusted proxy.
     pub fn is_proxy(&self, address: std::net::IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|range| range.contains(&address))

@@ -1,9 +1,10 @@
-//! Receiving a body: at what speed, and out of which bytes.
+//! Receiving a body: its minimum speed, and the budget that its bytes come from.
 //!
-//! Invariants: no byte of a body is kept that was not taken from the budget of all bodies; what was taken goes back when
-//! the request is answered. One account (of did:web: one registrable domain) or, where nobody is proven, one address
-//! holds at most its share. A body that brings less than 16 KiB a second is refused. Length, chunks and HTTP version make
-//! no difference. A WebSocket takes no part: a subscriber's frames are read through a buffer of 4 KiB and end the socket.
+//! Invariants: the server holds no byte of a body that it did not take from the budget of all bodies, and returns the
+//! bytes when it has answered the request. One account (of did:web: one registrable domain) or, unauthenticated, one
+//! address holds at most its share. The server refuses a body slower than 16 KiB a second. Length, chunks and HTTP
+//! version make no difference. A WebSocket takes no bytes: a subscriber's frames are read through a buffer of 4 KiB and
+//! end the socket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,24 +21,24 @@ use crate::federation;
 use crate::limit::{ByteBudget, ByteHolder, BytesExhausted, STEP_BYTES};
 use crate::types::Did;
 
-/// How long the server waits for a body, and a body for the server.
+/// Times that the server waits for a body, and that a body waits for room.
 #[derive(Clone, Copy)]
 struct Pace {
     /// Time for each step of a body.
     step: Duration,
-    /// For bytes of the budget.
+    /// Time to wait for bytes of the budget.
     room: Duration,
 }
 
 /// 16 KiB a second, and a second for room.
 const PACE: Pace = Pace { step: Duration::from_secs(4), room: Duration::from_secs(1) };
 
-/// Who answers for the bytes of a body.
+/// The holder of a body's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum BodyOwner {
     Address(Address),
     Account(Did),
-    /// Of servers, and of accounts whose names cost nothing: a registrable domain.
+    /// A registrable domain: of servers, and of accounts whose names cost nothing.
     Domain(Arc<str>),
 }
 
@@ -51,7 +52,7 @@ impl BodyOwner {
     }
 }
 
-/// Whether whoever has a domain has any number of such names.
+/// Whether the owner of a domain can create any number of such names.
 pub(super) fn is_free(did: &Did) -> bool {
     did.as_str().starts_with("did:web:")
 }
@@ -76,7 +77,7 @@ impl From<BytesExhausted> for BodyRefused {
     }
 }
 
-/// The bytes of one body. The layer around the request lets go of them once there is an answer.
+/// The bytes of one body. The layer around the request releases them once the request is answered.
 pub(super) type HeldBody = Arc<Mutex<Option<ByteHolder<BodyOwner>>>>;
 
 struct Receiving {
@@ -85,12 +86,12 @@ struct Receiving {
     visit: Visit,
     held: HeldBody,
     pace: Pace,
-    /// Of the current step.
+    /// Bytes left of the current step.
     step_bytes: usize,
     step_until: Option<Instant>,
 }
 
-/// The same body, measured as it is read.
+/// Wraps a body that is measured as it is read.
 pub(super) fn measured(body: Body, budget: Arc<ByteBudget<BodyOwner>>, visit: Visit) -> (Body, HeldBody) {
     paced(body, budget, visit, PACE)
 }

@@ -1,4 +1,4 @@
-//! What limits know of one request, on its way through the layers and back.
+//! The state of one request that all limits share, on its way through the layers and back.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(super) const REMAINING: HeaderName = HeaderName::from_static("ratelimit-rema
 pub(super) const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 pub(super) const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Whom a request was counted against, as the log may know it: a keyed hash.
+/// The budget's owner that a request counted against, as the log shows it: a keyed hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum From {
     Account(String),
@@ -24,15 +24,15 @@ pub enum From {
     Peer(String),
 }
 
-/// One request. Every layer and the proof of its caller share it.
+/// One request, shared by every layer and by the proof of its caller.
 #[derive(Clone)]
 pub struct Visit {
     pub(super) address: Address,
-    /// The first that was counted is all that is.
+    /// Set once: a request counts once.
     counted: Arc<OnceLock<(Standing, From)>>,
-    /// The issuer of its token, who has proven nothing yet.
+    /// The issuer of the request's token, not verified yet.
     claimed: Arc<OnceLock<Did>>,
-    /// Whom it proved.
+    /// The account or domain that the request authenticated.
     proven: Arc<OnceLock<BodyOwner>>,
     connection: Option<ClientConnection>,
 }
@@ -47,13 +47,13 @@ impl Visit {
         let _ = self.counted.set((standing, from));
     }
 
-    /// A peer has proven itself, and was counted as such.
+    /// Records a verified peer, and that it was counted.
     pub(in crate::xrpc) fn by_peer(&self, server: &Did, standing: Standing) {
         self.counted(standing, From::Peer(server.to_string()));
         self.proves(BodyOwner::of_server(server));
     }
 
-    /// A token or a signature of the request held, and its budget was not spent.
+    /// Records that a token or a signature of the request was valid, and its budget not spent.
     pub(super) fn proves(&self, owner: BodyOwner) {
         let _ = self.proven.set(owner);
         if let Some(connection) = &self.connection {
@@ -61,12 +61,12 @@ impl Visit {
         }
     }
 
-    /// Who answers for the bytes of the body.
+    /// The holder of the body's bytes.
     pub(super) fn body_owner(&self) -> BodyOwner {
         self.proven.get().cloned().unwrap_or(BodyOwner::Address(self.address))
     }
 
-    /// Where the request comes from.
+    /// The address that the request comes from.
     pub fn address(&self) -> Address {
         self.address
     }
@@ -87,7 +87,7 @@ impl Visit {
         self.claimed.get()
     }
 
-    /// Says on the answer where the budget stands.
+    /// Writes the state of the budget into the answer's headers.
     pub(super) fn tell(&self, headers: &mut HeaderMap, clock: &Clock) {
         let Some((standing, _)) = self.counted.get() else { return };
         let (quantity, period_s) = (standing.rate.quantity.get(), standing.rate.period.as_secs());
@@ -104,7 +104,7 @@ impl Visit {
     }
 }
 
-/// Rounded up: who comes back then finds something.
+/// Rounded up, so that a client that waits this long finds a free place.
 pub(super) fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
