@@ -1,7 +1,7 @@
-//! A DID document is read for what this server acts on, and only if its `id` is the DID that was asked for.
+//! Reads DID documents: the parts that this server uses, and only if the document's `id` is the requested DID.
 //!
-//! Invariants: a real document holds more than the specification lists, and the reader passes over what it does not
-//! understand, without an error; what is kept of a document has a limit for every part of it, whoever wrote it.
+//! Invariants: the reader ignores what it does not understand, without an error, because real documents hold more than
+//! the specification lists; every part that it keeps has a limit.
 
 use serde_json::Value;
 use url::{Host, Url};
@@ -10,23 +10,23 @@ use super::keys::{Curve, PublicKey};
 use crate::limit::Weigh;
 use crate::types::{Did, Malformed};
 
-/// Bytes of a document as it is fetched.
+/// The most bytes of a fetched document.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
-/// Verification methods, services and names that the reader looks at; it passes over the rest of a longer list.
+/// Verification methods, services and names that the reader looks at; it ignores the rest of a longer list.
 const MAX_ITEMS: usize = 64;
-/// The services that are kept; others have no meaning here.
+/// The services that the reader keeps.
 const SERVICES: [&str; 2] = [MLS_SERVICE, PDS_SERVICE];
 const MLS_SERVICE: &str = "#atproto_mls";
 const PDS_SERVICE: &str = "#atproto_pds";
-/// Services of one name that are kept: the second shows that the name is ambiguous.
+/// Services of one name that the reader keeps: a second one shows that the name is ambiguous.
 const MAX_SERVICES_OF_A_NAME: usize = 2;
-/// Keys of a server that are kept: more than it may have of both purposes, so that too many show.
+/// Keys of a server that the reader keeps: more than both purposes allow, so that an excess shows.
 const MAX_SERVER_KEYS: usize = 12;
-/// What the fragments of a server's keys begin with.
+/// The prefixes of the fragments of a server's keys.
 const SERVER_KEYS: [&str; 2] = ["#peer-", "#checkpoint-"];
-/// `at://` names that are kept.
+/// `at://` names that the reader keeps.
 const MAX_NAMES: usize = 8;
-/// Bytes of an `at://` name, of a fragment or a type, and of an endpoint.
+/// The most bytes of an `at://` name, of a fragment or a type, and of an endpoint.
 const MAX_NAME_BYTES: usize = 256;
 const MAX_LABEL_BYTES: usize = 64;
 const MAX_ENDPOINT_BYTES: usize = 512;
@@ -36,14 +36,14 @@ const MAX_ENDPOINT_BYTES: usize = 512;
 pub struct Service {
     /// With its `#`, without the DID: `#atproto_pds`.
     pub fragment: &'static str,
-    /// None if the document gives a list, nothing, or a text that is too long.
+    /// `None` if the document has a list, nothing, or a text that is too long.
     pub kind: Option<String>,
-    /// As written. The endpoint is a stranger's choice: only the guarded client may follow it.
-    /// None if it is no text, or too long: such a service is there, but leads nowhere.
+    /// The endpoint as written. A stranger chose it: only the guarded client may call it. `None` if it is no text, or
+    /// too long: such a service exists, but leads nowhere.
     pub endpoint: Option<String>,
 }
 
-/// What a DID document says about its subject, as far as this server acts on it.
+/// The parts of a DID document that this server uses.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DidDocument {
     pub did: Did,
@@ -51,9 +51,9 @@ pub struct DidDocument {
     pub atproto_key: Option<PublicKey>,
     /// Keys that a server signs with, by fragment (with its `#`): of type `Multikey`, controlled by the subject itself.
     pub server_keys: Vec<(String, PublicKey)>,
-    /// Those named `#atproto_mls` and `#atproto_pds`.
+    /// Services named `#atproto_mls` and `#atproto_pds`.
     pub services: Vec<Service>,
-    /// What begins with `at://`.
+    /// Names that begin with `at://`.
     pub names: Vec<String>,
 }
 
@@ -153,8 +153,8 @@ impl DidDocument {
         }
     }
 
-    /// The origin of the account's PDS, if exactly one is named by scheme and host alone. A path or a query would aim
-    /// this server's questions at any page of any host. `development` lets `http://localhost:<port>` be one.
+    /// The origin of the account's PDS, if the document names exactly one, by scheme and host alone: a path or a query
+    /// would aim this server's requests at any page of any host. `development` also allows `http://localhost:<port>`.
     pub fn pds(&self, development: bool) -> Option<String> {
         let mut found = self.services(PDS_SERVICE);
         let first = found.next()?;

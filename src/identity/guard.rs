@@ -56,7 +56,7 @@ impl Guard {
             None => return Err(BadUrl::Host),
         };
         if host.ends_with('.') {
-            // A second name of the same host.
+            // A final dot makes a second name of one host.
             return Err(BadUrl::Host);
         }
         if !url.username().is_empty() || url.password().is_some() {
@@ -118,7 +118,7 @@ const CLOSED_V4: [Ipv4Net; 15] = [
 ];
 
 /// The only part of IPv6 that is global unicast today. Mapped, unique-local, site-local, link-local, discard and
-/// multicast addresses are all outside of it; addresses of NAT64 are judged by the IPv4 address within.
+/// multicast addresses are all outside of it; an address of NAT64 counts as the IPv4 address within.
 const GLOBAL_V6: Ipv6Net = net6(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 /// The well-known prefix of NAT64 and DNS64: the last four bytes are an IPv4 address.
@@ -156,8 +156,9 @@ fn never(address: IpAddr) -> bool {
     link_local || address.is_loopback() || address.is_unspecified() || address.is_multicast()
 }
 
-/// The IPv4 address that a NAT64 gateway calls for an address of the well-known prefix (RFC 6052), or the address itself.
-/// An address of the local-use prefix (RFC 8215) leads wherever a network's operator says, so it stays closed.
+/// The IPv4 address that a NAT64 gateway calls for an address of the well-known prefix (RFC 6052), or the address
+/// itself. An address of the local-use prefix (RFC 8215) leads where a network's operator decides, so the guard refuses
+/// it.
 fn behind_nat64(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) if NAT64.contains(&v6) => unwrapped(address),
@@ -223,7 +224,7 @@ mod tests {
                 assert!(!production().allows(form.parse().unwrap()), "{form}");
             }
         }
-        // Elsewhere than in the last 32 bits, and in the local-use prefix, no address is read.
+        // Outside of the last 32 bits, and in the local-use prefix, the guard reads no IPv4 address.
         for text in ["64:ff9b:0:1::808:808", "64:ff9b:1::808:808", "64:ff9b:1:808:8:800::"] {
             assert!(!production().allows(text.parse().unwrap()), "{text}");
         }

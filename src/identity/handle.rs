@@ -20,7 +20,7 @@ use crate::types::{Clock, Did, Malformed};
 /// Milliseconds that an answer is used, and that a failure is.
 const FRESH_MS: i64 = 60 * 60 * 1000;
 const NEGATIVE_MS: i64 = 60 * 1000;
-/// Bytes of remembered handles and their answers.
+/// Bytes of cached handles and their answers.
 const MAX_BYTES: u64 = 4 << 20;
 /// Names that are nobody's on the public network (AT Protocol, "Handle"; RFC 6761 and others).
 const RESERVED: [&str; 8] = ["alt", "arpa", "example", "internal", "invalid", "local", "localhost", "onion"];
@@ -215,7 +215,7 @@ fn read_did(text: &str) -> Answer {
     Did::parse(text).map_err(|_| HandleError::Ambiguous)
 }
 
-/// The handles that the document gives its subject (`at://<handle>`), in the document's order.
+/// The handles that the document claims for its subject (`at://<handle>`), in the document's order.
 fn claimed(document: &DidDocument) -> Vec<Handle> {
     let names = document.names.iter().filter_map(|name| Handle::parse(name.strip_prefix("at://")?).ok());
     let mut claimed = Vec::new();

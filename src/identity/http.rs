@@ -1,8 +1,8 @@
 //! The only builder of HTTP clients. [`Guarded`] is for addresses that strangers choose; [`plain`] for endpoints that
 //! the operator configured.
 //!
-//! Invariant of [`Guarded`]: no request leaves for an address that [`Guard`] refuses, none follows a redirect, and none
-//! takes longer or reads more than its bounds. Invariant of both: certificates of `OUTBOUND_CA` are trusted.
+//! Invariant of [`Guarded`]: it sends no request to an address that [`Guard`] refuses, follows no redirect, and keeps
+//! its bounds of time and bytes. Invariant of both: they trust the certificates of `OUTBOUND_CA`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -30,19 +30,19 @@ const TIMES: Times = Times { connect: Duration::from_secs(3), in_all: Duration::
 const PEER_TIMES: Times = Times { connect: Duration::from_secs(3), in_all: Duration::from_secs(8) };
 /// Bytes of an answer's body, unless the caller says otherwise.
 pub const MAX_BODY_BYTES: usize = 512 * 1024;
-/// Calls at one time to one host in one lane.
+/// Concurrent calls to one host in one lane.
 const PER_HOST: usize = 8;
-/// Bytes of host names that are remembered for that count.
+/// Bytes of host names in the cache of those counts.
 const MAX_HOSTS_BYTES: u64 = 4 << 20;
 
-/// Calls of one lane wait for each other alone.
+/// A group of calls. A call waits only for other calls of its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// What somebody waits for.
+    /// Calls that a client waits for.
     Person,
-    /// What a worker does.
+    /// Calls of workers.
     Background,
-    /// Bodies of many megabytes.
+    /// Calls with bodies of many megabytes.
     Bulk,
 }
 
@@ -68,7 +68,7 @@ pub enum HttpError {
     /// Nothing was sent.
     #[error("not sent: {}", _0.what_failed())]
     NoConnection(Step),
-    /// Nothing was sent: as many calls to the host as may be were under way.
+    /// Nothing was sent: too many calls to the host were in flight.
     #[error("too many calls to the host at one time")]
     Busy,
     #[error("the call failed: {0}")]
@@ -93,7 +93,7 @@ impl Step {
     }
 }
 
-/// Certificates that are trusted beside the system's (`OUTBOUND_CA`).
+/// Certificates that clients trust besides the system's (`OUTBOUND_CA`).
 #[derive(Clone, Debug, Default)]
 pub struct Authorities(Vec<reqwest::Certificate>);
 
@@ -104,7 +104,7 @@ impl Authorities {
             return Err(HttpError::Failed("no certificate in PEM form".to_owned()));
         }
         let authorities = Self(certificates);
-        // Whether a certificate can be read is found out when a client is built.
+        // Only the building of a client shows whether a certificate is readable.
         plain_trusting(&authorities)?;
         Ok(authorities)
     }
@@ -145,7 +145,7 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// What lies within an error. An `io::Error` that wraps another one does not show it as its source.
+/// The error within an error. An `io::Error` that wraps another error does not show it as its source.
 fn within<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e (dyn std::error::Error + 'static)> {
     match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
         Some(inner) => Some(inner),
@@ -159,7 +159,7 @@ pub fn plain_trusting(authorities: &Authorities) -> Result<PlainClient, HttpErro
     builder(TIMES, authorities).build().map_err(HttpError::from_reqwest)
 }
 
-/// The same for the demo and tests, which have no settings.
+/// A client for configured endpoints, for the demo and tests, which have no settings.
 pub fn plain() -> Result<PlainClient, HttpError> {
     plain_trusting(&Authorities::default())
 }
@@ -270,7 +270,7 @@ impl Guarded {
         self.send_in(Lane::Background, request, max_bytes).await
     }
 
-    /// The same in a lane of its own.
+    /// Sends a request in a lane.
     pub async fn send_in(
         &self,
         lane: Lane,
@@ -296,7 +296,7 @@ impl Guarded {
         self.get_within(url, accept, MAX_BODY_BYTES).await
     }
 
-    /// GET with an `accept` header and a bound on the body.
+    /// Sends a GET with an `accept` header and a limit on the body.
     pub async fn get_within(
         &self,
         url: &str,
@@ -324,8 +324,8 @@ struct NotPublic;
 
 impl Checked {
     fn keep_allowed(&self, addresses: Vec<IpAddr>) -> Result<Vec<SocketAddr>, NotPublic> {
-        // An address that may not be called says nothing about those beside it: split-horizon names and DNS64 make
-        // such mixtures. The connection goes to the others alone.
+        // A forbidden address does not exclude the name's other addresses: split-horizon names and DNS64 mix both. The
+        // client connects to the allowed addresses only.
         let allowed = addresses.into_iter().filter(|address| self.guard.allows(*address));
         let allowed: Vec<_> = allowed.map(|address| SocketAddr::new(address, 0)).collect();
         if allowed.is_empty() { Err(NotPublic) } else { Ok(allowed) }

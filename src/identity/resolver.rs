@@ -1,6 +1,6 @@
-//! DID documents, remembered. Invariants: a definite answer takes effect at once and no older document outlives it;
-//! a document that could not be renewed is used for a day at most; one DID is fetched once at a time; hosts that do not
-//! answer hold back the renewal of no other host's documents; memory is bounded in bytes.
+//! Resolves DIDs, with a cache of documents. Invariants: a definite answer takes effect at once, and no older document
+//! outlives it; a document that could not be renewed serves for a day at most; the resolver fetches one DID once at a
+//! time; unresponsive hosts delay the renewal of no other host's documents; memory is bounded in bytes.
 
 mod renewals;
 
@@ -22,18 +22,19 @@ use crate::types::{Clock, Did};
 const FRESH_MS: i64 = 60 * 60 * 1000;
 /// Milliseconds that a document is used while it cannot be renewed.
 const USABLE_MS: i64 = 24 * 60 * 60 * 1000;
-/// Milliseconds that a failure is remembered where a document or a definite answer serves meanwhile.
+/// Milliseconds that the resolver caches a failure while an older document or a definite answer serves.
 const NEGATIVE_MS: i64 = 60 * 1000;
-/// Seconds that a failure is remembered where nothing serves meanwhile: a host that comes back is seen at the next try
-/// of a client that was told to wait so long.
+/// Seconds that the resolver caches a failure without any answer to serve. Clients get this time as `Retry-After`, so
+/// the next attempt after a host's recovery succeeds.
 pub const RETRY_AFTER_S: u64 = 5;
 const UNANSWERED_MS: i64 = 5 * 1000;
 /// Milliseconds between two forced fetches of one DID: bad signatures must not aim our traffic at a directory.
 const REFRESH_MS: i64 = 60 * 1000;
 /// Forced fetches of all DIDs in one second, and at once: a thousand bad signatures for a thousand accounts are no more.
-/// There are two such budgets, of which one is kept for those who ask little. The compiler works out that 10 is not 0.
+/// The rate of each of two such budgets, one of which is reserved for callers that ask for little. The compiler
+/// evaluates that 10 is not 0.
 const REFRESHES: Rate = Rate { quantity: NonZeroU32::new(10).unwrap(), period: Duration::from_secs(1) };
-/// Bytes of remembered documents and failures.
+/// Bytes of cached documents and failures.
 const MAX_BYTES: u64 = 32 << 20;
 
 /// Why there is no document. Texts name no DID.
@@ -72,14 +73,14 @@ impl Weigh for Entry {
     }
 }
 
-/// What can be said of a DID without asking anybody.
+/// The cached answer for a DID.
 #[derive(Clone, Debug)]
 pub enum Remembered {
-    /// At most a day old.
+    /// A document, at most a day old.
     Document(Arc<DidDocument>),
-    /// The last answer was definite: there is no such DID, or none any more.
+    /// The last answer was definite: the DID does not exist, or no longer exists.
     NotFound,
-    /// Never asked, or no answer for too long.
+    /// The DID was never resolved, or gave no answer for too long.
     Nothing,
 }
 
@@ -163,14 +164,14 @@ impl Resolver {
         entry.answer(now_ms, FRESH_MS).is_none() && entry.best(now_ms).is_err()
     }
 
-    /// Whether an answer that is at most so old needs no call to somebody else.
+    /// Whether the cache has an answer of at most `fresh_ms`, so that no call is needed.
     pub async fn has_answer(&self, did: &Did, fresh_ms: i64) -> bool {
         let entry = self.cache.get(did).await.unwrap_or_default();
         entry.answer(self.clock.now().0, fresh_ms).is_some()
     }
 
-    /// What is known without asking anybody. An answer that is older than `fresh_ms` is renewed meanwhile, for the next
-    /// caller: a directory that does not answer keeps nobody waiting.
+    /// The cached answer, without a call. The resolver renews an answer that is older than `fresh_ms` in the
+    /// background, for the next caller: an unresponsive directory delays no caller.
     pub async fn known_within(self: &Arc<Self>, did: &Did, fresh_ms: i64) -> Remembered {
         let now_ms = self.clock.now().0;
         let entry = self.cache.get(did).await.unwrap_or_default();
@@ -191,7 +192,7 @@ impl Resolver {
         }
     }
 
-    /// The same for what is used for an hour.
+    /// The cached answer, without a call; the resolver renews an answer that is older than an hour in the background.
     pub async fn known(self: &Arc<Self>, did: &Did) -> Remembered {
         self.known_within(did, FRESH_MS).await
     }
@@ -202,8 +203,8 @@ impl Resolver {
         self.fetch(did, Forced::Asked(&|| false), FRESH_MS).await
     }
 
-    /// The same for a caller who may ask little: then a part of the budget is kept that others cannot spend.
-    /// `asks_little` is asked only where the common part is spent.
+    /// Fetches a document again, for a caller that may ask for little: such callers have a reserved part of the budget.
+    /// `asks_little` is called only once the common part is spent.
     pub async fn refresh_for(&self, did: &Did, asks_little: &(dyn Fn() -> bool + Sync)) -> Answer {
         self.fetch(did, Forced::Asked(asks_little), FRESH_MS).await
     }
@@ -239,11 +240,11 @@ impl Resolver {
     }
 }
 
-/// Whether a document is fetched that is known already.
+/// Whether to fetch a document that is in the cache.
 #[derive(Clone, Copy)]
 enum Forced<'a> {
     No,
-    /// By a caller who may be one of those that ask little.
+    /// Yes, for a caller that may be one of those that ask for little.
     Asked(&'a (dyn Fn() -> bool + Sync)),
 }
 
@@ -442,7 +443,7 @@ pub(super) mod tests {
         assert_eq!(directory.asked(), 2);
     }
 
-    /// Documents with as many long names as are kept.
+    /// Documents with as many long names as the reader keeps.
     struct LargeDocuments;
 
     impl Source for LargeDocuments {

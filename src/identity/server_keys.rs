@@ -92,7 +92,7 @@ impl ServerKeys {
         std::iter::once(current).chain(beside).collect()
     }
 
-    /// Whether both keys that sign are there. One without the other is an error: it was lost.
+    /// Whether both signing keys exist. One key alone is an error: the other was lost.
     fn complete(dir: &Path) -> Result<bool, KeysError> {
         let [peer, checkpoint] = [PEER_FILE, CHECKPOINT_FILE].map(|file| dir.join(file));
         let is_missing = |path: &Path| {

@@ -1,5 +1,5 @@
-//! Where DID documents come from. Invariants: a did:web host is a stranger's choice and is asked through the guarded
-//! client only; the directory of did:plc is the operator's choice; a document is read up to its limit in bytes.
+//! Sources of DID documents. Invariants: only the guarded client calls a did:web host, which a stranger chose; the
+//! operator chose the directory of did:plc; a document is read up to its limit in bytes.
 
 use std::sync::Arc;
 
@@ -133,7 +133,7 @@ fn web(id: &str, development: bool) -> Result<String, ResolveError> {
         return Err(ResolveError::Unsupported("a did:web with a port"));
     }
     let url = format!("https://{host}/.well-known/did.json");
-    // Exactly the host that is written, read as a name and not as an address; a final dot makes a second name of it.
+    // Exactly the written host, as a name and not as an address; a final dot would make a second name of it.
     let same = !host.ends_with('.')
         && Url::parse(&url)
             .is_ok_and(|url| url.host() == Some(Host::Domain(host)) && url.path() == "/.well-known/did.json");

@@ -128,7 +128,7 @@ impl TokenRefused {
         }
     }
 
-    /// How long the same call would meet the same failure.
+    /// Seconds for which a repeated call would fail in the same way.
     pub const fn retry_after_s(self) -> Option<u64> {
         match self {
             Self::DidUnresolvable(_) => Some(RETRY_AFTER_S),

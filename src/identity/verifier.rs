@@ -111,7 +111,7 @@ impl Verifier {
     }
 
     /// Second half: signed with the issuer's `#atproto` key, or with the secret of development if its `alg` says so.
-    /// `asks_little`: whether the caller's address makes this server look at few keys anew.
+    /// `asks_little`: whether the caller's address causes few look-ups of rotated keys.
     pub async fn service(
         &self,
         token: UnverifiedServiceToken,

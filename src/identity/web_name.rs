@@ -1,19 +1,19 @@
 //! The host that a did:web names.
 //!
-//! Invariant: one host has one name. A host with a final dot is the same host under a second name, which would evade
-//! blocks and quotas, so such a name is refused.
+//! Invariant: one host has one name. A final dot would give a host a second name, which would evade blocks and quotas,
+//! so such a name is refused.
 
 use crate::types::Did;
 
-/// The host of a did:web as it is written, without a path; a port, which only development knows, stays in it
-/// (`localhost%3A3000`). None for other DIDs, for a path, and for a host with a final dot.
+/// The host of a did:web as written, without a path; a port, which only development allows, stays in it
+/// (`localhost%3A3000`). `None` for other DIDs, for a path, and for a host with a final dot.
 pub fn web_host(did: &Did) -> Option<&str> {
     let host = did.as_str().strip_prefix("did:web:")?;
     (!host.contains([':', '/']) && !host.ends_with('.')).then_some(host)
 }
 
-/// The name that somebody registered and under which a did:web stands, or its host where there is none. None for other
-/// DIDs. Names cost nothing below it, so limits count it.
+/// The registered domain that a did:web is below, or its host if it has none. `None` for other DIDs. Names below the
+/// domain cost nothing, so limits count the domain.
 pub fn registrable_domain(did: &Did) -> Option<&str> {
     let rest = did.as_str().strip_prefix("did:web:")?;
     let host = rest.split(':').next().unwrap_or(rest).trim_end_matches('.');

@@ -28,7 +28,7 @@ use crate::xrpc::{Limits, Services};
 
 /// Epochs back from which an application message is accepted: what MLS clients keep keys for.
 const PAST_EPOCHS: u64 = 5;
-/// Bytes of conversations' fixed facts that are kept in memory.
+/// Bytes of the cache of conversations' immutable facts.
 const GROUP_CACHE_BYTES: u64 = 32 << 20;
 /// Connections beside the pool: the log writer's, the relay's two, a migration's, a person's.
 const OTHER_CONNECTIONS: u32 = 8;
@@ -66,7 +66,7 @@ pub async fn open_database(config: &Config) -> anyhow::Result<Database> {
     Ok(Database { storage, cluster })
 }
 
-/// Which Postgres cannot be used, why, and what to do about it. The URL's password stays out of it.
+/// Names the unreachable Postgres, the cause and the fix, without the URL's password.
 fn unreachable(url: &str, error: &storage::Error) -> anyhow::Error {
     let why = causes(error);
     let place = url::Url::parse(url).map_or_else(
@@ -90,8 +90,8 @@ fn unreachable(url: &str, error: &storage::Error) -> anyhow::Error {
     anyhow::anyhow!("cannot use the Postgres at {place}: {why}{fix}")
 }
 
-/// This database keeps the conversations of one server. In development, where the name follows from the port, the name
-/// of the first start is kept.
+/// Binds the database to this server's name. In development, where the name follows from the port, the server keeps the
+/// name of the first start.
 pub(super) async fn keep_name(mut config: Config, storage: &Storage) -> anyhow::Result<Config> {
     let configured = &config.identity.service_did;
     let stored = log::server_of(storage, configured).await?;
@@ -233,11 +233,11 @@ pub struct Outbound {
     /// For calls to peers.
     pub peers: Guarded,
     pub resolver: Resolver,
-    /// What every client that calls out trusts beside the system's authorities.
+    /// The authorities that every outbound client trusts besides the system's.
     pub authorities: Authorities,
 }
 
-/// The certificates of `OUTBOUND_CA`.
+/// Reads the certificates of `OUTBOUND_CA`.
 pub fn authorities(outbound_ca: Option<&Path>) -> anyhow::Result<Authorities> {
     let Some(path) = outbound_ca else { return Ok(Authorities::default()) };
     let pem = std::fs::read(path).with_context(|| {
@@ -261,7 +261,7 @@ fn server_keys(config: &Config) -> anyhow::Result<ServerKeys> {
     let dir = &config.identity.keys_dir;
     match ServerKeys::load(dir) {
         Ok(keys) => Ok(keys),
-        // Development makes what is missing.
+        // Development creates missing keys.
         Err(KeysError::Absent { .. }) if !config.is_production() => Ok(ServerKeys::generate(dir)?),
         Err(error) => Err(error.into()),
     }

@@ -1,6 +1,6 @@
-//! Whether the process lives, whether it should get requests, and why not.
+//! Health checks: whether the process lives, whether it should get requests, and the reasons if not.
 //!
-//! Invariant: nobody who asks is refused, and however many ask at one time, the database is asked once.
+//! Invariant: no probe is refused, and concurrent probes share one query of the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::xrpc::Services;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// For how long an answer of the database stands for those who ask meanwhile.
+/// Time that the database's answer serves further probes.
 const DATABASE_SEEN: Duration = Duration::from_millis(500);
 
 pub(super) fn routes() -> [(&'static str, MethodRouter<Services>); 4] {
@@ -33,7 +33,7 @@ pub(super) fn routes() -> [(&'static str, MethodRouter<Services>); 4] {
     .map(|(path, route)| (path, route.layer(Extension(seen.clone()))))
 }
 
-/// What was seen of the database lately.
+/// The latest state of the database.
 #[derive(Clone, Default)]
 struct SeenDatabase(Arc<Mutex<Option<(Instant, DatabaseState)>>>);
 
@@ -44,7 +44,7 @@ struct DatabaseState {
 }
 
 impl SeenDatabase {
-    /// The state of the database, at most half a second old. Those who ask at one time wait for one answer.
+    /// The state of the database, at most half a second old. Concurrent probes wait for one answer.
     async fn state(&self, cx: &Services) -> DatabaseState {
         let mut seen = self.0.lock().await;
         if let Some((at, state)) = &*seen
@@ -66,9 +66,9 @@ struct Report {
     version: &'static str,
     database: &'static str,
     migrations: &'static str,
-    /// Whether the log of this instance flows: `ok`, `writer stalled` or `tailer stalled`.
+    /// The state of this instance's log: `ok`, `writer stalled` or `tailer stalled`.
     log: &'static str,
-    /// What is known of the disk of Postgres: `ok`, `low` or `full`. Without room reads and revocations go on.
+    /// The state of the disk of Postgres: `ok`, `low` or `full`. Without room, reads and revocations go on.
     disk: &'static str,
     accepting: bool,
     /// Why it should get no requests.
@@ -110,8 +110,8 @@ async fn live() -> Json<serde_json::Value> {
     Json(serde_json::json!({ "status": "ok" }))
 }
 
-/// Database, migrations, this instance's log, not draining. Nothing else decides it; Redis never does, nor a full disk,
-/// which all instances share and reads outlast.
+/// Checks the database, its migrations, this instance's log, and that the server is not draining. Nothing else decides
+/// readiness: Redis does not, nor a full disk, which all instances share and reads survive.
 async fn ready(State(cx): State<Services>, Extension(seen): Extension<SeenDatabase>) -> Response {
     answer(report(&cx, &seen).await)
 }

@@ -1,6 +1,6 @@
-//! `/metrics`, on a port of its own: it is not for the public.
+//! `/metrics`, on a port of its own, because the page is not public.
 //!
-//! Invariant: however often the page is asked for, the database is measured at most once in five seconds.
+//! Invariant: however often clients request the page, the server measures the database at most once in five seconds.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use crate::storage::Storage;
 use crate::telemetry::Metrics;
 use crate::worker::Workers;
 
-/// Between two measurements of the database.
+/// Interval between two measurements of the database.
 const MEASURED_EVERY: Duration = Duration::from_secs(5);
-/// A database that does not answer is no reason to show nothing.
+/// Time limit of a measurement: the page appears without an answer of the database, too.
 const MEASURING: Duration = Duration::from_secs(2);
-/// Connections of all who scrape, and of one address.
+/// Connections of all scrapers, and of one address.
 const CONNECTIONS: usize = 64;
 const CONNECTIONS_PER_ADDRESS: usize = 16;
 
-/// Serves the page with the listener's limits of time, until `end`.
+/// Serves the page within the listener's time limits, until `end`.
 pub(super) fn serve(
     listen: SocketAddr,
     limits: listen::Limits,
@@ -59,7 +59,7 @@ struct Measured {
 }
 
 impl Measured {
-    /// Measures the database, unless that was done a moment ago. Those who ask meanwhile wait for the same measurement.
+    /// Measures the database, unless a recent measurement exists. Concurrent requests wait for one measurement.
     async fn lately(&self) {
         let mut at = self.at.lock().await;
         if at.is_none_or(|at| at.elapsed() >= MEASURED_EVERY) {

@@ -37,7 +37,7 @@ pub struct Server {
     services: Services,
     paths: Vec<String>,
     listener: JoinHandle<()>,
-    /// They end after the listeners.
+    /// The workers, which end after the listeners.
     workers: Workers,
     cluster: Option<Cluster>,
 }
@@ -45,13 +45,13 @@ pub struct Server {
 impl Server {
     /// Starts everything and begins to listen.
     pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Self> {
-        // The future of a start is larger than a caller's own future should hold.
+        // Boxed: the future of a start is too large to be part of a caller's future.
         Box::pin(Self::start_parts(config, clock)).await
     }
 
     async fn start_parts(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let workers = Workers::new();
-        // A start that fails leaves no worker behind.
+        // A failed start leaves no worker behind.
         let ends_workers = workers.stop().clone().drop_guard();
         let listen = config.http.listen;
         let metrics_listen = config.http.metrics;
@@ -111,8 +111,8 @@ impl Server {
         &self.services
     }
 
-    /// Waits until the server cannot go on: the private Postgres ended by itself, the database went back in time under it,
-    /// so that what it keeps in memory may never have been, or one of its workers ended or fell silent.
+    /// Waits until the server cannot go on: the private Postgres ended by itself, the database went back in time, so
+    /// that the server's caches may be wrong, or a worker ended or hangs.
     pub async fn failed(&self) -> anyhow::Error {
         let ended = async {
             match &self.cluster {
@@ -132,7 +132,8 @@ impl Server {
         }
     }
 
-    /// Says that the server is not ready, and serves on for the drain time: load balancers go elsewhere meanwhile.
+    /// Reports that the server is not ready, and still serves for the drain time, in which load balancers choose other
+    /// instances.
     pub async fn drain(&self) {
         self.services.draining.cancel();
         tokio::time::sleep(self.services.config.http.drain).await;
@@ -169,7 +170,7 @@ impl Server {
     }
 }
 
-/// What clients may take their time with, and how many may be connected.
+/// The limits on clients' time and connections, from the settings.
 fn limits_of_connections(services: &Services) -> listen::Limits {
     let http = &services.config.http;
     let pool = usize::try_from(services.config.database.pool).unwrap_or(usize::MAX);

@@ -45,8 +45,8 @@ pub(super) fn serve(services: &Services) -> Served {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        // Whatever the browser asks for, as a PDS does: no header of a request grants anything by itself. A wildcard would
-        // leave `authorization` out (Fetch standard, CORS protocol).
+        // Allows every header that a browser requests, as a PDS does: no header of a request grants anything by itself.
+        // A wildcard would leave out `authorization` (Fetch standard, CORS protocol).
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(EXPOSED)
         .max_age(CORS_MAX_AGE);

@@ -100,7 +100,7 @@ async fn urls_that_are_not_a_public_name_over_https() {
         ("https://a.example:0/", Port),
         ("https://a.example:22/", Port),
         ("https://a.example:65536/", Host),
-        // A second name of the same host.
+        // A final dot makes a second name of one host.
         ("https://a.example./", Host),
     ] {
         let refused = refused(&client, url).await;

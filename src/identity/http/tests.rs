@@ -68,7 +68,7 @@ async fn a_persons_call_does_not_wait_for_replication() {
         tokio::spawn(async move { client.send_in(Lane::Bulk, request, 100).await });
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
-    // The ninth of its lane was never sent, and says so.
+    // The ninth call of its lane is not sent, and its error says so.
     let ninth = client.send_in(Lane::Bulk, request("/bulk"), 100);
     let person = async {
         let began = std::time::Instant::now();
@@ -115,7 +115,7 @@ async fn a_private_authority_is_trusted_if_the_operator_names_it() {
     let unnamed = guarded(&Authorities::default()).get(&url, "*/*").await;
     assert_eq!(unnamed.unwrap_err(), HttpError::NoConnection(Step::Tls));
 
-    // Every other client that calls out as well: the directory's, and the upstream's.
+    // The other clients that call out: the directory's, and the upstream's.
     let get = async |authorities| get_plain(&plain_trusting(authorities).unwrap(), &url, "*/*", 100).await;
     assert_eq!(get(&named).await.unwrap().body().as_ref(), b"hi");
     assert_eq!(get(&Authorities::default()).await.unwrap_err(), HttpError::NoConnection(Step::Tls));

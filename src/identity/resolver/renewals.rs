@@ -1,7 +1,7 @@
-//! Documents that are renewed while nobody waits for them.
+//! Renewal of documents in the background.
 //!
-//! Invariant: the hosts of one registrable domain hold a few places at most, and those of did:web never the places of
-//! did:plc: hosts that do not answer keep waiting only themselves.
+//! Invariant: the hosts of one registrable domain hold a few slots at most, and hosts of did:web never hold the slots
+//! of did:plc: unresponsive hosts delay only their own documents.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::identity::web_name::registrable_domain;
 use crate::types::Did;
 
-/// Renewals from the directory of did:plc at one time.
+/// Concurrent renewals from the directory of did:plc.
 const OF_DIRECTORY: usize = 16;
-/// Renewals from all hosts of did:web at one time, and from those of one registrable domain.
+/// Concurrent renewals from all hosts of did:web, and from the hosts of one registrable domain.
 const OF_HOSTS: usize = 64;
 const OF_DOMAIN: usize = 2;
 const DIRECTORY: &str = "did:plc";
@@ -19,21 +19,21 @@ const DIRECTORY: &str = "did:plc";
 #[derive(Clone, Default)]
 pub(super) struct Renewals(Arc<Mutex<Running>>);
 
-/// By the directory's name or a registrable domain. Bounded by the places in all.
+/// The running renewals, by the directory's name or a registrable domain. The slots bound their number.
 #[derive(Default)]
 struct Running {
     by_source: HashMap<String, usize>,
     of_hosts: usize,
 }
 
-/// A place that is free again when this is dropped.
+/// The slot of a running renewal, which is free again when this value is dropped.
 pub(super) struct Renewal {
     renewals: Renewals,
     source: String,
 }
 
 impl Renewals {
-    /// A place for the renewal of this DID's document, if there is one.
+    /// Takes a slot for the renewal of this DID's document, if one is free.
     pub fn begin(&self, did: &Did) -> Option<Renewal> {
         let domain = registrable_domain(did);
         let source = domain.unwrap_or(DIRECTORY).to_owned();

@@ -1,8 +1,8 @@
-//! What an HTTP/2 connection is busy with: TCP alone cannot tell, since many answers share a connection and each has a
-//! window of its own.
+//! The activity of an HTTP/2 connection. TCP alone does not show it, since many answers share a connection and each has
+//! a window of its own.
 //!
-//! Invariant: after a part of an answer was handed to the connection, the client makes room for the next one in time, or
-//! the connection ends.
+//! Invariant: after a part of an answer was handed to the connection, the client makes room for the next part in time,
+//! or the connection ends.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -18,24 +18,24 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Bytes of an answer that a client must make room for at one time.
+/// Bytes of one part of an answer, for which a client must make room.
 const PART_BYTES: usize = 16 * 1024;
 
-/// Shared by a connection and its requests.
+/// The activity that a connection and its requests share.
 #[derive(Clone, Default)]
 pub(super) struct Activity(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Open requests of HTTP/2; nothing before the first one.
+    /// Open requests of HTTP/2; `None` before the first request.
     open: watch::Sender<Option<usize>>,
 }
 
 #[derive(Default)]
 struct State {
     next_id: u64,
-    /// Answers whose next part the client has no room for yet, and since when.
+    /// Answers whose next part waits for room at the client, with the time since when.
     offered: BTreeMap<u64, Instant>,
 }
 
@@ -50,7 +50,7 @@ impl Activity {
         OpenRequest(Some(OpenAnswer { id: state.next_id, activity: self.clone() }))
     }
 
-    /// Ends when no request was open for so long, on a connection that had one.
+    /// Completes when no request has been open for `patience`, on a connection that had one.
     pub async fn idle_for(&self, patience: Duration) {
         let mut open = self.0.open.subscribe();
         loop {
@@ -63,7 +63,7 @@ impl Activity {
         }
     }
 
-    /// Ends when the client took nothing of an answer for so long.
+    /// Completes when an answer's next part has waited for room for `patience`.
     pub async fn blocked_for(&self, patience: Duration) {
         loop {
             let oldest = self.state().offered.values().min().copied();
@@ -80,11 +80,11 @@ impl Activity {
     }
 }
 
-/// A request that is being answered.
+/// A request without a complete answer.
 pub(super) struct OpenRequest(Option<OpenAnswer>);
 
 impl OpenRequest {
-    /// The same answer, observed while the client takes it.
+    /// Wraps the answer, to observe how the client receives it.
     pub fn answered(self, response: Response) -> Response {
         match self.0 {
             Some(answer) => response.map(|body| Body::new(Taken::new(body, answer))),
@@ -99,7 +99,7 @@ struct OpenAnswer {
 }
 
 impl OpenAnswer {
-    /// The connection has a part, and asks for the next one when the client has room.
+    /// Records that the connection has a part, and asks for the next part once the client has room.
     fn offered(&self) {
         self.activity.state().offered.insert(self.id, Instant::now());
     }
@@ -116,11 +116,12 @@ impl Drop for OpenAnswer {
     }
 }
 
-/// The body of an answer, in parts: the connection asks for the next one when the client has room for it. The end is told
-/// after the last part, so that the connection asks once more when the client has taken that.
+/// The body of an answer, in parts: the connection asks for the next part when the client has room for it. The end
+/// follows the last part as a separate step, so that the connection asks once more after the client has received that
+/// part.
 struct Taken {
     body: Body,
-    /// Of the body's last frame.
+    /// The unsent bytes of the body's latest frame.
     rest: Bytes,
     is_empty: bool,
     answer: OpenAnswer,
@@ -150,7 +151,7 @@ impl http_body::Body for Taken {
         if !this.rest.is_empty() {
             return Poll::Ready(Some(Ok(this.part())));
         }
-        // The client has room: it waits for the answer now, not the other way round.
+        // The client has room: it now waits for the server.
         this.answer.asked();
         match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {

@@ -1,4 +1,4 @@
-//! Listening on an address.
+//! Binds listening sockets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-/// Connections that wait to be accepted.
+/// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Listens. `::` means IPv6 and IPv4, whatever the system's own default is, and IPv4 alone where there is no IPv6.
+/// Binds and listens. `::` is IPv6 and IPv4, whatever the system's default, and IPv4 alone on a machine without IPv6.
 pub(in crate::server) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match listen(address) {
         Err(error) if is_any_v6(address) && has_no_ipv6(&error) => {
@@ -25,7 +25,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if is_any_v6(address) {
         socket.set_only_v6(false)?;
     }
-    // A server that starts again need not wait for the connections of the one before it.
+    // A restarted server need not wait for its predecessor's connections to expire.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -56,7 +56,7 @@ mod tests {
         let listener = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok());
-        // A machine of the tests may have no IPv6.
+        // A test machine may have no IPv6.
         if listen(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))).is_ok() {
             assert!(TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.is_ok());
         }

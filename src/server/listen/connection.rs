@@ -1,4 +1,4 @@
-//! One connection of a client.
+//! Serves one connection of a client.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -21,15 +21,15 @@ use super::patience::Patience;
 use crate::telemetry::metric_name;
 use crate::xrpc::ClientConnection;
 
-/// Bytes of a request's head, and of what is buffered of a connection.
+/// The most bytes of a request's head, and of a connection's buffer.
 const HEAD_BYTES: usize = 64 * 1024;
 const HEADERS: usize = 100;
-/// Requests at one time on one HTTP/2 connection.
+/// Concurrent requests on one HTTP/2 connection.
 const STREAMS: u32 = 128;
-/// An HTTP/2 client that says nothing is asked whether it is still there, and gets this long to say so.
+/// Silence after which the server pings an HTTP/2 client, and the time in which the client must answer.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PONG_WITHIN: Duration = Duration::from_secs(20);
-/// Time for an idle HTTP/2 client to close after it was told.
+/// Time in which an idle HTTP/2 client should close after GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(
@@ -40,7 +40,7 @@ pub(super) async fn serve(
     limits: Limits,
     stopping: CancellationToken,
 ) {
-    // An event is sent as soon as it is written. A socket that refuses is as good as any.
+    // Without Nagle's delay, so that events leave at once. A socket that refuses the option works as well.
     drop(stream.set_nodelay(true));
     let shed = open.shed().clone();
     let activity = Activity::default();
@@ -75,7 +75,7 @@ pub(super) async fn serve(
     let mut told = false;
     loop {
         tokio::select! {
-            // A client that broke off is no event.
+            // A client that disconnects is not logged.
             _ = served.as_mut() => return,
             () = stopping.cancelled(), if !told => {
                 told = true;
@@ -85,7 +85,7 @@ pub(super) async fn serve(
                 metrics::counter!(metric_name::CONNECTIONS_REFUSED, "reason" => "shed").increment(1);
                 return;
             }
-            // HTTP/1 has a limit of its own for heads, and Patience sees every byte that it sends.
+            // HTTP/1 has a time limit of its own for heads, and `Patience` sees all bytes of the client.
             () = activity.idle_for(limits.header) => {
                 served.as_mut().graceful_shutdown();
                 drop(tokio::time::timeout(GOODBYE, served.as_mut()).await);

@@ -1,9 +1,9 @@
-//! The listeners: how many clients may be connected, what a client may take its time with, and what not.
+//! The listeners: limits on connections, and on the time that a client may take.
 //!
-//! Invariants: a connection that does not finish the head of a request, is idle between two, or does not take its answer
-//! is closed in the configured time, in every version of HTTP and whatever it was upgraded to; nothing of a request is
-//! kept before its head is whole, and a head has its greatest size; connections are fewer than the files that the process
-//! may open, and one address has a part of them.
+//! Invariants: the server closes a connection that does not finish the head of a request, is idle between two, or does
+//! not read its answer, within the configured time, in every version of HTTP and also after an upgrade; it keeps
+//! nothing of a request before its head is complete, and a head has a limit of bytes; connections are fewer than the
+//! files that the process may open, and one address may have only a part of them.
 
 mod activity;
 mod bind;
@@ -30,24 +30,24 @@ use crate::xrpc::Address;
 /// Pause when the machine gives out no more sockets.
 const TROUBLE: Duration = Duration::from_millis(250);
 
-/// What a client may take its time with.
+/// Limits on the time that a client may take, and on connections.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
-    /// For the head of a request, and between two.
+    /// Time for the head of a request, and between two requests.
     pub header: Duration,
     /// For a client that takes nothing.
     pub send: Duration,
-    /// Connections in all, and of one address.
+    /// Connections of all clients, and of one address.
     pub connections: usize,
     pub connections_per_address: usize,
 }
 
-/// One listener.
+/// A listener.
 pub(super) struct Listening {
     pub listener: TcpListener,
     pub router: Router,
     pub limits: Limits,
-    /// Addresses that have no limit of their own: they stand for many clients.
+    /// Addresses of trusted proxies, which stand for many clients and have no limit of their own.
     pub proxies: Vec<IpNet>,
 }
 

@@ -1,13 +1,14 @@
-//! How many files the process may open: each connection is one.
+//! The limit on open files of the process: each connection is an open file.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Files beside connections of clients: logs, keys, connections to Postgres beyond its pool, to Redis, to other servers.
+/// Open files besides clients' connections: logs, keys, connections to Postgres beyond its pool, to Redis, to other
+/// servers.
 const OTHER_FILES: usize = 128;
-/// Never fewer connections than these: a server with less is misconfigured, and says so.
+/// The fewest connections that a server offers: one with less room is misconfigured, and logs that.
 const LEAST_CONNECTIONS: usize = 64;
 
-/// Raises the soft limit to the hard one, and says how many files may be open.
+/// Raises the soft limit to the hard limit, and answers how many files may be open.
 pub(in crate::server) fn raise_open_files() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return usize::MAX };
     let raised = soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
@@ -17,7 +18,7 @@ pub(in crate::server) fn raise_open_files() -> usize {
     usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX)
 }
 
-/// As many connections as are wanted, or as so many open files leave room for.
+/// The wanted number of connections, or the number that the limit of open files leaves room for.
 pub(in crate::server) fn connections_within(open_files: usize, database_pool: usize, wanted: usize) -> usize {
     let room = open_files.saturating_sub(database_pool + OTHER_FILES).max(LEAST_CONNECTIONS);
     if room < wanted {

@@ -23,8 +23,9 @@ pub(super) struct Patience {
     send: Duration,
     /// Since nothing more was taken.
     blocked: Option<Pin<Box<Sleep>>>,
-    /// The connection is counted until its stream is closed, whatever it was upgraded to.
+    /// Cancelled when the roster closes the connection to make room.
     shed: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Counts the connection until its stream is closed, also after an upgrade.
     _open: ClientConnection,
 }
 
