@@ -19,7 +19,7 @@ const KNOWN_MS: i64 = 60 * 60 * 1000;
 /// While the directory or the PDS cannot be reached.
 const UNREACHABLE_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Bytes of a repository's answer with a declaration record.
+/// The most bytes of a repository's answer with a declaration record.
 const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// How old the answer may be.
@@ -79,9 +79,8 @@ impl Federation {
         }
     }
 
-    /// Where an account of this server lives, as far as it is known without asking anybody: here, unless its document was
-    /// seen to name another server. The document is renewed meanwhile, so that a directory that does not answer delays
-    /// nobody.
+    /// The location of an account of this server, from the cache: here, unless its cached document names another
+    /// server. The resolver renews the document in the background, so that an unresponsive directory delays no caller.
     pub(super) async fn home_of_own(&self, account: &Did) -> AccountHome {
         let Remembered::Document(document) = self.resolver.known_within(account, FIRST_MS).await else {
             return AccountHome::Here;
@@ -97,7 +96,7 @@ impl Federation {
         }
     }
 
-    /// Counts the look-up of `account` for a call of `caller`, if anybody would have to be asked.
+    /// Counts the look-up of `account` for a call of `caller`, if the cache has no answer.
     pub(super) async fn may_look_up_for(&self, caller: &Did, account: &Did) -> Result<(), TooManyLookups> {
         if self.would_ask(account).await { self.lookups.take(caller, account) } else { Ok(()) }
     }
@@ -137,7 +136,7 @@ impl Federation {
         }
     }
 
-    /// What the account's record said within the last so many milliseconds.
+    /// The content of the account's record, if it was fetched within `within_ms`.
     fn recorded(&self, account: &Did, within_ms: i64) -> Option<Recorded> {
         let now_ms = self.clock.now().0;
         self.records.get(account).filter(|recorded| (0..within_ms).contains(&(now_ms - recorded.at_ms)))

@@ -204,7 +204,7 @@ impl Federation {
                 breaker.failed(now_ms);
                 Err(CallError::NotSent(step.what_failed()))
             }
-            // A slot that is not free says nothing about the peer's connection.
+            // A missing slot is no failure of the peer's connection.
             Err(HttpError::Busy) => Err(CallError::NotSent("too many calls to it are under way")),
             Err(HttpError::BadUrl(_) | HttpError::NotPublic) => Err(CallError::NotSent("its host is not called")),
             Err(HttpError::TooLarge(_)) => Err(CallError::Unreadable),
@@ -289,7 +289,7 @@ impl Federation {
     }
 }
 
-/// A call that a person's device waits for never queues behind what workers do, nor that behind replication.
+/// The lane of a request: a client's call never queues behind calls of workers, nor those behind replication.
 fn lane(request: &PeerRequest<'_>) -> Lane {
     if request.actor.is_some_and(|actor| actor.device.is_some()) {
         Lane::Person

@@ -1,8 +1,8 @@
-//! Look-ups that accounts cause: every DID that a call names is a question to the directory of did:plc, or to a host of
-//! the DID's choice.
+//! Budgets of the look-ups that accounts cause: every DID that a call names may cost a request to the directory of
+//! did:plc, or to a host of the DID's choice.
 //!
-//! Invariant: each look-up is counted against the account whose call causes it and against all accounts together;
-//! did:plc and did:web have separate budgets, so that names which cost nothing do not use up the directory's.
+//! Invariant: each look-up counts against the account whose call causes it and against all accounts together; did:plc
+//! and did:web have separate budgets, so that names which cost nothing do not exhaust the directory's budget.
 
 use crate::config::LookupRates;
 use crate::limit::{Budget, Budgets, Standing};

@@ -43,9 +43,9 @@ use crate::limit::{Budget, Budgets, CpuGate, Weigh, entry_weight};
 use crate::storage::{self, Storage};
 use crate::types::{Clock, Did};
 
-/// Bytes of each memory of peers and accounts.
+/// Bytes of each cache of peers and accounts.
 const REMEMBERED_BYTES: u64 = 4 << 20;
-/// Bytes of the memory of which server speaks for which account.
+/// Bytes of the cache of which server acts for which account.
 const PAIRS_BYTES: u64 = 32 << 20;
 /// Later lives of peers' databases that wait for whoever handles them.
 const RISES: usize = 64;
@@ -65,7 +65,7 @@ pub struct Settings {
     pub development: bool,
     /// What a domain's servers may do.
     pub rates: PeerRates,
-    /// Accounts that are looked up because calls of accounts name them.
+    /// Budgets of look-ups that calls of accounts cause.
     pub lookups: LookupRates,
 }
 
@@ -81,7 +81,7 @@ pub struct Parts {
     /// For peers.
     pub client: Guarded,
     pub replay: ReplayMemory,
-    /// For the work of deliveries.
+    /// Runs the CPU-bound work of deliveries.
     pub cpu: CpuGate,
 }
 
@@ -116,7 +116,7 @@ const fn rate(quantity: NonZeroU32, period: Duration) -> Rate {
     Rate { quantity, period }
 }
 
-/// A memory of so many bytes.
+/// A cache bounded by `max_bytes`.
 fn remembered<K, V>(max_bytes: u64) -> CacheBuilder<K, V, Cache<K, V>>
 where
     K: Weigh + Hash + Eq + Send + Sync + 'static,
@@ -161,7 +161,7 @@ impl Federation {
         self.settings.mode != Mode::Off
     }
 
-    /// For work that grows with its input.
+    /// Runs CPU-bound work.
     pub(in crate::federation) fn cpu(&self) -> &CpuGate {
         &self.cpu
     }

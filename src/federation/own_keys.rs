@@ -26,7 +26,7 @@ impl Federation {
         store::list_own(self.storage.pool()).await
     }
 
-    /// This server's checkpoint key with that id, present or former.
+    /// This server's checkpoint key of that id, present or former.
     pub(super) async fn own_checkpoint_key(&self, key_id: &str) -> Result<Option<PublicKey>, storage::Error> {
         if key_id == self.keys.checkpoint_id() {
             return Ok(Some(self.keys.checkpoint.public()));
@@ -91,8 +91,8 @@ impl Federation {
     }
 }
 
-/// Says that keys took the place of others that did not vouch for them: nobody but the operator can mend that, and only
-/// before other servers notice.
+/// Logs that keys replaced others without their endorsement: only the operator can mend that, and only before other
+/// servers notice.
 fn name_replaced(known: &[OwnKey], purpose: Purpose, published: &[&SigningKey]) {
     let of_purpose: Vec<&OwnKey> = known.iter().filter(|key| key.purpose == purpose).collect();
     let last = of_purpose.iter().rfind(|key| key.not_after.is_none());

@@ -19,8 +19,8 @@ impl Federation {
         Signed::sign(label, statement, &self.keys.checkpoint_id(), &self.keys.checkpoint)
     }
 
-    /// Whether a checkpoint key of `server` signed the statement. Pinned keys, and this server's own former keys, count for
-    /// as long as there are statements.
+    /// Verifies that a checkpoint key of `server` signed the statement. Pinned keys, and this server's own former keys,
+    /// count for as long as statements of theirs exist.
     pub async fn verify_statement(&self, server: &Did, label: &str, signed: &Signed) -> Result<(), StatementRefused> {
         if *server == self.settings.server {
             let key = self.own_checkpoint_key(&signed.key).await.map_err(|_| StatementRefused::Unavailable)?;
@@ -38,8 +38,9 @@ impl Federation {
         }
     }
 
-    /// As [`Self::verify_statement`], by a key that stands in the server's document now. A third party's proof against
-    /// `server` takes such keys alone: a stolen key convicts nobody once the document lists it no longer.
+    /// Verifies the statement as [`Self::verify_statement`] does, but only by keys in the server's present document. A
+    /// third party's proof against `server` needs such keys: a stolen key that the document no longer lists proves
+    /// nothing.
     pub async fn verify_published(&self, server: &Did, label: &str, signed: &Signed) -> Result<(), StatementRefused> {
         if *server == self.settings.server {
             let published = self.keys.published(Purpose::Checkpoint.name());

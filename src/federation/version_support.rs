@@ -1,7 +1,7 @@
-//! What versions of the software know, as servers tell each other in `peer.follow`.
+//! The kinds and features of versions, as servers exchange them in `peer.follow`.
 //!
-//! Invariant: the kinds of protocol version 1 count as known by every server; a later kind or a feature counts as known
-//! only by a server that said so.
+//! Invariant: every server counts as knowing the kinds of protocol version 1; a server counts as knowing a later kind
+//! or a feature only if its `support` names it.
 
 use super::joining::delivery;
 use crate::lexicon::peer::defs::Support;
@@ -11,7 +11,7 @@ use crate::types::Hash;
 /// Version of the protocol between servers, docs/FEDERATION.md.
 pub const PROTOCOL_VERSION: u64 = 1;
 
-/// What this version knows.
+/// The `support` of this version.
 pub fn own_support() -> Support {
     Support {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -22,7 +22,7 @@ pub fn own_support() -> Support {
     }
 }
 
-/// A short name for what a version knows: two versions that know different things have different names.
+/// A digest of `support`: different contents have different digests.
 pub fn support_digest(support: &Support) -> String {
     let Support { version, protocol_version, entry_kinds, delivery_kinds, features } = support;
     let text = format!("{version:?} {protocol_version} {entry_kinds:?} {delivery_kinds:?} {features:?}");

@@ -291,7 +291,7 @@ impl Guarded {
         tokio::time::timeout_at(until, call).await.map_err(|_| HttpError::TimedOut)?
     }
 
-    /// GET with an `accept` header and the usual bound.
+    /// Sends a GET with an `accept` header and the usual limit on the body.
     pub async fn get(&self, url: &str, accept: &'static str) -> Result<http::Response<Bytes>, HttpError> {
         self.get_within(url, accept, MAX_BODY_BYTES).await
     }

@@ -27,17 +27,17 @@ pub struct Inviter {
     pub device: DeviceId,
 }
 
-/// The part of a claim that one server is asked. The server and the targets name the part, so that the same part asked
-/// again under the same claim id is a repeat there, and gets the same packages.
+/// The part of a claim that one server is asked. The server and the targets identify the part, so that a repeat under
+/// its claim id gets the stored packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimPart {
     pub server: Did,
-    /// In order.
+    /// The targets, in order.
     pub targets: Vec<Did>,
 }
 
-/// The answer of another server about one account, and the part of the claim that was asked there; no part where no
-/// server could be asked.
+/// Another server's answer about one account, and the part of the claim that it answered; `None` as the part where the
+/// account's server is unknown.
 #[derive(Clone, Debug)]
 pub struct ForeignAnswer {
     pub target: Target,
@@ -47,8 +47,8 @@ pub struct ForeignAnswer {
 /// The answers of other servers, by account.
 pub type ForeignAnswers = HashMap<Did, ForeignAnswer>;
 
-/// Asks the servers of those targets that live on others. `claim` names stream, home and suites. Targets that are for
-/// this server to answer are left out.
+/// Asks the servers of those targets that live elsewhere. `claim` names stream, home and suites. The result leaves out
+/// targets of this server.
 pub async fn ask_elsewhere(
     federation: &Arc<Federation>,
     inviter: &Inviter,
@@ -63,7 +63,7 @@ pub async fn ask_elsewhere(
         federation.look_again(account).await;
     }
     if !moved.is_empty() {
-        // Beyond the budget of look-ups the first answers stand.
+        // Beyond the budget of look-ups, the first answers are final.
         let located = whereabouts::locate(federation, &inviter.account, moved).await;
         let mut fresh = located.unwrap_or_default();
         fresh.retain(|account, home| homes.get(account) != Some(home));
@@ -91,7 +91,7 @@ async fn ask(federation: &Arc<Federation>, inviter: &Inviter, claim: &Input, hom
     answers
 }
 
-/// Asks each server its part of the claim, all at once.
+/// Asks each server for its part of the claim, concurrently.
 pub async fn ask_parts(
     federation: &Arc<Federation>,
     inviter: &Inviter,

@@ -73,7 +73,7 @@ async fn join(joining: &Joining, joinable: Joinable) -> Result<(), log::Error> {
         Err(error) => {
             let gone = matches!(&error, FollowError::Call(CallError::Refused { status: 404, .. }));
             tracing::info!(stream.id = %offer.stream, error = &error as &dyn std::error::Error, "not followed yet");
-            // One that cannot be followed for a month is swept.
+            // Sweeping ends an invitation whose stream cannot be followed for a month.
             let over = gone && attempts >= NOT_FOUND;
             let now = joining.log().clock().now().to_datetime();
             let due_at = (!over).then(|| now + pause(attempts));
@@ -83,7 +83,7 @@ async fn join(joining: &Joining, joinable: Joinable) -> Result<(), log::Error> {
     storage::retrying(log::Error::is_collision, || show(joining, id, account_id, stream_id, &offer)).await
 }
 
-/// A further device of an account that is in: the stream comes here already, or came here to be ordered.
+/// An offer for a further device of a seated account: this server already follows or orders the stream.
 async fn followed_already(joining: &Joining, account_id: i64, offer: &Offer) -> Result<Option<i64>, log::Error> {
     let Some(info) = joining.log().find_stream(offer.stream.as_str()).await? else { return Ok(None) };
     let seated = joining.log().is_seated(info.id, account_id).await?;

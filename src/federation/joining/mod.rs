@@ -59,7 +59,7 @@ struct Inner {
 }
 
 impl Joining {
-    /// Starts the workers; those that talk to other servers only if this server federates. They end with `stop`.
+    /// Starts the workers, of which some run only if this server federates. They end with `stop`.
     pub fn start(
         log: Log,
         federation: Arc<Federation>,

@@ -18,10 +18,10 @@ use crate::log::{self, Draft, EntryKind, Log};
 use crate::storage::{self, Error, PgConnection, PgPool};
 use crate::types::{Did, Seq, StreamId, UnixMillis};
 
-/// Pages of one home: a page may hold one large conversation alone.
+/// The most pages of one home: a page may hold a single large conversation.
 const PAGES: usize = 5_000;
 
-/// What a home is to be told: that the account lives here now, for all its seats or for those in these streams.
+/// An announcement to a home that the account lives here now, for all its seats or for those in these streams.
 #[derive(Clone, Debug)]
 pub struct Announcement {
     pub home: Did,
@@ -34,7 +34,7 @@ impl Announcement {
     }
 }
 
-/// Those of the announcements that were not made within the last day.
+/// The announcements that were not made within the last day.
 pub async fn unannounced(
     pool: &PgPool,
     account: &Did,
@@ -49,7 +49,7 @@ pub async fn unannounced(
     Ok(announcements)
 }
 
-/// Queues the word to each of these homes.
+/// Queues the announcements to their homes.
 pub async fn announce(
     conn: &mut PgConnection,
     (account_id, account): (i64, &Did),

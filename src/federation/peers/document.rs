@@ -65,7 +65,7 @@ pub struct ServerDocument {
     /// `https://<host>`, without a path.
     pub endpoint: String,
     pub keys: Vec<ServerKey>,
-    /// The document could not be fetched: these are the keys that were accepted before.
+    /// Set if the document could not be fetched: these are the keys accepted before.
     pub remembered: bool,
 }
 
@@ -94,7 +94,7 @@ impl ServerDocument {
     }
 }
 
-/// `https://<host>` of a server's name: the same host, without a path, a port or a final dot.
+/// `https://<host>` of a server's name: its host, without a path, a port or a final dot.
 pub fn endpoint(server: &Did, development: bool) -> Option<String> {
     let host = web_host(server)?;
     match host.split_once("%3A") {

@@ -1,4 +1,4 @@
-//! What an earlier key of a server says of a later one.
+//! Endorsements of a server's new keys by its earlier keys.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::types::{Did, UnixMillis};
 
 const KEY_LABEL: &str = "rookery key v1";
 
-/// What an earlier key signs for a later one.
+/// The statement that an earlier key signs for a later key.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endorsed {
@@ -20,7 +20,7 @@ pub struct Endorsed {
     pub not_before: UnixMillis,
 }
 
-/// One item of what a peer's getKeys answers, as far as it is looked at.
+/// The fields that this server reads of an item of a peer's getKeys answer.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::federation) struct Listed {
@@ -37,7 +37,7 @@ pub fn endorsement_message(endorsed: &Endorsed) -> Option<Vec<u8>> {
     Some([KEY_LABEL.as_bytes(), &[0], &statement].concat())
 }
 
-/// Whether an earlier, accepted key of the server vouches for this one.
+/// Whether an earlier, accepted key of the server endorses the new key.
 pub(super) fn is_endorsed(server: &Did, known: &[KnownKey], new: &ServerKey, listed: &[Listed]) -> bool {
     let Some(item) = listed.iter().find(|item| item.id == new.id) else { return false };
     let (Some(by), Some(signature)) = (&item.endorsed_by, &item.endorsement) else { return false };

@@ -36,9 +36,9 @@ use crate::types::Did;
 pub(super) const NOT_A_SERVER: Duration = Duration::from_hours(1);
 /// A peer that was first seen less than so many days ago, and that the operator did not allow, is on probation.
 const PROBATION_DAYS: i64 = 7;
-/// How long a peer is what it was when it was last seen: while its document cannot be fetched …
+/// Time that a peer's accepted keys stay valid while its document cannot be fetched.
 const UNREACHABLE_FOR: TimeDelta = TimeDelta::days(1);
-/// … and while its host shows no document of a server.
+/// Time that a peer's accepted keys stay valid while its host answers without a server's document.
 const MISLED_FOR: TimeDelta = TimeDelta::hours(6);
 
 /// What the operator decided about a peer.
@@ -192,9 +192,9 @@ impl Federation {
         }
     }
 
-    /// As [`Self::document`]; of a server that was met before, the document is what it was when it was last seen: for a day
-    /// while nobody answers for its host, and for six hours while its host answers with something else (a proxy that leads
-    /// elsewhere for a moment must not end years of trust).
+    /// The document of a server, as [`Self::document`] gives it. For a known server the latest document stays valid:
+    /// for a day while its host is unreachable, and for six hours while its host answers with something else, since a
+    /// proxy that misroutes for a moment must not end years of trust.
     pub(super) async fn document_of(
         &self,
         server: &Did,
@@ -202,7 +202,7 @@ impl Federation {
         wants: Option<&str>,
     ) -> Result<ServerDocument, PeerRefused> {
         if known.is_some() {
-            // The resolver bounds how often the host of a known server is asked.
+            // The resolver bounds the requests to the host of a known server.
             self.not_servers.invalidate(server);
         }
         let found = self.document(server, wants).await;
@@ -297,8 +297,8 @@ impl Federation {
         Ok(peer)
     }
 
-    /// Ends the hold of the keys whose own time is over. A key that appeared later stays held for its own time, and the
-    /// peer with it.
+    /// Ends the hold of the keys whose own time is over. A key that appeared later stays held for its own time, and so
+    /// does the peer.
     async fn release(
         &self,
         peer: &KnownPeer,

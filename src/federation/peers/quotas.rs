@@ -15,19 +15,19 @@ use crate::federation::PeerRefused;
 use crate::limit::{Budget, Budgets, Standing, Weigh, entry_weight};
 use crate::types::{Clock, Did};
 
-/// Requests of one domain at one time: those of servers among themselves, and those for people.
+/// Requests of one domain in flight: its servers' own requests, and those for accounts.
 const IN_FLIGHT: usize = 8;
 const IN_FLIGHT_OF_PEOPLE: usize = 16;
-/// Requests of one person at one time.
+/// Requests for one account in flight.
 const IN_FLIGHT_OF_ONE: usize = 4;
-/// Requests of one domain that wait for a place, and how long they do.
+/// Requests of one domain that wait for a slot, and the time that they wait.
 const WAITING: usize = 64;
 const WAIT: Duration = Duration::from_secs(1);
-/// People who call through one domain have so many times the requests of its server in all, so that a busy server is one
-/// of many people; each of them has half.
+/// All requests for accounts of one domain have this many times the rate of its servers' own requests, so that an
+/// active account stays one of many; each account has half of that rate.
 const PEOPLE_PART: u32 = 4;
 const PERSON_PART: u32 = 2;
-/// Bytes of domains, and of people, whose requests in flight are told apart.
+/// Bytes of the cache of domains, and of accounts, with requests in flight.
 const MAX_DOMAINS_BYTES: u64 = 4 << 20;
 const MAX_PEOPLE_BYTES: u64 = 16 << 20;
 /// Of everything, a domain on probation has one part in so many …
@@ -43,7 +43,7 @@ pub enum Quota {
     ReceivedKib,
     Invitations,
     KeyPackages,
-    /// Devices of its accounts that were never heard of.
+    /// New devices of the domain's accounts.
     Devices,
 }
 
@@ -75,7 +75,7 @@ pub struct Quotas {
     in_flight_of_one: Cache<(Arc<str>, Did), Arc<Semaphore>>,
 }
 
-/// The places of one domain.
+/// The slots of one domain.
 struct Places {
     servers: Arc<Semaphore>,
     people: Arc<Semaphore>,
@@ -94,7 +94,7 @@ impl Places {
         Self { servers: Arc::new(servers), people: Arc::new(people), waiting: Semaphore::new(WAITING) }
     }
 
-    /// A place, at once or after a short wait.
+    /// Takes a slot, at once or after a short wait.
     async fn take(&self, slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, PeerRefused> {
         let full = || PeerRefused::RateLimited { retry_after_s: 1 };
         if let Ok(place) = Arc::clone(slots).try_acquire_owned() {
@@ -106,14 +106,14 @@ impl Places {
     }
 }
 
-/// What a request in flight holds until it is answered.
+/// The slots that a request in flight holds until it is answered.
 #[derive(Debug)]
 pub struct InFlight {
     _places: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
 }
 
-/// Invitations that a domain's servers may deliver, key packages that they may claim, and devices of their accounts that
-/// they may make known. The compiler works out that these are not 0.
+/// Invitations that a domain's servers may deliver, key packages that they may claim, and new devices that they may
+/// name. The compiler evaluates that these are not 0.
 const INVITATIONS: Rate = Rate { quantity: NonZeroU32::new(100).unwrap(), period: Duration::from_hours(1) };
 const DEVICES: Rate = Rate { quantity: NonZeroU32::new(1_000).unwrap(), period: Duration::from_hours(1) };
 const KEY_PACKAGES: Rate = Rate { quantity: NonZeroU32::new(1_000).unwrap(), period: Duration::from_hours(1) };
@@ -146,8 +146,8 @@ impl Quotas {
         }
     }
 
-    /// One request, of a server or for one of its accounts: its place among those in flight, for as long as it is held.
-    /// What servers do among themselves takes nothing from people, and one person nothing from others.
+    /// Admits a request of a server or for one of its accounts, which holds its slots while in flight. Requests of
+    /// servers among themselves take nothing from requests for accounts, and one account nothing from others.
     pub async fn enter(&self, counted: &Counted, actor: Option<&Did>) -> Result<(InFlight, Standing), PeerRefused> {
         let places = self.in_flight.get_with(Arc::clone(&counted.domain), || Arc::new(Places::new()));
         let Some(actor) = actor else {
@@ -221,7 +221,7 @@ mod tests {
         Rate { quantity: NonZeroU32::new(quantity).unwrap(), period: Duration::from_secs(seconds) }
     }
 
-    /// How many requests, each answered before the next, are granted.
+    /// The number of requests that the quotas grant, each answered before the next.
     async fn granted(quotas: &Quotas, counted: &Counted, actor: Option<&Did>) -> usize {
         for number in 0..300 {
             if quotas.enter(counted, actor).await.is_err() {
@@ -270,7 +270,7 @@ mod tests {
             held.push(quotas.enter(&peer, None).await.unwrap());
         }
         assert_eq!(quotas.enter(&peer, None).await.unwrap_err(), PeerRefused::RateLimited { retry_after_s: 1 });
-        // The ninth waits a moment for a place.
+        // The ninth request waits a moment for a slot.
         let freed = async {
             tokio::time::sleep(WAIT / 2).await;
             drop(held.pop());

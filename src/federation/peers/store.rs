@@ -126,8 +126,8 @@ pub(super) async fn tell_who_shares(
     Ok(())
 }
 
-/// Accepts the held keys that were first seen by then, and forgets those that the peer does not show any more. Answers
-/// when the earliest of the keys that stay held was first seen.
+/// Accepts the held keys that were first seen by then, and deletes those that the peer no longer publishes. Answers
+/// when the earliest of the remaining held keys was first seen.
 pub(super) async fn release(
     conn: &mut PgConnection,
     peer_id: i64,
@@ -149,7 +149,7 @@ pub(super) async fn release(
     Ok(earliest.fetch_one(conn).await?)
 }
 
-/// Until when nothing goes either way.
+/// Sets the end of the peer's hold, in which neither server sends to the other.
 pub(super) async fn set_held(conn: &mut PgConnection, peer_id: i64, until: Option<DateTime<Utc>>) -> Result<(), Error> {
     sqlx::query!("update peer set held_until = $2 where id = $1", peer_id, until).execute(conn).await?;
     Ok(())

@@ -32,7 +32,7 @@ const BODY_BYTES: usize = REQUEST_BYTES - (256 << 10);
 const PARKED_AFTER_S: i64 = 60 * 60;
 const PROBE_EVERY: Duration = Duration::from_mins(15);
 pub(super) const TROUBLE: Duration = Duration::from_secs(1);
-/// A stream that stopped waits this much longer than a request that failed: at the least, and at the most.
+/// The pauses of a stopped stream as multiples of those after a failed request: the least, and the greatest.
 const LONG_PAUSES: (u32, u32) = (60, 36);
 const EARLY: Duration = Duration::from_millis(50);
 
@@ -173,7 +173,8 @@ impl Replicas {
         bound.mul_f64(rand::rng().random_range(0.05..1.0)).max(least / 10)
     }
 
-    /// The pause before a stream that stopped is followed anew: a minute, then doubled up to six hours, with full jitter.
+    /// The pause before this server follows a stopped stream again: 30 to 60 seconds, then doubled up to six hours, of
+    /// which half is random.
     pub(super) fn long_pause(&self, failures: i32) -> Duration {
         let (least, most) = self.inner.timing.pauses;
         let doublings = u32::try_from(failures).unwrap_or_default().min(20);

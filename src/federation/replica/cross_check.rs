@@ -68,12 +68,13 @@ impl Replicas {
             return Ok(Compared::Same);
         }
         let claim = Claim { from: seq.next(), headers: shown.headers, signed: shown.checkpoint, checkpoint };
-        // A witness may have stolen a key that the home gave up: such a signature is kept and convicts nobody.
+        // A witness may have stolen a former key of the home: the server keeps such a signature, and it proves no fork.
         let published = self.published_word(&home, &claim.signed).await.is_ok();
         if published && let Some(proof) = self.proof(row, seq, &claim).await? {
             self.convict(row, proof).await?;
         } else {
-            // By a former key; or of two terms: one of the two was taken back, which the entry that opens the later one says by itself.
+            // Signed by a former key, or of two terms, of which the home took one back: the entry that opens the later
+            // term shows that.
             let bytes = crate::log::chain::encode(&claim.signed, "evidence")?;
             let now = self.clock().now();
             store::insert_evidence(self.storage().pool(), row.id, Kind::Conflict, seq, &bytes, now).await?;

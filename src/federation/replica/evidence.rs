@@ -44,7 +44,7 @@ pub(super) enum Kind {
     Conflict,
     Fork,
     Rewind,
-    /// Headers that an operator gave up after a rewind.
+    /// Headers that the operator gave up after a rewind.
     TakenBack,
 }
 
@@ -170,8 +170,8 @@ impl Replicas {
         Ok(false)
     }
 
-    /// Another server shows a proof. The proof needs no trust in that server. Keys that left the home's document prove
-    /// nothing any more: a thief of such a key could sign two checkpoints of any stream.
+    /// Verifies a proof of a fork from another server, which needs no trust in that server. Keys that left the home's
+    /// document prove nothing: the thief of such a key could sign two checkpoints of any stream.
     pub async fn judge_fork(&self, stream: &str, proof: ForkProof) -> Result<(), Error> {
         let info = self.log().find_stream(stream).await?.ok_or_else(stream_not_found)?;
         let row = self.log().row(info.id).await?;

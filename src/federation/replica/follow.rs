@@ -235,7 +235,7 @@ impl Replicas {
         judged(self.federation().verify_statement(server, label, signed).await)
     }
 
-    /// Whether a key that stands in the server's document now signed the checkpoint.
+    /// Verifies the checkpoint by the keys in the server's present document.
     pub(super) async fn published_word(&self, server: &Did, signed: &Signed) -> Result<(), Error> {
         judged(self.federation().verify_published(server, CHECKPOINT_LABEL, signed).await)
     }

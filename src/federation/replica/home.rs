@@ -1,7 +1,7 @@
-//! What a home tells: its followers where they may begin, entries as made, and its word for them.
+//! The home's side of replication: where followers may begin, entries as made, and checkpoints for them.
 //!
-//! Invariants: to a server without a seat nothing exists; contents go where its seats cover them, headers elsewhere; what
-//! comes after the entry that ended a server's last seat does not exist for that server.
+//! Invariants: for a server without a seat no stream exists; contents go where the server's seats cover them, headers
+//! elsewhere; entries after the one that ended a server's last seat do not exist for that server.
 
 use super::store::{self, Seated};
 use super::{REQUEST_BYTES, REQUEST_ENTRIES, Replicas, View, stream_not_found};
@@ -51,7 +51,7 @@ impl Replicas {
         Ok((info, seated.ok_or_else(stream_not_found)?))
     }
 
-    /// Takes a follower, from `from` on or from where its first seat begins; `support` is what its version knows.
+    /// Adds a follower, from `from` on or from where its first seat begins; `support` describes its version.
     pub async fn begin_following(
         &self,
         peer: &Did,
@@ -65,7 +65,7 @@ impl Replicas {
         if row.state.refuses().is_some() {
             return Err(Error::Halted(row.state));
         }
-        // Whose last seat ended is told of nothing behind that entry, and of no reign that began there.
+        // A server whose last seat ended learns of no entry after that, and of no term that began there.
         let head = match seated.until {
             Some(until) if from > until => return Err(stream_not_found()),
             Some(until) if until < row.head_seq => self.at(info.id, until).await?,
@@ -120,7 +120,7 @@ impl Replicas {
         Ok(links)
     }
 
-    /// A conversation of this home just before one of its entries, as an invited server is shown it.
+    /// The membership snapshot of a conversation of this home just before one of its entries, for an invited server.
     pub async fn view_before(&self, stream_id: i64, begins: Seq) -> Result<View, Error> {
         let before = store::before(self.storage().pool(), stream_id, begins).await?;
         let home = self.log().home();
@@ -196,7 +196,7 @@ impl Replicas {
     pub async fn checkpoint(&self, peer: &Did, stream: &str, seq: Option<Seq>) -> Result<Witnessed, Error> {
         let (info, seated) = self.seated(peer, stream).await?;
         let row = self.log().row(info.id).await?;
-        // The home asks for its own word, wherever it stands.
+        // The home itself may ask for any of its own checkpoints.
         let until = seated.until.filter(|_| row.home != peer.as_str());
         if seq.is_some_and(|seq| until.is_some_and(|until| seq > until)) {
             return Err(not_here());

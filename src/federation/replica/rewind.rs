@@ -1,7 +1,8 @@
-//! An operator accepts that the home of a stream went back behind what it had promised.
+//! Acceptance of a rewind by the operator: the home of a stream lost entries that it had promised.
 //!
-//! Invariants: nothing thaws by itself, and a proven fork never does; what is given up stays as evidence, header by header
-//! under the home's own checkpoint; what stays is exactly what the home's `#homeRestored` names as its base.
+//! Invariants: no stream thaws by itself, and a stream with a proven fork never does; the given-up entries stay as
+//! evidence, header by header under the home's own checkpoint; the entries that stay are exactly those up to the base
+//! that the home's `#homeRestored` names.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,12 +15,12 @@ use crate::log::chain::{Content, Header, encode};
 use crate::storage::{Error, PgConnection, Storage};
 use crate::types::{Bytes, Seq, StreamId, UnixMillis};
 
-/// Entries that one command gives up at most: they go in one transaction.
+/// The most entries that one command gives up, in one transaction.
 const MOST: u64 = 4_000;
-/// Headers of one piece of evidence.
+/// The most headers of one piece of evidence.
 const HEADERS: usize = 1_024;
 
-/// Why a rewind is not accepted.
+/// Why the command refuses to accept a rewind.
 #[derive(Debug, thiserror::Error)]
 pub enum RewindRefused {
     #[error("this server holds no such stream of another home")]
@@ -34,7 +35,7 @@ pub enum RewindRefused {
     Storage(#[from] Error),
 }
 
-/// What was given up.
+/// The result of an accepted rewind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GivenUp {
     /// The last entry that stays.
@@ -42,15 +43,15 @@ pub struct GivenUp {
     pub entries: u64,
 }
 
-/// Entries of a home that it took back, as evidence.
+/// Entries that the home took back, as evidence.
 #[derive(Serialize, Deserialize)]
 struct TakenBack {
     headers: Vec<Bytes>,
-    /// The home's word for the last of them, where it is held.
+    /// The home's checkpoint for the last of these entries, if this server has one.
     checkpoint: Option<Signed>,
 }
 
-/// Gives up what the home took back, and follows the stream in its new term.
+/// Gives up the entries that the home took back, and follows the stream in its new term.
 pub async fn accept_rewind(storage: &Storage, stream: &StreamId, now: UnixMillis) -> Result<GivenUp, RewindRefused> {
     let mut tx = storage.begin().await?;
     let row = store::lock_frozen(tx.conn(), stream.as_str()).await?.ok_or(RewindRefused::NotFound)?;
@@ -92,8 +93,8 @@ async fn keep(conn: &mut PgConnection, stream_id: i64, gone: &[store::Gone], now
     Ok(())
 }
 
-/// What the accounts were whose roles the given-up entries changed: of the two roles with rights that this version knows,
-/// the other one than the first of those entries made them. The home alone judges by it.
+/// The former roles of the accounts whose roles the given-up entries changed. This version knows two roles with rights,
+/// so the former role is the one that the first of those entries did not set. Only the home enforces roles.
 fn roles_before(gone: &[store::Gone]) -> std::collections::BTreeMap<crate::types::Did, Role> {
     let mut roles = std::collections::BTreeMap::new();
     for entry in gone {

@@ -1,6 +1,6 @@
-//! Which versions other servers run: told and heard in `peer.follow`.
+//! Exchange of versions with other servers, in `peer.follow`.
 //!
-//! Invariant: a peer is taken at its newest word; a peer that said nothing knows what every server knows.
+//! Invariant: a peer's latest `support` counts; a peer that sent none knows the kinds that every server knows.
 
 use super::{Replicas, store};
 use crate::federation::{own_support, support_digest};
@@ -9,11 +9,11 @@ use crate::log::Error;
 use crate::storage::PgConnection;
 use crate::types::Did;
 
-/// Homes that one pass tells of this version.
+/// The most homes that one pass tells of this version.
 const HOMES: i64 = 256;
 
 impl Replicas {
-    /// Keeps what a peer says that its version knows. What waits for a peer that was upgraded is sent at once.
+    /// Stores the `support` of a peer, and sends waiting deliveries at once to a peer that was upgraded.
     pub(super) async fn heard_support(
         &self,
         conn: &mut PgConnection,
@@ -32,7 +32,7 @@ impl Replicas {
         Ok(())
     }
 
-    /// Keeps a home's answer to what this server told the home.
+    /// Stores a home's answer to this server's `support`.
     pub(super) async fn told_support(&self, home: &Did, answered: Option<&Support>) -> Result<(), Error> {
         let mut tx = self.storage().begin().await?;
         self.heard_support(tx.conn(), home, answered).await?;
@@ -40,7 +40,7 @@ impl Replicas {
         Ok(tx.commit().await?)
     }
 
-    /// Tells homes that were told of another version, by following one of their streams anew.
+    /// Sends this version's `support` to homes that have another one, by following one of their streams again.
     pub(super) async fn tell_homes(&self) -> Result<(), Error> {
         let digest = support_digest(&own_support());
         let homes = store::tell_homes(self.storage().pool(), &digest, self.clock().now(), HOMES).await?;

@@ -22,9 +22,9 @@ use crate::types::{Did, UnixMillis};
 
 /// Rows of one pass.
 const BATCH: i64 = 32;
-/// Streams that are followed anew at one time.
+/// The most streams that are followed again concurrently.
 const FOLLOWS: usize = 8;
-/// Attempts to follow anew before the pauses grow to hours.
+/// Failed attempts to follow again before the pauses grow to hours.
 const SOON: i32 = 8;
 const REPORT_LEASE: Duration = Duration::from_mins(1);
 /// After so many attempts, the longest pauses take about ten days together.
@@ -97,8 +97,8 @@ impl Replicas {
         self.look(true).await;
     }
 
-    /// Follows streams from this server's own head: after a restore of this server or of the home, after a silence, after
-    /// requests that did not hold together, and once a week.
+    /// Calls `peer.follow` for the due streams, from this server's own head: after a restore of this server or of the
+    /// home, after a silence, after requests that failed verification, and once a week.
     async fn follow_due(&self) -> Result<(), Error> {
         let due = store::due_follows(self.storage().pool(), self.clock().now(), BATCH).await?;
         let follows = due.into_iter().map(|(stream_id, failures)| self.follow_anew(stream_id, failures));
@@ -115,11 +115,11 @@ impl Replicas {
         let Ok(home) = Did::parse(&row.home) else { return Ok(()) };
         match self.follow(&row.public_id, &home, row.head_seq.next(), None).await {
             Ok(_) => {}
-            // No account of this server has a seat there any more.
+            // No account of this server has a seat in the stream any more.
             Err(FollowError::Call(error)) if error.is("StreamNotFound") => {
                 store::end_replica(pool, stream_id, now).await?;
             }
-            // By the home's word this server is the home: it forgot the stream.
+            // The named home claims that this server is the home: it lost the stream.
             Err(FollowError::Call(error)) if error.named_home() == Some(self.log().home()) => {
                 let came = self.come_back(&row, &home).await;
                 say(came, "a stream that went here could not be taken up again");

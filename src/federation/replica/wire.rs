@@ -60,7 +60,7 @@ impl Replicate {
         encode(self, WHAT)
     }
 
-    /// A body within the limits. What the entries say is judged elsewhere; fields that a later version adds are passed over.
+    /// Decodes a body within the limits. Verification of the entries comes later; fields of later versions are ignored.
     pub fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
         let malformed = |why: &str| Refusal::new("Malformed", why.to_owned());
         let body: Self = decode(bytes, WHAT).map_err(|why| malformed(&why.to_string()))?;
@@ -87,7 +87,7 @@ impl Replicate {
 mod tests {
     use super::*;
 
-    /// The same body with a field that this version does not know, there and in an entry.
+    /// A body with a field that this version does not know, at its top and in an entry.
     #[derive(Serialize)]
     struct Later {
         stream: StreamId,

@@ -46,8 +46,8 @@ pub async fn consenting(
     Ok(facts.into_iter().filter(|facts| consents(facts, unsaid)).map(|facts| facts.account_id).collect())
 }
 
-/// Those of these accounts whose devices this account may see: its own, those that let it invite them, and those that
-/// share a stream with it and do not block it.
+/// The accounts of `account_ids` whose devices this account may see: itself, accounts that let it invite them, and
+/// accounts that share a stream with it and do not block it.
 pub async fn visible(
     conn: &mut PgConnection,
     unsaid: Invitations,

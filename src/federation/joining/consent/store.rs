@@ -58,7 +58,7 @@ pub(super) async fn facts(
     Ok(facts.collect())
 }
 
-/// Those of these accounts that have a seat in a stream in which this account has one.
+/// The accounts of `account_ids` that have a seat in a stream in which this account has one.
 pub(super) async fn sharing(conn: &mut PgConnection, account_id: i64, account_ids: &[i64]) -> Result<Vec<i64>, Error> {
     Ok(sqlx::query_scalar!(
         "select distinct theirs.account_id from seat theirs

@@ -18,9 +18,9 @@ use crate::types::{Bytes, Did, Seq};
 
 pub(super) enum Composed {
     Deliver(Box<deliver::Input>),
-    /// A home is told that an account lives here now.
+    /// Tells a home that an account lives here now.
     MoveSeats(move_seats::Input),
-    /// A home is told that an account left one of its streams.
+    /// Tells a home that an account left one of its streams.
     Leave(Leave),
     /// What it was about is gone.
     Nothing,
@@ -80,7 +80,7 @@ pub(super) async fn compose(joining: &Joining, to: &Did, delivery: Due) -> Resul
     let cut = joining.inner.federation.cpu().run(move || mls::welcome::cut(&welcome, &references)).await;
     let welcome = match cut {
         Ok(Ok(welcome)) => welcome,
-        // The delivery is tried again.
+        // The worker tries the delivery again.
         Err(CpuBusy::Busy) => return Err(log::Error::Busy),
         Ok(Err(_)) | Err(CpuBusy::Broken(_)) => return Ok(Composed::Nothing),
     };

@@ -17,19 +17,19 @@ pub(super) use store::forget;
 pub use store::{announced, redirect_account};
 pub(super) use worker::{repeat, run};
 
-/// The kinds of deliveries that this server takes from other servers.
+/// The kinds of deliveries that this server receives from other servers.
 pub const KINDS: &[&str] = &["consentRequest", "invitation", "welcome", "relationship"];
 
 /// The kind of a row that announces a move: another method, the same care.
 pub(super) const MOVE_SEATS: &str = "moveSeats";
 
-/// The kind of a row by which a home is told that an account left: another method, the same care.
+/// The kind of a row that tells a home that an account left: it calls another method, with the retries of a delivery.
 pub(super) const LEAVE: &str = "leaveConvo";
 
 /// Something to be told.
 #[derive(Debug)]
 pub struct Delivery<'a> {
-    /// The account of this server whose call caused it, if one did: what it causes is bounded.
+    /// The account of this server whose call caused the delivery, if one did: its deliveries have a limit.
     pub sender: Option<i64>,
     /// did:web of the account's server.
     pub server: &'a Did,
@@ -49,16 +49,16 @@ pub struct Enclosed {
     pub references: Vec<Vec<u8>>,
 }
 
-/// Deliveries of one account that may wait, and that are kept in all.
+/// Deliveries of one account that may wait, and deliveries of one account in all.
 const WAITING: i64 = 200;
 const KEPT_OF_ONE: i64 = 2_000;
 
-/// An account caused as many deliveries as it may.
+/// The account has reached its limit of deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooMany;
 
-/// Whether the account may cause so many deliveries more. Asked before a transaction begins: what calls at the same
-/// moment add is small.
+/// Whether the account may cause `more` deliveries. Checked before a transaction begins: concurrent calls may exceed
+/// the limit slightly.
 pub async fn may_send(pool: &PgPool, account_id: i64, more: usize) -> Result<Result<(), TooMany>, Error> {
     let (waiting, kept) = store::counts(pool, account_id, KEPT_OF_ONE).await?;
     let more = i64::try_from(more).unwrap_or(i64::MAX);
@@ -78,7 +78,7 @@ pub async fn queue(conn: &mut PgConnection, deliveries: &[Delivery<'_>], now: Un
 /// Between whom a word goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Words<'a> {
-    /// The account whose call it is; none for an answer to another server's word.
+    /// The account whose call causes the delivery; `None` for an answer to another server's delivery.
     pub sender: Option<i64>,
     pub from: &'a Did,
     pub to: &'a Did,

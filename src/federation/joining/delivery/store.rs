@@ -36,7 +36,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// How many deliveries that the account caused wait, and how many are kept, counted up to `most`.
+/// The numbers of waiting deliveries that the account caused, and of all of its deliveries, each counted up to `most`.
 pub(super) async fn counts(pool: &PgPool, account_id: i64, most: i64) -> Result<(i64, i64), Error> {
     let row = sqlx::query!(
         r#"select count(*) filter (where state = 'waiting') as "waiting!", count(*) as "kept!"
@@ -49,7 +49,7 @@ pub(super) async fn counts(pool: &PgPool, account_id: i64, most: i64) -> Result<
     Ok((row.waiting, row.kept))
 }
 
-/// Those of these homes that were told in the last day that the account lives here, with these words, or are about to be.
+/// The homes that in the last day got, or are about to get, these announcements that the account lives here.
 pub async fn announced(
     pool: &PgPool,
     account: &Did,
@@ -166,7 +166,7 @@ pub(super) async fn tell_again(pool: &PgPool, peer: Option<&Did>, now: DateTime<
     Ok(())
 }
 
-/// Deletes deliveries, sent and received, from before then: so many at most of each. How many went.
+/// Deletes deliveries, sent and received, from before `before`: at most `limit` of each. Answers how many.
 pub async fn forget(pool: &PgPool, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
     let sent = sqlx::query!(
         "delete from delivery where id in (select id from delivery where created_at < $1 order by created_at limit $2)",

@@ -19,7 +19,7 @@ use crate::types::Did;
 
 /// A peer that asks for patience gets no more than this of it.
 const PATIENCE: Duration = Duration::from_hours(1);
-/// A peer that does not know the kind of a delivery is asked again after half to all of this.
+/// After a peer refused the kind of a delivery as unknown, the worker waits between half of this time and all of it.
 const UPGRADE: Duration = Duration::from_hours(6);
 /// What a peer may call its refusal, as far as it is counted by name.
 const REFUSALS: [&str; 6] =
@@ -32,7 +32,7 @@ enum Outcome {
     Failed,
     /// Not before so long, if its server asked for that.
     Later(Option<Duration>),
-    /// The peer does not know the kind: a newer version may.
+    /// The peer does not know the kind of the delivery: a newer version may.
     Older,
     /// Its server, as it is found now.
     Moved(Did),
@@ -142,11 +142,11 @@ async fn tell(joining: &Joining, delivery: Due) -> Outcome {
         Err(CallError::Refused { error, .. }) if ["AccountMoved", "NotHere"].contains(&error.as_str()) => {
             moved(joining, &server, &to).await
         }
-        // Another home orders the stream now. A home that names a wrong one could as well swallow the word.
+        // Another home orders the stream now. A home that names a wrong server could as well drop the delivery.
         Err(error) if kind == LEAVE && error.named_home().is_some_and(|named| *named != server) => {
             error.named_home().cloned().map_or(Outcome::Failed, Outcome::Moved)
         }
-        // The peer is of an older version: it may be upgraded before the delivery expires.
+        // The peer runs an older version, and may be upgraded before the delivery expires.
         Err(CallError::Refused { status: 501, error, .. }) => {
             tracing::info!(peer = server.as_str(), kind, error, "the peer does not know this kind of delivery yet");
             Outcome::Older
@@ -177,7 +177,7 @@ async fn moved(joining: &Joining, server: &Did, to: &Did) -> Outcome {
     }
 }
 
-/// Until a peer may have been upgraded.
+/// The time until a peer may have been upgraded.
 fn upgrade() -> chrono::TimeDelta {
     chrono::TimeDelta::from_std(UPGRADE.mul_f64(rand::rng().random_range(0.5..1.0))).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! An account leaves a conversation whose home is away, hostile, or orders nothing any more.
+//! Leaving a conversation whose home is unreachable, hostile, or orders nothing any more.
 //!
-//! Invariants: this server shows the account nothing of the conversation from that moment on, whatever the home says;
-//! the home is told by a delivery, in the words and under the idempotency key of the client's own call; where no account
-//! of this server is left, nothing more is taken from the home.
+//! Invariants: from that moment on this server shows the account nothing of the conversation, whatever the home does; a
+//! delivery tells the home, with the body and the idempotency key of the client's own call; once no account of this
+//! server has a seat, the server accepts nothing more from the home.
 
 mod store;
 
@@ -19,7 +19,7 @@ use crate::log::{EntryKind, Error, Outgoing, StreamInfo, queue};
 use crate::storage::{self, PgConnection};
 use crate::types::{DeviceId, Did, UnixMillis};
 
-/// Who leaves.
+/// The account that leaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Leaver<'a> {
     pub account_id: i64,
@@ -27,7 +27,7 @@ pub struct Leaver<'a> {
     pub device: &'a DeviceId,
 }
 
-/// Hides the account's seat and queues the word to the home. Answers whether there was a seat to hide.
+/// Hides the account's seat and queues the delivery to the home. Answers whether there was a seat to hide.
 pub async fn leave(
     conn: &mut PgConnection,
     leaver: Leaver<'_>,
@@ -43,7 +43,7 @@ pub async fn leave(
     store::hold_welcomes(conn, leaver.account_id, stream.id).await?;
     store::end_if_last(conn, stream.id, at).await?;
     let home = Did::parse(&stream.home).map_err(|_| storage::Error::Corrupt("stream.home"))?;
-    // The account's other devices hear it, and its subscriptions see the seat no more.
+    // The account's other devices get this notice, and its subscriptions lose the seat.
     let body = InvitationBody {
         stream: stream.public_id.clone(),
         home: home.clone(),
@@ -65,14 +65,14 @@ pub async fn leave(
     Ok(true)
 }
 
-/// The client's call as the home is told of it.
+/// The client's call, as the delivery to the home carries it.
 pub(super) struct Leave {
     pub stream: String,
     pub device: String,
     pub call: String,
 }
 
-/// Tells the home. A home that knows of no seat has nothing to be told.
+/// Sends the call to the home. A home without such a seat counts as told.
 pub(super) async fn tell(joining: &Joining, home: &Did, account: &Did, leave: Leave) -> Result<(), CallError> {
     let federation = &joining.inner.federation;
     let request = PeerRequest {
@@ -90,7 +90,7 @@ pub(super) async fn tell(joining: &Joining, home: &Did, account: &Did, leave: Le
     match store::is_followed(joining.log().storage().pool(), &leave.stream).await {
         Ok(false) => {
             let input = unfollow::Input { stream: leave.stream };
-            // The home forgets a server without a seat by itself, too.
+            // Best effort: the home also forgets a server without a seat by itself.
             drop(federation.procedure::<unfollow::Unfollow>(home, &input, None).await);
         }
         Ok(true) => {}

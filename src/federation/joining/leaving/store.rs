@@ -1,4 +1,4 @@
-//! SQL on seats that their accounts left here.
+//! SQL on seats that accounts left on this server alone.
 
 use chrono::{DateTime, Utc};
 
@@ -14,12 +14,12 @@ pub(super) async fn hide_seat(conn: &mut PgConnection, stream_id: i64, account_i
     )
     .execute(&mut *conn)
     .await?;
-    // Rights that were cached are judged anew.
+    // Invalidates cached rights.
     sqlx::query!("update stream set rules = rules + 1 where id = $1", stream_id).execute(conn).await?;
     Ok(done.rows_affected() > 0)
 }
 
-/// What the home delivered and was not followed yet is passed over.
+/// Ends delivered invitations to the stream that this server has not followed yet.
 pub(super) async fn pass_invitations(conn: &mut PgConnection, account_id: i64, stream: &str) -> Result<(), Error> {
     sqlx::query!(
         "update invitation set state = 4, offer = null where account_id = $1 and stream = $2 and state in (1, 2)",
@@ -44,7 +44,7 @@ pub(super) async fn hold_welcomes(conn: &mut PgConnection, account_id: i64, stre
     Ok(())
 }
 
-/// Ends the following where every account of this server with an open seat left, too.
+/// Stops following the stream if every account of this server with an open seat has left, too.
 pub(super) async fn end_if_last(conn: &mut PgConnection, stream_id: i64, now: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query!(
         "update replica set ended_at = coalesce(ended_at, $2), follow_due_at = null

@@ -8,8 +8,8 @@ use crate::log::body::WelcomeBody;
 use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Bytes, DeviceId, Did};
 
-/// Claims of one last-resort package that Welcomes may use in a day; servers that the operator did not allow by name have
-/// this many of their own.
+/// Claims of one last-resort package that Welcomes may use in a day; servers that the operator did not allow by name
+/// have this many together, counted apart.
 const LAST_RESORT_USES: i64 = 10;
 
 pub(super) struct Claim {

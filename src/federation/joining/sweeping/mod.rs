@@ -1,6 +1,6 @@
-//! Deletes what deliveries and invitations leave behind.
+//! Deletes old deliveries and invitations.
 //!
-//! Invariants: it runs where federation is off, too; one batch is one short statement, and a backlog is worked off batch
+//! Invariants: sweeping also runs where federation is off; one batch is one short statement, and a backlog ends batch
 //! by batch.
 
 mod store;
@@ -14,13 +14,14 @@ use super::{Joining, delivery};
 use crate::storage::Error;
 
 const EVERY: Duration = Duration::from_mins(10);
-/// Rows of one statement.
+/// Rows that one statement deletes.
 const BATCH: i64 = 1_000;
-/// A delivery that was not taken by then never will be; one that was is told again after a restore until then.
+/// Age at which deliveries are deleted. An unaccepted delivery expires then; until then the server repeats an accepted
+/// one to a receiver that was restored.
 const DELIVERIES_KEPT: TimeDelta = TimeDelta::days(30);
-/// A home that could not be followed for so long has no use for the invitation.
+/// Time after which the server gives up on an invitation whose stream it cannot follow.
 const JOINING_FOR: TimeDelta = TimeDelta::days(30);
-/// How long what became of an invitation is kept.
+/// Time that the outcome of an invitation is kept.
 const INVITATIONS_KEPT: TimeDelta = TimeDelta::days(60);
 
 pub(super) async fn run(joining: Joining, stop: CancellationToken) {
@@ -36,7 +37,7 @@ pub(super) async fn run(joining: Joining, stop: CancellationToken) {
 }
 
 impl Joining {
-    /// One pass over everything that is old enough.
+    /// Runs one pass over all that is old enough.
     pub async fn sweep(&self) -> Result<(), Error> {
         let (pool, now) = (self.log().storage().pool(), self.log().clock().now().to_datetime());
         while delivery::forget(pool, now - DELIVERIES_KEPT, BATCH).await? > 0 {}

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::storage::{Error, PgPool};
 
-/// Invitations from before then whose stream could not be followed are passed over.
+/// Ends invitations from before `before` whose stream could not be followed.
 pub(super) async fn give_up_joining(pool: &PgPool, before: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query!("update invitation set state = 4, offer = null where state = 2 and created_at < $1", before)
         .execute(pool)
@@ -12,7 +12,7 @@ pub(super) async fn give_up_joining(pool: &PgPool, before: DateTime<Utc>) -> Res
     Ok(())
 }
 
-/// Deletes invitations from before then that were taken or passed over: so many at most. How many went.
+/// Deletes finished invitations from before `before`: at most `limit`. Answers how many.
 pub(super) async fn forget_invitations(pool: &PgPool, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
     let done = sqlx::query!(
         "delete from invitation where id in (

@@ -1,7 +1,7 @@
-//! Where the accounts of a call live.
+//! Locations of the accounts that a call names.
 //!
-//! Invariants: asked before a transaction begins, never in one; accounts of this server are not looked up for calls of
-//! its own accounts; every other look-up is counted against the account that calls.
+//! Invariants: look-ups happen before a transaction begins, never in one; calls of this server's accounts look up no
+//! account of this server; every other look-up counts against the calling account.
 
 mod store;
 
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 8;
 /// Where each of the accounts lives; what could not be found out, by its own error.
 pub type Whereabouts = HashMap<Did, Result<AccountHome, HomeUnverified>>;
 
-/// Why it is not known where an account lives.
+/// Why an account's location is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotLocated {
     #[error(transparent)]
@@ -41,12 +41,12 @@ pub async fn elsewhere(federation: &Arc<Federation>, caller: &Did, account: &Did
     })
 }
 
-/// Looks one account up for a worker. A server that does not federate has no elsewhere.
+/// Locates an account for a worker. A server that does not federate treats every account as local.
 pub(super) async fn find(federation: &Federation, account: &Did) -> Result<AccountHome, HomeUnverified> {
     if federation.is_on() { federation.home_of(account, Age::First).await } else { Ok(AccountHome::Here) }
 }
 
-/// Where accounts live that a call of `caller`, an account of this server, names.
+/// Locates the accounts that a call of `caller`, an account of this server, names.
 pub async fn locate(
     federation: &Arc<Federation>,
     caller: &Did,
@@ -58,7 +58,7 @@ pub async fn locate(
         found.extend(accounts.into_iter().map(|account| (account, Ok(AccountHome::Here))));
         return Ok(found);
     }
-    // Without the database nothing is known to be local, and the call fails at the next statement anyway.
+    // Without the database no account counts as local, and the call fails at its next statement anyway.
     let own = store::list_local(federation.pool(), &accounts).await.unwrap_or_default();
     for account in &own {
         found.insert(account.clone(), Ok(federation.home_of_own(account).await));
@@ -68,8 +68,8 @@ pub async fn locate(
     Ok(found)
 }
 
-/// Where accounts live that a peer's call for its account `caller` names. An account that registered here and whose
-/// document names no server takes no part in federation, so each is judged by its document.
+/// Locates the accounts that a peer's call for its account `caller` names. An account that registered here and whose
+/// document names no server takes no part in federation, so each account's document decides.
 pub async fn locate_for_peer(
     federation: &Arc<Federation>,
     caller: &Did,
@@ -78,7 +78,7 @@ pub async fn locate_for_peer(
     look_up(federation, caller, accounts.into_iter().collect()).await
 }
 
-/// So many at a time.
+/// Looks the accounts up concurrently, with a bound on their number at one time.
 async fn look_up(
     federation: &Arc<Federation>,
     caller: &Did,

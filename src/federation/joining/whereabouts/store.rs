@@ -14,7 +14,7 @@ pub async fn find_local(conn: &mut PgConnection, account: &Did) -> Result<Option
     Ok(id.fetch_optional(conn).await?)
 }
 
-/// Those of the accounts that registered a device here and have not moved away.
+/// The accounts that registered a device here and have not moved away.
 pub(super) async fn list_local(pool: &PgPool, accounts: &BTreeSet<Did>) -> Result<HashSet<Did>, Error> {
     let dids: Vec<String> = accounts.iter().map(Did::to_string).collect();
     let rows = sqlx::query_scalar!(

@@ -21,7 +21,7 @@ impl Replicas {
             let Ok(home) = Did::parse(&row.home) else { continue };
             match self.backfill(stream_id, row.public_id.as_str(), &home).await {
                 Ok(true) => rows::backfilled(pool, stream_id, row.head_seq).await?,
-                // What came stays; whoever offers the stream again has it go on.
+                // The fetched entries stay; another offer of the stream continues from there.
                 Ok(false) => rows::end_backfill(pool, stream_id).await?,
                 Err(error) => {
                     tracing::warn!(

@@ -96,7 +96,7 @@ impl Replicas {
     }
 
     async fn offer_and_move(&self, order: &Order, head: &Head) -> Result<Accepted, HandError> {
-        // Nobody waits longer for the next home than the stream may stand still.
+        // The wait for the next home ends with the time that the stream may stand still.
         let offered = tokio::time::timeout(HANDING, self.offer(order, head)).await;
         let (acceptance, signed) = offered.unwrap_or(Err(HandError::Unreached))?;
         let collided = |error: &HandError| matches!(error, HandError::Log(error) if error.is_collision());

@@ -1,8 +1,8 @@
 //! A home hands one of its streams to another server (docs/FEDERATION.md, "Moving a home").
 //!
-//! Invariants: one commit is the move, and before it nothing has happened; nothing is ordered between the acceptance and
-//! that commit; the next home has every entry, and rebuilds from them who may do what; on the old home's word it
-//! takes the keys of leaves of other servers' devices, which nothing else tells, and no other right.
+//! Invariants: one commit is the move, and nothing changes before it; the home orders nothing between the acceptance
+//! and that commit; the next home has every entry, and derives all rights from the entries; it relies on the old home
+//! only for the leaf keys of other servers' devices, which have no other source, and for no other right.
 
 mod backfill;
 mod come_back;

@@ -40,7 +40,7 @@ impl Transfer {
         encode(self, WHAT)
     }
 
-    /// A body within the limits. Fields that a later version adds are passed over.
+    /// Decodes a body within the limits. Fields of later versions are ignored.
     pub fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
         let malformed = |why: &str| Refusal::new("Malformed", why.to_owned());
         let body: Self = decode(bytes, WHAT).map_err(|why| malformed(&why.to_string()))?;

@@ -1,4 +1,4 @@
-//! SQL on conversations as they stood before one of their entries.
+//! SQL on conversations just before one of their entries.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::types::{Bytes, DeviceId, Did, Seq};
 pub struct Before {
     pub convo: ConvoBody,
     pub roster: Roster,
-    /// Of everybody who ever had a seat.
+    /// The servers of all accounts that ever had a seat.
     pub servers: HashMap<Did, Did>,
 }
 

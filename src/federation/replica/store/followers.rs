@@ -258,7 +258,7 @@ pub async fn reached(pool: &PgPool, server: &str) -> Result<bool, Error> {
     Ok(done.rows_affected() > 0)
 }
 
-/// What waits for that server, as a follower and as the receiver of deliveries, is due at once.
+/// Makes all that waits for that server due at once: replication and deliveries.
 pub async fn resume_follower(pool: &PgPool, server: &Did, now: UnixMillis) -> Result<(), Error> {
     sqlx::query!(
         "update follower set due_at = $2, failures = 0, failing_since = null where server = $1",

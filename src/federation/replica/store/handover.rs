@@ -93,7 +93,7 @@ pub async fn arrived(conn: &mut PgConnection, stream_id: i64) -> Result<(), Erro
     sqlx::query!("delete from replica where stream_id = $1", stream_id).execute(&mut *conn).await?;
     sqlx::query!("delete from takeover where stream_id = $1", stream_id).execute(&mut *conn).await?;
     sqlx::query!("delete from handover where stream_id = $1", stream_id).execute(&mut *conn).await?;
-    // Whoever knows a group id can found a conversation of it: one that nobody joined gives way.
+    // Any account that knows a group id can create a conversation with it: a conversation of one member gives way.
     sqlx::query!(
         "update convo o set is_foreign = true from convo c
          where c.stream_id = $1 and o.group_id = c.group_id and o.stream_id <> c.stream_id and not o.is_foreign
@@ -113,7 +113,7 @@ pub async fn arrived(conn: &mut PgConnection, stream_id: i64) -> Result<(), Erro
     Ok(())
 }
 
-/// Whether this server orders another conversation of its group id, with two members or more.
+/// Whether this server orders another conversation of the stream's group id, with two members or more.
 pub async fn group_is_taken(conn: &mut PgConnection, stream_id: i64) -> Result<bool, Error> {
     Ok(sqlx::query_scalar!(
         r#"select exists (
@@ -214,7 +214,7 @@ pub async fn backfilled(pool: &PgPool, stream_id: i64, upto: Seq) -> Result<(), 
     Ok(())
 }
 
-/// It is not fetched any more, until it is wanted again.
+/// Ends the backfill, until another offer begins it again.
 pub async fn end_backfill(pool: &PgPool, stream_id: i64) -> Result<(), Error> {
     sqlx::query!("update replica set backfill_due_at = null where stream_id = $1", stream_id).execute(pool).await?;
     Ok(())

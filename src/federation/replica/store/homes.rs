@@ -4,8 +4,9 @@ use crate::identity::Signed;
 use crate::storage::{Error, PgPool};
 use crate::types::{Did, Seq, StreamId, Term, UnixMillis};
 
-/// The home was heard. Written at most every 20 seconds; after five minutes of silence it counts as come back. After a
-/// day of silence the home may have forgotten this server as a follower: all its streams are followed anew.
+/// Records that the home was heard, at most every 20 seconds; after five minutes of silence the home counts as
+/// returned. After a day of silence the home may have forgotten this server as a follower: all its streams become due
+/// to be followed again.
 pub async fn heard(pool: &PgPool, home: &Did, now: UnixMillis) -> Result<(), Error> {
     sqlx::query!(
         "with anew as (

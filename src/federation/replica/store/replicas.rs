@@ -125,8 +125,8 @@ pub async fn genesis(pool: &PgPool, stream_id: i64) -> Result<Vec<u8>, Error> {
     Ok(sqlx::query_scalar!("select genesis from stream where id = $1", stream_id).fetch_one(pool).await?)
 }
 
-/// Counts a request of the home that did not hold together, and answers how many came in a row. The `most`-th stops the
-/// stream: the follower takes nothing more until it has followed anew, for which it waits `pause`.
+/// Counts a request of the home that failed verification, and answers how many came in a row. The `most`-th stops the
+/// stream: the follower accepts nothing more until it has followed again, after `pause`.
 pub async fn replica_failed(
     pool: &PgPool,
     stream_id: i64,
@@ -159,7 +159,7 @@ pub async fn replica_succeeded(pool: &PgPool, stream_id: i64) -> Result<(), Erro
 }
 
 /// Whether the seat that made this server follow has begun and no account of this server has an open seat. An account
-/// that moved here counts before the entry that says so arrives, since its seat names the former server until then.
+/// that moved here counts before the entry of its move arrives, since its seat names the former server until then.
 pub async fn has_ended(pool: &PgPool, stream_id: i64, server: &Did) -> Result<bool, Error> {
     Ok(sqlx::query_scalar!(
         r#"select s.head_seq >= r.from_seq and not exists (
@@ -198,8 +198,8 @@ pub async fn local_members(conn: &mut PgConnection, stream_id: i64) -> Result<Ve
     .await?)
 }
 
-/// Streams whose home must be asked to follow from this server's head: those that are due, those that went to another
-/// home, and those whose home was not asked for a week.
+/// Streams for which `peer.follow` is due from this server's head: those marked as due, those that moved to another
+/// home, and those whose last `peer.follow` is a week old.
 pub async fn due_follows(pool: &PgPool, now: UnixMillis, limit: i64) -> Result<Vec<(i64, i32)>, Error> {
     let rows = sqlx::query!(
         "select r.stream_id, r.follow_failures from replica r join stream s on s.id = r.stream_id
@@ -234,7 +234,7 @@ pub async fn put_off_follow(
     Ok(())
 }
 
-/// The operator has these streams followed anew at once: one stream, or all of one home. Answers their public ids.
+/// Makes streams due to be followed again, for the operator: one stream, or all of one home. Answers their public ids.
 pub async fn resume(
     pool: &PgPool,
     stream: Option<&str>,

@@ -10,7 +10,7 @@ pub struct FrozenRow {
     pub head_seq: Seq,
 }
 
-/// A stream that is followed or was, locked.
+/// Finds and locks a stream that this server follows or followed.
 pub async fn lock_frozen(conn: &mut PgConnection, stream: &str) -> Result<Option<FrozenRow>, Error> {
     let row = sqlx::query!(
         "select s.id, s.state, s.head_seq from stream s join replica r on r.stream_id = s.id
@@ -22,7 +22,7 @@ pub async fn lock_frozen(conn: &mut PgConnection, stream: &str) -> Result<Option
     Ok(row.map(|row| FrozenRow { id: row.id, state: row.state, head_seq: Seq::from_db(row.head_seq) }))
 }
 
-/// The rewind by which the stream was frozen; nothing where a fork was proven.
+/// The rewind that froze the stream; `None` if a proven fork froze it.
 pub async fn find_rewind(conn: &mut PgConnection, stream_id: i64) -> Result<Option<Vec<u8>>, Error> {
     Ok(sqlx::query_scalar!(
         "select bytes from evidence e where stream_id = $1 and kind = 3
@@ -34,7 +34,7 @@ pub async fn find_rewind(conn: &mut PgConnection, stream_id: i64) -> Result<Opti
     .await?)
 }
 
-/// Hash and header of an entry.
+/// The hash and header of an entry.
 pub async fn entry_at(conn: &mut PgConnection, stream_id: i64, seq: Seq) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
     let row = sqlx::query!("select hash, header from entry where stream_id = $1 and seq = $2", stream_id, seq.to_db())
         .fetch_optional(conn)
@@ -42,10 +42,10 @@ pub async fn entry_at(conn: &mut PgConnection, stream_id: i64, seq: Seq) -> Resu
     Ok(row.map(|row| (row.hash, row.header)))
 }
 
-/// Bytes of a content by which a role changes: a `#membership` is far smaller.
+/// The most bytes of a content that changes a role: a `#membership` is far smaller.
 const MEMBERSHIP_BYTES: i32 = 4 << 10;
 
-/// An entry that is given up. Its content only where it changes a seat.
+/// An entry to give up, with its content only if it changes a seat.
 pub struct Gone {
     pub seq: Seq,
     pub header: Vec<u8>,
@@ -89,7 +89,8 @@ pub async fn put_role(conn: &mut PgConnection, stream_id: i64, account: &str, ro
     Ok(())
 }
 
-/// Deletes what lies beyond `base`, with what followed from it, and has the stream followed from there.
+/// Deletes the entries beyond `base` and all rows derived from them, and makes the stream due to be followed from
+/// there.
 pub async fn give_up(
     conn: &mut PgConnection,
     stream_id: i64,

@@ -1,13 +1,13 @@
-//! SQL on what the versions of peers know.
+//! SQL on the kinds and features that peers support.
 
 use crate::lexicon::peer::defs::Support;
 use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Did, UnixMillis};
 
-/// A peer that neither follows nor is followed is remembered for so long.
+/// Time that the server keeps the `support` of a peer without a shared stream.
 const KEPT: &str = "30 days";
 
-/// Keeps what a peer said of itself. Whether the peer said something else before, or nothing.
+/// Stores the `support` of a peer. Answers whether it differs from the stored one.
 pub async fn put_support(
     conn: &mut PgConnection,
     server: &Did,
@@ -44,7 +44,7 @@ pub async fn put_support(
     Ok(changed)
 }
 
-/// What waits for a peer is due at once: the peer may know kinds now that its former version refused.
+/// Makes deliveries to a peer due at once: the peer may now know kinds that its former version refused.
 pub async fn hasten_deliveries(conn: &mut PgConnection, server: &Did, now: UnixMillis) -> Result<(), Error> {
     sqlx::query!(
         "update delivery set due_at = $2 where peer = $1 and state = 'waiting' and due_at > $2",
@@ -56,13 +56,14 @@ pub async fn hasten_deliveries(conn: &mut PgConnection, server: &Did, now: UnixM
     Ok(())
 }
 
-/// This server told that home which version it runs.
+/// Records the digest of the `support` that this server sent to a home.
 pub async fn put_told(conn: &mut PgConnection, home: &Did, digest: &str) -> Result<(), Error> {
     sqlx::query!("update peer_support set told = $2 where server = $1", home.as_str(), digest).execute(conn).await?;
     Ok(())
 }
 
-/// Has one stream of each home followed anew that was told of another version than this one. How many.
+/// Makes one stream of each home due to be followed again whose recorded digest differs from `digest`. Answers how
+/// many.
 pub async fn tell_homes(pool: &PgPool, digest: &str, now: UnixMillis, limit: i64) -> Result<u64, Error> {
     let done = sqlx::query!(
         "update replica set follow_due_at = $2
@@ -81,7 +82,7 @@ pub async fn tell_homes(pool: &PgPool, digest: &str, now: UnixMillis, limit: i64
     Ok(done.rows_affected())
 }
 
-/// Forgets peers that were not heard of for long, and that no stream is shared with.
+/// Deletes the `support` of peers that were not heard for long and share no stream.
 pub async fn forget_support(pool: &PgPool, now: UnixMillis) -> Result<(), Error> {
     sqlx::query!(
         "delete from peer_support p
