@@ -1,9 +1,8 @@
 //! Accounts and their devices.
 //!
-//! Invariants: a device id is derived from its key, and a key belongs to the account that proved it, and while a
-//! row names it to no other; every change of the
-//! device list is an entry of the account's own stream; a device is certified by a link of the account's chain, or as
-//! the first of a chain, and by nothing else.
+//! Invariants: a device id is derived from its key; a key belongs to the account that proved it, and to no other
+//! account while a row names it; every change of the device list is an entry of the account's own stream; only a link
+//! of the account's chain, or the start of a chain, certifies a device.
 
 pub mod admission;
 mod chain;

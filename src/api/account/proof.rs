@@ -1,4 +1,4 @@
-//! What a registration proves: that the caller holds the new device's key and each further MLS key.
+//! The proofs of a registration: that the caller holds the new device's key and each further MLS key.
 
 use crate::identity::{DeviceKeys, MlsKey, PublicKey, TokenRefused, Verifier};
 use crate::lexicon::Method;
@@ -6,8 +6,8 @@ use crate::lexicon::account::register_device::{self, Error, RegisterDevice};
 use crate::types::Detail;
 use crate::xrpc::{Account, Call, Failure, Fault, Services};
 
-/// The new keys, proven by a token of this method that the device signed over this body, and by what each further key
-/// signed. The proof may come again: so does the same answer.
+/// Verifies the new keys, by a token of this method that the device signed over this body, and by each further key's
+/// own signature. A repeat with the proof gets the stored answer.
 pub(super) fn proven_keys(
     cx: &Services,
     caller: &Account,

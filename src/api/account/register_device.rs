@@ -1,8 +1,8 @@
 //! `blue.catbird.account.registerDevice`: makes a device known by its key, and the account local by its first device.
 //!
-//! Invariant: nobody registers a key that it does not hold: the device token beside the service token is signed by the
-//! key, over the bytes of the body, so that a PDS in between changes nothing. The same key registered again is the same
-//! device, with the same answer, unless it was uncertified and may be certified now.
+//! Invariant: a caller registers only a key that it holds: the key signs the device token beside the service token,
+//! over the bytes of the body, so that a PDS in between cannot change them. A repeated registration of a key is the
+//! existing device, with the stored answer, unless the device was uncertified and may be certified now.
 
 use super::admission;
 use super::chain::{self, Judged, Newcomer, Owner};
@@ -77,7 +77,7 @@ async fn judge(
     }
 }
 
-/// Two signatures by one key may differ, so that proofs are not compared.
+/// The keys without their proofs, which are not compared: two signatures by one key may differ.
 fn raw_mls_keys(keys: &DeviceKeys) -> impl Iterator<Item = &Bytes> {
     keys.mls_keys().iter().map(|one| &one.key)
 }

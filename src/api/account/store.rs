@@ -173,8 +173,8 @@ pub(super) async fn update_device(
     Ok(())
 }
 
-/// Those that stand first, then those of the newest chain, then the newest; at most 600, which leaves room for a whole
-/// chain.
+/// Lists certified devices first, then those of the newest chain, then the newest; at most 600, which leaves room for a
+/// whole chain.
 pub(super) async fn list_devices(pool: &PgPool, account_id: i64) -> Result<Vec<defs::Device>, Error> {
     let rows = sqlx::query!(
         r#"select d.public_id, d.kind, d.state, d.public_key, d.alg, d.name, d.platform, d.created_at, d.last_seen_at,

@@ -1,8 +1,8 @@
-//! What the admin methods and the command line share.
+//! Changes of accounts that the admin methods and the command line share.
 //!
-//! Invariant: an account's state, the record of who set that state, the entry of the account's stream that says so and the
-//! notification that ends the account's sockets are one transaction. Every instance hears the notification at the commit;
-//! the entry ends the sockets of an instance that did not.
+//! Invariant: one transaction writes an account's state, the record of the operator, the entry in the account's stream,
+//! and the notification that ends the account's sockets. Every instance hears the notification at the commit; the entry
+//! ends the sockets of an instance that missed it.
 
 use super::actions::{self, OperatorAction};
 use super::store;
@@ -34,7 +34,7 @@ pub async fn list(storage: &Storage, after: i64, limit: i64) -> Result<Page, sto
 }
 
 /// Suspends an account, or lets it call again; None if it is not here. A repeat changes nothing: the first reason stays.
-/// `by` is the operator, as the log of actions names it.
+/// `by`: the operator's name in the log of actions.
 pub async fn set_suspended(
     storage: &Storage,
     by: &str,

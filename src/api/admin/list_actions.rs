@@ -1,4 +1,4 @@
-//! `blue.catbird.admin.listActions`: what operators did, oldest first, as records that can be checked.
+//! `blue.catbird.admin.listActions`: the actions of operators, oldest first, as verifiable records.
 
 use super::actions::{self, ActionRecord};
 use crate::lexicon::admin::list_actions::{Action, Error, ListActions, Output};

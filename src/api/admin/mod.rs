@@ -1,10 +1,10 @@
-//! What operators do to the accounts of this server, and decide about other servers. Mounted only where `OPERATOR_DIDS`
-//! names an account; the command line does the same on the server's own machine.
+//! Admin methods: operators manage the accounts of this server and its relations to other servers. Mounted only where
+//! `OPERATOR_DIDS` names an account; the command line offers the operations on the server's own machine.
 //!
 //! Invariant: each change by an operator is recorded in the log of actions, in its own transaction.
 //!
-//! Deliberately absent: anything that reads what accounts say to each other, or changes their conversations, except that an
-//! operator names an admin where no admin can act.
+//! Deliberately absent: any method that reads messages, or changes conversations, except that an operator names an
+//! admin where no admin can act.
 
 pub mod accounts;
 pub mod actions;

@@ -1,6 +1,6 @@
-//! `blue.catbird.admin.nameAdmin`: makes a member an admin of a conversation that has none who can act.
+//! `blue.catbird.admin.nameAdmin`: makes a member an admin of a conversation without an admin who can act.
 //!
-//! Invariant: a conversation of which an admin can act is its members' own; an operator changes nothing there.
+//! Invariant: an operator changes nothing in a conversation of which an admin can act.
 
 use super::actions::{self, OperatorAction};
 use crate::lexicon::Nothing;

@@ -1,6 +1,6 @@
-//! Other servers as the admin methods and the command line show them, and decide about them.
+//! Other servers, as the admin methods and the command line list them and decide about them.
 //!
-//! Invariant: a decision and the record of who took it are one transaction.
+//! Invariant: one transaction writes a decision and its record.
 
 use super::actions::{self, OperatorAction};
 use crate::federation::roster::{self, Undecided};
@@ -9,18 +9,18 @@ use crate::lexicon::admin::defs::{Peer, PeerKey};
 use crate::storage::Storage;
 use crate::types::{Did, UnixMillis};
 
-/// What an operator decides about another server.
+/// An operator's decision about another server.
 #[derive(Clone, Copy, Debug)]
 pub enum Decision<'a> {
     Policy(Policy),
-    /// The key counts, although no earlier key endorsed it.
+    /// Accepts a key that no earlier key endorsed.
     AcceptKey(&'a str),
-    /// The key never counts.
+    /// Refuses a key permanently.
     RefuseKey(&'a str),
     Forget,
 }
 
-/// Carries out a decision of the operator `by`. `development` lets localhost with a port be a server.
+/// Carries out a decision of the operator `by`. `development` allows servers on localhost with a port.
 pub async fn decide(
     storage: &Storage,
     by: &str,

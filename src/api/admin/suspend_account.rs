@@ -1,7 +1,7 @@
-//! `blue.catbird.admin.suspendAccount`: takes an account's calls no longer, or again.
+//! `blue.catbird.admin.suspendAccount`: suspends an account, or ends its suspension.
 //!
-//! Invariant: after the answer its tokens are refused and its key packages are handed to nobody, and its sockets are told to
-//! close, on every instance. Its seats and devices stay as they are.
+//! Invariant: after the answer every instance refuses the account's tokens, hands out none of its key packages, and
+//! closes its sockets. Its seats and devices stay.
 
 use super::accounts;
 use crate::lexicon::admin::suspend_account::{Error, Output, SuspendAccount};

@@ -1,7 +1,7 @@
-//! `blue.catbird.event.listEvents`: what happened after a cursor.
+//! `blue.catbird.event.listEvents`: the events after a cursor.
 //!
-//! Invariant: the cursor that is answered is the one of the last entry that was read, so paging misses nothing and repeats
-//! nothing, whoever writes meanwhile; a page ends before 8 MiB and holds at least one event if there is one.
+//! Invariant: the answered cursor is that of the last read entry, so that paging misses and repeats nothing under
+//! concurrent writes; a page ends before 8 MiB and holds at least one event if there is one.
 
 use crate::lexicon::event::list_events::{Error, ListEvents, Output};
 use crate::log::{Event, Standing};

@@ -1,7 +1,7 @@
 //! `blue.catbird.peer.deliver`: another server says what is for one account of this one.
 //!
-//! Invariants: an account's word comes from its own server, a stream's from its home; a repeat gets the first answer, and
-//! changes nothing; what the person saw, blocked or ignored does not show in any answer.
+//! Invariants: deliveries of an account come from its own server, those of a stream from its home; a repeat gets the
+//! first answer, and changes nothing; no answer reveals what the person saw, blocked or ignored.
 
 use crate::config::Invitations;
 use crate::federation::joining::delivered::{self, Known};
@@ -43,7 +43,7 @@ pub async fn deliver(cx: &Services, caller: Peer, call: Call<Deliver>) -> Result
     Ok(answer)
 }
 
-/// Whether this version knows what is delivered. A later one may know more: the sender tries again.
+/// Whether this version knows the kind of the delivery. A later version may know it: the sender tries again.
 fn is_known(input: &Input) -> bool {
     match input.kind.as_str() {
         "consentRequest" | "invitation" | "welcome" => true,

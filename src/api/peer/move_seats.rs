@@ -1,7 +1,7 @@
 //! `blue.catbird.peer.moveSeats`: an account lives on the calling server now.
 //!
-//! Invariant: only the server that the account's DID names moves its seats, and only to itself; what was not told to the
-//! server before goes to the new one.
+//! Invariant: only the server that the account's DID names moves its seats, and only to itself; undelivered notices of
+//! the former server go to the new one.
 
 use super::store;
 use crate::federation::joining::{delivery, moves};
@@ -11,7 +11,7 @@ use crate::lexicon::peer::move_seats::{Error, MoveSeats, Output, Seat};
 use crate::types::{Cursor, Seq};
 use crate::xrpc::{Call, Failure, Fault, Peer, Services, parse};
 
-/// Seats of one page, and bytes of its JSON beyond which no further seat is begun: the answer stays below 8 MiB.
+/// Seats of one page, and bytes of JSON after which the page takes no further seat: the answer stays below 8 MiB.
 const PAGE: usize = 50;
 const PAGE_BYTES: usize = 4 << 20;
 

@@ -1,7 +1,7 @@
-//! `blue.catbird.server.describe`: software version, protocol version, kinds, limits, and whom to ask.
+//! `blue.catbird.server.describe`: software version, protocol version, kinds, limits, and the operator's contact.
 //!
-//! Invariant: the answer follows from settings and constants alone, so that the answer costs no query and tells nothing
-//! about any account.
+//! Invariant: the answer follows from settings and constants alone, so that it costs no query and reveals nothing about
+//! any account.
 
 use crate::config::{self, Admission, Invitations, Mode};
 use crate::federation::own_support;

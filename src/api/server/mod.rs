@@ -1,4 +1,4 @@
-//! What this server is, for clients and other servers that do not know it yet.
+//! Public description of this server, for clients and other servers that do not know it yet.
 
 mod describe;
 

@@ -1,10 +1,10 @@
 //! The one way in which methods change a device chain.
 //!
-//! Invariants: a link is judged against the chain as it was read, before anything is locked; under the lock of the
-//! account's stream it counts only if the chain still ends where the link begins, and its signer is still certified. A
-//! new chain begins only while no certified device stands, at most a few times a day, and then everybody who shares a
-//! stream with the account is told, once for all resets that were not delivered yet. Rows of devices are bounded, so that
-//! a session of the account cannot make the list grow for ever.
+//! Invariants: a link is verified against the chain as it was read, before any lock; under the lock of the account's
+//! stream it counts only if the chain still ends where the link begins, and its signer is still certified. A new chain
+//! begins only while the account has no certified device, at most a few times a day, and then every account that shares
+//! a stream with it gets one notice for all undelivered resets. The rows of devices are bounded, so that a session of
+//! the account cannot make the list grow without limit.
 
 pub(super) mod store;
 
@@ -18,13 +18,13 @@ use crate::log::{Draft, EntryKind, Outgoing, StreamTx};
 use crate::types::{Bytes, Detail, Did, Named, Refusal};
 use crate::xrpc::{Failure, Fault, Services, blocking};
 
-/// Devices of one account, revoked ones not counted.
+/// Devices of one account that are not revoked.
 const DEVICES_PER_ACCOUNT: i64 = 50;
-/// Devices of one account, those that were revoked counted until they are forgotten.
+/// Devices of one account, including revoked devices until they are deleted.
 const DEVICES_IN_ALL: i64 = 1_000;
-/// A revoked device of an earlier chain is forgotten after this long, if the account needs room.
+/// Age after which a revoked device of an earlier chain may be deleted, if the account needs room.
 const REVOKED_KEPT: TimeDelta = TimeDelta::days(30);
-/// New chains that an account may begin in a day, the first of all not counted.
+/// New chains that an account may begin in a day, besides its first chain.
 const RESETS_A_DAY: usize = 3;
 /// Links in one chain, from which on no device is certified any more. Every device can still be revoked.
 const LINKS_PER_CHAIN: u64 = 1_000;
@@ -137,7 +137,7 @@ pub(super) async fn admit<E: Named>(
     Ok(Admitted { id, state: state.to_owned(), is_new: true })
 }
 
-/// Refuses to begin a chain anew once more today: `TooManyChainResets`.
+/// Refuses a new chain beyond today's limit: `TooManyChainResets`.
 async fn may_begin<E: Named>(tx: &mut StreamTx, owner: Owner<'_>) -> Result<(), Failure<E>> {
     let (now, day) = (tx.now().to_datetime(), TimeDelta::days(1));
     let begun = store::chains_begun(tx.conn(), owner.account_id, now - day).await?;
@@ -147,7 +147,7 @@ async fn may_begin<E: Named>(tx: &mut StreamTx, owner: Owner<'_>) -> Result<(), 
     Err(Refusal::new("TooManyChainResets", Detail::new(why).with("retryAfter", retry_after_s)).into())
 }
 
-/// Forgets revoked devices where there are too many, and refuses another one if that is not enough.
+/// Deletes revoked devices where there are too many, and refuses another device if that is not enough.
 async fn make_room<E: Named>(tx: &mut StreamTx, owner: Owner<'_>, in_all: i64) -> Result<(), Failure<E>> {
     if in_all < DEVICES_IN_ALL {
         return Ok(());
@@ -227,7 +227,7 @@ async fn begin<E: Named>(
         let server = tx.server()?;
         tx.append(&server, Draft { kind, epoch: None, body: body.clone(), identity: None }).await?;
         let told = store::sharing_a_stream(tx.conn(), owner.account_id, NOTICES).await?;
-        // The newest reset says all that an earlier one would.
+        // The newest reset supersedes every earlier one.
         let about = owner.did.as_str().as_bytes();
         crate::log::withdraw(tx.conn(), &told, kind, about).await?;
         tell(tx, told, kind, &body).await?;

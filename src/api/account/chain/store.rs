@@ -1,4 +1,4 @@
-//! SQL on device chains, and on whom a change of one is told to.
+//! SQL on device chains, and on the accounts that are notified of their changes.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
@@ -80,7 +80,7 @@ pub(super) async fn insert_link(conn: &mut PgConnection, new: &NewLink<'_>) -> R
     Ok(())
 }
 
-/// When the account began a chain anew, since then; in order.
+/// The times since then at which the account began a new chain, in order.
 pub(super) async fn chains_begun(
     conn: &mut PgConnection,
     account_id: i64,
@@ -96,8 +96,8 @@ pub(super) async fn chains_begun(
     .await?)
 }
 
-/// Deletes devices that were revoked, and that nothing refers to any more: those that never were in a chain, and of
-/// earlier chains those that were revoked before that time. Answers how many.
+/// Deletes revoked devices without any reference: those that were never in a chain, and those of earlier chains that
+/// were revoked before that time. Answers how many.
 pub(super) async fn forget_revoked(
     conn: &mut PgConnection,
     account_id: i64,
@@ -141,8 +141,8 @@ pub(super) async fn forget_revoked(
     Ok(i64::try_from(forgotten.rows_affected()).unwrap_or(i64::MAX))
 }
 
-/// Accounts with a stream here that share an open seat in any stream with this one. A conversation whose invitation the
-/// account has not taken does not count: strangers seat whom they like.
+/// Accounts with a stream here that share an open seat in any stream with this account. A conversation whose invitation
+/// the account has not accepted does not count: strangers may seat any account.
 pub(super) async fn sharing_a_stream(conn: &mut PgConnection, account_id: i64, limit: i64) -> Result<Vec<i64>, Error> {
     Ok(sqlx::query_scalar!(
         "select distinct other.account_id from seat mine

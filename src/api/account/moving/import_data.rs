@@ -1,7 +1,8 @@
-//! `blue.catbird.account.importData`: takes what the account brings, and tells the homes of its seats.
+//! `blue.catbird.account.importData`: stores the data that a moving account brings, and notifies the homes of its
+//! seats.
 //!
-//! Invariants: what is here already stays, so that a repeat changes nothing; the homes find out by themselves whether it
-//! is so; everything that is looked up or counted is known before the transaction begins, which only writes.
+//! Invariants: existing data stays, so that a repeat changes nothing; each home verifies the move itself; all look-ups
+//! and counts happen before the transaction, which only writes.
 
 use std::collections::BTreeMap;
 
@@ -32,8 +33,8 @@ pub async fn import_data(cx: &Services, caller: Device, call: Call<ImportData>) 
     Ok(Output { waiting })
 }
 
-/// What the homes are still to be told. A name that cannot be a server's is refused; whether a server answers under it,
-/// the delivery finds out: a look-up here would let one call aim 200 requests.
+/// The announcements that the homes still need. A name that cannot be a server's is refused; whether a server answers
+/// under it, only the delivery shows: a look-up here would let one call aim 200 requests.
 async fn announcements(cx: &Services, caller: &Device, input: &Input) -> Result<Vec<Announcement>, Failure<Error>> {
     let mut homes: BTreeMap<&Did, Option<Vec<String>>> = BTreeMap::new();
     for seat in input.seats.iter().flatten() {

@@ -1,4 +1,4 @@
-//! SQL on what an account takes with it.
+//! SQL on the data that a moving account takes with it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -79,17 +79,17 @@ pub(super) async fn list_welcomes(
         .collect())
 }
 
-/// Relationships and blocks that an account may have.
+/// The most relationships, and the most blocks, of an account.
 const MOST: i64 = 10_000;
 
-/// How many relationships and blocks more the account may have.
+/// The numbers of relationships and blocks that the account may add.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     pub relationships: usize,
     pub blocks: usize,
 }
 
-/// Asked before the transaction begins: what calls at the same moment add is small.
+/// Checked before the transaction begins: concurrent calls may exceed the limit slightly.
 pub(super) async fn room(pool: &PgPool, account_id: i64) -> Result<Room, Error> {
     let row = sqlx::query!(
         r#"select (select count(*) from relationship where account_id = $1) as "relationships!",

@@ -1,7 +1,7 @@
-//! `blue.catbird.account.createPairing`: a place where a new device waits for an account.
+//! `blue.catbird.account.createPairing`: opens a pairing, in which a new device waits for an account.
 //!
-//! Invariant: the key signed the request, so that nobody takes a place for a key of somebody else. Nothing is said about
-//! the key, registered or not: the device that approves finds out.
+//! Invariant: the key signed the request, so that no client opens a pairing for another device's key. The answer does
+//! not reveal whether the key is registered: the approving device learns that.
 
 use super::store::{self, NewPairing, Placed};
 use super::{LIFETIME, PLACES};
@@ -13,7 +13,7 @@ use crate::xrpc::{Anyone, Call, Failure, Fault, Services};
 const WHY_INVALID: &str = "publicKey did not sign this request for this server within the last five minutes; set the clock \
                            of the device and sign it again";
 
-/// When an address with too many open pairings may try again.
+/// Seconds after which an address with too many open pairings may try again.
 const ADDRESS_FULL_RETRY_S: u64 = 60;
 
 pub async fn create_pairing(

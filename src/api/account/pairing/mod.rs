@@ -1,7 +1,7 @@
 //! Pairing: a new device shows a code that holds its key; a certified one vouches for that key and leaves a payload.
 //!
-//! Invariants: what a pairing holds is given to whoever proves its key, under one name of the call, while it lives, and
-//! to nobody else; one approval wins. To whoever lacks the key, a pairing that exists and one that does not are the same.
+//! Invariants: a pairing's data goes only to a caller that proves its key, under one name of the call, while the
+//! pairing lives; one approval wins. A caller without the key gets one answer for existing and missing pairings.
 
 mod approve_pairing;
 mod claim_pairing;
@@ -18,8 +18,8 @@ use crate::xrpc::Api;
 
 /// How long a pairing lives.
 const LIFETIME: TimeDelta = TimeDelta::minutes(5);
-/// Pairings that may be open on this server at once: one address has few, and half of all places are kept for addresses
-/// that have none.
+/// Pairings that may be open on this server at one time: one address may have few, and half of all places are reserved
+/// for addresses without an open pairing.
 const PLACES: store::Places = store::Places { of_address: 20, common: 5_000, all: 10_000 };
 
 pub(super) fn api() -> Api {

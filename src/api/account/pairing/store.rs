@@ -17,20 +17,20 @@ pub(super) struct NewPairing<'a> {
     pub platform: Option<&'a str>,
     pub now: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
-    /// Keyed hash of the address that it comes from.
+    /// Keyed hash of the address that the request comes from.
     pub address: &'a str,
 }
 
-/// How many pairings may be open.
+/// Limits on open pairings.
 pub(super) struct Places {
     pub of_address: i64,
-    /// Of all addresses that have one already.
+    /// Open pairings of addresses that already have one.
     pub common: i64,
-    /// With what is kept for addresses that have none.
+    /// Open pairings in all, including the reserved places.
     pub all: i64,
 }
 
-/// Where a new pairing stands.
+/// The outcome of opening a pairing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Placed {
     Made,
@@ -51,7 +51,7 @@ pub(super) async fn forget_expired(pool: &PgPool, now: DateTime<Utc>) -> Result<
     Ok(())
 }
 
-/// Makes a pairing, if there is a place for it.
+/// Opens a pairing, if there is a place for it.
 pub(super) async fn insert(pool: &PgPool, new: &NewPairing<'_>, places: &Places) -> Result<Placed, Error> {
     let counted = sqlx::query!(
         r#"with open as (

@@ -1,9 +1,8 @@
 //! The log of operators' actions.
 //!
 //! Invariants: an action is recorded in the transaction that carries it out; each record names the hash of the record
-//! before, and the database refuses to change or delete a record, so that a record that was altered or left out is found
-//! by [`verify`]. The hash of each new record is also written to the server's log, where an operator of the database
-//! cannot reach it.
+//! before, and the database refuses to change or delete a record, so that [`verify`] finds a changed or removed record.
+//! The hash of each new record also goes to the server's log, out of reach of an operator of the database.
 
 mod store;
 
@@ -14,26 +13,26 @@ use serde::{Deserialize, Serialize};
 use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Bytes, Did, Hash, UnixMillis};
 
-/// What a record is hashed under.
+/// The label under which a record is hashed.
 const LABEL: &str = "rookery operator action v1";
 const VERSION: u8 = 1;
-/// Records read at once.
+/// Records that one query reads.
 const PAGE: i64 = 500;
 
-/// An action that is about to be recorded.
+/// An action to record.
 #[derive(Debug)]
 pub struct OperatorAction<'a> {
     /// The device of an operator, or the user of the machine who ran the command.
     pub by: &'a str,
-    /// Such as `suspendAccount`.
+    /// The name of the action, such as `suspendAccount`.
     pub name: &'static str,
-    /// The account that it concerns.
+    /// The account that the action concerns.
     pub account: Option<&'a Did>,
     /// Further values, by name.
     pub detail: &'a [(&'static str, &'a str)],
 }
 
-/// What a record says, as canonical DAG-CBOR.
+/// The content of a record, as canonical DAG-CBOR.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActionStatement {
@@ -49,13 +48,13 @@ pub struct ActionStatement {
     pub detail: BTreeMap<String, String>,
 }
 
-/// A record as it is stored.
+/// A stored record.
 pub struct ActionRecord {
     pub bytes: Vec<u8>,
     pub hash: Vec<u8>,
 }
 
-/// Why the log of actions does not hold.
+/// Why the verification of the log of actions fails.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokenLog {
     #[error("record {0} is missing")]
@@ -67,7 +66,7 @@ pub enum BrokenLog {
 }
 
 impl ActionRecord {
-    /// What it says; nothing where the bytes are no record.
+    /// The record's content; `None` if the bytes are no record.
     pub fn read(&self) -> Option<ActionStatement> {
         serde_ipld_dagcbor::from_slice(&self.bytes).ok()
     }
@@ -77,8 +76,8 @@ impl ActionRecord {
     }
 }
 
-/// Records an action at the end of the log, in the transaction that carries it out. Recorders take turns until that
-/// transaction ends.
+/// Appends an action to the log, in the transaction that carries it out. Concurrent writers wait until that transaction
+/// ends.
 pub async fn record(conn: &mut PgConnection, action: &OperatorAction<'_>, now: UnixMillis) -> Result<(), Error> {
     let (seq, prev) = store::lock_head(conn).await?;
     let statement = ActionStatement {
@@ -98,12 +97,12 @@ pub async fn record(conn: &mut PgConnection, action: &OperatorAction<'_>, now: U
     Ok(())
 }
 
-/// A page of records after that number, in order.
+/// A page of records after the number `after`, in order.
 pub async fn list(pool: &PgPool, after: u64, limit: i64) -> Result<Vec<ActionRecord>, Error> {
     store::list(pool, after, limit).await
 }
 
-/// Reads the whole log in order and checks every link of it. Hands each record to `each`; answers the last hash.
+/// Reads the whole log in order and verifies every link. Passes each record to `each`; answers the last hash.
 pub async fn verify(pool: &PgPool, mut each: impl FnMut(&ActionStatement)) -> Result<Hash, BrokenLog> {
     let (mut seq, mut head) = (0, Hash::ZERO);
     loop {

@@ -14,7 +14,7 @@ fn to_db(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The last number and hash; until the transaction ends no other recorder gets them.
+/// The last number and hash, locked until the transaction ends.
 pub(super) async fn lock_head(conn: &mut PgConnection) -> Result<(u64, Vec<u8>), Error> {
     sqlx::query!("select pg_advisory_xact_lock(hashtextextended('operator actions', 0))").execute(&mut *conn).await?;
     let head = sqlx::query!("select seq, hash from operator_action order by seq desc limit 1");

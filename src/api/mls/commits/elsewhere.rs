@@ -1,7 +1,7 @@
 //! What a commit does for members whose accounts live on other servers.
 //!
-//! Invariants: where an account lives is asked before anything is locked; the refs of such adds are judged by the server
-//! that handed them out, when the Welcome is delivered there; each delivery is a row of the commit's own transaction.
+//! Invariants: the locations of accounts are looked up before any lock; the server that handed out the refs of such
+//! adds verifies them, when the Welcome is delivered there; each delivery is a row of the commit's own transaction.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -33,7 +33,7 @@ pub(super) async fn homes<E: Named>(cx: &Services, caller: &Device, adds: &[Addi
     Ok(homes)
 }
 
-/// Who was in the conversation just before the commit; nothing if nobody of another server is added.
+/// The membership just before the commit; empty if the commit adds no account of another server.
 pub(super) struct Before {
     roster: Roster,
 }

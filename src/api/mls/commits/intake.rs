@@ -1,5 +1,5 @@
-//! The intake of every commit: judged against a snapshot, outside any transaction; written under the stream's lock if
-//! the snapshot still holds.
+//! The intake of every commit: it validates a commit against a snapshot, outside any transaction, and writes the commit
+//! under the stream's lock if the snapshot still holds.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(super) async fn intake<E: Named>(
     if let Some(first) = cx.log.repeated(stream.id, &bundle.identity).await? {
         return Ok(with_epoch(first));
     }
-    // Nobody is looked up for a caller who may not commit.
+    // No look-up happens for a caller who may not commit.
     snapshot::may_commit(cx, caller, &stream, &bundle).await?;
     let homes = elsewhere::homes(cx, caller, &bundle.adds).await?;
     let bundle = Arc::new(bundle);

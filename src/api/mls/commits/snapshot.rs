@@ -1,4 +1,4 @@
-//! What a commit is judged against: read without a lock, compared again under it.
+//! The state that a commit is validated against: read without a lock, compared again under the stream's lock.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::mls::{self, Declared, DeclaredAdd, Stored, StoredLeaf, VerifiedCommit
 use crate::types::{Bytes, DeviceId, Did, Epoch, Named, Refusal};
 use crate::xrpc::{Class, Device, Failure, Services, blocking, parse};
 
-/// Leaves of a tree whose signatures count as one more write of the committer's account: some 10 ms of a core.
+/// Leaves of a tree whose verification counts as one more write of the committer's account: some 10 ms of a core.
 const LEAVES_PER_CALL: usize = 100;
 
 /// What a commit is judged against.
@@ -63,7 +63,7 @@ impl Snapshot {
         };
         let declared =
             Declared { committer: self.leaf_of(caller)?, adds: self.adds.clone(), removes: self.removes.clone() };
-        // The tree must have exactly these leaves before a signature of it is verified.
+        // Checked before any signature: the tree must have exactly these leaves.
         let leaves = self.leaves.len() + self.adds.len();
         let calls = u32::try_from(leaves / LEAVES_PER_CALL).unwrap_or(u32::MAX);
         cx.limits.work(Class::Write, &caller.author.did, calls)?;
@@ -78,7 +78,8 @@ impl Snapshot {
     }
 }
 
-/// Whether the caller has a seat and a leaf, and may remove those whom the commit removes; answers the removes.
+/// Checks that the caller has a seat and a leaf, and may remove the members that the commit removes; answers the
+/// removes.
 pub(super) async fn may_commit<E: Named>(
     cx: &Services,
     caller: &Device,

@@ -14,7 +14,7 @@ use crate::types::{DeviceId, Did, Epoch};
 pub(super) const CLAIM_LIFETIME: TimeDelta = TimeDelta::hours(24);
 /// GroupInfos kept, so that a poisoned one can be passed over.
 const GROUP_INFOS: i64 = 3;
-/// Claims of one last-resort package that commits may use in a day; strangers have this many of their own, so that they
+/// Claims of one last-resort package that commits may use in a day. Strangers have this many of their own, so that they
 /// take none from contacts.
 const LAST_RESORT_USES: i64 = 10;
 

@@ -1,15 +1,15 @@
 //! `blue.catbird.mls.getConvos`: the conversations in which the account has an open seat, in pages.
 //!
-//! Invariant: a page holds one conversation or more, and begins no further one beyond its budget of bytes.
+//! Invariant: a page holds at least one conversation, and no further one once its budget of bytes is spent.
 
 use super::{store, view};
 use crate::lexicon::mls::get_convos::{Error, GetConvos, Output};
 use crate::types::Cursor;
 use crate::xrpc::{Call, Device, Failure, Services, parse};
 
-/// Bytes of a page, as JSON.
+/// The budget of a page, in bytes of JSON.
 const PAGE_BYTES: usize = 4 << 20;
-/// Bytes of a conversation beside its members and its metadata.
+/// Bytes of a conversation besides its members and its metadata.
 const ROW_BYTES: usize = 1_024;
 
 pub async fn get_convos(cx: &Services, caller: Device, call: Call<GetConvos>) -> Result<Output, Failure<Error>> {
@@ -36,7 +36,7 @@ pub async fn get_convos(cx: &Services, caller: Device, call: Call<GetConvos>) ->
     Ok(Output { convos: view::views(cx, rows).await?, cursor })
 }
 
-/// How many of these sizes make a page: at least one, and none that begins beyond the budget.
+/// The number of these sizes that make a page: at least one, and none that begins beyond the budget.
 fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
     let mut bytes = 0_usize;
     let within = |size: &usize| {

@@ -1,8 +1,8 @@
 //! `blue.catbird.mls.leaveConvo`: ends the account's seat.
 //!
-//! Invariants: the entry that says so is the last one the account reads; a conversation with members keeps an admin. The
-//! account's leaves stay in the tree until a member commits their removal, which anybody may. A home that does not answer
-//! keeps nobody: see `leave_here`.
+//! Invariants: the entry of the leave is the last entry that the account reads; a conversation with members keeps an
+//! admin. The account's leaves stay in the tree until a member commits their removal, which any member may. An
+//! unresponsive home keeps no account: see `leave_here`.
 
 use super::leave_here::leave_here;
 use super::store;
@@ -81,7 +81,7 @@ async fn leave(
     Ok(Output { term: left.term.0, seq: left.seq.0, hash: Bytes(left.hash.to_vec()), receipt: None, queued: None })
 }
 
-/// A member that has not taken its invitation, or has no device in the group, makes no admin: it may never act.
+/// Refuses a successor that has not accepted its invitation, or has no device in the group: it may never act.
 async fn may_succeed(tx: &mut StreamTx, successor: &Did) -> Result<(), Failure<Error>> {
     if tx.acting_members().await?.iter().any(|member| member.account == *successor) {
         return Ok(());

@@ -1,6 +1,6 @@
-//! `blue.catbird.mls.leaveConvo` where the home cannot be asked: the account leaves on this server alone.
+//! `blue.catbird.mls.leaveConvo` without the home: the account leaves on this server alone.
 //!
-//! Invariant: the answer names the last entry that this server holds, since no entry says yet that the account left.
+//! Invariant: the answer names the last entry that this server holds, since no entry records the leave yet.
 
 use crate::api::mls::access;
 use crate::federation::joining::leaving::{self, Leaver};

@@ -127,7 +127,7 @@ pub(super) struct MemberRow {
     pub device_from: Option<i64>,
 }
 
-/// About how many bytes of JSON the members of each of these conversations take.
+/// The approximate bytes of JSON of each conversation's members.
 pub(super) async fn roster_bytes(pool: &PgPool, stream_ids: &[i64]) -> Result<HashMap<i64, usize>, Error> {
     let rows = sqlx::query!(
         r#"select s.stream_id, (sum(length(a.did) + 80) + coalesce(sum(l.bytes), 0))::bigint as "bytes!"

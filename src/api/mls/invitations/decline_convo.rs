@@ -1,7 +1,7 @@
-//! `blue.catbird.mls.declineConvo`: the person passes over an invitation. A repeat says yes.
+//! `blue.catbird.mls.declineConvo`: declines an invitation. A repeat succeeds.
 //!
-//! Invariants: the account that sent it is not told. In a conversation of this server the seat ends with it, so that
-//! nothing more comes from there; where the last admin declines, the member that joined first becomes one.
+//! Invariants: the inviter is not told. In a conversation of this server the seat ends, so that the account gets
+//! nothing more of the conversation; where the last admin declines, the member that joined first becomes an admin.
 
 use crate::api::mls::access;
 use crate::federation::joining::consent;

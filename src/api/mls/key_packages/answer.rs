@@ -1,8 +1,8 @@
-//! The answer of a claim, and what is stored of it.
+//! The answer to a claim, and its stored form.
 //!
 //! Invariants: the stored form names rows and servers and holds no key package, so that a small claim never stores a
-//! large answer; the answer holds at most `ANSWER_BYTES` of key packages, and says `askAgain` of each target that does not
-//! fit, for which no package of this server is taken.
+//! large answer; the answer holds at most `ANSWER_BYTES` of key packages, and has `askAgain` for each target that does
+//! not fit, for which no package of this server is taken.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,33 +15,34 @@ use crate::lexicon::mls::claim_key_packages::{self as claim, Output, Package};
 use crate::mls::limits::KEY_PACKAGE_BYTES;
 use crate::types::{Bytes, Did};
 
-/// Key packages of one answer.
+/// The most bytes of key packages of one answer.
 const ANSWER_BYTES: usize = 4 << 20;
-/// The answer is full: the client claims for this account under another claimId.
+/// The answer is full: the client claims for this account again, under another claimId.
 const ASK_AGAIN: &str = "askAgain";
 
-/// What is stored of an answer: an item for each target, in the order asked.
+/// The stored form of an answer: an item for each target, in the order of the request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StoredAnswer {
-    /// The home of the stream, as other servers were told.
+    /// The home of the stream, as the requests to other servers named it.
     home: Did,
     targets: Vec<StoredTarget>,
-    /// What other servers were asked.
+    /// The parts of the claim that other servers were asked.
     parts: Vec<Arc<ClaimPart>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum StoredTarget {
-    /// Rows of key packages.
+    /// The rows of the target's key packages.
     Rows(Vec<i64>),
     Problem(String),
-    /// The part, by its place, whose server answered with packages.
+    /// The index of the part whose server answered with packages.
     Part(usize),
 }
 
-/// Those of the targets of this server whose packages fit into one answer, in the order asked, and those that do not.
-/// What other servers answered has been handed out already, so that it comes first.
+/// Splits the targets of this server into those whose packages fit into one answer, in the order of the request, and
+/// those that do not. The answers of other servers come first, since those servers have already handed out the
+/// packages.
 pub(super) fn fitting(
     asked: &[Did],
     mut targets: Vec<Target>,
@@ -63,10 +64,10 @@ fn foreign_bytes(answer: &ForeignAnswer) -> usize {
     answer.target.packages.iter().flatten().map(|package| package.key_package.as_slice().len()).sum()
 }
 
-/// What became of the targets of this server.
+/// The results for all targets of a claim.
 pub(super) struct Outcome<'a> {
     pub asked: &'a [Did],
-    /// Those that were given something, or had nothing.
+    /// Targets that got packages, or had none.
     pub served: &'a [Target],
     pub too_many: &'a [Target],
     pub refused: &'a [Target],
@@ -77,7 +78,7 @@ pub(super) struct Outcome<'a> {
 }
 
 impl StoredAnswer {
-    /// For each target its packages, or why there are none.
+    /// Stores for each target its packages, or why it has none.
     pub fn of(outcome: &Outcome<'_>) -> Self {
         let mut stored = Self { home: outcome.home.clone(), targets: Vec::new(), parts: Vec::new() };
         let mut room = ANSWER_BYTES;
@@ -112,12 +113,12 @@ impl StoredAnswer {
         &self.home
     }
 
-    /// What other servers are asked again.
+    /// The parts to ask other servers again.
     pub fn parts(&self) -> &[Arc<ClaimPart>] {
         &self.parts
     }
 
-    /// The rows that hold its packages.
+    /// The rows of the answer's key packages.
     pub fn rows(&self) -> Vec<i64> {
         let rows = self.targets.iter().filter_map(|target| match target {
             StoredTarget::Rows(rows) => Some(rows),
@@ -126,8 +127,8 @@ impl StoredAnswer {
         rows.flatten().copied().collect()
     }
 
-    /// The answer, from the rows that it names and what the servers that it names say. A server that does not answer now
-    /// leaves its targets `unavailable`: the same call may be sent once more.
+    /// Rebuilds the answer, from its rows and the repeated answers of other servers. The targets of a server that does
+    /// not answer now are `unavailable`: the client may repeat the call.
     pub fn into_output(self, asked: &[Did], claimed: Vec<Claimed>, elsewhere: &ForeignAnswers) -> Output {
         let mut by_row: HashMap<i64, Package> = claimed.into_iter().map(|one| (one.id, shown(one))).collect();
         let target = |(account, stored): (&Did, StoredTarget)| match stored {

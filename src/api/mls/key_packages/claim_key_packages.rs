@@ -1,9 +1,9 @@
 //! `blue.catbird.mls.claimKeyPackages`: hands out one key package for each certified device of the targets.
 //!
-//! Invariants: a one-time package is given to one claim, for one stream and home, and never returns to its pool; the same
-//! `claimId` gets the same packages; an account, all strangers of this server, a server or all servers that ask too often
-//! get the last-resort package, so that nobody can drain a pool; a block, a policy and a stranger are told alike. A server
-//! answers for its own accounts; those of others are asked of theirs, before anything is locked.
+//! Invariants: a one-time package goes to one claim, for one stream and home, and never returns to its pool; a repeated
+//! `claimId` gets the stored packages; an account, all strangers of this server, a server or all servers that ask too
+//! often get the last-resort package, so that no caller can drain a pool; a block, a policy and a stranger get one
+//! answer. A server answers for its own accounts, and asks other servers for theirs before it takes any lock.
 
 use std::collections::BTreeSet;
 
@@ -20,8 +20,8 @@ use crate::types::Did;
 use crate::xrpc::{Call, Device, Failure, Fault, Services, keep_answer, repeated_answer};
 
 /// One-time packages of one account that another account, all accounts of this server that are no contacts of the
-/// account, a server, and all servers that the operator did not allow by name may take in a day; beyond it, the
-/// last-resort one is given. A full pool holds 100.
+/// account, a server, and all servers that the operator did not allow by name may claim in a day; further claims get
+/// the last-resort package. A full pool holds 100.
 const FOR_AN_INVITER: i64 = 5;
 const FOR_STRANGERS: i64 = 50;
 const FOR_A_SERVER: i64 = 20;
@@ -60,12 +60,12 @@ pub async fn claim_key_packages(
     let claimed = storage::retrying(Failure::is_collision, || claim(cx, &caller, &call, &purpose, &elsewhere, &asker));
     match claimed.await? {
         Ok(answer) => Ok(answer),
-        // The same call was answered at the same moment.
+        // A concurrent repeat of the call was answered first.
         Err(stored) => rebuild(cx, &inviter, &call, stored).await,
     }
 }
 
-/// The first answer once more.
+/// Rebuilds the stored answer of a repeated call.
 async fn rebuild(
     cx: &Services,
     inviter: &Inviter,
@@ -83,7 +83,7 @@ async fn rebuild(
     Ok(stored.into_output(&call.input.targets, claimed, &elsewhere))
 }
 
-/// The answer; or what is stored of it, where the same call was answered before.
+/// The answer, or its stored form if the call was answered before.
 async fn claim(
     cx: &Services,
     caller: &Device,

@@ -1,7 +1,7 @@
-//! `blue.catbird.mls.getKeyPackages`: what could be claimed for each certified device.
+//! `blue.catbird.mls.getKeyPackages`: the claimable packages of each certified device.
 //!
-//! Invariants: nothing is consumed, because a query that consumed would drain pools by prefetching; and an account that
-//! does not let the caller see its devices answers like an account that is not here.
+//! Invariants: the query consumes no package, because prefetching clients would drain pools; an account that does not
+//! let the caller see its devices gets the answer of an unknown account.
 
 use super::store;
 use crate::federation::joining::consent;

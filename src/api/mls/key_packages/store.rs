@@ -88,7 +88,7 @@ pub(super) async fn lock_claimer(conn: &mut PgConnection, claimer_id: i64) -> Re
     Ok(())
 }
 
-/// The same for claims of strangers and servers, each of which counts what the others took.
+/// Serializes claims on each target by strangers and servers, since their limits count each other's claims.
 pub(super) async fn lock_targets(conn: &mut PgConnection, targets: &[Did]) -> Result<(), Error> {
     // In order, so that two never wait for each other in a circle.
     let ordered: BTreeSet<&Did> = targets.iter().collect();
@@ -114,7 +114,7 @@ pub(super) enum Asker {
 pub(super) struct Target {
     pub account_id: i64,
     pub did: String,
-    /// Devices of which one package each may be given.
+    /// Devices that may each get one package.
     pub devices: i64,
     /// The inviter is the account itself, or one of its contacts.
     pub is_known: bool,
@@ -123,7 +123,7 @@ pub(super) struct Target {
     pub taken_by_server: i64,
     /// By all servers that were not allowed by name.
     pub taken_by_servers: i64,
-    /// By all accounts of this server that are no contacts of the target.
+    /// One-time packages claimed by all accounts of this server that are no contacts of the target.
     pub taken_by_strangers: i64,
 }
 
@@ -252,7 +252,7 @@ pub(super) async fn claim(
     Ok(claimed)
 }
 
-/// The packages of these rows, as they were handed out.
+/// The packages of these rows, as the claim handed them out.
 pub(super) async fn find_claimed(pool: &PgPool, ids: &[i64]) -> Result<Vec<Claimed>, Error> {
     Ok(sqlx::query_as!(
         Claimed,
@@ -264,8 +264,7 @@ pub(super) async fn find_claimed(pool: &PgPool, ids: &[i64]) -> Result<Vec<Claim
     .await?)
 }
 
-/// Binds the packages to the stream that they were claimed for. `strangers` are the targets to which the claimer is no
-/// contact.
+/// Binds the packages to the stream of their claim. `strangers`: the targets that do not have the claimer as a contact.
 pub(super) async fn insert_claims(
     conn: &mut PgConnection,
     claimed: &[Claimed],
@@ -308,7 +307,7 @@ pub(super) async fn insert_claims(
     Ok(())
 }
 
-/// The rows of those of these accounts that are registered here and not suspended.
+/// The rows of the accounts that are registered here and not suspended.
 pub(super) async fn account_ids(pool: &PgPool, accounts: &[Did]) -> Result<Vec<i64>, Error> {
     let dids: Vec<String> = accounts.iter().map(Did::to_string).collect();
     Ok(sqlx::query_scalar!("select id from account where did = any($1) and suspended_at is null", &dids)
@@ -316,7 +315,7 @@ pub(super) async fn account_ids(pool: &PgPool, accounts: &[Did]) -> Result<Vec<i
         .await?)
 }
 
-/// What could be claimed, by account, certified device that has not lapsed, and suite.
+/// The claimable packages, by account, certified device that has not lapsed, and suite.
 pub(super) async fn list_available(
     pool: &PgPool,
     account_ids: &[i64],

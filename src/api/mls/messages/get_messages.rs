@@ -1,7 +1,7 @@
 //! `blue.catbird.mls.getMessages`: pages through one conversation, either way.
 //!
-//! Invariant: only entries that the account's seats cover, also for an account that left; a page ends before 8 MiB and
-//! holds at least one entry if there is one.
+//! Invariant: the page has only entries that the account's seats cover, also for an account that left; it ends before 8
+//! MiB and holds at least one entry if there is one.
 
 use crate::api::mls::access;
 use crate::lexicon::event::defs;
@@ -19,7 +19,7 @@ pub async fn get_messages(cx: &Services, caller: Device, call: Call<GetMessages>
             return Err(Fault::InvalidRequest("params: give afterSeq or beforeSeq, not both".to_owned()).into());
         }
     };
-    // A text that is no name of a kind matches nothing, and is no mistake.
+    // An unknown kind matches no entry, and is no error.
     let asked = params.kinds.unwrap_or_default();
     let kinds: Vec<NamedKind> = asked.iter().filter_map(|name| NamedKind::from_name(name)).collect();
     let readable = access::readable(cx, &caller.author, &params.stream).await?;
