@@ -93,7 +93,8 @@ impl Log {
         }
     }
 
-    /// The first to write to a stream after a restore stops it, if its followers were not asked yet for what was lost.
+    /// Opens a stream for its first write after a restore, and stops it if its followers have not been asked for lost
+    /// entries.
     async fn open_recovered(&self, mut won: Won) -> Result<StreamTx, Error> {
         let stale = won.row.incarnation != self.inner.incarnation && won.row.state == StreamState::Active;
         if stale {

@@ -52,8 +52,8 @@ pub async fn queue(conn: &mut PgConnection, outgoing: &[Outgoing], now: UnixMill
     store::insert_outbox(conn, outgoing, now).await
 }
 
-/// Takes back entries of one kind that wait for these accounts and hold these bytes: what replaces them is queued in the
-/// same transaction.
+/// Withdraws waiting outbox rows of one kind, for these accounts and with these bytes: the same transaction queues
+/// their replacement.
 pub async fn withdraw(
     conn: &mut PgConnection,
     account_ids: &[i64],

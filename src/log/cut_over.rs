@@ -11,7 +11,7 @@ use super::{Delivery, Ended, Error, Event, Filter, Frame, Listener, Log, Subscri
 use crate::config::SubscriberBuffer;
 use crate::types::Cursor;
 
-/// Entries read from the log at once, if their bytes allow so many.
+/// Entries that one read of the log returns, if their bytes allow so many.
 const BACKFILL: PageBudget = PageBudget { entries: 200, bytes: BACKFILL_BYTES };
 
 /// Everything that a listener may see and wants, from a cursor on.
@@ -24,7 +24,7 @@ pub struct CutOver {
     position: Cursor,
     /// Read and not handed on yet.
     ready: VecDeque<Arc<Frame>>,
-    /// The memory that `ready` takes.
+    /// The memory held for `ready`.
     memory: Option<MemoryShare>,
     /// Everything up to here was handed on or filtered out.
     handed_on: Cursor,
@@ -40,7 +40,8 @@ enum Phase {
 }
 
 impl Log {
-    /// After this cursor; without a cursor, from the present on. Live, the listener may lag behind by `buffer`.
+    /// Subscribes after the cursor, or without one from the present on. Once live, the listener may lag behind by
+    /// `buffer`.
     pub async fn cut_over(
         &self,
         listener: Listener,

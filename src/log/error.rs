@@ -35,7 +35,7 @@ pub enum Error {
         .ahead_ms.abs() / 1000, if *.ahead_ms > 0 { "ahead of" } else { "behind" }
     )]
     ClocksApart { ahead_ms: i64 },
-    /// Servers that follow the stream run a version that does not know the kind of entry, or the feature that the entry
+    /// Followers of the stream run a version that does not know the kind of entry, or the feature that the entry
     /// requires. Nothing was written.
     #[error("followers of an older version do not know this kind of entry: {}", .0.join(", "))]
     FollowersOutdated(Vec<String>),

@@ -1,13 +1,13 @@
 //! Features that entries of later versions may require.
 //!
-//! Invariant: an entry that requires a feature that this version lacks is stored and shown like any other; after it this
-//! server takes no entry of the stream, neither its own nor its home's, until a version that knows the feature applies
-//! the entry.
+//! Invariant: the server stores and shows an entry that requires an unknown feature like any other; after it the server
+//! accepts no entry of the stream, neither its own nor its home's, until a version that knows the feature applies the
+//! entry.
 
-/// The features that this version knows: an entry may name one of them in its header.
+/// The features that this version knows, which an entry may name in its header.
 pub const FEATURES: &[&str] = &[];
 
-/// Features that the entries of one stream may require together.
+/// The most features that the entries of one stream may require together.
 pub(super) const FEATURES_PER_STREAM: usize = 16;
 
 /// Whether this version lacks one of these features.

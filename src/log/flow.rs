@@ -1,9 +1,9 @@
-//! Whether the log of this instance flows.
+//! Progress of this instance's log, which decides its readiness.
 //!
-//! Invariant: [`LogFlow`] judges this instance alone, by the age of the oldest job that the writer has not answered and
-//! by the age of the tailer's last completed look, so another instance on the same database may be ready while this one
-//! is not. A horizon that a foreign transaction holds back is common to all instances: the monitor raises an alarm that
-//! names the oldest writing transaction, and readiness stays.
+//! Invariant: [`LogFlow`] depends on this instance alone: on the age of the oldest job that the writer has not
+//! answered, and on the age of the tailer's last completed read. Another instance on the database may be ready while
+//! this one is not. A horizon that a foreign transaction holds back affects all instances: the monitor raises an alarm
+//! that names the oldest writing transaction, and readiness does not change.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,21 +15,21 @@ use super::Log;
 use crate::telemetry::metric_name;
 use crate::types::Cursor;
 
-/// How often the ages are measured.
+/// Interval at which the ages are measured.
 const MEASURE: Duration = Duration::from_millis(500);
 
-/// What readiness says of this instance's log.
+/// The state of this instance's log, as readiness reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFlow {
     Flows,
     /// The writer left a job unanswered for longer than `LOG_STALLED_SECONDS`.
     WriterStalled,
-    /// The tailer completed no look at the log for longer than `LOG_STALLED_SECONDS`.
+    /// The tailer completed no read of the log for longer than `LOG_STALLED_SECONDS`.
     TailerStalled,
 }
 
 impl LogFlow {
-    /// The name in the report of readiness.
+    /// The state's name in the readiness report.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Flows => "ok",
@@ -49,13 +49,13 @@ struct FlowState {
     /// Jobs that the writer has not answered, by number: the first is the oldest.
     unanswered: BTreeMap<u64, Instant>,
     next_job: u64,
-    /// When the tailer last completed a look.
+    /// When the tailer last completed a read.
     looked: Instant,
-    /// A committed position that was not handed out, and since when the monitor waits for it.
+    /// A committed position that the tailer has not handed out, and since when.
     undelivered: Option<(Cursor, Instant)>,
 }
 
-/// A job is unanswered for as long as this value lives.
+/// An unanswered job, counted for as long as this value lives.
 pub(super) struct UnansweredJob {
     monitor: Arc<FlowMonitor>,
     number: u64,
@@ -77,7 +77,7 @@ impl FlowMonitor {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a job that the writer has to answer.
+    /// Counts a job that the writer must answer.
     pub(super) fn job_submitted(self: &Arc<Self>) -> UnansweredJob {
         let mut state = self.state();
         let number = state.next_job;
@@ -86,12 +86,12 @@ impl FlowMonitor {
         UnansweredJob { monitor: Arc::clone(self), number }
     }
 
-    /// The tailer read the log, whether it found an entry or not.
+    /// Records that the tailer completed a read, with or without entries.
     pub(super) fn look_completed(&self) {
         self.state().looked = Instant::now();
     }
 
-    /// Compares the greatest committed position that this instance heard of with the one that the tailer reached.
+    /// Compares the greatest committed position that this instance knows with the position that the tailer has reached.
     fn compare(&self, committed: Cursor, delivered: Cursor, now: Instant) {
         let mut state = self.state();
         let still_waits = state.undelivered.is_some_and(|(position, _)| delivered < position);
@@ -135,7 +135,7 @@ impl Log {
     }
 }
 
-/// Measures until `stop`. Tells once when the log of this instance stalls, and once when the horizon does.
+/// Measures until `stop`. Logs once when this instance's log stalls, and once when the horizon stalls.
 pub(super) async fn run(log: Log, stop: CancellationToken) {
     let (mut flow, mut is_held) = (LogFlow::Flows, false);
     loop {
@@ -210,7 +210,7 @@ mod tests {
         monitor.compare(Cursor(20), Cursor(10), at(1));
         monitor.compare(Cursor(30), Cursor(15), at(2));
         assert_eq!(age(5), 4, "the wait for position 20 began at second 1");
-        // Traffic never pauses and always runs ahead: the wait for the next position is a new one.
+        // Under constant traffic the tailer is always behind: the wait for the next position is a new wait.
         monitor.compare(Cursor(40), Cursor(20), at(6));
         assert_eq!(age(7), 1);
         monitor.look_completed();

@@ -97,7 +97,7 @@ impl Event {
 }
 
 impl Event {
-    /// As a subscriber receives it; an event that cannot be encoded is logged, and nothing is missing but that event.
+    /// The event as a frame for subscribers; `None`, with a log line, for an event that cannot be encoded.
     pub(super) fn into_frame_or_skip(self) -> Option<Frame> {
         let (stream_id, seq) = (self.stream_id, self.seq.0);
         let encoded = self.into_frame().inspect_err(|error| {
@@ -161,7 +161,7 @@ pub struct Frame {
     _weight: Option<FrameWeight>,
 }
 
-/// Counts bytes of one frame until the frame is dropped.
+/// Counts the bytes of one frame until the frame is dropped.
 #[derive(Debug)]
 pub(super) struct FrameWeight {
     held_bytes: Arc<AtomicUsize>,

@@ -1,7 +1,7 @@
-//! A stream goes from one home to another.
+//! The move of a stream from one home to another, as the log carries it out.
 //!
-//! Invariants: one commit is the move, and before it nothing has happened; between the acceptance and that commit nothing
-//! is ordered; the next home orders nothing before its own term is opened.
+//! Invariants: one commit is the move, and nothing changes before it; the home orders nothing between the acceptance
+//! and that commit; the next home orders nothing before its own term is opened.
 
 use super::acceptance::Acceptance;
 use super::append::later;
@@ -107,7 +107,7 @@ impl Log {
     }
 }
 
-/// Entries read at a time, and bytes of their contents.
+/// Entries that one query reads, and bytes of their contents.
 const PAGE: i64 = 500;
 const PAGE_BYTES: i64 = 4 << 20;
 

@@ -79,7 +79,7 @@ use crate::storage::{Class, Storage};
 use crate::types::{Clock, Did, Hash};
 use crate::worker::Workers;
 
-/// Bytes of immutable facts about streams that are kept in memory.
+/// Bytes of the cache of immutable facts about streams.
 const STREAM_CACHE_BYTES: u64 = 48 << 20;
 
 /// The log of this server. Cheap to clone.
@@ -93,7 +93,7 @@ struct Inner {
     /// did:web of this server: the home of every stream that it founds.
     home: Did,
     clock: Clock,
-    /// What the clock is held against.
+    /// The reference for this machine's clock.
     time: time::Reference,
     /// What this process began with: it writes nothing once another was raised.
     incarnation: i64,
@@ -111,7 +111,7 @@ struct Inner {
 }
 
 impl Log {
-    /// Checks where the log stands on this cluster, then starts writer, tailer, outbox worker and relay.
+    /// Verifies the log's origin on this cluster, then starts writer, tailer, outbox worker and relay.
     pub async fn start(
         storage: Storage,
         home: Did,

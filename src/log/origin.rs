@@ -1,11 +1,11 @@
-//! What turns transaction ids into positions, and whether this is still the database that they came from.
+//! The origin of positions: it maps transaction ids to positions, and detects a database that went back in time.
 //!
-//! Invariant: nothing is written to a database that went back in time before its positions and its incarnation were
-//! raised, under a lock that excludes every writer. Both writing paths name the incarnation that their process began
-//! with, so a process of before the raise writes nothing after it.
+//! Invariant: before this server writes to a database that went back in time, it raises the positions and the
+//! incarnation, under a lock that excludes every writer. Both writing paths name the incarnation that their process
+//! began with, so a process from before the raise writes nothing after it.
 //!
-//! Invariant: a raise writes the same few rows however much is stored. Key packages and followed streams show by their
-//! own incarnation that they are doubtful; jobs in steps deal with them afterwards.
+//! Invariant: a raise writes a constant number of rows. The incarnation of key packages and followed streams shows that
+//! they are doubtful; jobs handle them afterwards in steps.
 
 use super::watermark::{Mark, Watermark};
 use super::{Error, store};
@@ -15,7 +15,7 @@ use crate::types::{Clock, Did};
 
 /// How far positions jump: beyond anything that the lost future can have handed out, a thousand million transactions.
 const BASE_STEP: i64 = 1 << 40;
-/// Positions are refused beyond this: a raise adds [`BASE_STEP`] and all transactions there were.
+/// The server refuses positions beyond this: a raise adds [`BASE_STEP`] and the number of all past transactions.
 const LAST_POS: i64 = 1 << 62;
 /// Transactions after which Postgres should have frozen the oldest row long ago. It refuses to write at 2,144 million.
 const FREEZE_ALARM: i32 = 1_200_000_000;
@@ -25,8 +25,7 @@ const FREEZE_ALARM: i32 = 1_200_000_000;
 pub(super) enum Reason {
     /// Another cluster or timeline: transaction ids went back, or mean nothing.
     Cluster,
-    /// The same cluster, but the rows were written anew, as `pg_restore` does: what was handed out since the dump is
-    /// gone.
+    /// The cluster is unchanged, but the rows were rewritten, as `pg_restore` does: entries since the dump are lost.
     Copied,
     /// The watermark outside of the database has seen more than is there.
     Watermark,
@@ -53,7 +52,7 @@ pub struct Raised {
     pub restored_pos: i64,
 }
 
-/// This database belongs to another server.
+/// The database belongs to another server.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "this database belongs to {stored}, but SERVICE_DID is {configured}: every conversation in it would belong to another \
@@ -64,7 +63,7 @@ pub struct ForeignDatabase {
     pub configured: Did,
 }
 
-/// The server that this database belongs to: the one of its first start, which is this one if there was none.
+/// The server that this database belongs to: that of its first start, or this server if there was none.
 pub async fn server_of(storage: &Storage, server: &Did) -> Result<Did, Error> {
     let mut tx = storage.begin().await?;
     let named = match store::find_origin(tx.conn()).await? {
@@ -75,16 +74,16 @@ pub async fn server_of(storage: &Storage, server: &Did) -> Result<Did, Error> {
     Ok(named.unwrap_or_else(|| server.clone()))
 }
 
-/// What a start finds.
+/// The state that a start finds.
 struct Found {
     origin: Option<store::Origin>,
-    /// Why it counts as gone back.
+    /// Why the database counts as gone back in time.
     reason: Option<Reason>,
 }
 
 async fn look(tx: &mut Tx, cluster: ClusterId, mark: Mark) -> Result<Found, Error> {
     let Some(origin) = store::find_origin(tx.conn()).await? else {
-        // An empty database where a full one was.
+        // An empty database in place of a full one.
         let reason = (mark.pos > 0).then_some(Reason::Watermark);
         return Ok(Found { origin: None, reason });
     };
@@ -104,8 +103,7 @@ async fn look(tx: &mut Tx, cluster: ClusterId, mark: Mark) -> Result<Found, Erro
 
 /// Writes the origin on first start, and raises it where the database went back in time. Answers the incarnation.
 ///
-/// The lock that excludes every reader and writer is taken only where something is to be written: other instances go on
-/// while this one starts.
+/// Takes the lock that excludes every reader and writer only to write: other instances go on while this one starts.
 pub(super) async fn establish(
     storage: &Storage,
     home: &Did,
@@ -125,7 +123,7 @@ pub(super) async fn establish(
 
     let mut tx = storage.begin().await?;
     store::lock_origin(tx.conn()).await?;
-    // Another instance may have been first.
+    // Another instance may have done this first.
     let Found { origin, reason } = look(&mut tx, cluster, mark).await?;
     let mut incarnation = match origin {
         Some(origin) => origin.incarnation,
@@ -157,7 +155,7 @@ pub(super) async fn recover(storage: &Storage, clock: &Clock, guard: Option<&Wat
     Ok(raised)
 }
 
-/// Whether there is room for transactions and for positions. Looked at when a server starts.
+/// Checks, at the start, that there is room for further transactions and positions.
 pub(super) async fn check_distance(storage: &Storage) -> Result<(), Error> {
     let distance = store::distance(&mut storage.pool().acquire().await?).await?;
     if distance.oldest_row_age > FREEZE_ALARM {

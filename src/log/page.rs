@@ -1,8 +1,8 @@
-//! One way to read entries in pages that are bounded in bytes.
+//! Reading of entries in pages that are bounded in bytes.
 //!
-//! Invariants: a page holds at least one entry and ends before its budget of bytes; the lengths come from the key query,
-//! so that contents beyond the budget are never read; what all pages of this instance hold in memory together, and what
-//! those of one account hold, is bounded by [`ReadMemory`].
+//! Invariants: a page holds at least one entry and ends before its budget of bytes; the lengths come from the key
+//! query, so that contents beyond the budget are never read; [`ReadMemory`] bounds the memory of all pages of this
+//! instance together, and of those of one account.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,32 +12,32 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{Error, Event, Log, store};
 use crate::types::{Cursor, Seq};
 
-/// Bytes of headers and contents in one answer. As JSON a third more: below the 8 MiB that a PDS passes on.
+/// Bytes of headers and contents in one answer. JSON takes a third more, below the 8 MiB that a PDS passes on.
 pub(super) const ANSWER_BYTES: usize = 4 << 20;
-/// Bytes of headers and contents that a backfill reads at once for one listener.
+/// Bytes of headers and contents that one step of a listener's backfill reads.
 pub(super) const BACKFILL_BYTES: usize = 1 << 20;
-/// Bytes of headers and contents that the tailer reads at once.
+/// Bytes of headers and contents that one step of the tailer reads.
 pub(super) const TAIL_BYTES: usize = 8 << 20;
 
-/// Bytes that all pages of this instance hold together, and those of one account.
+/// The most bytes that all pages of this instance hold together, and those of one account.
 const INSTANCE_BYTES: usize = 64 << 20;
 const ACCOUNT_BYTES: usize = INSTANCE_BYTES / 8;
-/// What one permit of a semaphore stands for.
+/// Bytes that one permit of a semaphore stands for.
 const PERMIT_BYTES: usize = 1 << 10;
 
-/// Where an entry stands and how long it is, known before its content is read.
+/// The position and the length of an entry, read before its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EntryKey {
     pub cursor: Cursor,
     pub stream_id: i64,
     pub seq: Seq,
-    /// The number of its kind in Postgres.
+    /// The number of the entry's kind in Postgres.
     pub kind: i16,
-    /// Of header and content.
+    /// Bytes of header and content.
     pub bytes: usize,
 }
 
-/// How much one page may hold.
+/// The budget of one page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PageBudget {
     pub entries: usize,
@@ -45,7 +45,7 @@ pub(super) struct PageBudget {
 }
 
 impl PageBudget {
-    /// How many of these keys fit: at least one, if there is one.
+    /// The number of keys that fit into the page: at least one, if there is one.
     pub fn fit(self, keys: &[EntryKey]) -> usize {
         let mut bytes = 0_usize;
         let fitting = keys.iter().take(self.entries).take_while(|key| {
@@ -56,13 +56,13 @@ impl PageBudget {
     }
 }
 
-/// Memory that is taken until this value is dropped.
+/// A share of the memory, held until this value is dropped.
 #[derive(Debug)]
 pub(super) struct MemoryShare {
     _permits: [OwnedSemaphorePermit; 2],
 }
 
-/// The memory for what readers of this instance hold.
+/// The memory for the pages that readers of this instance hold.
 pub(super) struct ReadMemory {
     all: Arc<Semaphore>,
     accounts: Mutex<HashMap<i64, Weak<Semaphore>>>,
@@ -73,10 +73,10 @@ impl ReadMemory {
         Self { all: Arc::new(Semaphore::new(INSTANCE_BYTES / PERMIT_BYTES)), accounts: Mutex::default() }
     }
 
-    /// Waits until so many bytes are free for this account. More than an account may have counts as all that it may.
+    /// Waits until this account may hold `bytes` more. More than an account's whole share counts as its whole share.
     pub async fn take(&self, account_id: i64, bytes: usize) -> Result<MemoryShare, Error> {
         let permits = u32::try_from(bytes.min(ACCOUNT_BYTES).div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
-        // The account first: whoever waits for its own share holds nothing of the others'.
+        // The account's share first: a reader that waits for it holds no memory of others.
         let own = self.of_account(account_id).acquire_many_owned(permits).await.map_err(|_| Error::Busy)?;
         let all = Arc::clone(&self.all).acquire_many_owned(permits).await.map_err(|_| Error::Busy)?;
         Ok(MemoryShare { _permits: [own, all] })
@@ -87,7 +87,7 @@ impl ReadMemory {
         if let Some(semaphore) = accounts.get(&account_id).and_then(Weak::upgrade) {
             return semaphore;
         }
-        // Accounts that hold nothing are forgotten whenever the map has doubled.
+        // Drops the accounts without pages whenever the map has doubled.
         if accounts.len() == accounts.capacity() {
             accounts.retain(|_, semaphore| semaphore.strong_count() > 0);
         }
@@ -102,9 +102,9 @@ impl ReadMemory {
 pub struct EntryPage {
     pub events: Vec<Event>,
     pub more: bool,
-    /// Up to here everything was read: the place of the last entry, whether its row could be decoded or not.
+    /// The last entry that was read, whether its row decoded or not.
     pub reached: Option<(Cursor, Seq)>,
-    /// Held for as long as the page is.
+    /// The memory of the page, held for as long as the page is.
     memory: Option<MemoryShare>,
 }
 
@@ -118,7 +118,7 @@ impl EntryPage {
 }
 
 impl Log {
-    /// Reads the entries of as many of these keys as the budget allows. The key query asked for one more than that.
+    /// Reads the entries of the keys that fit the budget. The key query asked for one key beyond the budget.
     pub(super) async fn read_page(
         &self,
         account_id: i64,

@@ -1,7 +1,7 @@
-//! Reading below the horizon.
+//! Reading of entries below the horizon.
 //!
-//! Invariant: what comes across streams has a position below the horizon of the same snapshot, so nothing can later
-//! appear behind a cursor. A cursor is the position of an entry that was read, never the horizon.
+//! Invariant: entries that a reader reads across streams have positions below the horizon of the same snapshot, so no
+//! entry can later appear behind a cursor. A cursor is the position of an entry that was read, never the horizon.
 
 use super::chain::Head;
 use super::page::{self, EntryPage, PageBudget};
@@ -29,7 +29,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The same way from another entry on.
+    /// The same direction, from another entry on.
     const fn from(self, seq: Seq) -> Self {
         match self {
             Self::After(_) => Self::After(seq),
@@ -38,7 +38,7 @@ impl Direction {
     }
 }
 
-/// Pages of rows that do not decode, which a reader passes over in one call.
+/// Pages of undecodable rows that a reader skips in one call.
 const UNDECODABLE_PAGES: usize = 8;
 
 impl Log {
@@ -53,7 +53,7 @@ impl Log {
         self.events_within(account_id, after, upto, budget(limit, page::ANSWER_BYTES)).await
     }
 
-    /// The same within any budget.
+    /// Reads a stream's events within the given budget.
     pub(super) async fn events_within(
         &self,
         account_id: i64,
@@ -78,7 +78,7 @@ impl Log {
         let kinds = store::KindFilter::of(kinds);
         let (budget, mut direction) = (budget(limit, page::ANSWER_BYTES), direction);
         let mut page = EntryPage::EMPTY;
-        // A page of this method says where to go on by its entries: it is empty at the end of the stream alone.
+        // Clients of this method continue from its entries, so it answers an empty page only at the end of the stream.
         for _ in 0..UNDECODABLE_PAGES {
             page = self.entries_once(stream_id, account_id, direction, &kinds, budget).await?;
             match page.reached {
@@ -137,7 +137,7 @@ fn budget(limit: u32, bytes: usize) -> PageBudget {
     PageBudget { entries: usize::try_from(limit).unwrap_or(usize::MAX), bytes }
 }
 
-/// Keys to ask for, so that one beyond the page says that there are more.
+/// Keys to ask for: one beyond the page shows that there are more.
 fn one_more(budget: PageBudget) -> i64 {
     i64::try_from(budget.entries).unwrap_or(i64::MAX).saturating_add(1)
 }

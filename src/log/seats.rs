@@ -18,12 +18,12 @@ pub struct Seat {
     pub server: String,
 }
 
-/// A member whose seat is shown to it, and that has a leaf.
+/// A member that sees its seat and has a leaf.
 #[derive(Clone, Debug)]
 pub struct ActingMember {
     pub account: Did,
     pub is_admin: bool,
-    /// By an operator of this server.
+    /// Whether an operator of this server suspended the account.
     pub suspended: bool,
 }
 
@@ -68,8 +68,8 @@ pub enum SeatChange {
 }
 
 impl Roster {
-    /// Applies one entry and says what it changed. Entries of other kinds, also of kinds that this version does not know,
-    /// change nothing.
+    /// Applies one entry and answers the changes of seats. Entries of other kinds, including unknown kinds, change
+    /// nothing.
     pub fn apply(&mut self, kind: &NamedKind, seq: Seq, content: &Content) -> Result<Vec<SeatChange>, NotCanonical> {
         match kind.known() {
             Some(EntryKind::Commit) => Ok(self.commit(seq, &CommitBody::decode(&content.body)?)),

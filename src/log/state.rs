@@ -9,8 +9,8 @@ pub enum StreamState {
     Active,
     /// Entries that were lost are being put back: nothing new is ordered.
     Recovering,
-    /// An entry requires a feature that this version lacks. No row says so: the row says what is required, and each version
-    /// judges by what it knows.
+    /// An entry requires a feature that this version lacks. No row stores this state: a row names the required
+    /// features, and each version compares them with its own.
     NeedsNewerVersion,
     /// It goes from one home to another: for half a minute at most, on either side.
     Handing,

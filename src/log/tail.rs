@@ -1,9 +1,8 @@
 //! The tailer of this instance: reads new entries once, encodes each once, hands them to the hub.
 //!
-//! Invariants: a look ends where a transaction ends, and spans are read for the whole look before its first entry is
-//! handed out, so a seat that a transaction opens shows all of that transaction; contents are read for streams alone
-//! that somebody on this instance may see, at most [`page::TAIL_BYTES`] at a time; no row that fails to decode holds back
-//! the others.
+//! Invariants: a read ends where a transaction ends, and its spans are read before its first entry is handed out, so a
+//! seat that a transaction opens shows all of that transaction; contents are read only for streams that a listener of
+//! this instance may see, at most [`page::TAIL_BYTES`] at a time; a row that does not decode holds back no other row.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,12 +18,12 @@ use crate::worker::Beat;
 
 /// Without a signal the log is looked at this often.
 const POLL: Duration = Duration::from_millis(500);
-/// Pauses until a position that was just committed is below the horizon.
+/// Pauses while a committed position is not below the horizon yet.
 const BACK_OFF: [Duration; 4] =
     [Duration::from_millis(1), Duration::from_millis(2), Duration::from_millis(4), Duration::from_millis(8)];
 /// Pause after the database did not answer.
 const TROUBLE: Duration = Duration::from_millis(250);
-/// Keys of one look: more than the 1,024 entries that one transaction may have.
+/// Keys of one read: more than the 1,024 entries that one transaction may have.
 const LOOK_ENTRIES: i64 = 2_048;
 /// Frames handed out before readers get a turn.
 const HAND_OUT: usize = 64;
@@ -57,7 +56,7 @@ pub(super) async fn run(log: Log, stop: CancellationToken, beat: Beat) {
             }
         };
         let wake = async {
-            // While the horizon holds a known position back, only time helps.
+            // While the horizon holds back a known position, the tailer can only wait.
             if pause == POLL { log.inner.hub.woken_up().await } else { std::future::pending().await }
         };
         tokio::select! {
@@ -71,7 +70,7 @@ pub(super) async fn run(log: Log, stop: CancellationToken, beat: Beat) {
 enum Progress {
     /// There may be more right now.
     More,
-    /// A position that was committed is not below the horizon yet.
+    /// A committed position is not below the horizon yet.
     Behind,
     Idle,
 }
@@ -87,7 +86,7 @@ async fn step(log: &Log) -> Result<Progress, Error> {
     let (keys, full) = store::tail_keys(pool, hub.position(), LOOK_ENTRIES).await?;
     if let Some(end) = keys.last().map(|key| key.cursor) {
         read_spans(log, &keys).await?;
-        // Whoever joins from here on reads this look from the log.
+        // Listeners that join from now on read these entries from the log.
         let wanted = hub.claim(end, keys.iter().map(|key| key.stream_id));
         deliver(log, &keys, &wanted).await?;
         hub.pass(end);
@@ -100,21 +99,21 @@ async fn step(log: &Log) -> Result<Progress, Error> {
     })
 }
 
-/// Streams of the entries whose kind `is` so, each once.
+/// The streams of the entries whose kind satisfies `is`, each once.
 fn streams_of(keys: &[EntryKey], is: fn(EntryKind) -> bool) -> Vec<i64> {
     let fits = |key: &&EntryKey| EntryKind::from_db(key.kind).is_some_and(is);
     let streams: HashSet<i64> = keys.iter().filter(fits).map(|key| key.stream_id).collect();
     streams.into_iter().collect()
 }
 
-/// Takes in the spans that the entries of a look made, and those of invitations that were taken.
+/// Reads the spans that the entries changed, and those of accepted invitations.
 async fn read_spans(log: &Log, keys: &[EntryKey]) -> Result<(), Error> {
     let pool = log.inner.storage.pool();
     let changed = streams_of(keys, EntryKind::changes_seats);
     if !changed.is_empty() {
         log.inner.hub.merge(&store::spans_of_streams(pool, &changed).await?);
     }
-    // An account that took an invitation sees its seat from the notice of it on.
+    // An account that accepted an invitation sees its seat from the notice of the acceptance on.
     let owners = streams_of(keys, EntryKind::may_show_seats);
     if !owners.is_empty() {
         log.inner.hub.merge(&store::spans_of_owners(pool, &owners).await?);
@@ -122,8 +121,8 @@ async fn read_spans(log: &Log, keys: &[EntryKey]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Hands out the entries of the wanted streams, as many at a time as fit the budget. The devices that an entry silences
-/// are ended after it; they are read before, so that a database that does not answer repeats the rest of the look.
+/// Hands out the entries of the wanted streams, as many at a time as fit the budget. Devices that an entry silences are
+/// ended after it; they are read before, so that a failing database repeats the rest of the read.
 async fn deliver(log: &Log, keys: &[EntryKey], wanted: &HashSet<i64>) -> Result<(), Error> {
     let (hub, pool) = (&log.inner.hub, log.inner.storage.pool());
     let wanted: Vec<EntryKey> = keys.iter().filter(|key| wanted.contains(&key.stream_id)).copied().collect();

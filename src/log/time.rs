@@ -1,7 +1,7 @@
-//! The time that entries get.
+//! The time of new entries.
 //!
-//! Invariant: no entry is made more than a minute beyond the clock of Postgres. Time never falls within a stream, so that
-//! one entry from far ahead would stamp all that follow it.
+//! Invariant: no entry is dated more than a minute beyond the clock of Postgres. Time never falls within a stream, so
+//! an entry from far ahead would date all later ones.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,21 +15,21 @@ use crate::telemetry::metric_name;
 use crate::types::{Clock, UnixMillis};
 use crate::worker::Beat;
 
-/// How far the two clocks may be apart.
+/// The most milliseconds that the clocks of this machine and of Postgres may be apart.
 const APART_MS: i64 = 5_000;
-/// How far beyond the clock of Postgres an entry may be made.
+/// The most milliseconds that an entry may be dated beyond the clock of Postgres.
 const BEYOND_MS: i64 = 60_000;
-/// Between two comparisons.
+/// Interval between two comparisons of the clocks.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The clock of Postgres, as it was last seen.
+/// The clock of Postgres, as last read.
 #[derive(Debug)]
 struct Seen {
     at: Instant,
     postgres_ms: i64,
 }
 
-/// What the clock of this machine is held against.
+/// The reference for the clock of this machine.
 #[derive(Debug, Default)]
 pub(super) struct Reference(Mutex<Option<Seen>>);
 
@@ -38,7 +38,7 @@ impl Reference {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
     }
 
-    /// The time for an entry that is made now, where this machine says `own`.
+    /// The time of a new entry, where this machine's clock reads `own`.
     fn bounded(&self, own: UnixMillis) -> UnixMillis {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(seen) => {
@@ -51,12 +51,12 @@ impl Reference {
 }
 
 impl Log {
-    /// The time that an entry gets that is made now.
+    /// The time of a new entry.
     pub(super) fn entry_time(&self) -> UnixMillis {
         self.inner.time.bounded(self.inner.clock.now())
     }
 
-    /// Compares the clocks. By how many milliseconds this machine's is ahead.
+    /// Compares the clocks. Answers by how many milliseconds this machine's clock is ahead.
     async fn compare_clocks(&self) -> Result<i64, Error> {
         let (ahead_ms, seen) = compare(&self.inner.storage, &self.inner.clock).await?;
         self.inner.time.set(seen);
@@ -68,15 +68,15 @@ async fn compare(storage: &Storage, clock: &Clock) -> Result<(i64, Seen), Error>
     let mut connection = storage.pool().acquire().await?;
     let (asked, own_ms) = (Instant::now(), clock.now().0);
     let postgres_ms = store::clock_ms(&mut connection).await?;
-    // As if Postgres had looked half-way.
+    // Assumes that Postgres read its clock half-way through the round trip.
     let half_ms = i64::try_from(asked.elapsed().as_millis() / 2).unwrap_or_default();
     Ok((own_ms + half_ms - postgres_ms, Seen { at: Instant::now(), postgres_ms: postgres_ms + half_ms }))
 }
 
-/// Refuses to start where the clocks are apart: whatever is written would say a wrong time for good.
+/// Refuses to start while the clocks are apart: new entries would have wrong times permanently.
 pub(super) async fn agree(storage: &Storage, clock: &Clock) -> Result<Reference, Error> {
     let reference = Reference::default();
-    // The manual clock of tests goes its own way.
+    // The manual clock of tests is not compared.
     if matches!(clock, Clock::System) {
         let (ahead_ms, seen) = compare(storage, clock).await?;
         if ahead_ms.abs() > APART_MS {

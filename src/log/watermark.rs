@@ -65,7 +65,7 @@ impl Watermark {
         }
     }
 
-    /// Durable when it returns. A mark that says less than the file changes nothing: several instances share the file.
+    /// Writes a mark durably. A mark lower than the file's changes nothing: several instances share the file.
     pub async fn write(&self, mark: Mark) -> Result<(), WatermarkError> {
         let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || raise(&path, mark)).await;
@@ -77,7 +77,7 @@ impl Watermark {
     }
 }
 
-/// Replaces the file if the mark is greater, while no other process does.
+/// Replaces the file if the mark is greater, under a lock that excludes other processes.
 fn raise(path: &Path, mark: Mark) -> std::io::Result<()> {
     let folder = File::open(folder_of(path))?;
     let _held = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| std::io::Error::from(error))?;

@@ -1,7 +1,7 @@
-//! Entries from before the first that a replica holds.
+//! Adoption of entries from before the first entry that a replica holds.
 //!
-//! Invariant: positions rise with numbers in every stream, also in one whose beginning came last. A backfilled entry has a
-//! negative position: the tailer and cursors pass over it.
+//! Invariant: positions rise with seqs in every stream, also in a stream whose beginning arrived last. A backfilled
+//! entry has a negative position, which the tailer and cursors skip.
 
 use super::verify::{Entry, read};
 use super::{DRAFTS_PER_TRANSACTION, Held, malformed};
@@ -29,8 +29,8 @@ impl Log {
         if !links {
             return Err(broken().into());
         }
-        // Below every position of the order of all streams: the entries are read by their numbers alone. A later call of
-        // this function brings earlier entries, and its transaction is younger, so that positions rise with numbers.
+        // Below every position of the order of all streams: readers reach these entries by seq alone. A later call of
+        // this function brings earlier entries in a younger transaction, so that positions rise with seqs.
         let first_pos = backfill_position(won.first_pos, entries.len());
         store::adopt_entries(won.tx.conn(), stream_id, first_pos, &entries).await?;
         for (seq, time) in ageing(&entries)? {
@@ -40,7 +40,7 @@ impl Log {
     }
 }
 
-/// Where the first of so many backfilled entries stands, if the transaction would otherwise begin at `first_pos`.
+/// The position of the first backfilled entry of a transaction that would otherwise begin at `first_pos`.
 fn backfill_position(first_pos: i64, entries: usize) -> i64 {
     1 - first_pos - i64::try_from(entries).unwrap_or(i64::MAX)
 }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn backfilled_positions_rise_with_numbers_and_never_meet() {
-        // Two transactions, one after the other; the second brings the entries before those of the first.
+        // Two consecutive transactions; the second brings the entries before those of the first.
         let (first, second) = (7 << 10, 8 << 10);
         let of_first: Vec<i64> = (backfill_position(first, 1_023)..).take(1_023).collect();
         let of_second: Vec<i64> = (backfill_position(second, 1_023)..).take(1_023).collect();

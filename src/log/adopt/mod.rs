@@ -1,12 +1,12 @@
-//! The second door: an order that was made elsewhere is verified and stored, for followers and for recovery.
+//! Adoption: verifies and stores an order that another server made, for followers and for recovery.
 //!
-//! Invariants: what is stored is what the home made, byte for byte, in the home's order, all of a span or nothing of it;
-//! what two servers hold at one number is the same or is shown as evidence, and is never replaced. Which door is legal
-//! is the word of the stream's row, read under its lock: a stream of ours is adopted only while it recovers. Nothing is
-//! adopted after an entry that requires a feature which this version lacks, until a version that knows the feature has
-//! applied the entry.
+//! Invariants: a span is stored whole or not at all, byte for byte and in the order in which the home made it; where
+//! two servers hold different entries at one seq, the difference is kept as evidence and replaces nothing. The stream's
+//! row, read under its lock, decides whether adoption is legal: the server adopts entries of its own stream only while
+//! that recovers. After an entry that requires a feature which this version lacks, the server adopts nothing until a
+//! version that knows the feature has applied the entry.
 //!
-//! Who may show a span, and under which signature, is judged before it comes here.
+//! The caller has already checked who may show a span, and under which signature.
 
 mod before;
 mod unapplied;
@@ -136,7 +136,7 @@ impl Log {
         let moved = store::find_move(tx.conn(), row.id, head.seq).await?;
         verify::follows(first, &head, moved.as_ref())?;
         let home = home_after(&row.home, fresh, &span.home)?;
-        // What comes after an entry that this version cannot apply waits for a version that can.
+        // Entries after one that this version cannot apply wait for a version that can.
         let needs_newer = fresh.iter().position(Entry::needs_newer_version);
         let (fresh, is_whole) = match needs_newer {
             Some(at) => (&fresh[..=at], at + 1 == fresh.len()),
@@ -262,7 +262,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Whether a home may leave this content out: no seat here covers it, it aged out there, or it was taken back.
     fn does_without(self, roster: &Roster, entry: &Entry<'_>) -> bool {
-        // How long the home keeps a kind of a later version is not known here.
+        // This version does not know how long the home keeps a kind of a later version.
         let may_age = entry.kind.known().is_none_or(|kind| Keep::of(kind) != Keep::Always);
         let aged = may_age && entry.header.time.0 < self.now.0 - SHORTEST_TERM_MS;
         let erased = entry.kind == EntryKind::Message && self.erased.contains(&entry.header.seq);
@@ -270,8 +270,8 @@ impl Reader<'_> {
     }
 }
 
-/// Seats, leaves and epoch as they follow from the entries: what the home did when it ordered them. The last `unapplied`
-/// entries are checked, and nothing follows from them.
+/// Derives seats, leaves and epoch from the entries, as the home did when it ordered them. The last `unapplied` entries
+/// are verified, and change none of these.
 fn replay(
     roster: &mut Roster,
     row: &mut StreamRow,

@@ -1,7 +1,7 @@
-//! Newest entries that an earlier version adopted and could not apply.
+//! Application of entries that an earlier version adopted and could not apply.
 //!
-//! Invariant: an entry that requires a feature is applied once, by a version that knows the feature, before anything that
-//! comes after the entry; a version that lacks the feature leaves the stream as it is.
+//! Invariant: an entry that requires a feature is applied once, by a version that knows the feature, before any later
+//! entry; a version that lacks the feature leaves the stream as it is.
 
 use super::verify::read;
 use super::{Replayed, replay};
@@ -9,10 +9,10 @@ use crate::log::store::{self, StreamRow};
 use crate::log::{Error, Held, Log, StreamState};
 use crate::storage::Tx;
 
-/// Streams looked at together.
+/// Streams that one query lists.
 const PAGE: i64 = 64;
 
-/// Applies what this version knows and an earlier one did not, once at start.
+/// Applies, once at start, the entries that this version knows how to apply and an earlier version did not.
 pub(in crate::log) async fn run(log: Log) {
     if let Err(error) = apply_all(&log).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "failed to apply entries of an earlier version");
@@ -49,7 +49,7 @@ impl Log {
         Ok(true)
     }
 
-    /// Makes seats follow from the newest entry, if they do not and this version knows what the entry requires.
+    /// Derives seats from the newest entry, if that is still due and this version knows the required features.
     pub(super) async fn apply_newest(&self, tx: &mut Tx, row: &mut StreamRow) -> Result<bool, Error> {
         if !row.is_unapplied || row.state == StreamState::NeedsNewerVersion {
             return Ok(false);
@@ -65,8 +65,8 @@ impl Log {
         Ok(true)
     }
 
-    /// Writes the seats that followed from entries, and drops what the entries erased. `asks`: another home opened the
-    /// seats, and the accounts here say whether they see them.
+    /// Writes the seats derived from entries, and erases the contents that the entries erase. `asks`: another home
+    /// opened the seats, and the accounts here decide whether they see them.
     pub(super) async fn write_replayed(
         &self,
         tx: &mut Tx,

@@ -8,8 +8,8 @@ use crate::types::{Did, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
 
 use super::Span;
 
-/// How far a home's clock may be ahead of ours without a word. What it signed is taken whatever its clock says: the stream
-/// would stop otherwise, and an entry's time is the home's to say.
+/// How far a home's clock may be ahead of ours before the entry is counted. The server stores signed entries with any
+/// time: the stream would stop otherwise, and the home alone dates its entries.
 const AHEAD_MS: i64 = 5 * 60 * 1000;
 
 /// An entry as made. Its content may be withheld, aged out or erased.
@@ -66,7 +66,7 @@ pub(super) struct Verified<'a> {
     pub genesis: Genesis,
     pub kind: StreamKind,
     pub entries: Vec<Entry<'a>>,
-    /// How many entries say a time that is more than five minutes ahead of ours.
+    /// The number of entries that are dated more than five minutes ahead of this server's clock.
     pub from_ahead: u64,
 }
 
@@ -151,7 +151,7 @@ pub(super) fn follows(entry: &Entry<'_>, head: &Head, moved: Option<&Move>) -> R
     }
 }
 
-/// One entry by itself: canonical, with the content that its header names. A kind of a later version is taken as it is.
+/// Verifies a single entry: canonical, with the content that its header names. A kind of a later version is accepted.
 pub(super) fn read(held: &Held) -> Result<Entry<'_>, Refusal> {
     if held.header.len() > HEADER_BYTES {
         return Err(Refusal::new("Malformed", "a header is too long"));

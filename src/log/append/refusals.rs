@@ -2,7 +2,7 @@
 
 use crate::types::Refusal;
 
-/// To a stranger the stream does not exist; somebody whose seat ended knows that it does.
+/// Refuses an account without a seat. For a stranger the stream does not exist; a former member knows that it does.
 pub(in crate::log) fn no_seat(was_seated: bool) -> Refusal {
     if was_seated {
         Refusal::new("NotMember", "the account's seat in this stream has ended")
@@ -11,7 +11,7 @@ pub(in crate::log) fn no_seat(was_seated: bool) -> Refusal {
     }
 }
 
-/// The account may read what its seat covers, and nothing else.
+/// Refuses an account whose role is of a later version, and which may only read.
 pub(in crate::log) fn role_unknown() -> Refusal {
     Refusal::new(
         "NotMember",
@@ -19,7 +19,7 @@ pub(in crate::log) fn role_unknown() -> Refusal {
     )
 }
 
-/// There is no such stream, or not for this caller.
+/// The stream does not exist, or the caller must not know that it does.
 pub fn stream_not_found() -> Refusal {
     Refusal::new("StreamNotFound", "there is no such stream, or the account never had a seat in it")
 }

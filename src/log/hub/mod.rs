@@ -115,7 +115,7 @@ pub struct Hub {
     commits: watch::Sender<i64>,
     /// For the other replicas.
     leaving: Leaving,
-    /// Bytes of the frames that the tailer made and that somebody still holds.
+    /// Bytes of the tailer's frames that are still referenced.
     held_bytes: Arc<AtomicUsize>,
 }
 
@@ -179,7 +179,7 @@ impl Hub {
         }
     }
 
-    /// Counts a frame's bytes for as long as somebody holds the frame.
+    /// Counts a frame's bytes for as long as the frame is referenced.
     pub(super) fn weighed(&self, frame: Frame) -> Frame {
         let weight = FrameWeight::new(&self.held_bytes, frame.bytes.len());
         frame.with_weight(weight)
@@ -237,19 +237,19 @@ impl Hub {
         lock(&self.state).nobody_listens()
     }
 
-    /// The tailer is about to hand out everything up to `end`: who joins from now on joins there. Answers which of these
-    /// streams somebody who joined before may see.
+    /// Announces that the tailer will hand out everything up to `end`: later listeners join there. Answers which of
+    /// these streams earlier listeners may see.
     pub(super) fn claim(&self, end: Cursor, streams: impl Iterator<Item = i64>) -> HashSet<i64> {
         lock(&self.state).claim(end, streams)
     }
 
-    /// Everything up to here was handed out, or nobody may see it.
+    /// Records that everything up to `end` was handed out, or that no listener may see it.
     pub(super) fn pass(&self, end: Cursor) {
         let mut state = lock(&self.state);
         state.position = state.position.max(end);
     }
 
-    /// Takes in spans that were read after the entries that made them. Before the first of their frames is handed out.
+    /// Merges the spans that entries changed, before the first of their frames is handed out.
     pub(super) fn merge(&self, spans: &[SpanRow]) {
         lock(&self.state).merge(spans);
     }
@@ -279,7 +279,7 @@ impl Hub {
         lock(&self.state).signal(*account_id, wants, &Delivery::Ephemeral(Arc::clone(signal)));
     }
 
-    /// The devices that listen on this instance.
+    /// The devices with a listener on this instance.
     pub fn devices(&self) -> Vec<i64> {
         lock(&self.state).devices()
     }
@@ -289,7 +289,7 @@ impl Hub {
         lock(&self.state).end_device(device_row);
     }
 
-    /// Ends the listeners of an account that lost its right, on this instance.
+    /// Ends this instance's listeners of an account that lost its right to listen.
     pub(super) fn close_account(&self, account_id: i64) {
         lock(&self.state).end_account(account_id);
     }

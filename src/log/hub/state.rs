@@ -16,7 +16,7 @@ use crate::types::{Cursor, Seq};
 const LISTENERS_PER_DEVICE: usize = 5;
 /// The same of one account, whose devices are many.
 const LISTENERS_PER_ACCOUNT: usize = 100;
-/// Bytes of frames that wait for listeners of this instance: beyond it, a listener is ended before its queue grows over
+/// Bytes of frames that wait for listeners of this instance. Beyond it, a listener ends before its queue exceeds
 /// [`CROWDED_BYTES`].
 const HELD_BYTES: usize = 96 << 20;
 const CROWDED_BYTES: usize = 64 << 10;
@@ -34,19 +34,19 @@ pub(super) struct Live {
     pub filter: Filter,
     pub sender: mpsc::Sender<Delivery>,
     pub ended: Arc<Mutex<Option<Ended>>>,
-    /// What lies up to here the listener reads from the log.
+    /// The listener reads entries up to this position from the log.
     pub after: Cursor,
-    /// Bytes that wait in the channel, and the most that may; one frame of any size may wait alone.
+    /// Bytes that wait in the channel, and their limit; one frame of any size may wait alone.
     pub queued: Arc<AtomicUsize>,
     pub most_bytes: usize,
 }
 
 impl Live {
-    /// Puts a frame into the channel; whether there was room.
+    /// Puts a frame into the channel; answers whether there was room.
     fn offer(&self, frame: &Arc<Frame>, is_crowded: bool) -> bool {
         let most = if is_crowded { self.most_bytes.min(CROWDED_BYTES) } else { self.most_bytes };
         let bytes = frame.bytes.len();
-        // Only the holder of the hub's lock adds, so that the sum cannot grow between these lines.
+        // Only the holder of the hub's lock adds bytes, so the sum cannot grow between these lines.
         let queued = self.queued.load(Ordering::Relaxed);
         if queued > 0 && queued.saturating_add(bytes) > most {
             return false;
@@ -61,9 +61,9 @@ impl Live {
 }
 
 pub(super) struct State {
-    /// Everything up to here was handed out.
+    /// Everything up to this position was handed out.
     pub position: Cursor,
-    /// The tailer is about to hand out everything up to here.
+    /// The tailer is handing out everything up to this position.
     claimed: Cursor,
     /// Oldest first.
     listeners: BTreeMap<u64, Listening>,
@@ -100,7 +100,7 @@ impl State {
         self.accounts.is_empty()
     }
 
-    /// Where a listener that goes live now begins.
+    /// The position at which a new live listener begins.
     pub fn joins_at(&self) -> Cursor {
         self.position.max(self.claimed)
     }
@@ -178,7 +178,7 @@ impl State {
         }
     }
 
-    /// The devices that listen.
+    /// The devices with a listener.
     pub fn devices(&self) -> Vec<i64> {
         self.devices.keys().copied().collect()
     }

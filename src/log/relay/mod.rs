@@ -26,15 +26,16 @@ use crate::storage::{self, PgConnection};
 use crate::worker::Beat;
 
 const CHANNEL: &str = "rookery_log";
-/// Who speaks where no instance does: a transaction that any process may have made. No instance has this name.
+/// The sender's name in signals without an instance: any process may have made the transaction. No instance has this
+/// name.
 const EVERYBODY: &str = "-";
 /// Commits within this time share a signal.
 const COALESCE: Duration = Duration::from_millis(2);
 /// Pause after the database did not answer; the slow poll of every tail bridges it.
 const TROUBLE: Duration = Duration::from_secs(1);
-/// How often an instance says something to itself by NOTIFY, which it must hear before the next time.
+/// Interval at which an instance sends itself a NOTIFY, which it must receive before the next.
 const HELLO: Duration = Duration::from_secs(10);
-/// Until the connection that listens must stand.
+/// Time in which the listening connection must be established.
 const HEARD_WITHIN: Duration = Duration::from_secs(12);
 
 /// Sends this replica's signals until `stop`.
@@ -83,7 +84,7 @@ async fn notify(log: &Log, connection: &mut Option<PgConnection>, text: &str) ->
     store::notify(connection, CHANNEL, text).await
 }
 
-/// Hears what the other instances say by NOTIFY, until `stop`.
+/// Receives the signals of other instances by NOTIFY, until `stop`.
 pub(super) async fn hear(log: Log, stop: CancellationToken, beat: Beat) {
     loop {
         beat.beat();
@@ -97,8 +98,7 @@ pub(super) async fn hear(log: Log, stop: CancellationToken, beat: Beat) {
     }
 }
 
-/// Listens for as long as this instance hears itself: a connection that fell silent looks like one on which nobody
-/// speaks.
+/// Listens for as long as this instance receives its own NOTIFY: a silent connection looks like one without signals.
 async fn hear_on_one_connection(log: &Log, beat: &Beat) -> Result<(), Error> {
     let connecting = async {
         let mut listener = log.inner.storage.listener().await?;
@@ -136,8 +136,8 @@ fn silent() -> Error {
     storage::Error::Unavailable(sqlx::Error::Io(silent)).into()
 }
 
-/// Ends the sockets of an account on every instance, this one included, when the transaction commits. By NOTIFY in any
-/// case: what ends a right must not depend on Redis, and is too rare to make other transactions wait.
+/// Ends the sockets of an account on every instance, this one included, when the transaction commits. Always by NOTIFY:
+/// the end of a right must not depend on Redis, and is too rare to make other transactions wait.
 pub async fn close_sockets(conn: &mut PgConnection, account_id: i64) -> Result<(), Error> {
     store::notify(conn, CHANNEL, &Word::Close(account_id).write(EVERYBODY)).await
 }

@@ -10,18 +10,18 @@ use crate::types::UnixMillis;
 /// An expired key package may still be in a Welcome that is on its way: a claim is good for a day.
 const EXPIRED_DAYS: i64 = 1;
 
-/// Times up to this far ahead may be right: another instance's clock is not ours.
+/// Entries dated up to this far ahead may be correct: another instance's clock may differ from ours.
 const CLOCK_MS: i64 = 2 * 60 * 1000;
-/// How many pages a longer one has: all its rows are changed in one transaction.
+/// Pages that a longer page spans: one transaction changes all its rows.
 const LONGER: i64 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
     /// One-time key packages from before a restore.
     DoubtfulKeyPackages,
-    /// Followers that may hold what a restore took.
+    /// Followers that may hold entries that a restore lost.
     AskedFollowers,
-    /// Homes that are to go on from what a restore left here.
+    /// Homes to continue from this server's heads after a restore.
     AskedHomes,
     /// Names of calls on entries.
     Identities,
@@ -47,7 +47,7 @@ impl Step {
 }
 
 impl Job {
-    /// What follows a restore, soon after it.
+    /// The jobs that run soon after a restore.
     pub(super) const AFTER_RESTORE: &'static [Self] =
         &[Self::AskedFollowers, Self::AskedHomes, Self::DoubtfulKeyPackages];
 
@@ -139,7 +139,7 @@ impl Job {
         }
     }
 
-    /// The next old entries. Where a whole page of them has wrong times, a longer one is looked at.
+    /// The next old entries. If a whole page of them has wrong times, reads a longer page.
     async fn next_page(
         self,
         conn: &mut PgConnection,

@@ -29,7 +29,7 @@ const EVERY: Duration = Duration::from_mins(10);
 const BATCH: i64 = 500;
 /// Between two transactions, so that others come first.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Between two attempts to do what a restore left to be done.
+/// Pause between two attempts to complete the jobs after a restore.
 const AFTER_RESTORE: Duration = Duration::from_secs(5);
 
 /// When the contents of a kind age out.
@@ -45,7 +45,7 @@ pub enum Keep {
 }
 
 impl Keep {
-    /// The content of a kind that this version does not know stays: a later version may need it.
+    /// Keeps the contents of kinds that this version does not know: a later version may need them.
     pub fn of_named(kind: &NamedKind) -> Self {
         kind.known().map_or(Self::Always, Self::of)
     }
@@ -107,8 +107,8 @@ pub(super) async fn run(log: Log, stop: CancellationToken, beat: Beat) {
     }
 }
 
-/// The first step of what a restore left to be done, before anybody is served: on a server of ordinary size it is all of
-/// it. A failure is no obstacle: the worker tries again.
+/// Runs the first step of the jobs after a restore, before the server answers requests; on a server of ordinary size it
+/// completes them. The start goes on after a failure: the worker tries again.
 pub(super) async fn begin_after_restore(log: &Log) {
     for &job in Job::AFTER_RESTORE {
         if let Err(error) = log.sweep_step(job, log.clock().now()).await {
@@ -117,12 +117,12 @@ pub(super) async fn begin_after_restore(log: &Log) {
     }
 }
 
-/// What a restore left to be done is done as soon as a server starts, by whichever instance gets to it.
+/// Completes the jobs after a restore as soon as a server starts, on whichever instance comes first.
 async fn follow_restore(log: &Log, beat: &Beat) {
     loop {
         match log.sweep_jobs(Job::AFTER_RESTORE, beat).await {
             Ok(Some(_)) => return,
-            // Another instance sweeps: it may have begun before the restore.
+            // Another instance is sweeping, and may have begun before the restore.
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "failed to deal with what a restore left");
@@ -143,7 +143,7 @@ impl Log {
         Ok(self.sweep_jobs(Job::ALL, beat).await?.unwrap_or_default())
     }
 
-    /// Does what is due of these jobs; nothing if another instance is sweeping.
+    /// Runs the due jobs; `None` if another instance is sweeping.
     async fn sweep_jobs(&self, jobs: &[Job], beat: &Beat) -> Result<Option<Swept>, Error> {
         let now = self.clock().now();
         let mut swept = Swept::default();

@@ -52,14 +52,14 @@ pub(in crate::log) async fn first_header(conn: &mut PgConnection, stream_id: i64
     Ok(header.fetch_optional(conn).await?.as_deref().map(Header::decode).transpose()?)
 }
 
-/// Streams whose newest entry is not applied, in order of their ids.
+/// Streams whose newest entry is not applied, in the order of their ids.
 pub(in crate::log) async fn unapplied_streams(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<i64>, Error> {
     let ids =
         sqlx::query_scalar!("select id from stream where unapplied and id > $1 order by id limit $2", after, limit);
     Ok(ids.fetch_all(pool).await?)
 }
 
-/// Header and content of one entry, as its home made them.
+/// The header and content of one entry, as its home made them.
 pub(in crate::log) async fn entry_as_made(
     conn: &mut PgConnection,
     stream_id: i64,
@@ -72,7 +72,7 @@ pub(in crate::log) async fn entry_as_made(
     Ok((row.header, row.content))
 }
 
-/// The newest entry is applied: seats and epoch follow from it.
+/// Records that the newest entry is applied, with its seats and epoch.
 pub(in crate::log) async fn set_applied(conn: &mut PgConnection, row: &StreamRow) -> Result<(), Error> {
     sqlx::query!(
         "update stream set unapplied = false, rules = rules + 1, epoch = $2, epoch_floor = $3 where id = $1",

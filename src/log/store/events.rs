@@ -38,7 +38,7 @@ fn keys(rows: Vec<KeyRow>) -> Vec<EntryKey> {
     rows.into_iter().map(EntryKey::from).collect()
 }
 
-/// Keys of what an account's seats cover after `after` and not beyond `upto`, in cursor order.
+/// Keys of the entries that an account's seats cover, after `after` and not beyond `upto`, in cursor order.
 ///
 /// Prunes streams by their heads, seeks each one's start on the primary key, merges keys first, then reads lengths.
 pub(in crate::log) async fn account_keys(
@@ -175,7 +175,7 @@ pub(in crate::log) async fn keys_before(
     Ok(keys(rows))
 }
 
-/// The newest position below the horizon: where a tailer begins.
+/// The newest position below the horizon, at which a tailer begins.
 pub(in crate::log) async fn newest_readable(pool: &PgPool) -> Result<Cursor, Error> {
     let pos = sqlx::query_scalar!(
         r#"select greatest(coalesce(max(pos), 0), 0) as "pos!" from entry
@@ -186,8 +186,8 @@ pub(in crate::log) async fn newest_readable(pool: &PgPool) -> Result<Cursor, Err
     Ok(Cursor::from_db(pos))
 }
 
-/// Keys of every stream's entries after `after` and below the horizon, in order. A page that is full ends where a
-/// transaction ends: `limit` must be greater than the entries of one transaction.
+/// Keys of all streams' entries after `after` and below the horizon, in order. A full page ends where a transaction
+/// ends: `limit` must be greater than the number of entries of one transaction.
 pub(in crate::log) async fn tail_keys(
     pool: &PgPool,
     after: Cursor,
@@ -235,8 +235,8 @@ struct EntryRow {
     hash: Vec<u8>,
 }
 
-/// The entries of these keys, in their order. An entry whose row does not decode is logged and left out; a content that
-/// does not decode is logged and left out of its entry.
+/// The entries of these keys, in their order. Logs and leaves out an entry whose row does not decode, and a content
+/// that does not decode.
 pub(in crate::log) async fn read_entries(pool: &PgPool, keys: &[EntryKey]) -> Result<Vec<Event>, Error> {
     if keys.is_empty() {
         return Ok(Vec::new());

@@ -9,7 +9,7 @@ pub(in crate::log) struct Origin {
     pub system_id: i64,
     pub timeline: i32,
     pub incarnation: i64,
-    /// What the row says of the transaction that wrote it, and what Postgres says, agree no more: the row was copied.
+    /// The row and Postgres disagree about the transaction that wrote the row: it was copied.
     pub copied: bool,
     pub service_did: Option<String>,
 }
@@ -49,7 +49,7 @@ pub(in crate::log) async fn insert_origin(
     Ok(())
 }
 
-/// Names the server whose conversations these are, if the row names none yet.
+/// Binds the database to a server, if the row names none yet.
 pub(in crate::log) async fn name_server(conn: &mut PgConnection, server: &str) -> Result<(), Error> {
     sqlx::query!(
         "update log_origin set service_did = $1, written_in = pg_current_xact_id()::text::bigint
@@ -61,7 +61,7 @@ pub(in crate::log) async fn name_server(conn: &mut PgConnection, server: &str) -
     Ok(())
 }
 
-/// How many transactions lie between the oldest row and the newest in this database, and where the next position lies.
+/// The number of transactions between the oldest and the newest row of this database, and the next position.
 pub(in crate::log) struct Distance {
     pub oldest_row_age: i32,
     pub next_pos: Option<i64>,
@@ -94,7 +94,7 @@ pub(in crate::log) async fn reached(conn: &mut PgConnection) -> Result<Reached, 
     .await?)
 }
 
-/// What time it is for Postgres, Unix milliseconds.
+/// The clock of Postgres, in Unix milliseconds.
 pub(in crate::log) async fn clock_ms(conn: &mut PgConnection) -> Result<i64, Error> {
     Ok(sqlx::query_scalar!(r#"select (extract(epoch from clock_timestamp()) * 1000)::bigint as "ms!""#)
         .fetch_one(conn)
@@ -153,15 +153,15 @@ pub(in crate::log) async fn restored_to(conn: &mut PgConnection, after: i64) -> 
     .await?)
 }
 
-/// Followers that were held to be out of reach are tried again: what they hold may be what was lost here. One row for
-/// each such server.
+/// Makes unreachable followers due again, because they may hold entries that were lost here. One row for each such
+/// server.
 pub(in crate::log) async fn forgive_followers(conn: &mut PgConnection) -> Result<(), Error> {
     sqlx::query!("delete from follower_peer").execute(conn).await?;
     Ok(())
 }
 
-/// A stream of ours stops until its followers were asked for what a restore took, if it has followers from before the
-/// restore and they were not asked yet. Whether it stopped.
+/// Stops a stream of this home until its followers were asked for entries that a restore lost, if it has followers from
+/// before the restore that were not asked yet. Answers whether it stopped.
 pub(in crate::log) async fn begin_recovery_of(
     conn: &mut PgConnection,
     stream_id: i64,
@@ -170,7 +170,7 @@ pub(in crate::log) async fn begin_recovery_of(
     Ok(begin_recoveries(conn, Some(stream_id), 1, now).await? > 0)
 }
 
-/// The same for the next streams that were not asked for, at most `limit`. How many there were.
+/// Stops the next streams, at most `limit`, whose followers were not asked yet. Answers how many.
 pub(in crate::log) async fn ask_followers(
     conn: &mut PgConnection,
     limit: i64,
@@ -219,7 +219,7 @@ async fn begin_recoveries(
     Ok(u64::try_from(streams).unwrap_or_default())
 }
 
-/// The homes of the next streams that this server follows are asked to go on from our head. How many there were.
+/// Makes the homes of the next followed streams due to be asked to continue from our head. Answers how many.
 pub(in crate::log) async fn ask_homes(conn: &mut PgConnection, limit: i64, now: DateTime<Utc>) -> Result<u64, Error> {
     let asked = sqlx::query!(
         "update replica set follow_due_at = $2, follow_failures = 0, stops = 0, asked_incarnation = n.incarnation
@@ -240,8 +240,8 @@ pub(in crate::log) async fn ask_homes(conn: &mut PgConnection, limit: i64, now: 
     Ok(asked.rows_affected())
 }
 
-/// One-time key packages of an earlier incarnation may have been handed out in the span that a restore took, and are
-/// offered to nobody: deletes the next of them, and queues a notice for each account that had some. How many there were.
+/// Deletes the next one-time key packages of an earlier incarnation, which the server never hands out since a claim in
+/// the lost span may have taken them, and queues a notice for each account that had some. Answers how many.
 pub(in crate::log) async fn delete_doubtful_key_packages(
     conn: &mut PgConnection,
     notice: &[u8],

@@ -43,7 +43,7 @@ pub(in crate::log) async fn insert_outbox(
     Ok(())
 }
 
-/// Takes back what waits for these accounts, of that kind, and holds these bytes.
+/// Withdraws the waiting rows of that kind for these accounts with these bytes.
 pub(in crate::log) async fn withdraw(
     conn: &mut PgConnection,
     account_ids: &[i64],

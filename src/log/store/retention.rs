@@ -22,9 +22,9 @@ pub(in crate::log) struct OldPage {
     pub full: bool,
 }
 
-/// The next entries, at most `limit`, that were made before `before`; the first that was not ends the page. An entry that
-/// says a time after `now` has a wrong one, and is as old as its neighbours: it ends no page. Below the horizon: behind it,
-/// an older one may still appear.
+/// The next entries, at most `limit`, that were made before `before`; the first younger entry ends the page. An entry
+/// dated after `now` has a wrong time, counts as old as its neighbours, and ends no page. Reads below the horizon,
+/// because beyond it an older entry may still appear.
 pub(in crate::log) async fn old_page(
     conn: &mut PgConnection,
     job: i16,
@@ -101,7 +101,7 @@ pub(in crate::log) async fn age_out(
     Ok(Aged { rows: u64::try_from(row.count).unwrap_or_default(), greatest: row.greatest })
 }
 
-/// Takes contents of these kinds out of old entries that were backfilled: the passes over positions do not meet them.
+/// Removes contents of these kinds from old backfilled entries, which the passes over positions do not reach.
 pub(in crate::log) async fn age_out_backfilled(
     conn: &mut PgConnection,
     before: DateTime<Utc>,

@@ -51,8 +51,8 @@ pub(in crate::log) async fn roster(conn: &mut PgConnection, stream_id: i64) -> R
     Ok(roster)
 }
 
-/// Members that can act, those that came first before others: their seats are shown to them, and they have a leaf. What is
-/// not shown to members of other servers, this server does not know.
+/// Members that can act, the earliest first: they see their seats and have a leaf. This server does not know whether
+/// members of other servers see theirs.
 pub(in crate::log) async fn acting_members(
     conn: &mut PgConnection,
     stream_id: i64,
@@ -80,7 +80,7 @@ pub(in crate::log) struct SeatEntry {
     pub content: Option<Vec<u8>>,
 }
 
-/// The next ones after `after`: at most `limit`, and of `max_bytes` of content, but at least one.
+/// The next such entries after `after`: at most `limit`, and at most `max_bytes` of content, but at least one.
 pub(in crate::log) async fn seat_entries(
     pool: &PgPool,
     stream_id: i64,
@@ -362,7 +362,7 @@ pub(in crate::log) async fn silenced(pool: &PgPool, device_rows: &[i64]) -> Resu
     .await?)
 }
 
-/// Devices that were revoked, or whose account is suspended, of the accounts whose own streams these are.
+/// Revoked devices, and devices of suspended accounts, of the accounts that own these streams.
 pub(in crate::log) async fn silenced_of_owners(pool: &PgPool, stream_ids: &[i64]) -> Result<Vec<i64>, Error> {
     Ok(sqlx::query_scalar!(
         "select d.id from account a join device d on d.account_id = a.id
@@ -373,7 +373,8 @@ pub(in crate::log) async fn silenced_of_owners(pool: &PgPool, stream_ids: &[i64]
     .await?)
 }
 
-/// All spans in these streams, after entries that changed seats. A seat that its account left here covers nothing any more.
+/// All spans in these streams, after entries that changed seats. A seat that its account left on this server covers
+/// nothing.
 pub(in crate::log) async fn spans_of_streams(pool: &PgPool, stream_ids: &[i64]) -> Result<Vec<SpanRow>, Error> {
     Ok(sqlx::query_as!(
         SpanRow,
@@ -385,7 +386,7 @@ pub(in crate::log) async fn spans_of_streams(pool: &PgPool, stream_ids: &[i64]) 
     .await?)
 }
 
-/// The spans of the accounts whose own streams these are: they may have taken a seat that was held, or left one here.
+/// The spans of the accounts that own these streams: they may have accepted a held seat, or left one on this server.
 pub(in crate::log) async fn spans_of_owners(pool: &PgPool, stream_ids: &[i64]) -> Result<Vec<SpanRow>, Error> {
     Ok(sqlx::query_as!(
         SpanRow,

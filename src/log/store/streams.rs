@@ -45,7 +45,7 @@ pub struct StreamRow {
     pub rules: i64,
     /// Features that the stream's entries require.
     pub requires: Vec<String>,
-    /// Seats do not follow yet from the newest entry, which required what the version that adopted it lacked.
+    /// The newest entry is not applied: it required a feature that the adopting version lacked.
     pub is_unapplied: bool,
 }
 

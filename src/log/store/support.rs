@@ -1,8 +1,8 @@
-//! SQL on followers whose version is too old.
+//! SQL on followers of older versions.
 
 use crate::storage::{Error, PgConnection};
 
-/// Servers that follow the stream and do not know that later kind, or that feature; at most `limit`.
+/// Servers that follow the stream and do not know that later kind or feature; at most `limit`.
 pub(in crate::log) async fn outdated_followers(
     conn: &mut PgConnection,
     stream_id: i64,

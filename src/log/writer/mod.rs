@@ -24,7 +24,8 @@ use crate::worker::Beat;
 /// Limits of the writer.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Items that may wait; one more is refused with `Unavailable`, and so is a body beyond the bytes that may wait.
+    /// Items that may wait. The writer refuses a further item as `Unavailable`, and a body beyond the bytes that may
+    /// wait.
     pub queue_items: usize,
     /// How many epochs back an application message may come from. RFC 9420 clients keep a few past epochs.
     pub past_epochs: u64,
@@ -33,11 +34,11 @@ pub struct Settings {
 /// Items in one batch at most, and the bytes at which it is full.
 const BATCH_ITEMS: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
-/// Bytes of all bodies that wait for an answer of the writer, and what one permit stands for.
+/// Bytes of all bodies that wait for the writer's answer, and the bytes of one permit.
 const QUEUE_BYTES: usize = 64 << 20;
 const PERMIT_BYTES: usize = 1 << 10;
 
-/// An MLS application message, parsed, to be appended as `#message`.
+/// A parsed MLS application message, to append as `#message`.
 #[derive(Clone, Debug)]
 pub struct Application {
     pub stream: Arc<StreamInfo>,
@@ -55,11 +56,11 @@ pub(super) struct Job {
     reply: JobReply,
 }
 
-/// The way back to the caller of one job, which counts as unanswered until this is used or dropped.
+/// The reply channel of one job, which counts as unanswered until the reply is sent or dropped.
 struct JobReply {
     sender: oneshot::Sender<Answer>,
     _unanswered: UnansweredJob,
-    /// The memory of the job's body.
+    /// The memory held for the job's body.
     _memory: OwnedSemaphorePermit,
 }
 
