@@ -78,7 +78,7 @@ fn a_write_without_the_devices_own_proof_is_for_development_alone() {
 }
 
 #[test]
-fn whom_to_ask_is_a_url_of_mail_or_https() {
+fn the_operators_contact_is_a_mailto_or_https_url() {
     let config =
         load(&[PRODUCTION, ("OPERATOR_CONTACT", "mailto:ops@example.com"), ("TERMS_URL", "https://example.com/t")]);
     let operator = config.unwrap().operator;

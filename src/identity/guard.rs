@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nat64_address_is_judged_by_the_ipv4_address_within() {
+    fn a_nat64_address_counts_as_the_ipv4_address_within() {
         let closed = super::CLOSED_V4.iter().flat_map(|net| [net.network(), net.broadcast()]);
         for v4 in closed {
             for form in [format!("64:ff9b::{v4}"), format!("64:ff9b:1::{v4}")] {

@@ -469,7 +469,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn strangers_cannot_spend_the_refreshes_of_those_who_ask_little() {
+    async fn callers_that_refresh_little_keep_a_reserved_budget() {
         let (directory, resolver, _, _) = start();
         let dids: Vec<Did> =
             (0..100).map(|number| Did::parse(&format!("did:web:a{number}.example")).unwrap()).collect();

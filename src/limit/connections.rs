@@ -149,7 +149,7 @@ mod tests {
     use super::{ConnectionRefused, ConnectionRoster};
 
     #[test]
-    fn a_full_server_closes_the_oldest_unproven_connection() {
+    fn a_full_roster_closes_the_oldest_unauthenticated_connection() {
         let roster = Arc::new(ConnectionRoster::new(3, 3));
         let (first, second, third) =
             (roster.admit(Some(1)).unwrap(), roster.admit(Some(2)).unwrap(), roster.admit(Some(3)).unwrap());

@@ -61,7 +61,7 @@ mod tests {
     use crate::types::{Clock, UnixMillis};
 
     #[test]
-    fn a_key_that_asks_much_leaves_half_to_those_that_ask_little() {
+    fn a_key_that_asks_for_much_leaves_half_to_the_others() {
         let rate = |quantity: u32| Rate { quantity: quantity.try_into().unwrap(), period: Duration::from_mins(1) };
         let clock = Clock::manual(UnixMillis(1_795_000_000_000));
         let budget = FairBudget::new(rate(40), rate(20), &clock);

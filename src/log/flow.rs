@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tailer_that_completes_no_look_is_stalled() {
+    fn a_tailer_that_completes_no_read_is_stalled() {
         let monitor = FlowMonitor::new(PATIENCE);
         assert_eq!(monitor.flow(Instant::now() + PATIENCE + Duration::from_secs(1)), LogFlow::TailerStalled);
         monitor.look_completed();

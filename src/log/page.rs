@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_holds_one_entry_at_least_and_ends_before_budget() {
+    fn a_page_holds_at_least_one_entry_and_ends_before_its_budget() {
         let budget = PageBudget { entries: 3, bytes: 100 };
         for (sizes, fit) in [
             (&[][..], 0),

@@ -32,7 +32,7 @@ mod tests {
     use crate::lexicon::schema;
 
     #[test]
-    fn what_is_taken_on_a_full_disk_is_a_method() {
+    fn every_call_accepted_on_a_full_disk_is_a_method() {
         for nsid in TAKEN {
             assert!(schema::methods().any(|(method, ..)| method == *nsid), "{nsid}");
         }

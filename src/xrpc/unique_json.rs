@@ -94,7 +94,7 @@ mod tests {
     use super::{REPEATED, read};
 
     #[test]
-    fn a_name_that_stands_twice_is_refused_at_any_depth() {
+    fn a_repeated_name_is_refused_at_any_depth() {
         for text in [
             r#"{"device":"x","device":"x2"}"#,
             r#"{"a":{"b":1,"b":1}}"#,

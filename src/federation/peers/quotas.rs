@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_domain_has_what_it_has_however_many_names_it_uses_and_one_on_probation_a_tenth() {
+    async fn a_domain_has_one_quota_and_a_tenth_on_probation() {
         let clock = Clock::manual(UnixMillis(1_795_000_000_000));
         let quotas = Quotas::new(RATES, &clock);
         assert_eq!(granted(&quotas, &counted("a.example", false), None).await, 50);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replication_and_people_take_nothing_from_each_other() {
+    async fn replication_and_accounts_have_separate_limits() {
         let quotas = Quotas::new(RATES, &Clock::manual(UnixMillis(1_795_000_000_000)));
         let peer = counted("a.example", false);
         let person = |number: u32| Did::parse(&format!("did:plc:person{number}")).unwrap();

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_read_back_and_a_later_versions_fields_are_passed_over() {
+    fn a_decoded_body_ignores_fields_of_later_versions() {
         let entry = WireEntry { header: Bytes(vec![1]), content: None };
         let signed = Signed { statement: Bytes(vec![2]), key: "#checkpoint-ktr7tvtd".to_owned(), sig: Bytes(vec![3]) };
         let body = Replicate {

@@ -53,7 +53,7 @@ async fn at_most_eight_calls_go_to_one_host_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_persons_call_does_not_wait_for_replication() {
+async fn a_clients_call_does_not_wait_for_replication() {
     let stalls = || async { std::future::pending::<()>().await };
     let router = axum::Router::new()
         .route("/bulk", axum::routing::get(stalls))

@@ -64,7 +64,7 @@ mod tests {
     use super::backfill_position;
 
     #[test]
-    fn backfilled_positions_rise_with_numbers_and_never_meet() {
+    fn backfilled_positions_rise_with_seqs_and_never_overlap() {
         // Two consecutive transactions; the second brings the entries before those of the first.
         let (first, second) = (7 << 10, 8 << 10);
         let of_first: Vec<i64> = (backfill_position(first, 1_023)..).take(1_023).collect();

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_is_idle_when_its_last_answer_was_taken() {
+    async fn a_connection_is_idle_after_its_last_answer_was_received() {
         let activity = Activity::default();
         let idle = async || tokio::time::timeout(2 * PATIENCE, activity.idle_for(PATIENCE)).await.is_ok();
         assert!(!idle().await, "a connection without a request has the limit of heads");

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_that_prove_nobody_share_the_slots_of_their_address() {
+    async fn unauthenticated_callers_share_the_slots_of_their_address() {
         let calls = CallsInFlight { patience: Duration::from_millis(20), ..CallsInFlight::new(8, 4) };
         let address = |text: &str| Address::of(text.parse().unwrap());
         let mut held = Vec::new();

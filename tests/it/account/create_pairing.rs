@@ -112,7 +112,7 @@ async fn ten_thousand_pairings_wait_at_once_and_those_that_are_over_make_room() 
 }
 
 #[tokio::test]
-async fn one_address_has_twenty_open_pairings_and_leaves_room_to_others() {
+async fn one_address_opens_twenty_pairings_and_leaves_room_for_others() {
     let clock = Clock::manual(Clock::System.now());
     let server = TestServer::start_at(clock.clone(), &[("TRUSTED_PROXIES", "127.0.0.1")]).await;
     let ask = async |from: &str| {

@@ -76,7 +76,7 @@ async fn a_server_that_does_not_federate_takes_no_import() {
 }
 
 #[tokio::test]
-async fn an_account_has_200_words_to_homes_waiting_at_most() {
+async fn an_account_has_200_waiting_deliveries_at_most() {
     let server = TestServer::start_with(&[("FEDERATION", "open")]).await;
     let (bob, carol) = (server.newcomer("bob", 0).await, server.newcomer("carol", 0).await);
     for _ in 0..2 {
@@ -94,7 +94,7 @@ async fn an_account_has_200_words_to_homes_waiting_at_most() {
 }
 
 #[tokio::test]
-async fn a_second_word_to_a_home_becomes_one_about_all_seats() {
+async fn a_second_delivery_to_a_home_covers_all_seats() {
     let server = TestServer::start_with(&[("FEDERATION", "open")]).await;
     let bob = server.newcomer("bob", 0).await;
     let mut some = homes(0, 1);

@@ -418,7 +418,7 @@ async fn an_account_without_a_certified_device_begins_anew_and_whoever_shares_a_
 }
 
 #[tokio::test]
-async fn a_chain_begins_anew_three_times_a_day_and_no_more() {
+async fn an_account_begins_three_new_chains_a_day_and_no_more() {
     let clock = Clock::manual(Clock::System.now());
     let server = TestServer::start_at(clock.clone(), &[]).await;
     let account = server.account();
@@ -470,7 +470,7 @@ async fn resets_that_wait_for_delivery_become_one_notice() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_waits_for_an_answer_is_told_of_no_reset() {
+async fn an_unaccepted_conversation_gets_no_notice_of_a_reset() {
     let server = TestServer::start_with(&[("INVITATIONS", "everyone")]).await;
     let (stranger, alice) = (server.person("stranger").await, server.newcomer("alice", 1).await);
     let stream = stranger.create_convo().await.unwrap();
@@ -487,7 +487,7 @@ async fn a_conversation_that_waits_for_an_answer_is_told_of_no_reset() {
 }
 
 #[tokio::test]
-async fn revoked_devices_are_counted_and_forgotten_where_nothing_needs_them() {
+async fn revoked_devices_count_and_unreferenced_ones_are_deleted() {
     let server = TestServer::start().await;
     let account = server.account();
     let device = || Handmade::new(&server, Arc::clone(&account));

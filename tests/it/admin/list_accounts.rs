@@ -74,7 +74,7 @@ async fn an_operator_calls_by_a_certified_device_alone() {
 }
 
 #[tokio::test]
-async fn a_device_of_a_chain_that_began_anew_acts_only_where_it_is_named() {
+async fn a_device_of_a_later_chain_acts_only_if_settings_name_it() {
     let (server, operator) = TestServer::start_with_operator().await;
     let params = Params { limit: 50, cursor: None };
     // What an app that holds the operator's session can do.

@@ -21,7 +21,7 @@ async fn actions(operator: &Person) -> Vec<Action> {
 }
 
 #[tokio::test]
-async fn what_operators_do_is_recorded_once_and_in_order() {
+async fn actions_of_operators_are_recorded_once_and_in_order() {
     let (server, operator) = TestServer::start_with_operator().await;
     let alice = server.newcomer("alice", 0).await;
     let peer = Did::parse("did:web:peer.example").unwrap();
@@ -57,7 +57,7 @@ async fn what_operators_do_is_recorded_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_record_that_was_changed_or_left_out_is_found() {
+async fn a_changed_or_removed_record_is_found() {
     let (server, operator) = TestServer::start_with_operator().await;
     let alice = server.newcomer("alice", 0).await;
     for suspended in [true, false, true] {

@@ -186,7 +186,7 @@ async fn its_sockets_close_although_the_log_stands_still() {
 }
 
 #[tokio::test]
-async fn listeners_that_lost_their_standing_end_when_they_are_judged_again() {
+async fn listeners_without_standing_end_at_the_next_check() {
     let clock = Clock::manual(Clock::System.now());
     let server = TestServer::start_at(clock.clone(), &[("SOCKET_LIFE_SECONDS", "604800")]).await;
     let (stays, moved) = (server.newcomer("stays", 0).await, server.newcomer("moved", 0).await);

@@ -463,7 +463,7 @@ async fn the_sixth_socket_of_a_device_ends_its_oldest() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_two_pings_unanswered_is_gone() {
+async fn a_client_that_leaves_two_pings_unanswered_is_closed() {
     let server = TestServer::start_with(&[("SOCKET_PING_MS", "200")]).await;
     let (_, people) = conversation(&server, 2).await;
     let mut attentive = Socket::open(&server, &people[0], "?kinds=%23message").await;
@@ -478,7 +478,7 @@ async fn a_client_that_leaves_two_pings_unanswered_is_gone() {
 }
 
 #[tokio::test]
-async fn a_client_may_ping_now_and_then_and_not_all_the_time() {
+async fn a_client_may_ping_sometimes_but_not_constantly() {
     let server = TestServer::start().await;
     let (_, people) = conversation(&server, 2).await;
     let mut socket = Socket::open(&server, &people[0], "?kinds=%23message").await;
@@ -494,7 +494,7 @@ async fn a_client_may_ping_now_and_then_and_not_all_the_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pings_do_not_begin_the_look_into_the_past_anew() {
+async fn pings_do_not_restart_the_backfill() {
     let server = TestServer::start().await;
     let (stream, people) = conversation(&server, 2).await;
     let mut database = server.database.connect().await;

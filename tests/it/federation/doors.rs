@@ -336,7 +336,7 @@ async fn a_domain_that_somebody_else_registered_says_nothing_for_three_days() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_strange_key_is_held_for_its_own_three_days() {
+async fn each_unendorsed_key_is_held_for_its_own_three_days() {
     let clock = Clock::manual(Clock::System.now());
     let stranger = Stranger::start().await;
     let servers = Federation::at(1, clock.clone(), &[("FEDERATION", "open")]).await;
@@ -368,7 +368,7 @@ async fn each_strange_key_is_held_for_its_own_three_days() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_known_server_without_a_document_is_believed_six_hours() {
+async fn a_known_server_without_a_document_is_trusted_six_hours() {
     let clock = Clock::manual(Clock::System.now());
     let stranger = Stranger::start().await;
     let servers = Federation::at(1, clock.clone(), &[("FEDERATION", "open")]).await;

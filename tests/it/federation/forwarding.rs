@@ -206,7 +206,7 @@ async fn an_unknown_stream_costs_nobody_a_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_forwarded_for_a_seat_that_its_account_did_not_take() {
+async fn no_call_is_forwarded_for_an_unaccepted_seat() {
     let world = World::new().await;
     let bob = world.servers[0].person("bob").await;
     let stream = world.head.stream.as_str();
@@ -225,7 +225,7 @@ async fn nothing_is_forwarded_for_a_seat_that_its_account_did_not_take() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_home_that_refuses_keeps_nobody_who_leaves_immediately() {
+async fn a_refusing_home_keeps_no_account_that_leaves_immediately() {
     let world = World::new().await;
     let leave = "blue.catbird.mls.leaveConvo";
     let leaves = async |immediate: bool| {

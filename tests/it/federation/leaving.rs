@@ -26,7 +26,7 @@ async fn members(person: &Person, stream: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_leaves_a_home_that_is_away_and_the_home_hears_it_later() {
+async fn an_account_leaves_an_unreachable_home_that_learns_it_later() {
     let mut servers = known(2, SETTINGS).await;
     let (stream, alice, bob) = two(&servers).await;
     servers[0].pause().await;

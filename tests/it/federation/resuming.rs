@@ -70,7 +70,7 @@ async fn a_follower_that_was_off_for_31_days_resumes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_its_home_forgot_is_followed_anew_within_a_week() {
+async fn a_stream_that_its_home_forgot_is_followed_within_a_week() {
     let clock = running();
     let two = TwoServers::start_at(clock.clone(), &[]).await;
     two.invite(&two.stream).await;
@@ -98,7 +98,7 @@ async fn a_stream_that_its_home_forgot_is_followed_anew_within_a_week() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_stream_is_followed_anew_after_growing_pauses() {
+async fn a_stopped_stream_is_followed_again_after_growing_pauses() {
     let clock = Clock::manual(Clock::System.now());
     let mut following = Following::seated_at(clock.clone()).await;
     following.chain.messages(2);
@@ -125,7 +125,7 @@ async fn a_stopped_stream_is_followed_anew_after_growing_pauses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_has_a_stopped_stream_followed_anew_at_once() {
+async fn an_operator_resumes_a_stopped_stream_at_once() {
     let mut following = Following::seated().await;
     following.chain.messages(2);
     following.home.offers(&following.chain, SEATED + 1);

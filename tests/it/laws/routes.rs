@@ -180,7 +180,7 @@ fn is_probe(route: &Route) -> bool {
 }
 
 #[tokio::test]
-async fn whoever_asks_whether_the_server_is_well_is_never_refused() {
+async fn health_probes_are_never_refused() {
     let rates = [("RATE_OPEN", "2/60"), ("RATE_FAILURE", "2/60")];
     let (server, _) = TestServer::start_with_operator_on_with(TestDatabase::create().await, &rates).await;
     for route in walk(&server).into_iter().filter(is_probe) {

@@ -14,7 +14,7 @@ const BEFORE: usize = 2_047;
 const PER_TRANSACTION: usize = 1_023;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_founder_hears_all_of_a_transaction_that_a_look_would_cut() {
+async fn a_creator_hears_all_of_a_transaction_larger_than_a_read() {
     let server = TestServer::start_secluded(&[]).await;
     let alice = server.person("alice").await;
     server.settled().await;

@@ -51,7 +51,7 @@ fn later(body: &serde_json::Value) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_of_a_later_kind_is_kept_shown_and_passed_on() {
+async fn an_entry_of_a_later_kind_is_kept_shown_and_replicated() {
     let server = TestServer::start().await;
     let log = server.server().services().log.clone();
     let alice = server.person("alice").await;
@@ -194,7 +194,7 @@ async fn a_required_feature_stops_a_follower_until_its_upgrade() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upgraded_instance_applies_at_start_what_waited() {
+async fn an_upgraded_instance_applies_waiting_entries_at_start() {
     let server = TestServer::start().await;
     let log = server.server().services().log.clone();
     let alice = server.person("alice").await;
@@ -247,7 +247,7 @@ async fn a_home_that_was_rolled_back_orders_nothing_it_cannot_judge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_does_not_decode_costs_itself_alone() {
+async fn an_undecodable_row_hides_no_other_row() {
     let server = TestServer::start_secluded(&[]).await;
     let (stream, people) = conversation(&server, 2).await;
     let reader = &people[1];

@@ -162,7 +162,7 @@ async fn many_devices(server: &TestServer, person: &Person, devices: i32) {
 }
 
 #[tokio::test]
-async fn an_answer_holds_4_mib_and_says_for_whom_to_ask_again() {
+async fn an_answer_holds_4_mib_and_names_accounts_to_ask_again() {
     let server = TestServer::start().await;
     let alice = server.person("alice").await;
     let stream = alice.create_convo().await.unwrap();

@@ -46,7 +46,7 @@ async fn there_is_one_item_for_each_account_in_the_order_asked() {
 }
 
 #[tokio::test]
-async fn devices_are_shown_to_those_who_may_invite_or_share() {
+async fn devices_are_shown_to_inviters_and_members_of_shared_streams() {
     let server = TestServer::start().await;
     let (_, people) = conversation(&server, 2).await;
     let (alice, bob, stranger) = (&people[0], &people[1], server.newcomer("stranger", 0).await);

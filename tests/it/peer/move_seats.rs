@@ -147,7 +147,7 @@ async fn an_account_with_5000_entries_in_20_conversations_moves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_seats_begins_none_beyond_its_bytes() {
+async fn a_page_of_seats_takes_no_seat_beyond_its_bytes() {
     let foreign = Foreign::start(&[]).await;
     for _ in 0..2 {
         foreign.bob.create_convo().await.unwrap();

@@ -138,7 +138,7 @@ async fn closed(connections: &mut [TcpStream]) -> Vec<bool> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_server_closes_the_oldest_that_proved_nobody() {
+async fn a_full_server_closes_the_oldest_unauthenticated_client() {
     let server = TestServer::start_with(&[("MAX_CONNECTIONS", "64")]).await;
     let (stream, people) = conversation(&server, 2).await;
     let mut socket = Socket::open(&server, &people[0], "?cursor=0&kinds=%23message").await;

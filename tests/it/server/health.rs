@@ -37,7 +37,7 @@ async fn a_schema_that_is_behind_makes_the_server_unready_and_leaves_it_alive() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_draining_server_is_not_ready_and_serves_on() {
+async fn a_draining_server_is_not_ready_and_still_serves() {
     let server = TestServer::start_with(&[("DRAIN_MS", "1000")]).await;
     let alice = server.newcomer("alice", 0).await;
     let begun = std::time::Instant::now();

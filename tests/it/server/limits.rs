@@ -250,7 +250,7 @@ async fn issuers_that_begin_to_fail_count_against_their_address() {
 }
 
 #[tokio::test]
-async fn a_token_whose_issuer_cannot_be_asked_is_counted_too() {
+async fn a_token_of_an_unreachable_issuer_counts_as_failed() {
     let clock = clock();
     let server = start(&clock, &[("RATE_FAILING_ISSUER", "5/60")]).await;
     // Nothing listens there.
@@ -296,7 +296,7 @@ async fn names_below_one_domain_share_its_budget_of_calls() {
 }
 
 #[tokio::test]
-async fn an_address_and_a_domain_create_so_many_accounts() {
+async fn an_address_and_a_domain_create_a_limited_number_of_accounts() {
     let clock = clock();
     let rates = [("RATE_REGISTRATION", "40/3600"), ("RATE_DOMAIN_REGISTRATION", "3/3600"), ("JWT_SECRET", SECRET)];
     let server = start(&clock, &rates).await;

@@ -46,7 +46,7 @@ async fn the_log_has_a_line_for_each_request_and_names_nobody() {
 }
 
 #[tokio::test]
-async fn a_request_whose_client_hangs_up_has_its_line_and_is_not_open_any_more() {
+async fn an_abandoned_request_is_logged_and_no_longer_open() {
     let written = Written::default();
     let _listening = written.listen();
     let database = TestDatabase::create().await;

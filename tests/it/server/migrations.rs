@@ -12,7 +12,7 @@ const UNLOCK: &str = "select pg_advisory_unlock(hashtextextended('migrations of 
 
 /// On one thread, so that what the server says is heard here.
 #[tokio::test]
-async fn a_server_waits_for_a_migration_without_being_in_its_way() {
+async fn a_server_waits_for_a_migration_without_blocking_it() {
     let database = TestDatabase::create().await;
     let mut migrating = database.connect().await;
     migrating.execute(LOCK).await.unwrap();

@@ -91,7 +91,7 @@ async fn a_body_that_does_not_come_to_its_end_is_told_so_in_time() {
 
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "a client that speaks HTTP/2 without being asked")]
-async fn http_2_is_spoken_and_an_idle_connection_is_made_anew() {
+async fn http_2_is_spoken_and_an_idle_connection_is_replaced() {
     let server = TestServer::start_with(&[("HEADER_TIMEOUT_MS", "300")]).await;
     rookery::identity::http::install_crypto_provider();
     let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
