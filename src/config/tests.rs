@@ -34,7 +34,7 @@ fn production_is_the_default_and_needs_nothing_but_a_name() {
     assert_eq!(config.identity.public_url.as_str(), "https://chat.example.com/");
     assert_eq!(config.telemetry.format, LogFormat::Json);
     assert_eq!(config.http.listen.to_string(), "[::]:3000", "every address, of both families");
-    assert_eq!(config.http.metrics.unwrap().to_string(), "127.0.0.1:9090", "loopback, unless somebody says otherwise");
+    assert_eq!(config.http.metrics.unwrap().to_string(), "127.0.0.1:9090", "loopback by default");
     assert_eq!(config.http.drain.as_millis(), 5_000);
     assert_eq!(config.identity.admission, Admission::Invite);
     assert!(config.database.url.is_none());

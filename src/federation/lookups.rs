@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(granted("did:web:one.example", &web), 10);
         assert_eq!(granted("did:web:two.example", &web), 10);
         assert_eq!(granted("did:web:three.example", &web), 5, "all together");
-        assert_eq!(granted("did:web:four.example", &plc), 10, "the directory's are its own");
+        assert_eq!(granted("did:web:four.example", &plc), 10, "the directory has its own slots");
         clock.advance_ms(60_000);
         assert_eq!(granted("did:web:one.example", &web), 10);
     }

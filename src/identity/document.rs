@@ -404,6 +404,6 @@ mod tests {
         let document = parse(&document).unwrap();
         assert_eq!((document.names.len(), document.server_keys.len(), document.services.len()), (8, 12, 2));
         assert!(document.weight_bytes() < 8 * 1024, "{} bytes", document.weight_bytes());
-        assert!(document.weight_bytes() > 8 * 240 + 12 * 50, "the weight counts what is kept");
+        assert!(document.weight_bytes() > 8 * 240 + 12 * 50, "the weight counts the kept parts");
     }
 }

@@ -388,7 +388,7 @@ pub(super) mod tests {
     async fn what_is_known_is_told_at_once_and_renewed_for_the_next_to_ask() {
         let (directory, resolver, clock, did) = start();
         let resolver = Arc::new(resolver);
-        assert!(matches!(resolver.known(&did).await, Remembered::Nothing), "nobody waited for the directory");
+        assert!(matches!(resolver.known(&did).await, Remembered::Nothing), "no caller waited for the directory");
         let key_of = async || match resolver.known(&did).await {
             Remembered::Document(document) => document.atproto_key.clone(),
             _ => None,
@@ -414,7 +414,7 @@ pub(super) mod tests {
 
         directory.set(Err(DOWN));
         clock.advance_ms(2 * HOUR_MS);
-        assert!(key_of().await.is_some(), "a day old at most");
+        assert!(key_of().await.is_some(), "the reading is a day old at most");
         clock.advance_ms(24 * HOUR_MS);
         assert!(matches!(resolver.known(&did).await, Remembered::Nothing));
 
@@ -426,7 +426,7 @@ pub(super) mod tests {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("the definite answer was never told");
+        panic!("the definite answer never arrived");
     }
 
     #[tokio::test]

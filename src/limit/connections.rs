@@ -160,7 +160,7 @@ mod tests {
         (third.prove(), fourth.prove());
         assert_eq!(roster.admit(Some(5)).err(), Some(ConnectionRefused::Full));
         drop((first, second));
-        assert_eq!(roster.open(), 2, "a connection that was shed is not counted off twice");
+        assert_eq!(roster.open(), 2, "a shed connection is subtracted once");
         assert!(roster.admit(Some(5)).is_ok());
     }
 

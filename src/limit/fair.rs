@@ -65,10 +65,13 @@ mod tests {
         let rate = |quantity: u32| Rate { quantity: quantity.try_into().unwrap(), period: Duration::from_mins(1) };
         let clock = Clock::manual(UnixMillis(1_795_000_000_000));
         let budget = FairBudget::new(rate(40), rate(20), &clock);
-        assert_eq!((0..60).filter(|_| budget.take(&0).refused_for.is_none()).count(), 10, "half of everybody's");
+        assert_eq!((0..60).filter(|_| budget.take(&0).refused_for.is_none()).count(), 10, "half of the common budget");
         for key in 1..5 {
             assert_eq!(budget.take(&key).refused_for, None);
         }
-        assert!((5..60).filter(|key| budget.take(key).refused_for.is_none()).count() <= 6, "and no more than all");
+        assert!(
+            (5..60).filter(|key| budget.take(key).refused_for.is_none()).count() <= 6,
+            "and no more than the common budget"
+        );
     }
 }

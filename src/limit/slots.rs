@@ -102,7 +102,7 @@ mod tests {
         drop(first);
         assert!(slots.take("a", Duration::ZERO).await.is_some());
         drop(second);
-        assert_eq!(slots.keys(), 0, "no holder, no memory");
+        assert_eq!(slots.keys(), 0, "a key without a holder is not kept");
     }
 
     #[tokio::test]

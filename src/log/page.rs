@@ -173,7 +173,7 @@ mod tests {
             others.push(memory.take(account, ACCOUNT_BYTES).await.unwrap());
         }
         let waits = tokio::time::timeout(Duration::from_millis(20), memory.take(9, 1)).await;
-        assert!(waits.is_err(), "the instance has its bound");
+        assert!(waits.is_err(), "the instance's limit holds");
         drop(held);
         memory.take(9, 1).await.unwrap();
         memory.take(1, 1).await.unwrap();

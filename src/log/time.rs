@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn no_entry_is_made_more_than_a_minute_beyond_postgres() {
         let reference = Reference::default();
-        assert_eq!(reference.bounded(UnixMillis(5)), UnixMillis(5), "there is nothing to compare with");
+        assert_eq!(reference.bounded(UnixMillis(5)), UnixMillis(5), "there is no clock to compare with");
         reference.set(Seen { at: Instant::now(), postgres_ms: 1_000_000 });
         assert_eq!(reference.bounded(UnixMillis(1_030_000)), UnixMillis(1_030_000));
         assert_eq!(reference.bounded(UnixMillis(900_000)), UnixMillis(900_000), "the smaller of the two");

@@ -156,7 +156,7 @@ mod tests {
         {
             watermark.write(Mark { pos, incarnation, time_s: 2 }).await.unwrap();
             let found = watermark.read().await.unwrap().unwrap();
-            assert_eq!((found.pos, found.incarnation), kept, "several instances write, and only the greatest stays");
+            assert_eq!((found.pos, found.incarnation), kept, "only the greatest mark stays");
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         std::fs::write(folder.path().join("mark"), "{").unwrap();

@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(granted(&quotas, &counted("a.example", false), None).await, 50);
         assert_eq!(granted(&quotas, &counted("b.example", true), None).await, 5);
         clock.advance_ms(1000);
-        assert_eq!(granted(&quotas, &counted("a.example", false), None).await, 50, "a second later");
+        assert_eq!(granted(&quotas, &counted("a.example", false), None).await, 50, "the retry succeeds a second later");
         let taken = (0..).take_while(|_| quotas.take(&counted("a.example", false), Quota::Invitations, 1).is_ok());
         assert_eq!(taken.count(), 100);
         // What is more than all is never granted, and takes nothing.
@@ -258,7 +258,10 @@ mod tests {
             taken += granted(&quotas, &counted(&format!("p{number}.example"), true), None).await;
         }
         assert_eq!(taken, 500);
-        assert!(quotas.enter(&counted("known.example", false), None).await.is_ok(), "who is known has its own");
+        assert!(
+            quotas.enter(&counted("known.example", false), None).await.is_ok(),
+            "a known account has its own budget"
+        );
     }
 
     #[tokio::test]
@@ -292,11 +295,14 @@ mod tests {
             for _ in 0..IN_FLIGHT_OF_ONE {
                 held.push(quotas.enter(&peer, Some(&person(number))).await.unwrap());
             }
-            assert!(quotas.enter(&peer, Some(&person(number))).await.is_err(), "one person has four places");
+            assert!(quotas.enter(&peer, Some(&person(number))).await.is_err(), "one account has 4 slots");
         }
-        assert!(quotas.enter(&peer, Some(&person(4))).await.is_err(), "all people of a domain have sixteen");
+        assert!(quotas.enter(&peer, Some(&person(4))).await.is_err(), "a domain has 16 slots for all accounts");
         held.truncate(IN_FLIGHT);
-        assert!(quotas.enter(&peer, Some(&person(4))).await.is_ok(), "people do not wait for replication");
+        assert!(
+            quotas.enter(&peer, Some(&person(4))).await.is_ok(),
+            "requests for accounts do not wait for replication"
+        );
         drop(held);
         // An abusive account spends its own budget.
         assert_eq!(granted(&quotas, &peer, Some(&person(5))).await, 25);

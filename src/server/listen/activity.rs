@@ -196,7 +196,7 @@ mod tests {
         let activity = Activity::default();
         let answer = Response::new(Body::from(vec![7; 3 * PART_BYTES]));
         let mut answer = activity.begin(Version::HTTP_2).answered(answer).into_body();
-        assert!(blocks(&activity).await, "no part is taken");
+        assert!(blocks(&activity).await, "no part was handed to the connection");
         let mut taken = 0;
         while let Some(part) = answer.frame().await {
             taken += part.unwrap().into_data().unwrap().len();

@@ -118,7 +118,10 @@ mod tests {
                 }
                 assert!(calls.enter(address, device(account, device_number), kind).await.is_none());
             }
-            assert!(calls.enter(address, device(account, 4), kind).await.is_none(), "the account's are taken");
+            assert!(
+                calls.enter(address, device(account, 4), kind).await.is_none(),
+                "all slots of the account are taken"
+            );
             assert!(calls.enter(address, device("did:web:b.example", 0), kind).await.is_some(), "another account");
             assert!(calls.enter(address, CallOwner::Peer, kind).await.is_some());
         }

@@ -12,12 +12,12 @@ use crate::support::{TestServer, refused};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// What a device with a new key of that curve asks the test's server with, now.
+/// The pairing request of a device with a new key of that curve, to the test's server, now.
 pub fn waiting(curve: Curve) -> Input {
     waiting_at(curve, Clock::System.now_seconds(), &TestServer::did())
 }
 
-/// What a device with a new key of that curve asks with, at that time, of that server.
+/// The pairing request of a device with a new key of that curve, at that time, to that server.
 fn waiting_at(curve: Curve, now_s: i64, audience: &Did) -> Input {
     let (key, kind) = (SigningKey::generate(curve), "app");
     let proof = PairingRequest::new(audience, now_s, kind, None, None).sign(&key).unwrap();
@@ -125,7 +125,7 @@ async fn one_address_opens_twenty_pairings_and_leaves_room_for_others() {
     }
     assert_eq!(ask("198.51.100.1").await.outcome(), (429, "RateLimitExceeded"));
     assert_eq!(ask("198.51.100.2").await.status, 200, "another address");
-    // Addresses that have some have half of all places; the others are for those that have none.
+    // Addresses with an open pairing share half of all places; the others are reserved for addresses without one.
     let others = "insert into pairing (public_id, public_key, alg, kind, expires_at)
                   select 'other ' || n, public_key, alg, kind, expires_at
                   from (select * from pairing limit 1) as one, generate_series(1, 4979) n";
@@ -134,6 +134,6 @@ async fn one_address_opens_twenty_pairings_and_leaves_room_for_others() {
     assert_eq!(ask("198.51.100.2").await.outcome(), (503, "Unavailable"));
     assert_eq!(ask("198.51.100.3").await.status, 200, "an address that has none");
     clock.advance_ms(i64::try_from(Duration::from_mins(5).as_millis()).unwrap());
-    assert_eq!(ask("198.51.100.1").await.status, 200, "what is over makes room");
+    assert_eq!(ask("198.51.100.1").await.status, 200, "finished pairings make room");
     server.stop().await;
 }

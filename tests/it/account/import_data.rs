@@ -48,7 +48,7 @@ async fn it_takes_a_certified_device() {
     server.stop().await;
 }
 
-/// Brings the names of so many homes that nobody hosts.
+/// Imports data with the names of `count` homes that no server has.
 fn homes(from: usize, count: usize) -> Input {
     let home = |number| Did::parse(&format!("did:web:h{number}.invalid")).unwrap();
     Input {
@@ -82,7 +82,7 @@ async fn an_account_has_200_waiting_deliveries_at_most() {
     for _ in 0..2 {
         import(&bob, &homes(0, 100)).await.unwrap();
     }
-    assert_eq!(waiting(&server).await, 100, "one word to each home");
+    assert_eq!(waiting(&server).await, 100, "one delivery to each home");
     import(&bob, &homes(100, 100)).await.unwrap();
     refused(import(&bob, &homes(200, 1)).await, 429, "RateLimitExceeded");
     assert_eq!(waiting(&server).await, 200);

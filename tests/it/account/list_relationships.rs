@@ -1,4 +1,4 @@
-//! `account.listRelationships`; and who may read it, `account.listBlocks` and `account.exportData`.
+//! `account.listRelationships`, and the callers that may read it, `account.listBlocks` and `account.exportData`.
 
 use rookery::identity::{DEVICE_HEADER, DEVICE_TOKEN_HEADER};
 use rookery::lexicon::Method;
@@ -71,7 +71,7 @@ async fn contacts_blocks_and_data_are_for_certified_devices_alone() {
         let proven = server.raw(nsid, query).token(&session(nsid)).header(DEVICE_TOKEN_HEADER, &proof);
         assert_eq!(proven.send().await.outcome().0, 200, "{nsid}");
     }
-    // A session registers a device as it likes, which nobody vouches for.
+    // A session can register an uncertified device.
     refused(second.query::<ListRelationships>(&page(None, 50, None)).await, 403, "DeviceUncertified");
     refused(second.query::<ListBlocks>(&blocks).await, 403, "DeviceUncertified");
     refused(second.query::<ExportData>(&data).await, 403, "DeviceUncertified");

@@ -13,7 +13,7 @@ use rookery::types::Bytes;
 
 use crate::support::{Handmade, TestServer, idem, listed, refused};
 
-/// A key that nobody here registered.
+/// A key that no account here has registered.
 fn unknown_key() -> Vec<u8> {
     SigningKey::generate(Curve::Ed25519).public().raw()
 }
@@ -87,7 +87,7 @@ async fn a_key_belongs_to_the_one_device_that_proves_it() {
         println!("{what}");
         refused(mallory.register_with(&of(keys)).await, 400, "DeviceProofInvalid");
     }
-    // Nor as a device's own key; and whoever holds a key that is registered finds it in use.
+    // Nor as a device's own key; and a caller with the private key finds the key in use.
     let thief = alice.under(server.account());
     assert_eq!(thief.registration().public_key, alice.mls_key().key);
     refused(thief.register().await, 409, "DeviceKeyInUse");

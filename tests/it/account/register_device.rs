@@ -441,7 +441,7 @@ async fn an_account_begins_three_new_chains_a_day_and_no_more() {
     server.stop().await;
 }
 
-/// The account ends the device, by its session alone.
+/// The account revokes the device, by its session alone.
 async fn end(device: &Handmade) {
     let input = revoke_device::Input { device: device.signer.device.to_string(), revocation: None };
     let token = || Some(device.service_token(RevokeDevice::NSID));
@@ -482,7 +482,7 @@ async fn an_unaccepted_conversation_gets_no_notice_of_a_reset() {
     revoke_as_account(&alice, alice.device()).await;
     server.next_device(&alice).await;
     server.settled().await;
-    assert_eq!(resets(&stranger).await, [], "strangers seat whom they like");
+    assert_eq!(resets(&stranger).await, [], "an unaccepted seat does not count");
     server.stop().await;
 }
 
@@ -502,10 +502,14 @@ async fn revoked_devices_count_and_unreferenced_ones_are_deleted() {
         sqlx::query_scalar::<_, i64>("select count(*) from device").fetch_one(database).await.unwrap()
     };
     assert_eq!(rows(&mut database).await, 1000);
-    assert_eq!(device().register().await.unwrap().state, "uncertified", "what never was in a chain makes room");
+    assert_eq!(
+        device().register().await.unwrap().state,
+        "uncertified",
+        "a device that was never in a chain makes room"
+    );
     assert_eq!(rows(&mut database).await, 2);
 
-    // Devices of the newest chain stay, for its links are what clients check.
+    // Devices of the newest chain stay, because clients verify its links.
     sqlx::query(fill).bind(first.signer.device.as_str()).execute(&mut database).await.unwrap();
     let linked = "insert into device_link (account_id, generation, seq, device_id, revokes, bytes, hash, created_at)
                   select account_id, 1, 1 + row_number() over (), id, false, '', sha256(public_id::bytea), now()

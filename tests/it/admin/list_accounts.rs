@@ -77,7 +77,7 @@ async fn an_operator_calls_by_a_certified_device_alone() {
 async fn a_device_of_a_later_chain_acts_only_if_settings_name_it() {
     let (server, operator) = TestServer::start_with_operator().await;
     let params = Params { limit: 50, cursor: None };
-    // What an app that holds the operator's session can do.
+    // Calls that an app with the operator's session can make.
     let input = revoke_device::Input { device: operator.device().to_string(), revocation: None };
     let token = || Some(operator.service_token(RevokeDevice::NSID));
     operator.service().procedure::<RevokeDevice>(&input, token).await.unwrap();

@@ -75,7 +75,7 @@ async fn a_changed_or_removed_record_is_found() {
         let error = sqlx::query(refused).execute(&mut database).await.unwrap_err();
         assert!(error.to_string().contains("append-only"), "{error}");
     }
-    // What only an owner of the database can do.
+    // Only an owner of the database can do this.
     let unlocked = "alter table operator_action disable trigger user";
     sqlx::query(unlocked).execute(&mut database).await.unwrap();
     let changed = "update operator_action set statement = statement || '\\x00' where seq = 2";

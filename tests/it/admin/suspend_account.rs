@@ -156,7 +156,7 @@ async fn the_command_line_does_the_same_on_the_server_s_own_machine() {
     child.stop().await;
 }
 
-/// An open writer holds back every reader of the log, and with them the entry that says it.
+/// An open writer holds back every reader of the log, and with them the entry of the suspension.
 #[tokio::test(flavor = "multi_thread")]
 async fn its_sockets_close_although_the_log_stands_still() {
     let database = TestDatabase::secluded().await;
@@ -205,12 +205,12 @@ async fn listeners_without_standing_end_at_the_next_check() {
     let mut old = Socket::open(&server, &lapsed, "?cursor=0").await;
     old.event().await;
     sqlx::query(expired).bind(lapsed.device().as_str()).execute(&mut database).await.unwrap();
-    // What is known of the documents is forgotten after a day; then the rows speak.
+    // Cached documents expire after a day; then the rows decide.
     clock.advance_ms(25 * 60 * 60 * 1000);
     rookery::xrpc::judge_listeners(server.server().services()).await.unwrap();
     sockets.pop().unwrap().ends("SubscriptionClosed", 1008).await;
     old.ends("SubscriptionClosed", 1008).await;
     let stays = tokio::time::timeout(Duration::from_secs(1), sockets[0].ends("SubscriptionClosed", 1008)).await;
-    assert!(stays.is_err(), "who kept its standing goes on");
+    assert!(stays.is_err(), "a listener in good standing goes on");
     server.stop().await;
 }

@@ -468,7 +468,7 @@ async fn a_client_that_leaves_two_pings_unanswered_is_closed() {
     let (_, people) = conversation(&server, 2).await;
     let mut attentive = Socket::open(&server, &people[0], "?kinds=%23message").await;
     let mut absent = Socket::open(&server, &people[1], "?kinds=%23message").await;
-    // Reading answers pings; the other one does not read.
+    // A socket that reads answers pings; the other socket does not read.
     for _ in 0..4 {
         attentive.is_silent().await;
     }
@@ -509,12 +509,12 @@ async fn pings_do_not_restart_the_backfill() {
     let mut socket = Socket::open(&server, &people[1], "?cursor=0").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let before = waiting().await;
-    assert!(before >= 1, "the look into the past waits");
+    assert!(before >= 1, "the backfill waits");
     for _ in 0..6 {
         socket.send(Message::Ping(Vec::new().into())).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(waiting().await, before, "one look, however often the client pings");
+    assert_eq!(waiting().await, before, "one backfill, however often the client pings");
     held.rollback().await.unwrap();
     let sent = people[0].send(&stream, b"later").await.unwrap();
     socket.until(&stream, sent.seq).await;

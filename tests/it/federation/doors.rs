@@ -354,7 +354,7 @@ async fn each_unendorsed_key_is_held_for_its_own_three_days() {
     let hour = 60 * 60 * 1000;
     stranger.shows(&[first], &[checkpoint]);
     is(outcome(&by(first, 0), server).await, (403, "PeerKeyHeld"));
-    // A minute before the end of the hold of the first key, another one appears.
+    // A minute before the end of the first key's hold, another key appears.
     clock.advance_ms(72 * hour - 60_000);
     stranger.shows(&[first, late], &[checkpoint]);
     is(outcome(&by(late, skew()), server).await, (403, "PeerKeyHeld"));
@@ -381,7 +381,7 @@ async fn a_known_server_without_a_document_is_trusted_six_hours() {
     };
     is(outcome(&call(), server).await, IN);
     let mut shown = Value::Null;
-    // Its host leads elsewhere for a while.
+    // The server's host serves another site for a while.
     stranger.document(|document| shown = std::mem::replace(document, json!({ "id": "did:web:parked.example" })));
     let hour = 60 * 60 * 1000;
     for _ in 0..5 {

@@ -31,7 +31,7 @@ async fn stream_of(stranger: &Stranger, server: &TestServer) -> Head {
     head
 }
 
-/// A seat of somebody of this server, shown to its account or held.
+/// A seat of an account of this server, shown to the account or held.
 async fn seat(server: &TestServer, stream: &str, person: &Person, held: bool) {
     let seat = "insert into seat (stream_id, account_id, from_seq, role, server, held)
         select s.id, a.id, 1, 1, $3, $4 from stream s, account a where s.public_id = $1 and a.did = $2";
@@ -178,7 +178,7 @@ async fn what_came_from_a_server_goes_no_further_and_names_the_home() {
     world.servers.directory.add_at(&account, &other.origin);
     let mut call = other.call("blue.catbird.mls.getGroupState", Some((&account.did, "d1")));
     call.query = format!("?stream={}", world.head.stream);
-    // To an account that was never in it the stream does not exist, wherever it is ordered.
+    // For an account that was never in it the stream does not exist, wherever it is ordered.
     assert_eq!(call.send(&world.servers[0]).await.outcome(), (404, "StreamNotFound"));
     let seat = "with a as (insert into account (did, created_at) values ($1, now()) returning id)
         insert into seat (stream_id, account_id, from_seq, role, server)

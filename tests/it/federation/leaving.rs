@@ -1,4 +1,4 @@
-//! Accounts leave conversations whose home does not let them.
+//! Leaving conversations whose home is unreachable or refuses.
 
 use rookery::cli::demo::Person;
 use rookery::lexicon::mls::leave_convo::{Input, LeaveConvo, Output};
@@ -63,7 +63,7 @@ async fn an_account_leaves_a_frozen_stream_and_others_stay() {
     assert!(is_followed(&servers).await, "for the other account");
     assert_eq!(members(&carol, &stream).await, 3, "no entry says that he left");
 
-    // What the home orders later is shown to the other account alone, also to whoever was listening.
+    // Only the other account sees what the home orders later, also on an open subscription.
     sqlx::query(state).bind(0_i16).bind(&stream).execute(&mut database).await.unwrap();
     let sent = alice.send(&stream, b"who is left?").await.unwrap();
     hears(&carol, &stream, sent.seq).await;

@@ -89,7 +89,7 @@ impl Three {
         assert_eq!(self.alice.epoch(&self.stream).await.unwrap(), self.carol.epoch(&self.stream).await.unwrap());
     }
 
-    /// Whether a follower holds all that its home does; it fetches what it lacks, as it would when asked again.
+    /// Whether a follower holds all that its home does; it fetches missing contents, as after a further request.
     async fn whole(&self, server: usize) -> bool {
         let wanted = "update replica set backfill_due_at = now() where backfilled_seq is null";
         sqlx::query(wanted).execute(&mut self.servers[server].database.connect().await).await.unwrap();
@@ -98,7 +98,7 @@ impl Three {
         sqlx::query_scalar(whole).fetch_one(&mut self.servers[server].database.connect().await).await.unwrap()
     }
 
-    /// Positions rise with numbers, also where entries came after those that follow them.
+    /// Positions rise with seqs, also where entries arrived after later ones.
     async fn assert_ordered(&self, server: usize) {
         let count = "select count(*) filter (where pos <= before), count(*) filter (where pos < 0) from (
                          select pos, lag(pos) over (partition by stream_id order by seq) as before from entry
@@ -106,7 +106,7 @@ impl Three {
         let mut database = self.servers[server].database.connect().await;
         let (disorder, backfilled): (i64, i64) = sqlx::query_as(count).fetch_one(&mut database).await.unwrap();
         assert_eq!(disorder, 0, "entries whose position is not above the one before");
-        assert!(backfilled > 0, "the beginning came last, and cursors pass over it");
+        assert!(backfilled > 0, "cursors skip the backfilled beginning");
     }
 
     async fn kinds(&self, server: usize) -> Vec<i16> {

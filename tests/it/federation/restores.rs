@@ -83,7 +83,7 @@ async fn a_home_that_goes_on_without_a_follower_that_holds_more_is_not_followed_
     let told = crate::support::told(&two.bob, "#historyRewound").await;
     assert_eq!(told.len(), 1);
 
-    // Nothing thaws by itself; the follower's operator accepts the rewind.
+    // The stream does not thaw by itself; the follower's operator accepts the rewind.
     let accept = async || two.servers[1].command(&["peer", "accept-rewind", &two.stream]).await;
     let (said, well) = accept().await;
     assert!(well && said.contains("3 entries beyond 4"), "{said}");

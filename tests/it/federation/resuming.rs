@@ -1,4 +1,4 @@
-//! Streams that stopped start again.
+//! Resumption of stopped streams.
 
 use rookery::types::{Clock, Seq};
 
@@ -7,7 +7,7 @@ use crate::support::{Following, SEATED, TwoServers, eventually, no, row, seq};
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 
-/// A clock that runs like the system's, and that the test may move on: pauses between attempts end by themselves.
+/// A clock that runs like the system's and that the test can advance, so that pauses end without waiting.
 fn running() -> Clock {
     const TICK_MS: i64 = 20;
     let clock = Clock::manual(Clock::System.now());
@@ -31,7 +31,7 @@ async fn followers(two: &TwoServers) -> i64 {
     count.fetch_one(&mut two.servers[0].database.connect().await).await.unwrap()
 }
 
-/// How many messages the follower holds with their contents.
+/// The number of messages that the follower holds with their contents.
 async fn held(two: &TwoServers) -> i64 {
     let count = sqlx::query_scalar("select count(content) from entry where kind = 4");
     count.fetch_one(&mut two.servers[1].database.connect().await).await.unwrap()

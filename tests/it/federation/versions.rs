@@ -1,4 +1,4 @@
-//! What servers tell each other of their versions, and what a home writes because of it.
+//! The exchange of versions between servers, and the entries that a home writes by it.
 
 use rookery::federation::{own_support, support_digest};
 use rookery::log::{Draft, EntryKind, Error};
@@ -40,12 +40,12 @@ async fn servers_tell_each_other_their_version_by_following() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_version_is_told_to_homes_without_a_new_follow() {
     let two = TwoServers::followed().await;
-    // Another version of the follower told the home less.
+    // Another version of the follower sent the home a smaller `support`.
     change(&two.servers, 0, "update peer_support set entry_kinds = '{}'").await;
     let replicas = &two.servers[1].server().services().replicas;
     replicas.look_at_everything().await;
     let known = async || remembered(&two.servers, 0, two.servers[1].did()).await.unwrap().0;
-    assert_eq!(known().await, Vec::<String>::new(), "the home was told of this version already");
+    assert_eq!(known().await, Vec::<String>::new(), "the home already knows this version");
     change(&two.servers, 1, "update peer_support set told = 'of another version'").await;
     replicas.look_at_everything().await;
     eventually("the home hears of the version", async || known().await == own_support().entry_kinds).await;
@@ -114,7 +114,7 @@ async fn deliveries_of_an_upgraded_peer_are_due_at_once() {
     assert!(!attempted().await);
     assert_eq!(stranger.calls(to, "follow", &follow).await.0, 200);
     eventually("the delivery is tried", attempted).await;
-    // The same word again hastens nothing.
+    // An unchanged `support` makes nothing due.
     sqlx::query("update delivery set attempts = 0, state = 'waiting', due_at = now() + interval '6 hours'")
         .execute(&mut connection)
         .await

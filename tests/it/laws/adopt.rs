@@ -274,6 +274,6 @@ async fn an_entry_dated_ahead_is_adopted_and_counted() {
         .fetch_one(&mut server.database.connect().await)
         .await
         .unwrap();
-    assert_eq!(newest.timestamp_millis(), ahead.0, "the time is the home's to say");
+    assert_eq!(newest.timestamp_millis(), ahead.0, "the home dates its entries");
     server.stop().await;
 }

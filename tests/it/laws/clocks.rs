@@ -1,4 +1,4 @@
-//! The clock of this machine, and that of Postgres.
+//! The clocks of this machine and of Postgres.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use crate::support::{TestDatabase, TestServer};
 
-/// The clocks are compared at least so often.
+/// The longest interval between two comparisons of the clocks.
 const NOTICED: Duration = Duration::from_secs(30);
 
-/// From here on Postgres tells its sessions a time that is so many seconds off.
+/// From now on the clock of Postgres is off by this many seconds.
 async fn turn(database: &TestDatabase, seconds: i64) {
     let turned = format!(
         "create or replace function public.clock_timestamp() returns timestamptz language sql volatile
@@ -19,7 +19,7 @@ async fn turn(database: &TestDatabase, seconds: i64) {
     database.connect().await.execute(sqlx::AssertSqlSafe(turned)).await.unwrap();
 }
 
-/// A database in which that function comes before the built-in one.
+/// A database in which that function precedes the built-in one.
 async fn with_clock() -> TestDatabase {
     let database = TestDatabase::create().await;
     let path =

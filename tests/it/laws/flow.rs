@@ -1,4 +1,4 @@
-//! Readiness says whether the log of this instance flows; a condition common to all instances is an alarm.
+//! Readiness follows the progress of this instance's log; a condition common to all instances raises an alarm.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use sqlx::Connection;
 
 use crate::support::{TestServer, Written, conversation};
 
-/// On a busy machine.
+/// Time limit, for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn until_ready(server: &TestServer, wanted: u16) -> Value {
@@ -23,7 +23,7 @@ async fn until_ready(server: &TestServer, wanted: u16) -> Value {
     }
 }
 
-/// The line of the server's log that has all these parts.
+/// The line of the server's log that contains all these parts.
 async fn until_logged(written: &Written, parts: &[&str]) -> String {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -36,7 +36,7 @@ async fn until_logged(written: &Written, parts: &[&str]) -> String {
     }
 }
 
-/// On one thread, so that this test hears all that the server logs.
+/// On one thread, so that the test captures all log lines of the server.
 #[tokio::test]
 async fn a_held_horizon_raises_an_alarm_and_leaves_readiness() {
     let written = Written::default();
@@ -55,13 +55,13 @@ async fn a_held_horizon_raises_an_alarm_and_leaves_readiness() {
     until_logged(&written, &["horizon held back", "age_ms"]).await;
     let line = until_logged(&written, &["holds back every reader", &pid.to_string()]).await;
     assert!(line.contains("a forgetful program") && line.contains("rookery_test_") && line.contains("age_s"), "{line}");
-    assert!(!line.contains("not_this"), "what the writer runs is not logged: {line}");
+    assert!(!line.contains("not_this"), "the writer's query is in the log: {line}");
     let (status, report) = server.ready().await;
     assert_eq!((status, &report["log"], &report["reason"]), (200, &"ok".into(), &Value::Null));
 
     tx.rollback().await.unwrap();
     until_logged(&written, &["committed entries are delivered again"]).await;
-    assert!(!written.text().contains("log stalled"), "the alarm is no stall of this instance");
+    assert!(!written.text().contains("log stalled"), "the alarm does not stall this instance");
     server.stop().await;
 }
 

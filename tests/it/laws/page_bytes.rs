@@ -1,4 +1,4 @@
-//! A page, a queue and a buffer are bounded in bytes, however large entries are.
+//! Pages, queues and buffers are bounded in bytes, for entries of any size.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use sqlx::Connection;
 
 use crate::support::{TestServer, at_once, conversation};
 
-/// Near the longest message.
+/// Bytes of a message, near the limit.
 const LARGE_BYTES: usize = 940_000;
 const LARGE_MESSAGES: usize = 12;
-/// What a PDS passes on, less what it adds.
+/// The bytes that a PDS passes on, less its own overhead.
 const ANSWER_BYTES: usize = 8 << 20;
 
-/// One answer as it came, with its length.
+/// An answer as received, with its length.
 async fn answer(server: &TestServer, person: &Person, nsid: &str, query: &str) -> (usize, Value) {
     let request = server.at(http::Method::GET, &format!("/xrpc/{nsid}?{query}"));
     let response = request.header("authorization", format!("Bearer {}", person.token(nsid))).send().await.unwrap();
@@ -127,7 +127,7 @@ async fn a_listener_that_lags_by_bytes_is_ended_as_too_slow() {
     let listener = log.listen(row.0, row.1).await.unwrap().unwrap();
     let buffer = SubscriberBuffer { events: 500, bytes: 100_000 };
     let mut subscription = log.subscribe(&listener, Filter::default(), buffer).await.unwrap();
-    // One message of any size may wait alone; the next one is too much, although 500 events may wait.
+    // One message of any size may wait alone; the next exceeds the limit, although 500 events may wait.
     people[0].send(&stream, &vec![7; 200_000]).await.unwrap();
     people[0].send(&stream, b"one more").await.unwrap();
     server.settled().await;

@@ -322,7 +322,7 @@ async fn a_failover_under_a_running_server_ends_it_before_it_writes() {
     volume.stop().await;
 }
 
-/// How many rows of all tables the transaction wrote that raised the origin last.
+/// The number of rows, in all tables, that the latest raise of the origin wrote.
 async fn written_by_restore(database: &TestDatabase) -> i64 {
     let mut connection = database.connect().await;
     let tables: Vec<String> = sqlx::query_scalar(
@@ -361,7 +361,7 @@ async fn a_restore_writes_a_constant_number_of_rows() {
         written.push(written_by_restore(&database).await);
         storage.close();
 
-        // Nothing of them is offered any more, long before they are deleted.
+        // The server hands out none of them, long before they are deleted.
         let server = TestServer::start_at_url(&database.url, &[]).await;
         alice.service().move_to(&server.url());
         let status = get_key_package_status::Params {};

@@ -397,7 +397,7 @@ async fn replicas_that_sweep_at_once_do_it_once() {
     world.server.stop().await;
 }
 
-/// A clock that was a year ahead for a moment must not keep for a year what users were told is gone.
+/// A clock that was a year ahead for a moment must not keep erased contents for a year.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_dated_ahead_holds_back_no_sweep() {
     let world = World::start(&[]).await;

@@ -85,7 +85,7 @@ async fn every_route_writes_one_line_for_a_request_under_the_id_that_its_answer_
     server.stop().await;
 }
 
-/// What pages and their monitoring send, as well as ours.
+/// Requests of pages and monitoring, besides ours.
 const ASKED: [&str; 9] = [
     "authorization",
     "content-type",
@@ -164,7 +164,7 @@ async fn every_route_has_a_limit_of_number_for_those_who_prove_nothing() {
     server.stop().await;
 }
 
-/// What a request with that body proves its caller by.
+/// The authentication of a request with that body.
 fn proofs(caller: &Person, rule: Rule, body: Option<&[u8]>) -> Vec<(HeaderName, String)> {
     let bearer = |token: String| (header::AUTHORIZATION, format!("Bearer {token}"));
     let proof = body.map(|body| caller.proof(rule.nsid, body));
@@ -349,7 +349,7 @@ async fn every_route_answers_in_its_time_although_the_database_never_does() {
     let alice = server.newcomer("alice", 0).await;
     let routes = walk(&server);
     wire.stand_still();
-    // Once as usual, once with a header that asks for another protocol.
+    // Once without, once with a header that asks for another protocol.
     let twice = routes.iter().flat_map(|route| [(route, ""), (route, "x")]);
     let asked = twice.map(async |(route, upgrade)| {
         let token = match route.rule {
@@ -359,7 +359,7 @@ async fn every_route_answers_in_its_time_although_the_database_never_does() {
         };
         let (query, mut input) = route.rule.map(example_of).unwrap_or_default();
         if route.rule.is_some_and(|rule| rule.nsid == CreatePairing::NSID) {
-            // Its example was signed long ago.
+            // The example's signature expired long ago.
             input = Some(serde_json::to_value(waiting(Curve::Ed25519)).unwrap());
         }
         let request = server.at(route.verb.clone(), &format!("{}{query}", route.path)).bearer_auth(token);

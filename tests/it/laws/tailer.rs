@@ -1,4 +1,4 @@
-//! A look of the tailer ends where a transaction ends, however many entries wait.
+//! A read of the tailer ends where a transaction ends, however many entries wait.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use sqlx::Connection;
 
 use crate::support::TestServer;
 
-/// Entries before the founding transaction: its first entry is the last that one look has room for.
+/// Entries before the creating transaction, whose first entry is the last that one read has room for.
 const BEFORE: usize = 2_047;
 const PER_TRANSACTION: usize = 1_023;
 

@@ -1,5 +1,5 @@
-//! Servers of two versions on one stream: what a later version orders is kept and shown, and changes nothing here; what
-//! must not be passed over makes the stream read-only until this server is upgraded.
+//! Servers of two versions on one stream: this server keeps and shows entries of a later version, and derives nothing
+//! from them; an entry that requires an unknown feature makes the stream read-only until this server is upgraded.
 
 use rookery::cli::demo::Person;
 use rookery::lexicon::event::defs::Event;
@@ -17,7 +17,7 @@ use crate::support::{TestServer, conversation};
 
 const FEATURE: &str = "test.future";
 
-/// Seats a person of this server in a stream of another home, as its founder.
+/// Seats an account of this server in a stream of another home, as its creator.
 fn seat(home: &mut FakeHome, person: &Person) {
     let body = MembershipBody {
         account: person.did().clone(),
@@ -28,7 +28,7 @@ fn seat(home: &mut FakeHome, person: &Person) {
     home.order(EntryKind::Membership, body.encode().unwrap());
 }
 
-/// The account has accepted: it sees what its seats cover.
+/// The account has accepted, and sees the entries that its seat covers.
 async fn show_seats(server: &TestServer) {
     sqlx::query("update seat set held = false").execute(&mut server.database.connect().await).await.unwrap();
 }
@@ -129,7 +129,7 @@ async fn unknown_fields_and_changes_pass_and_unknown_roles_do_nothing() {
     adopt(&log, &home).await;
     assert_eq!(role().await, Role::Member);
 
-    // In a stream of our own, as a later version on the same database may leave it behind.
+    // In a stream of this server, as a later version on the database may leave it.
     let (ours, people) = conversation(&server, 2).await;
     sqlx::query(
         "update seat s set role = 0, role_name = 'moderator', held = false from account a, stream t
@@ -145,7 +145,7 @@ async fn unknown_fields_and_changes_pass_and_unknown_roles_do_nothing() {
     let refused = people[1].procedure::<SendMessage>(&draft).await.unwrap_err();
     assert!(refused.is("NotMember"), "{refused}");
     let convo = people[1].convo(&ours).await.unwrap();
-    assert_eq!(convo.role, "moderator", "and reads, under the name of the role");
+    assert_eq!(convo.role, "moderator", "the member reads, under the name of its role");
     server.stop().await;
 }
 
@@ -187,7 +187,7 @@ async fn a_required_feature_stops_a_follower_until_its_upgrade() {
     replica.stop().await.unwrap();
     // The upgrade: a version that knows the feature lacks nothing.
     sqlx::query("update stream set requires = '{}'").execute(&mut server.database.connect().await).await.unwrap();
-    assert_eq!(adopt(&log, &home).await, (5, 2), "the stream goes on from where it stood");
+    assert_eq!(adopt(&log, &home).await, (5, 2), "the stream continues from its head");
     let seats = log.roster(stream.id).await.unwrap().seats;
     assert_eq!(seats[bob.did()].role, Role::Admin, "the entry was applied before what came after it");
     server.stop().await;
@@ -271,7 +271,7 @@ async fn an_undecodable_row_hides_no_other_row() {
     let events = events_of(reader, &stream).await;
     let events: Vec<_> = events.iter().filter(|event| event.seq >= sent[0]).collect();
     whole(&events.iter().map(|event| (event.seq, event.body.is_some())).collect::<Vec<_>>());
-    // A page that holds such a row alone says where to go on.
+    // A page with only such a row still says where to continue.
     let (mut cursor, mut seen) = ("0".to_owned(), Vec::new());
     loop {
         let page = reader.query::<ListEvents>(&Params { cursor: Some(cursor.clone()), limit: 1 }).await.unwrap();
@@ -284,7 +284,7 @@ async fn an_undecodable_row_hides_no_other_row() {
     }
     assert!(!seen.contains(&sent[0]) && seen.ends_with(&sent[1..]), "{seen:?}");
 
-    // The tailer meets such a row: it is spoilt while a held horizon keeps it from everybody.
+    // The tailer reads such a row: the test corrupts it while a held horizon hides it from all readers.
     let mut feed = Feed::new(&people[0], None);
     feed.connect().await.unwrap();
     let other = people[0].create_convo().await.unwrap();

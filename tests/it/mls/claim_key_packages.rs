@@ -143,7 +143,7 @@ async fn an_account_that_is_named_twice_is_an_invalid_request() {
     server.stop().await;
 }
 
-/// Fills up the account's devices to `devices`, each certified and with a last-resort package of 16 KiB.
+/// Adds devices to the account up to `devices`, each certified and with a last-resort package of 16 KiB.
 async fn many_devices(server: &TestServer, person: &Person, devices: i32) {
     let fill = "with made as (
             insert into device (account_id, public_id, public_key, alg, kind, state, created_at)
@@ -188,7 +188,7 @@ async fn an_answer_holds_4_mib_and_names_accounts_to_ask_again() {
     let rest = call(&alice, &claim(&stream, &left)).await.unwrap();
     assert!(rest.targets.iter().all(|target| target.packages.as_ref().unwrap().len() == 50));
 
-    // A repeat gets the same, from an answer that is stored in a few bytes.
+    // A repeat gets the stored answer, which takes a few bytes.
     assert_eq!(call(&alice, &input).await.unwrap(), first);
     let stored = "select max(octet_length(body::text)) from answer where method = 'blue.catbird.mls.claimKeyPackages'";
     let mut database = server.database.connect().await;

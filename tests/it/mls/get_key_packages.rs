@@ -53,7 +53,11 @@ async fn devices_are_shown_to_inviters_and_members_of_shared_streams() {
     let shown = async |by: &Person| offered(by, &[bob.did()]).await[0].devices.len();
     assert_eq!((shown(alice).await, shown(bob).await, shown(&stranger).await), (1, 1, 1));
     bob.invitations("nobody").await;
-    assert_eq!((shown(alice).await, shown(bob).await), (1, 1), "to whom a conversation is shared with, and to itself");
+    assert_eq!(
+        (shown(alice).await, shown(bob).await),
+        (1, 1),
+        "visible to members of a shared conversation, and to itself"
+    );
     assert_eq!(shown(&stranger).await, 0, "as if the account were not here");
     bob.block(alice, true).await;
     assert_eq!(shown(alice).await, 0, "a block goes before everything");

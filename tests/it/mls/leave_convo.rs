@@ -69,7 +69,7 @@ async fn a_successor_has_joined_and_a_declining_one_hands_on_its_role() {
     let naming = |person: &Person| Input { new_admin: Some(person.did().clone()), ..leave(&stream) };
     refused(call(alice, &naming(&bob)).await, 404, "MemberNotFound");
 
-    // As an older server left it: the only admin has not answered yet.
+    // As an older server left the rows: the only admin has not accepted yet.
     let role = "update seat set role = case when account_id = (select id from account where did = $1) then 2 else 1 end
                 where stream_id = (select id from stream where public_id = $2) and until_seq is null";
     let role = sqlx::query(role).bind(bob.did().as_str()).bind(&stream);

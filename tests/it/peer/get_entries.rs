@@ -26,11 +26,11 @@ async fn a_follower_gets_contents_where_its_seats_cover_them_and_headers_elsewhe
         .unwrap();
     let (status, answer) = stranger.asks(home, "getEntries", &format!("stream={}&from=1", two.stream)).await;
     assert_eq!(status, 200, "{answer}");
-    assert_eq!(contents(&answer), [false, false, false, true, true, true], "nothing behind the end of the last seat");
+    assert_eq!(contents(&answer), [false, false, false, true, true, true], "no entry after the end of the last seat");
     assert_eq!((answer["from"].as_u64(), answer["more"].as_bool()), (Some(1), Some(false)));
     let (_, answer) = stranger.asks(home, "getEntries", &format!("stream={}&from=7", two.stream)).await;
     assert_eq!((contents(&answer), answer["more"].as_bool()), (Vec::new(), Some(false)));
-    // Nor by its checkpoints, nor by following.
+    // Nor do its checkpoints or `peer.follow` show later entries.
     let checkpoint = async |query: &str| {
         let (status, answer) = stranger.asks(home, "getCheckpoint", &format!("stream={}{query}", two.stream)).await;
         let statement = answer["checkpoint"]["statement"].clone();

@@ -47,7 +47,7 @@ async fn a_new_key_is_endorsed_by_the_one_before_it_and_an_old_one_says_when_it_
     let third = list(&server).await;
     let ended = |key: &&Value| key.get("notAfter").is_some();
     assert_eq!(third.iter().filter(ended).count(), 2);
-    // What the server signed stays its own word; a third party's proof takes present keys alone.
+    // The server's own statements stay valid; a third party's proof needs present keys.
     let (federation, own) = (&server.server().services().federation, server.name());
     assert_eq!(federation.verify_statement(&own, CHECKPOINT_LABEL, &signed).await, Ok(()));
     let published = federation.verify_published(&own, CHECKPOINT_LABEL, &signed).await;

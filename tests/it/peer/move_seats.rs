@@ -85,7 +85,7 @@ async fn moves(followed: bool) {
     servers.stop().await;
 }
 
-/// A conversation of an account that moves: 20 of them hold 5,000 messages together, and one more than one request holds.
+/// A conversation of a moving account: 20 of them hold 5,000 messages together, and one holds more than one request.
 fn messages_of(number: u32) -> u32 {
     if number == 0 { 915 } else { 215 }
 }
@@ -134,7 +134,7 @@ async fn an_account_with_5000_entries_in_20_conversations_moves() {
         .await;
         assert!(entries.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq));
     }
-    // Still followed: what comes later comes there.
+    // The follower still follows, and gets later entries there.
     for seat in &seats {
         let sent = alice.send(&seat.stream, b"wherever you are").await.unwrap();
         crate::federation::joining::until("the new server follows", async || {

@@ -116,7 +116,7 @@ async fn what_is_offered_by_another_or_does_not_hold_together_is_refused_by_its_
     let sound = Transfer::of(&restored.head, snapshot(vec![link(home)]));
     assert_eq!(says(home, &following, &sound).await.0, 200);
 
-    // This server orders another conversation of that group already: one that nobody joined gives way.
+    // This server already orders another conversation of that group: one of a single member gives way.
     let own = following.bob.create_convo().await.unwrap();
     let taken = "update convo set group_id = $2 where stream_id = (select id from stream where public_id = $1)";
     let mut database = following.servers[0].database.connect().await;

@@ -1,4 +1,4 @@
-//! What a caller may hold at one time: calls, bytes of bodies, connections.
+//! Limits of concurrent use for each caller: calls, bytes of bodies, connections.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,8 @@ async fn write(server: &TestServer, person: &Person, stream: &str) -> Answer {
     call.json(&json!({ "stream": stream, "seq": 1 })).send().await
 }
 
-/// All at once, while the database lets none of them end; how many were refused, and when the last refusal came.
+/// Sends all calls at once, while the database lets none end; answers how many were refused, and when the last refusal
+/// came.
 async fn refused_at_once(calls: impl Iterator<Item = impl Future<Output = Answer>>, outcomes: &mut Vec<u16>) {
     let answers = futures_util::future::join_all(calls).await;
     for answer in &answers {
@@ -47,7 +48,7 @@ async fn a_device_has_eight_reads_and_four_writes_in_flight() {
     let (stream, people) = conversation(&server, 2).await;
     let other = server.newcomer("other", 0).await;
     for writes in [false, true] {
-        // Both methods read it, and no proof does.
+        // Both methods read this table, and no authentication does.
         let mut database = server.database.connect().await;
         let mut held = database.begin().await.unwrap();
         sqlx::query("lock table seat in access exclusive mode").execute(&mut *held).await.unwrap();
@@ -70,7 +71,7 @@ async fn a_device_has_eight_reads_and_four_writes_in_flight() {
         let count = |outcomes: &[u16], status| outcomes.iter().filter(|outcome| **outcome == status).count();
         let slots = if writes { 4 } else { 8 };
         assert_eq!((count(&outcomes, 200), count(&outcomes, 429)), (slots, 12 - slots), "{outcomes:?}");
-        assert_eq!(count(&of_another, 200), 4, "another account's are its own: {of_another:?}");
+        assert_eq!(count(&of_another, 200), 4, "another account has its own budget: {of_another:?}");
     }
     assert_eq!(read(&server, &people[0]).await.status, 200, "slots come back");
     server.stop().await;
@@ -78,7 +79,7 @@ async fn a_device_has_eight_reads_and_four_writes_in_flight() {
 
 // ---- bytes of bodies ----
 
-/// Begins a body of that many announced bytes, sends some of them, and keeps the connection.
+/// Begins a body of `announced` bytes, sends some of them, and keeps the connection.
 async fn begin_body(server: &TestServer, person: &Person, announced: usize, sent: usize) -> TcpStream {
     let nsid = CreateConvo::NSID;
     let head = format!(
@@ -110,18 +111,18 @@ async fn bodies_share_a_budget_of_bytes_and_small_ones_pass() {
     let refused = answer_of(begin_body(&server, &people[1], 600_000, 600_000).await).await;
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("Unavailable"), "{refused}");
     people[0].send(&stream, &[7; 30_000]).await.unwrap();
-    // The large one brings nothing more: it is ended, and what it held comes back.
+    // The large body sends nothing more: the server ends the call, and its bytes are free again.
     let ended = answer_of(holding).await;
     assert!(ended.starts_with("HTTP/1.1 408"), "{ended}");
     assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
     let taken = answer_of(begin_body(&server, &people[1], 600_000, 600_000).await).await;
-    assert!(taken.starts_with("HTTP/1.1 400"), "spaces are no document, and all of them were read: {taken}");
+    assert!(taken.starts_with("HTTP/1.1 400"), "the server read all spaces of an empty document: {taken}");
     server.stop().await;
 }
 
 // ---- connections ----
 
-/// A connection of that address of this machine that says nothing.
+/// A silent connection from that address of this machine.
 async fn idle_from(server: &TestServer, address: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
@@ -148,9 +149,9 @@ async fn a_full_server_closes_the_oldest_unauthenticated_client() {
     }
     let closed = closed(&mut idle).await;
     let ended = closed.iter().filter(|closed| **closed).count();
-    assert!((36..=60).contains(&ended), "{ended} of 100 made room");
+    assert!((36..=60).contains(&ended), "{ended} of 100 connections were closed");
     assert!(closed[..36].iter().all(|closed| *closed) && !closed[99], "the oldest: {closed:?}");
-    // Who proved somebody stays, and a new client gets in.
+    // An authenticated connection stays, and a new client connects.
     let sent = people[1].send(&stream, b"through the crowd").await.unwrap();
     assert_eq!(socket.event().await.1["seq"], sent.seq);
     server.stop().await;
@@ -179,7 +180,7 @@ async fn a_trusted_proxy_has_no_limit_and_its_clients_have() {
         idle.push(idle_from(&server, "127.0.0.1").await);
     }
     assert_eq!(closed(&mut idle).await.iter().filter(|closed| **closed).count(), 0);
-    // Three requests of one client that do not end, and one more.
+    // Three unfinished requests of one client, and a further one.
     let head = "POST /xrpc/blue.catbird.account.createPairing HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
                 x-forwarded-for: 198.51.100.1\r\ncontent-length: 1000\r\n\r\n";
     for tcp in &mut idle[..3] {
@@ -191,7 +192,7 @@ async fn a_trusted_proxy_has_no_limit_and_its_clients_have() {
         request.send().await.unwrap().status().as_u16()
     };
     assert_eq!(ask("198.51.100.1", "/").await, 429);
-    assert_eq!(ask("198.51.100.1", "/health/live").await, 200, "whoever asks whether the server is well");
+    assert_eq!(ask("198.51.100.1", "/health/live").await, 200, "health probes");
     assert_eq!(ask("198.51.100.2", "/").await, 200, "another client");
     idle.clear();
     tokio::time::sleep(Duration::from_millis(200)).await;

@@ -85,7 +85,7 @@ async fn a_token_is_good_for_one_call_of_one_method() {
 
         let once = token(rule.nsid);
         let first = example(&server, rule).token(&once).send().await;
-        // What a token lacks is told once the token counts as used.
+        // The server reports a token's faults only after it counts the token as used.
         let lacks = ["DeviceProofRequired", "BadJwtBodyHash"].contains(&first.outcome().1);
         assert!(first.status != 401 || lacks, "{}: {}", rule.nsid, first.body);
         let again = example(&server, rule).token(&once).send().await;

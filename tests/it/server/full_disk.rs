@@ -1,4 +1,4 @@
-//! A disk without room: nothing is written, and everything can be read.
+//! A full disk: the server writes nothing, and reads everything.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::support::{TestDatabase, TestServer, conversation, refused};
 
-/// A disk that has room again is noticed within this time.
+/// Time within which the server notices that the disk has room again.
 const NOTICED: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,7 +17,7 @@ async fn a_full_disk_is_named_and_writes_go_on_once_it_has_room() {
     let (stream, people) = conversation(&server, 2).await;
     let sent = people[0].send(&stream, b"before").await.unwrap();
     let mut connection = server.database.connect().await;
-    // What Postgres answers on a full disk.
+    // The errors of Postgres on a full disk.
     let full = "create function no_room() returns trigger language plpgsql as $$ begin
             raise exception 'could not extend file' using errcode = '53100'; end $$;
         create trigger no_room before insert on entry execute function no_room();
@@ -35,7 +35,7 @@ async fn a_full_disk_is_named_and_writes_go_on_once_it_has_room() {
     sqlx::raw_sql(room).execute(&mut connection).await.unwrap();
     let since = Instant::now();
     while server.ready().await.1["disk"] != "ok" {
-        assert!(since.elapsed() < NOTICED, "the room is not noticed");
+        assert!(since.elapsed() < NOTICED, "the server did not notice the free space");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let told = people[0].procedure::<rookery::lexicon::mls::send_message::SendMessage>(&draft).await.unwrap();
@@ -54,14 +54,14 @@ async fn below_the_threshold_writes_are_refused_and_revocations_taken() {
     assert_eq!(server.ready().await.1["disk"], "ok");
     server.pause().await;
 
-    // More than any disk has.
+    // More bytes than any disk has.
     server.start_again(&[&private[..], &[("DISK_FREE_MIN_MIB", "1000000000")]].concat()).await;
     for person in &people {
         person.service().move_to(&server.url());
     }
     let since = Instant::now();
     while server.ready().await.1["disk"] != "low" {
-        assert!(since.elapsed() < NOTICED, "the threshold is not looked at");
+        assert!(since.elapsed() < NOTICED, "the server did not check the threshold");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(server.ready().await.0, 200);

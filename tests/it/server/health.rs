@@ -63,7 +63,7 @@ async fn metrics_are_measured_once_however_often_they_are_read() {
     let settings = [("METRICS_PORT", port.as_str()), ("HEADER_TIMEOUT_MS", "500")];
     let server = TestServer::start_at_url(&wire.url, &settings).await;
     let address = server.server().metrics_address().unwrap();
-    assert!(address.ip().is_loopback(), "{address}: loopback, unless somebody says otherwise");
+    assert!(address.ip().is_loopback(), "{address} is not loopback by default");
     let client = rookery::identity::http::plain().unwrap();
     let scrape = async || {
         let answer = client.get(format!("http://{address}/metrics")).send().await.unwrap();
@@ -71,24 +71,27 @@ async fn metrics_are_measured_once_however_often_they_are_read() {
         String::from_utf8(answer.bytes().await.unwrap().to_vec()).unwrap()
     };
     assert!(scrape().await.contains("rookery_pool_connections"));
-    // A database that stands still is not asked again, so nobody waits.
+    // A hanging database is not asked again, so no probe waits.
     wire.stand_still();
     let second = std::time::Duration::from_secs(1);
     let begun = std::time::Instant::now();
     let scrapes = futures_util::future::join_all((0..10).map(|_| scrape())).await;
     assert!(scrapes.iter().all(|page| page.contains("rookery_connections_open")));
     assert!(begun.elapsed() < second, "{:?}", begun.elapsed());
-    // The next measurement is due: one reader waits for it, and no longer than it may take.
+    // The next measurement is due: one reader waits for it, up to its time limit.
     tokio::time::sleep(5 * second).await;
     let begun = std::time::Instant::now();
     futures_util::future::join_all((0..10).map(|_| scrape())).await;
     assert!((second..5 * second).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     wire.flow();
-    // Its listener has the limits of the other one.
+    // The listener of `/metrics` has the limits of the other listener.
     let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut slow, b"GET /metrics HTTP/1.1\r\n").await.unwrap();
     let mut answer = Vec::new();
     let read = tokio::io::AsyncReadExt::read_to_end(&mut slow, &mut answer);
-    assert!(tokio::time::timeout(std::time::Duration::from_secs(5), read).await.is_ok(), "a head without an end");
+    assert!(
+        tokio::time::timeout(std::time::Duration::from_secs(5), read).await.is_ok(),
+        "the server keeps waiting for an endless head"
+    );
     server.stop().await;
 }

@@ -79,7 +79,7 @@ async fn accounts_behind_one_address_do_not_throttle_each_other_not_even_while_o
         }
     }
     assert_eq!(devices_of(&server, &clock, &accounts[0], PDS).send().await.outcome(), (429, "RateLimitExceeded"));
-    // And whoever was never here comes in.
+    // An account that was never here gets in, too.
     assert_eq!(devices_of(&server, &clock, &server.account(), PDS).send().await.status, 200);
     assert_eq!(forged(&server, &clock, &bad, ELSEWHERE).send().await.status, 401, "at another address");
     server.stop().await;
@@ -231,7 +231,7 @@ async fn who_fails_in_the_name_of_somebody_known_locks_that_name_out_at_the_own_
     server.stop().await;
 }
 
-/// Each is another one, so none of them has failed before.
+/// Each account is another, so none of them has failed before.
 #[tokio::test]
 async fn issuers_that_begin_to_fail_count_against_their_address() {
     let clock = clock();
@@ -244,8 +244,12 @@ async fn issuers_that_begin_to_fail_count_against_their_address() {
     }
     assert!(statuses[..20].iter().all(|status| *status == 401), "{statuses:?}");
     assert!(statuses[20..].iter().all(|status| *status == 429), "{statuses:?}");
-    assert_eq!(devices_of(&server, &clock, &server.account(), PDS).send().await.status, 429, "who was never here");
-    assert_eq!(devices_of(&server, &clock, &known, PDS).send().await.status, 200, "who was here lately");
+    assert_eq!(
+        devices_of(&server, &clock, &server.account(), PDS).send().await.status,
+        429,
+        "an account that was never here"
+    );
+    assert_eq!(devices_of(&server, &clock, &known, PDS).send().await.status, 200, "an account that was here lately");
     server.stop().await;
 }
 
@@ -253,7 +257,7 @@ async fn issuers_that_begin_to_fail_count_against_their_address() {
 async fn a_token_of_an_unreachable_issuer_counts_as_failed() {
     let clock = clock();
     let server = start(&clock, &[("RATE_FAILING_ISSUER", "5/60")]).await;
-    // Nothing listens there.
+    // No server listens at that address.
     let (key, did) = (SigningKey::generate(Curve::K256), Did::parse("did:web:localhost%3A9").unwrap());
     let mut outcomes = Vec::new();
     for _ in 0..8 {
@@ -266,7 +270,7 @@ async fn a_token_of_an_unreachable_issuer_counts_as_failed() {
     server.stop().await;
 }
 
-/// A service token of any account, as development takes it.
+/// A service token of any account, as development accepts it.
 fn of_the_web(did: &str, nsid: &str, clock: &Clock) -> String {
     let now_s = clock.now_seconds();
     let claims = json!({

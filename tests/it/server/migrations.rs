@@ -1,4 +1,4 @@
-//! Several servers that bring one schema up to date.
+//! Concurrent migrations of one schema by several servers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{TestDatabase, Written};
 const LOCK: &str = "select pg_advisory_lock(hashtextextended('migrations of rookery', 0))";
 const UNLOCK: &str = "select pg_advisory_unlock(hashtextextended('migrations of rookery', 0))";
 
-/// On one thread, so that what the server says is heard here.
+/// On one thread, so that the test captures the server's log lines.
 #[tokio::test]
 async fn a_server_waits_for_a_migration_without_blocking_it() {
     let database = TestDatabase::create().await;
@@ -25,7 +25,7 @@ async fn a_server_waits_for_a_migration_without_blocking_it() {
     // It waits for every snapshot of the database.
     let building = async { migrating.execute("create index concurrently probe_idx on account (created_at)").await };
     let built = tokio::select! {
-        built = tokio::time::timeout(Duration::from_secs(20), building) => built.expect("nothing is in the way"),
+        built = tokio::time::timeout(Duration::from_secs(20), building) => built.expect("no lock blocks the statement"),
         _ = &mut waiting => panic!("the lock is held"),
     };
     built.unwrap();

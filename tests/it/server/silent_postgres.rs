@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use crate::support::{Events, PostgresProxy, TestDatabase, TestServer, conversation};
 
-/// Within this time after its connections fell silent a server is ready, or has ended.
+/// Time after its connections fell silent in which a server is ready again, or has ended.
 const READY: Duration = Duration::from_mins(1);
-/// Between two attempts.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,7 +31,7 @@ async fn silent_connections_are_replaced_and_nothing_is_lost() {
     let silent = Instant::now();
     let sends = people.iter().map(|person| async {
         let draft = person.draft_message(&stream, b"after").await.unwrap();
-        // The same call, until it is told of success.
+        // Repeats the call until it succeeds.
         loop {
             match person.procedure::<SendMessage>(&draft).await {
                 Ok(told) => return told.seq,
@@ -49,7 +49,7 @@ async fn silent_connections_are_replaced_and_nothing_is_lost() {
     ready.expect("the server is ready again");
     let seqs: BTreeSet<u64> = seqs.expect("sending works again").into_iter().collect();
     assert_eq!(seqs, (before + 1..=before + people.len() as u64).collect(), "each message was written once");
-    // The tailer reads on: what is sent now reaches whoever listens.
+    // The tailer reads on: a listener gets messages sent from now on.
     let mut events = Events::open(&server, &people[1], "").await;
     let sent = people[0].send(&stream, b"on").await.unwrap();
     events.until(&stream, sent.seq).await;
@@ -57,7 +57,7 @@ async fn silent_connections_are_replaced_and_nothing_is_lost() {
     server.stop().await;
 }
 
-/// A plain outage is no reason to end: the next process would find the same.
+/// A plain outage does not end the process: the next process would find the same outage.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_outlasts_an_outage_of_its_database() {
     let database = TestDatabase::create().await;
@@ -67,7 +67,7 @@ async fn a_server_outlasts_an_outage_of_its_database() {
     proxy.take_connections(false);
     proxy.silence();
     let outage = tokio::time::timeout(READY, server.server().failed()).await;
-    assert!(outage.is_err(), "the process would end: {outage:?}");
+    assert!(outage.is_err(), "the outage would end the process: {outage:?}");
     assert_eq!(server.ready().await.0, 503);
     proxy.take_connections(true);
     let back = Instant::now();

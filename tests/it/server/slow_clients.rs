@@ -98,7 +98,7 @@ async fn http_2_is_spoken_and_an_idle_connection_is_replaced() {
     for _ in 0..2 {
         let answer = client.get(format!("{}/health/live", server.url())).send().await.unwrap();
         assert_eq!((answer.version(), answer.status().as_u16()), (http::Version::HTTP_2, 200));
-        // Beyond the time for a head: the server closes the connection, and the client makes another.
+        // Beyond the time for a head the server closes the connection, and the client opens another.
         tokio::time::sleep(Duration::from_millis(600)).await;
     }
     server.stop().await;
@@ -109,7 +109,7 @@ async fn http_2(server: &TestServer, window_bytes: u32) -> (h2::client::SendRequ
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(window_bytes);
     let (client, connection) = builder.handshake(connect(server).await).await.unwrap();
-    // How it ends does not matter.
+    // The kind of its end does not matter.
     let ended = tokio::spawn(async move { drop(connection.await) });
     (client.ready().await.unwrap(), ended)
 }
@@ -145,7 +145,7 @@ async fn http_2_answers_that_find_no_window_end_the_connection() {
         tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the server closes it").unwrap();
         assert!(asked.elapsed() < 2 * TIME.end, "{window_bytes}: {:?}", asked.elapsed());
     }
-    // A client that takes its answers has them, whatever their size.
+    // A client that reads its answers gets them, whatever their size.
     let (mut client, _ended) = http_2(&server, 100).await;
     let (answer, _) = client.send_request(get(&server, "/.well-known/did.json"), true).unwrap();
     let mut body = answer.await.unwrap().into_body();
@@ -171,7 +171,7 @@ async fn a_body_slower_than_16_kib_a_second_is_refused_by_name() {
         tcp.write_all(head.as_bytes()).await.unwrap();
         let (after, answer) = drip(tcp, &[b' '; 200], PAUSE).await;
         assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("BodyTooSlow"), "{framing}: {answer}");
-        assert!(after < Duration::from_secs(7), "sooner than the time-out of requests: {after:?}");
+        assert!(after < Duration::from_secs(7), "the answer came before the request's time-out: {after:?}");
     }
     server.stop().await;
 }

@@ -47,7 +47,7 @@ async fn a_database_serves_under_one_name() {
     let why = TestServer::refused(&TestDatabase::at(&url), &production).await;
     assert!(why.contains("belongs to did:web:rookery.test, but SERVICE_DID is did:web:other.test"), "{why}");
     assert!(why.contains("Fix: "), "{why}");
-    // In development the name follows from the port: the conversations stay where they are.
+    // In development the server's name follows from the port: the conversations stay with their first name.
     let server = TestServer::start_at_url(&url, &other).await;
     assert_eq!(server.server().services().log.home(), server.name());
     let alice = server.person("alice").await;
@@ -71,7 +71,7 @@ async fn a_database_that_cannot_be_reached_is_named_once() {
     let url = "postgres://rookery@127.0.0.1:1/gone?sslmode=disable";
     let why = TestServer::refused(&TestDatabase::at(url), &[]).await;
     assert!(why.contains("127.0.0.1:1") && why.contains("gone"), "{why}");
-    assert_eq!(why.matches("refused").count(), 1, "the cause is told once: {why}");
+    assert_eq!(why.matches("refused").count(), 1, "the cause appears more than once: {why}");
     assert!(why.find("refused") < why.find("Fix: "), "and before what mends it: {why}");
 }
 
@@ -92,7 +92,7 @@ async fn one_lost_key_of_two_is_named_with_what_to_do() {
     assert!(why.contains("peer.key is missing"), "{why}");
 }
 
-/// A shell gives a process few files; each connection is one.
+/// A shell limits a process to few open files, and each connection is one.
 #[tokio::test]
 async fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     let (database, folder) = (TestDatabase::create().await, tempfile::tempdir().unwrap());

@@ -54,7 +54,7 @@ pub enum By {
     Proof,
     /// A device token; for methods of accounts, a service token.
     Device,
-    /// A ticket in the query, and nothing else.
+    /// A ticket in the query, and no other credential.
     Ticket,
     /// As by [`Self::Device`], by the verb HEAD.
     Head,
@@ -185,10 +185,10 @@ impl World {
         Self { server, stream, actors: actors.into(), member, ciphertext, welcome, public_keys, peers }
     }
 
-    /// Puts an actor back into its state: a call may have ended it, as registering again does.
+    /// Restores an actor's state: a call may have changed it, as registering again does.
     pub async fn prepare(&self, actor: &Actor) {
         if actor.by == By::Session {
-            // One address opens twenty pairings, and there are more actors.
+            // One address may open twenty pairings, and there are more actors.
             let mut connection = self.server.database.connect().await;
             sqlx::query("delete from pairing").execute(&mut connection).await.unwrap();
         }

@@ -25,7 +25,7 @@ pub async fn outcome(world: &World, rule: Rule, actor: &Actor) -> String {
         for (name, value) in &headers {
             request = request.header(name.clone(), value);
         }
-        // Such an answer has no body, and so no name.
+        // Such an answer has no body, and so no error name.
         return request.send().await.unwrap().status().as_u16().to_string();
     }
     if rule.kind == Kind::Subscription {
@@ -53,7 +53,7 @@ pub async fn outcome(world: &World, rule: Rule, actor: &Actor) -> String {
     format!("{status} {name}").trim().to_owned()
 }
 
-/// With a ticket of the actor for this method, or for another one where this method takes none.
+/// Calls with a ticket of the actor for this method, or for another method where this one takes none.
 async fn with_ticket(rule: Rule, actor: &Actor, query: &str) -> String {
     let takes_tickets = rule.caller == "Device or Ticket";
     let lxm = if takes_tickets { rule.nsid } else { Subscribe::NSID }.to_owned();
