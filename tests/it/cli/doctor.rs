@@ -74,7 +74,7 @@ async fn a_name_that_leads_nowhere_or_to_something_else_is_told() {
     servers[1].proxy.suffer(Faults::always(Fate::Lost));
     wrong(&examined(&servers, &other).await, "signed call", "no answer came", "look at its proxy");
     servers[0].proxy.refuse().await;
-    wrong(&examined(&servers, &other).await, "own document", "no connection", "the proxy in front");
+    wrong(&examined(&servers, &other).await, "own document", "no TCP connection", "the proxy in front");
     servers.stop().await;
 }
 

@@ -28,6 +28,9 @@ fn tests(group: &str, method: &str) -> String {
     let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
     for entry in entries {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         if path.file_stem().unwrap() == snake.as_str() || text.contains(&format!("{group}.{method}`")) {
             texts.push_str(&text);

@@ -174,10 +174,15 @@ impl Call<'_> {
 
 type Shared = State<Arc<Mutex<Says>>>;
 
-async fn document(State(says): Shared) -> Json<Value> {
+/// A host without a document answers 404.
+async fn document(State(says): Shared) -> Response {
     let mut says = says.lock().unwrap();
     says.asked.push("did.json".to_owned());
-    Json(says.document.clone())
+    if says.document.is_null() {
+        StatusCode::NOT_FOUND.into_response()
+    } else {
+        Json(says.document.clone()).into_response()
+    }
 }
 
 async fn keys(State(says): Shared) -> Json<Value> {
