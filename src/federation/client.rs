@@ -62,7 +62,7 @@ pub enum CallError {
         error: String,
         message: String,
         retry_after: Option<Duration>,
-        /// Whom it names as the stream's home. Nobody believes it by that alone.
+        /// The server that the refusal names as the stream's home, which alone is no proof.
         home: Option<Did>,
     },
     #[error("the peer's answer cannot be read")]
@@ -256,7 +256,7 @@ impl Federation {
         built.map_err(|_| CallError::NotSent("its address"))
     }
 
-    /// A later life of a peer's database is told to whoever wants to know.
+    /// Publishes a new incarnation of a peer's database to its subscribers.
     async fn note_incarnation(&self, peer: &Did, answer: &http::Response<Bytes>) {
         let named = answer.headers().get(&INCARNATION).and_then(|value| value.to_str().ok()?.parse::<i64>().ok());
         let Some(incarnation) = named.filter(|named| *named <= self.clock.now_seconds() + 300) else { return };

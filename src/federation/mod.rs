@@ -47,7 +47,7 @@ use crate::types::{Clock, Did};
 const REMEMBERED_BYTES: u64 = 4 << 20;
 /// Bytes of the cache of which server acts for which account.
 const PAIRS_BYTES: u64 = 32 << 20;
-/// Later lives of peers' databases that wait for whoever handles them.
+/// New incarnations of peers' databases that wait for their subscribers.
 const RISES: usize = 64;
 
 /// What the operator decides.

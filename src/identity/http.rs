@@ -242,7 +242,7 @@ impl Guarded {
         Self::with(guard, authorities, Arc::new(SystemDns::default()), TIMES)
     }
 
-    /// The same for calls to peers: 8 s in all.
+    /// A client for calls to peers: 8 s in all.
     pub fn for_peers(guard: Guard, authorities: &Authorities) -> Result<Self, HttpError> {
         Self::with(guard, authorities, Arc::new(SystemDns::default()), PEER_TIMES)
     }

@@ -105,7 +105,7 @@ impl ReplayMemory {
         Self { in_process: in_process(SKEW_S), queue: None }
     }
 
-    /// To be called last, once the signature holds: a forged token must not use up somebody's jti.
+    /// Called last, once the signature is verified: a forged token must not use up another token's jti.
     pub async fn remember(&self, seen: Seen<'_>) -> Result<Sighting, ReplayUnavailable> {
         let key = seen.key();
         // `or_insert_with` lets one of many through; `or_insert` looks and then inserts, and would let several.

@@ -157,7 +157,7 @@ impl Resolver {
         self.fetch(did, Forced::No, fresh_ms).await
     }
 
-    /// Whether nothing is known of this DID, so that its first mention costs a call to somebody else.
+    /// Whether the cache has no answer for this DID, so that its first mention costs a call.
     pub async fn is_new(&self, did: &Did) -> bool {
         let now_ms = self.clock.now().0;
         let entry = self.cache.get(did).await.unwrap_or_default();

@@ -30,7 +30,7 @@ impl SharedSecret {
         mac.verify_slice(signature).map_err(|_| BadSignature)
     }
 
-    /// A token with these claims, as whoever develops a client makes it.
+    /// A token with these claims, as the developer of a client makes it.
     pub fn sign(&self, payload: &serde_json::Value) -> String {
         // A struct of texts always has a JSON form.
         let header = serde_json::json!(Header::new("JWT", "HS256", None)).to_string();

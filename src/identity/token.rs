@@ -1,5 +1,5 @@
-//! What every token must say, whoever signed it. Invariant: `judge` looks at claims only; nothing in its result is
-//! proven before a signature is.
+//! The claims that every token must have, whatever key signed it. Invariant: `judge` looks at claims only; nothing in
+//! its result is proven before a signature is.
 
 use serde::Deserialize;
 
@@ -190,7 +190,8 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// The token must be bound to exactly these body bytes: device proof through a PDS, and whoever says `bodyHash`.
+    /// The token must be bound to exactly these body bytes: device proof through a PDS, and every token with
+    /// `bodyHash`.
     pub fn check_body(&self, body: &[u8]) -> Result<(), TokenRefused> {
         let bound = self.body_hash.as_deref() == Some(body_hash(body).as_str());
         if bound { Ok(()) } else { Err(TokenRefused::BadJwtBodyHash) }

@@ -28,10 +28,10 @@ pub(super) use terms::later;
 pub(super) const ENTRIES_PER_TRANSACTION: i64 = 1024;
 /// One may go before them that opens a term.
 pub(super) const DRAFTS_PER_TRANSACTION: usize = 1023;
-/// How often a transaction starts anew because one with a younger id appended first.
+/// How often a transaction restarts because one with a younger id appended first.
 const GUARD_RETRIES: usize = 16;
 
-/// Proof that whoever appends may: only this module makes one, with the stream locked.
+/// Proof of a caller's right to append: only this module creates it, with the stream locked.
 #[derive(Debug)]
 pub struct Seat {
     author: Option<Author>,
@@ -85,7 +85,7 @@ impl Log {
         self.open_recovered(won).await
     }
 
-    /// The same for a courier; nothing if another one is at this stream.
+    /// Locks a stream for an outbox worker; `None` if another transaction holds the lock.
     pub(super) async fn lock_as_courier(&self, stream_id: i64) -> Result<Option<StreamTx>, Error> {
         match self.win_as(stream_id, true).await? {
             Some(won) => self.open_recovered(won).await.map(Some),
@@ -114,7 +114,7 @@ impl Log {
             return Err(Error::Halted(row.state));
         }
         if !ours {
-            // Whoever came here believed otherwise.
+            // The caller assumed otherwise.
             self.inner.streams.invalidate(row.public_id.as_str());
             let detail = Detail::new("another server orders this stream").with("home", row.home);
             return Err(Refusal::new("NotHome", detail).into());
@@ -265,7 +265,7 @@ impl StreamTx {
         role.map(|role| Seat { author: None, role }).ok_or_else(|| no_seat(true).into())
     }
 
-    /// The founder of a stream that this transaction founds.
+    /// The creator of a stream that this transaction creates.
     pub fn founder(&self, author: &Author) -> Result<Seat, Error> {
         let founding = self.row.head_seq == Seq(0);
         if founding {

@@ -1,8 +1,8 @@
 //! Effects on other streams: outbox rows of the transaction that caused them, appended here, each exactly once.
 //!
-//! Invariants: a row is deleted in the transaction that appends it, so whoever crashes between leaves it for the next;
+//! Invariants: a row is deleted in the transaction that appends it, so a crash before leaves it for the next worker;
 //! the rows of an account are appended in their order, by one courier at a time; a row that cannot be appended holds back
-//! its own account alone, and not for ever.
+//! its own account alone, and not indefinitely.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const ATTEMPTS: i16 = 8;
 /// left to chance.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
-/// An entry for somebody's account stream.
+/// An entry for an account's stream.
 #[derive(Debug)]
 pub struct Outgoing {
     pub account_id: i64,

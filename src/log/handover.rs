@@ -14,7 +14,7 @@ use super::{Draft, EntryKind, Error, Head, Log, Sealed, StreamState, StreamTx, s
 use crate::identity::Signed;
 use crate::types::{Bytes, Refusal, Seq};
 
-/// What the last entry of a reign says, and who asked for it.
+/// The content of the last entry of a term, and the caller that asked for the move.
 pub struct Handover<'a> {
     /// At which the next home accepted.
     pub head: &'a Head,
@@ -47,8 +47,8 @@ impl Log {
         Ok((row.state == StreamState::Handing && row.home == us && !came_here).then_some(tx))
     }
 
-    /// The move: the last entry of our reign, in a transaction that the caller commits. `Halted` where the stream does not
-    /// stand any more where the next home accepted it, or it is too late.
+    /// Appends the last entry of our term, which is the move, in a transaction that the caller commits. `Halted` where
+    /// the stream does not stand any more where the next home accepted it, or it is too late.
     pub async fn change_home(&self, stream_id: i64, handover: Handover<'_>) -> Result<(StreamTx, Sealed), Error> {
         let mut won = self.win(stream_id).await?;
         let Head { term, seq, hash, .. } = won.row.head();
@@ -70,7 +70,7 @@ impl Log {
         Ok((tx, sealed))
     }
 
-    /// Begins our reign over a stream that was handed to us, in a transaction that the caller commits.
+    /// Begins our term of a stream that moved here, in a transaction that the caller commits.
     pub async fn open_reign(&self, stream_id: i64) -> Result<StreamTx, Error> {
         let mut won = self.win(stream_id).await?;
         if won.row.state != StreamState::Handing || won.row.home != self.inner.home.as_str() {
@@ -124,7 +124,7 @@ fn not_ours() -> Error {
 }
 
 impl StreamTx {
-    /// Writes seats and leaves anew, those that ended among them: what a replica knew of them began with its first entry.
+    /// Writes all seats and leaves again, including ended ones: what a replica knew of them began with its first entry.
     /// Which are held does not follow from entries, and stays.
     pub async fn reseat(&mut self, replayed: &Replayed) -> Result<(), Error> {
         let (stream_id, now) = (self.row().id, self.now());

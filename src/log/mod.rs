@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - per stream and term, `seq` is dense and unique, and `hash(n)` covers `hash(n-1)`;
-//! - [`pos`](crate::types::Cursor) is one order for all readers: whoever pages below the fence misses nothing and sees
-//!   nothing twice, and within a stream it rises with `seq`;
+//! - [`pos`](crate::types::Cursor) is one order for all readers: a reader that pages below the horizon misses nothing
+//! and sees nothing twice, and within a stream it rises with `seq`;
 //! - seats follow from entries and from nothing else;
 //! - a success is told only after its commit.
 //!
@@ -90,7 +90,7 @@ pub struct Log {
 
 struct Inner {
     storage: Storage,
-    /// did:web of this server: the home of every stream that it founds.
+    /// did:web of this server: the home of every stream that it creates.
     home: Did,
     clock: Clock,
     /// The reference for this machine's clock.

@@ -11,7 +11,7 @@ use crate::identity::Signed;
 use crate::storage::{self, Tx};
 use crate::types::{Did, Hash, Refusal, Seq, StreamId, Term, UnixMillis};
 
-/// A stream of another home, as a follower that may not see its beginning founds it.
+/// A stream of another home, as a follower that may not see its beginning creates it.
 #[derive(Clone, Debug)]
 pub struct Founding {
     /// By the lineage that the caller has verified.
@@ -21,7 +21,7 @@ pub struct Founding {
     pub anchor: Head,
 }
 
-/// A transaction in which a replica is founded or seated anew; the caller's rows go with it. Dropped without `commit`,
+/// A transaction that creates or reseats a replica, together with the caller's rows. Dropped without `commit`,
 /// nothing happened.
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct ReplicaTx {
@@ -60,14 +60,14 @@ impl Log {
         let (home, incarnation) = (founding.home.as_str(), self.inner.incarnation);
         let row = store::insert_stream(tx.conn(), &founding.anchor, kind, home, incarnation, &founding.genesis).await;
         let row = row.map_err(|error| match error {
-            // Somebody else heard of it at the same moment.
+            // Another instance created it at the same moment.
             Error::Storage(storage::Error::Constraint { source, .. }) => storage::Error::Collision(source).into(),
             error => error,
         })?;
         Ok(ReplicaTx { tx, log: self.clone(), row })
     }
 
-    /// The same on a stream of another home that is held.
+    /// Opens such a transaction on a replica that exists.
     pub async fn replica_of(&self, stream_id: i64) -> Result<ReplicaTx, Error> {
         let won = self.win(stream_id).await?;
         Ok(ReplicaTx { tx: won.tx, log: self.clone(), row: won.row })
@@ -213,7 +213,7 @@ struct Difference {
     begins: Vec<SeatChange>,
 }
 
-/// A seat that began anew is another one.
+/// A seat that began again is another seat.
 fn difference(held: &Roster, told: &Roster, at: Seq) -> Difference {
     let (mut ends, mut begins) = (Vec::new(), Vec::new());
     for (account, seat) in &held.seats {

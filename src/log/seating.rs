@@ -1,4 +1,4 @@
-//! Whom the log asks when another home's entries seat somebody.
+//! The interface by which the log asks for consent when another home's entries seat an account.
 //!
 //! Invariant: entries alone say who has a seat; whether an account of this server sees what its seat covers is the
 //! account's own word, which lies above the log.

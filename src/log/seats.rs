@@ -106,7 +106,7 @@ impl Roster {
         let account = body.account;
         match body.change {
             MembershipChange::Opened => {
-                // The founder's seat begins at the stream's first entry; its leaf is the device that founded.
+                // The creator's seat begins at the stream's first entry; its leaf is the creating device.
                 let role = body.role.unwrap_or(Role::Admin);
                 let seat = Seat { from: Seq(1), role, server: body.server.unwrap_or_default() };
                 self.seats.insert(account.clone(), seat.clone());

@@ -61,7 +61,7 @@ impl StreamState {
         }
     }
 
-    /// Whether it is so for good: whoever waits waits in vain.
+    /// Whether the state is permanent, so that a caller waits in vain.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Frozen | Self::Closed)
     }

@@ -107,7 +107,7 @@ pub(super) async fn keep_name(mut config: Config, storage: &Storage) -> anyhow::
     Ok(config)
 }
 
-/// The same for a command that may run beside the server: its private Postgres is then used as it is.
+/// Opens the database for a command that may run beside the server, whose private Postgres it then uses.
 pub async fn open_database_beside(config: &Config) -> anyhow::Result<Database> {
     match open_database(config).await {
         Err(error) if matches!(error.downcast_ref(), Some(EmbeddedError::InUse { .. })) => {

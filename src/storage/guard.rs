@@ -11,7 +11,8 @@ pub struct Unsafe {
     pub wanted: &'static str,
 }
 
-/// What the log's promises stand on: no lost commit, and no prepared transaction that holds the fence for ever.
+/// Settings that the log depends on: no lost commit, and no prepared transaction that holds the horizon back
+/// indefinitely.
 const WANTED: [(&str, &str); 4] =
     [("fsync", "on"), ("full_page_writes", "on"), ("synchronous_commit", "on"), ("max_prepared_transactions", "0")];
 

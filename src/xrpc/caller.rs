@@ -33,7 +33,7 @@ pub struct Asked<'a> {
     /// Whether peers call it for their accounts.
     pub forward: Option<Forward>,
     pub class: Class,
-    /// Counted against the address, until somebody is proven.
+    /// Counts against the address until the caller is authenticated.
     pub visit: &'a Visit,
     /// The proof that a device must add to a service token.
     pub(super) proof: DeviceProof,
@@ -92,7 +92,7 @@ pub trait Caller: Send + Sized {
         }
     }
 
-    /// Whom the request's line in the log names, by a keyed hash.
+    /// The account that the request's log line names, as a keyed hash.
     fn did(&self) -> Option<&Did>;
 }
 

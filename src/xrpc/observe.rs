@@ -20,7 +20,7 @@ use crate::telemetry::metric_name;
 #[derive(Clone, Copy)]
 pub struct Told(pub &'static str);
 
-/// Whom the request was counted against, as the log may know it: a keyed hash.
+/// The account or address that the request counted against, as a keyed hash.
 #[derive(Clone)]
 pub struct Known(pub From);
 

@@ -62,7 +62,7 @@ impl Source for Feed {
     }
 }
 
-/// What whoever goes on after such a cursor should know.
+/// Notice to a client that continues after such a cursor.
 fn outdated(standing: Standing) -> Option<&'static str> {
     match standing {
         Standing::Current => None,

@@ -1,4 +1,4 @@
-//! `blue.catbird.event.getTicket`: a token for whoever cannot send a header.
+//! `blue.catbird.event.getTicket`: a token for clients that cannot send a header.
 //!
 //! Invariant: the server keeps the ticket's hash alone, and a ticket is good for one call of one method.
 

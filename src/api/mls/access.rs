@@ -1,4 +1,4 @@
-//! Finding a conversation for somebody.
+//! Look-up of a conversation for a caller.
 //!
 //! Invariant: for an account that never had a seat there, a conversation does not exist.
 
@@ -49,7 +49,7 @@ pub(super) async fn readable<E: Named>(cx: &Services, author: &Author, stream: &
     Ok(Readable { stream, windows, head })
 }
 
-/// The same, with an open seat.
+/// Finds a conversation in which the caller has an open seat.
 pub(super) async fn seated<E: Named>(cx: &Services, author: &Author, stream: &str) -> Result<Readable, Failure<E>> {
     let readable = readable(cx, author, stream).await?;
     if readable.is_seated() {

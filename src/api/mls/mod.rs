@@ -1,7 +1,8 @@
 //! Chat: the delivery service of RFC 9750 for MLS groups (RFC 9420).
 //!
 //! Invariants: group id and epoch come from MLS bytes, never from a JSON field; one commit wins an epoch, in one
-//! transaction with its entry, seats, Welcome pointers and GroupInfo; whoever has no seat learns nothing of a stream.
+//! transaction with its entry, seats, Welcome pointers and GroupInfo; an account without a seat learns nothing of a
+//! stream.
 
 mod access;
 mod commits;

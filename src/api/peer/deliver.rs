@@ -125,7 +125,7 @@ async fn take(
     let answer = Output { state: state.to_owned(), account: Position { term, seq } };
     let body = serde_json::to_value(&answer).map_err(Fault::internal)?;
     if !delivered::keep(tx.conn(), known, &body, now.to_datetime()).await? {
-        // The same delivery, at the same moment, was quicker: run again, this finds its answer.
+        // A concurrent repeat of the delivery was quicker: run again, this finds its answer.
         tx.rollback().await?;
         return match repeated(cx, known).await? {
             Some(answer) => Ok(answer),

@@ -1,6 +1,6 @@
 //! `blue.catbird.peer.showCheckpoint`: a server shows us what we signed.
 //!
-//! Invariant: our own signature counts, whoever shows it; what it is ahead of our log by was lost.
+//! Invariant: our own signature counts, whichever server shows it; entries that it covers beyond our log were lost.
 
 use crate::identity::Signed;
 use crate::lexicon::peer::show_checkpoint::{Error, Output, ShowCheckpoint};

@@ -37,7 +37,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// Bounds of the pause after the first failed attempt and after all later ones; doubled in between, all of it left to
 /// chance.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
-/// Whoever holds a row for longer has died.
+/// A worker that holds a row for longer has died.
 const LEASE: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
 /// Claims are good for so long.
 const CLAIM_LIFETIME: chrono::TimeDelta = chrono::TimeDelta::hours(24);

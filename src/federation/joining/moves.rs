@@ -130,7 +130,7 @@ async fn take_over(joining: &Joining, home: &Did, account: &Did, seat: Seat) -> 
     let Some(account_id) = whereabouts::find_local(tx.conn(), account).await? else { return Ok(()) };
     let bytes = serde_json::to_vec(&offer).map_err(|_| Error::Corrupt("an offer"))?;
     let (stream, from_seq, offer) = (&offer.stream, offer.from_seq, Some(bytes.as_slice()));
-    // It took this conversation long ago: nobody is told anew.
+    // The server took this conversation long ago: it notifies no account again.
     let new = New { account_id, stream, home, inviter: None, offer, from_seq, state: State::Joining };
     invitation::hold(tx.conn(), &new, now).await?;
     Ok(tx.commit().await?)

@@ -173,7 +173,7 @@ impl Federation {
             return Err(PeerRefused::PeerUnknown(why));
         }
         if self.resolver.is_new(server).await {
-            // Whoever asks at the same moment waits for this look.
+            // Concurrent callers wait for this look-up.
             let discovering = self.discovering.get_with(server.clone(), Arc::default);
             let _one = discovering.lock().await;
             if self.resolver.is_new(server).await {

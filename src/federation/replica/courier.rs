@@ -237,7 +237,7 @@ impl Replicas {
             return Err(Stopped::Refused("the follower lost what it held".to_owned()));
         }
         if !store::acked(pool, lease, holds, LEASE.as_secs_f64(), now).await? {
-            // It began to follow anew, or somebody else took over.
+            // The server followed again, or another instance took over.
             return Err(Stopped::Done);
         }
         let stuck = holds <= acked;

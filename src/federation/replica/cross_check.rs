@@ -57,7 +57,7 @@ impl Replicas {
         }
     }
 
-    /// Compares what the home signed, as somebody shows it, with what is held.
+    /// Compares a checkpoint of the home, as another server shows it, with the stored entries.
     pub(super) async fn compare(&self, row: &StreamRow, shown: Witnessed) -> Result<Compared, Error> {
         let home = Did::parse(&row.home).map_err(|why| Refusal::new("CheckpointInvalid", why.to_string()))?;
         let checkpoint = self.checkpoint_by(&home, &row.public_id, &shown.checkpoint).await?;

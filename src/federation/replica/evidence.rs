@@ -13,7 +13,7 @@ use crate::log::chain::{Checkpoint, Content, Genesis, Header, encode};
 use crate::log::{Conflict, EntryKind, Error, ForkProof, Outgoing, ReplicaTx, StreamRow};
 use crate::types::{Bytes, Refusal, Seq};
 
-/// Entries of a home as somebody showed them: headers, ascending, that end with the one of a checkpoint.
+/// Entries of a home as another server showed them: ascending headers that end with the header of a checkpoint.
 pub(super) struct Claim {
     /// The first header's number.
     pub from: Seq,

@@ -56,7 +56,7 @@ pub struct Followed {
 }
 
 impl Replicas {
-    /// Asks the home for the stream from `from` on, and founds the replica at what it answers. A stream that is held is
+    /// Asks the home for the stream from `from` on, and creates the replica from its answer. A stream that is held is
     /// followed from its head; its view, once what lies between is here. Where another home is named, that one is asked,
     /// once.
     pub async fn follow(

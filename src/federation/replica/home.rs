@@ -90,7 +90,7 @@ impl Replicas {
         Ok(Following { term: row.term, genesis, lineage, anchor, head })
     }
 
-    /// What founded the stream, and what led to the reign in which that entry was ordered.
+    /// The genesis of the stream, and the lineage up to the term in which that entry was ordered.
     pub async fn lineage_before(&self, stream_id: i64, seq: Seq) -> Result<(Vec<u8>, Vec<LineageLink>), Error> {
         let (genesis, mut changes) = self.log().lineage(stream_id).await?;
         changes.retain(|change| change.seq < seq);

@@ -87,7 +87,7 @@ struct Inner {
     log: Log,
     federation: Arc<Federation>,
     timing: Timing,
-    /// Somebody began to follow, or something else is due at once.
+    /// Signals that a server began to follow, or that other work is due at once.
     wake: Notify,
     watch: Notify,
     fresh: Cache<i64, (crate::types::Seq, Signed)>,

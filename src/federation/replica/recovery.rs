@@ -144,7 +144,7 @@ impl Replicas {
                 }
             }
         }
-        // Whoever holds the most comes first; the others may hold contents that it does not.
+        // The follower that holds the most comes first; the others may hold contents that it lacks.
         let others: Vec<Did> = holding.values().rev().flatten().cloned().collect();
         for ((_, seq), servers) in holding.iter().rev() {
             if let (Some(server), true) = (servers.first(), *seq > row.head_seq) {
@@ -167,7 +167,7 @@ impl Replicas {
             Err(Error::Halted(_)) => return Ok(true),
             Err(error) => return Err(error),
         }
-        // Whoever holds some of it followed it, whether that is remembered here or not.
+        // A server that holds entries of the stream followed it, whether this database remembers that or not.
         for ((_, seq), servers) in &holding {
             for server in servers {
                 let held = (*seq).min(base);

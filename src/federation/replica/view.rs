@@ -1,5 +1,5 @@
-//! A conversation just before the entry that begins a seat: what a follower founds its replica on, because it may not
-//! read what was before.
+//! A conversation just before the entry that begins a seat: what a follower creates its replica from, because it may
+//! not read what was before.
 //!
 //! Invariant: it is the home's word, and no more than that: it shows and ends the seats of others, and never gives one to
 //! an account of this server, whose seats begin with entries that this server holds.
@@ -20,7 +20,7 @@ pub struct View {
     pub group_id: Bytes,
     pub cipher_suite: u16,
     pub handshake_policy: String,
-    /// The policy that the founder asked for, as JSON text.
+    /// The policy that the creator asked for, as JSON text.
     pub policy: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Bytes>,

@@ -1,5 +1,5 @@
 //! What has to be looked at from time to time: homes that fell silent, promises that are due, streams that recover,
-//! evidence that somebody has not seen yet.
+//! evidence that a server has not seen yet.
 //!
 //! Invariant: each is looked at by itself; what fails waits longer each time and holds back nothing else.
 

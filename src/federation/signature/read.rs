@@ -18,7 +18,7 @@ use crate::types::{DeviceId, Did, Hash};
 /// What a request says of itself. Nothing of it is proven before [`Presented::verify`].
 #[derive(Debug, Clone)]
 pub struct Presented {
-    /// Whom `keyid` names, which is whom the signature speaks for.
+    /// The server that `keyid` names, which is the signer.
     pub server: Did,
     /// `#peer-<tag>`.
     pub key_id: String,

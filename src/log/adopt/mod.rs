@@ -199,7 +199,7 @@ impl Log {
         let incarnation = self.inner.incarnation;
         let row = store::insert_stream(tx.conn(), &head, verified.kind, home, incarnation, &span.genesis).await;
         let row = row.map_err(|error| match error {
-            // Somebody else heard of it at the same moment.
+            // Another instance adopted it at the same moment.
             Error::Storage(storage::Error::Constraint { source, .. }) => storage::Error::Collision(source).into(),
             error => error,
         })?;

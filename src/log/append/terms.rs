@@ -1,4 +1,4 @@
-//! Where one reign ends and another begins.
+//! The ends and beginnings of terms.
 //!
 //! Invariant: the first entry of a term says from where it goes on; no term is given out twice.
 

@@ -108,7 +108,7 @@ impl Subscription {
 pub struct Hub {
     state: Mutex<State>,
     next_id: AtomicU64,
-    /// The greatest position that somebody said to look for.
+    /// The greatest position that a signal named.
     woken: AtomicI64,
     wake: Notify,
     /// For those who look at commits by themselves.
@@ -198,7 +198,8 @@ impl Hub {
         self.look();
     }
 
-    /// Changes with every commit that this replica hears of; its value is a position up to which somebody committed.
+    /// Changes with every commit that this instance hears of; its value is a position up to which an instance has
+    /// committed.
     pub fn commits(&self) -> watch::Receiver<i64> {
         self.commits.subscribe()
     }

@@ -14,7 +14,7 @@ use crate::types::{Cursor, Seq};
 
 /// At most this many of one device listen on this replica; the oldest is ended for a new one.
 const LISTENERS_PER_DEVICE: usize = 5;
-/// The same of one account, whose devices are many.
+/// Listeners of one account, over all its devices.
 const LISTENERS_PER_ACCOUNT: usize = 100;
 /// Bytes of frames that wait for listeners of this instance. Beyond it, a listener ends before its queue exceeds
 /// [`CROWDED_BYTES`].
@@ -129,7 +129,7 @@ impl State {
         }
     }
 
-    /// Goes live; whoever was ended meanwhile does not, and its channel is closed.
+    /// Goes live, unless the listener was ended meanwhile and its channel closed.
     pub fn go_live(&mut self, id: u64, live: Live) {
         match self.listeners.get_mut(&id) {
             Some(listener) => listener.live = Some(live),

@@ -57,7 +57,7 @@ impl Link {
         Ok(Self { client, channel, carrier: Mutex::default(), broken: Notify::new() })
     }
 
-    /// Whether somebody, at least this replica itself, received it.
+    /// Whether an instance, at least this one, received it.
     pub(super) async fn publish(&self, text: &str) -> bool {
         let carrier = self.carrier.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(mut carrier) = carrier else { return false };

@@ -109,7 +109,7 @@ pub(in crate::log) async fn find_head(
     Ok(Some((Header::decode(&row.header)?, hash(&row.hash)?)))
 }
 
-/// Drops the contents of these messages. Whatever seats, roles or devices follow from stays, whoever says otherwise.
+/// Erases the contents of these messages. Contents from which seats, roles or devices follow always stay.
 pub(in crate::log) async fn erase(conn: &mut PgConnection, stream_id: i64, seqs: &[Seq]) -> Result<(), Error> {
     if seqs.is_empty() {
         return Ok(());

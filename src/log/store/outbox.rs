@@ -78,7 +78,7 @@ pub(in crate::log) async fn due_queues(pool: &PgPool, limit: i64) -> Result<Vec<
 }
 
 /// Whether this transaction may deliver to the stream; until its end nobody else may. It ends with its courier, however
-/// that ends, and takes no transaction id, so whoever holds it holds no reader back.
+/// that ends, and takes no transaction id, so its holder holds no reader back.
 pub(in crate::log) async fn try_lock_queue(conn: &mut PgConnection, stream_id: i64) -> Result<bool, Error> {
     Ok(sqlx::query_scalar!(
         r#"select pg_try_advisory_xact_lock(hashtextextended('courier of ' || $1::bigint, 0)) as "locked!""#,

@@ -11,7 +11,7 @@ pub(in crate::log) async fn genesis(pool: &PgPool, stream_id: i64) -> Result<Vec
     Ok(sqlx::query_scalar!("select genesis from stream where id = $1", stream_id).fetch_one(pool).await?)
 }
 
-/// Entries that ended a reign or opened a term, oldest first.
+/// Entries that ended or opened a term, oldest first.
 pub(in crate::log) async fn changes_of_reign(pool: &PgPool, stream_id: i64) -> Result<Vec<RawEntry>, Error> {
     let rows = sqlx::query!(
         "select seq, hash, header, content from entry where stream_id = $1 and kind in (21, 22, 23) order by seq",

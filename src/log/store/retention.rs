@@ -1,4 +1,4 @@
-//! SQL of what time does. Every statement is bounded; whoever runs one holds the sweeper's lock.
+//! SQL of retention. Every statement is bounded; its caller holds the sweeper's lock.
 
 use chrono::{DateTime, Utc};
 

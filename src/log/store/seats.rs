@@ -125,7 +125,7 @@ pub(in crate::log) async fn delete_seats(conn: &mut PgConnection, stream_id: i64
     Ok(deleted.into_iter().filter(|row| row.held).map(|row| (row.account_id, row.from_seq)).collect())
 }
 
-/// Holds seats of accounts of this server that were held before they were written anew. Of others, their servers say what
+/// Holds seats of accounts of this server that were held before they were rewritten. Of others, their servers say what
 /// they see.
 pub(in crate::log) async fn hold_seats(
     conn: &mut PgConnection,

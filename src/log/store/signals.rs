@@ -3,7 +3,7 @@
 use crate::log::Error;
 use crate::storage::{PgConnection, PgPool};
 
-/// Sends one signal to whoever listens, in a transaction of its own.
+/// Sends one signal to all listeners, in a transaction of its own.
 pub(in crate::log) async fn notify(conn: &mut PgConnection, channel: &str, payload: &str) -> Result<(), Error> {
     sqlx::query!("select pg_notify($1, $2)", channel, payload).execute(conn).await?;
     Ok(())

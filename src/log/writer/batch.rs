@@ -15,7 +15,7 @@ use crate::telemetry::metric_name;
 use crate::types::Refusal;
 use crate::worker::Beat;
 
-/// Streams whose heads are kept in memory; beyond it the memory starts anew.
+/// Streams whose heads are in memory; beyond it the memory is cleared.
 const CACHED_STREAMS: usize = 20_000;
 /// Recent identities kept, so that a quick retry does not reach the statement.
 const RECENT_IDENTITIES: u64 = 50_000;

@@ -1,4 +1,4 @@
-//! A TCP stream that does not wait for ever.
+//! A TCP stream whose waits have time limits.
 
 use std::io::{Error, ErrorKind, IoSlice};
 use std::pin::Pin;

@@ -95,7 +95,7 @@ fn version(data: &Path) -> Result<Option<u32>, EmbeddedError> {
     }
 }
 
-/// `initdb` beside the final place, then one rename: whoever dies in between leaves no half-made data behind.
+/// `initdb` beside the final place, then one rename: a crash in between leaves no half-made data behind.
 fn make(data_dir: &Path, data: &Path, owner: Owner, programs: &Programs, durable: bool) -> Result<(), EmbeddedError> {
     let unfinished = data_dir.join("postgres.new");
     match std::fs::remove_dir_all(&unfinished) {

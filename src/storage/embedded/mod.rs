@@ -1,4 +1,4 @@
-//! A private Postgres in `DATA_DIR`, for whoever brings none of their own.
+//! A private Postgres in `DATA_DIR`, for operators without a Postgres of their own.
 //!
 //! Invariant: the next start always works, however this one ended. A folder has one server at a time (a file lock),
 //! half-made data is never taken for data, and a Postgres that outlived its server is ended before a new one starts.
@@ -92,7 +92,7 @@ impl Cluster {
         self.pid
     }
 
-    /// Waits until Postgres ends by itself, which it never should: somebody killed it, or its disk is full.
+    /// Waits until Postgres ends by itself, which it never should: it was killed, or its disk is full.
     pub async fn ended(&self) -> ExitStatus {
         loop {
             if let Some(status) = self.postmaster.lock().unwrap_or_else(PoisonError::into_inner).ended() {

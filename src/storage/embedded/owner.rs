@@ -66,7 +66,7 @@ impl Owner {
     }
 
     /// Refuses a place that this user cannot get to. `data_dir` itself is ours, so it is opened for passing through
-    /// (not for reading); folders above it are somebody's decision.
+    /// (not for reading); folders above it are the operator's decision.
     pub fn reach(self, data_dir: &Path) -> Result<(), EmbeddedError> {
         if !self.other {
             return Ok(());

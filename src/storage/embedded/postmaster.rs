@@ -95,7 +95,7 @@ impl Postmaster {
     }
 
     fn signal(&mut self, signal: Signal) {
-        // Ended and reaped: the number may be somebody else's by now.
+        // Ended and reaped: another process may have the number by now.
         if self.ended().is_none() {
             send(self.pid().cast_signed(), signal);
         }
@@ -151,7 +151,7 @@ fn settings(folder: &Folder, options: &Options) -> Vec<(&'static str, String)> {
         ("full_page_writes", durable.to_owned()),
         // Without fsync it is cheap, and what was committed outlives a kill of Postgres.
         ("synchronous_commit", "on".to_owned()),
-        // A prepared transaction would hold back every reader of the log until somebody ends it.
+        // A prepared transaction would hold back every reader of the log until an operator ends it.
         ("max_prepared_transactions", "0".to_owned()),
         ("idle_in_transaction_session_timeout", "30s".to_owned()),
         ("statement_timeout", "60s".to_owned()),
@@ -170,7 +170,7 @@ fn settings(folder: &Folder, options: &Options) -> Vec<(&'static str, String)> {
 }
 
 /// Ends what an earlier server left running on this data because it was killed, and clears away the lock files of a
-/// process whose number now belongs to somebody else (as happens at every restart of a container).
+/// process whose number now belongs to another process (as happens at every restart of a container).
 ///
 /// The caller holds the folder's lock, so no living server uses this Postgres.
 pub(super) async fn end_orphan(folder: &Folder) -> Result<(), EmbeddedError> {

@@ -42,7 +42,7 @@ impl Caller for Device {
             TokenKind::Device => {
                 let (row, claims) = by_key(cx, asked, &credentials, credentials.token, None).await?;
                 cx.limits.proven(asked.visit, asked.class, &claims.iss)?;
-                // Whoever says what the body is, is held to it.
+                // A token with `bodyHash` must match the body.
                 let must_bind = asked.proof == DeviceProof::Always && asked.kind == Kind::Procedure;
                 let bound = must_bind || claims.body_hash.is_some();
                 Self::standing(cx, asked.nsid, row, &claims.iss.clone(), bound.then_some(claims), false).await

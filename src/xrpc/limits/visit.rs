@@ -43,7 +43,7 @@ impl Visit {
     }
 
     pub(super) fn counted(&self, standing: Standing, from: From) {
-        // Whoever counts asks before; of two at once the first holds.
+        // Callers check before they count; of two concurrent counts the first one stands.
         let _ = self.counted.set((standing, from));
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariants: what fails before the first byte is an ordinary answer, what fails later an event `#error`; an answer
 //! ends itself before it is too large or too old for a PDS between us and the client, and says where to go on from;
-//! nothing is read for a client that takes nothing; no event waits for another to fill a block of somebody's compression.
+//! nothing is read for a client that reads nothing; no event waits for another to fill a compression block of a proxy.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,7 +26,7 @@ use crate::log::{Delivery, server_sent};
 use crate::types::Cursor;
 use crate::xrpc::{Api, Caller, Services, method};
 
-/// The first byte comes at once, so that whoever waits for it (a PDS) sees that the stream stands.
+/// The first byte is sent at once, so that a PDS that waits for it sees the stream begin.
 const FIRST: Bytes = Bytes::from_static(b": events follow\n\n");
 const SIGN_OF_LIFE: Bytes = Bytes::from_static(b":\n\n");
 const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");

@@ -1,6 +1,6 @@
 //! A subscription over a WebSocket.
 //!
-//! Invariants: one binary message is one frame; whoever may not subscribe is told so by an error frame and close code
+//! Invariants: one binary message is one frame; a refused subscriber gets an error frame and close code
 //! 1008 after the upgrade, as AT Protocol clients expect; a stopping server, and a socket whose time is over, close with
 //! 1001, so that clients reconnect; a client that takes nothing does not keep its socket open beyond its right, and one
 //! that answers no ping does not keep it at all; nothing that a client sends costs more than reading it; and both sides
@@ -168,7 +168,7 @@ async fn pump(cx: &Services, mut source: impl Source, socket: &mut WebSocket) ->
     let mut lived = pin!(sleep(limits.socket_life.mul_f64(rand::rng().random_range(LIFE_SPREAD))));
     let mut client = Client::new(limits.socket_ping);
     loop {
-        // One look for the next event until it is there: what the client says does not begin it anew.
+        // One wait for the next event until it is there: frames of the client do not restart it.
         let mut next = pin!(source.next());
         let delivery = loop {
             let heard = tokio::select! {

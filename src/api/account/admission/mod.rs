@@ -1,7 +1,7 @@
 //! Which accounts may become local (`ACCOUNTS`), and when a device last showed its account.
 //!
-//! Invariant: asked only where an account is founded, inside the transaction that founds it: a code is used up if and
-//! only if its account came to be, and an account that is here already is not asked again.
+//! Invariant: checked only where an account is created, inside the transaction that creates it: a code is used up if
+//! and only if its account came to be, and an account that is here already is not asked again.
 
 mod store;
 

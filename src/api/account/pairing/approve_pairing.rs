@@ -1,7 +1,7 @@
 //! `blue.catbird.account.approvePairing`: certifies the device that waits, and leaves a payload for it.
 //!
 //! Invariant: the device, its link and the approval are one transaction, and a pairing has one approval: of two that
-//! race, the later finds the pairing approved. The same bytes again get the same answer.
+//! race, the later finds the pairing approved. A repeat with the same bytes gets the stored answer.
 
 use super::not_found;
 use super::store::{self, Waiting};

@@ -1,4 +1,4 @@
-//! `blue.catbird.mls.getGroupState`: the current epoch with its GroupInfo, for whoever has a seat.
+//! `blue.catbird.mls.getGroupState`: the current epoch with its GroupInfo, for accounts with a seat.
 
 use super::store;
 use crate::api::mls::access;

@@ -13,7 +13,7 @@ use crate::storage;
 use crate::types::{Bytes, Epoch, Named};
 use crate::xrpc::{Device, Failure, Fault, Services};
 
-/// How often a commit is judged anew because seats changed meanwhile, without an epoch.
+/// How often a commit is validated again because seats changed meanwhile, without an epoch.
 const SNAPSHOTS: usize = 4;
 
 /// A commit and everything that must come with it.
@@ -51,7 +51,7 @@ pub(super) async fn intake<E: Named>(
             Ok(Some(accepted)) => return Ok(with_epoch(accepted)),
             Ok(None) => {}
             Err(failure) => {
-                // The same call, at the same moment, may have been quicker: then its answer is ours.
+                // A concurrent repeat of the call may have been quicker: then its answer is ours.
                 if let Some(first) = cx.log.repeated(stream.id, &bundle.identity).await? {
                     return Ok(with_epoch(first));
                 }

@@ -31,7 +31,7 @@ pub(super) fn judge_devices<'a>(accounts: impl Iterator<Item = &'a Did>, max: us
     }
 }
 
-/// The epoch was won by somebody else while this commit was judged.
+/// Another commit won the epoch while this commit was validated.
 pub(super) fn stale(current: Epoch) -> Refusal {
     let detail = Detail::new(format!("the group is at epoch {current}; fetch what happened, and commit again"));
     Refusal::new("StaleEpoch", detail.with("currentEpoch", current.0))

@@ -1,4 +1,4 @@
-//! `blue.catbird.mls.createConvo`: founds a conversation from the GroupInfo of epoch 0.
+//! `blue.catbird.mls.createConvo`: creates a conversation from the GroupInfo of epoch 0.
 //!
 //! Invariant: group id and cipher suite are those of the GroupInfo, whose one leaf is the calling device. Members come by
 //! addMembers, because key packages are claimed for a stream that exists.

@@ -1,6 +1,6 @@
 //! `blue.catbird.mls.getConvo`: one conversation as its member sees it.
 //!
-//! Invariant: the roster shown is the roster in the log. Whoever has no open seat is told that there is no such stream.
+//! Invariant: the roster shown is the roster in the log. For a caller without an open seat the stream does not exist.
 
 use super::{store, view};
 use crate::api::mls::access;

@@ -90,7 +90,7 @@ async fn may_succeed(tx: &mut StreamTx, successor: &Did) -> Result<(), Failure<E
     Err(Failure::Named(Error::MemberNotFound(why.into())))
 }
 
-/// Whom to make an admin first: the member that a leaving admin names. Whoever is no admin makes none.
+/// The successor: the member that a leaving admin names. A leaving member that is no admin names none.
 fn successor_needed<'a>(
     roster: &Roster,
     leaving: &Did,

@@ -19,7 +19,7 @@ pub(super) struct Purpose {
     pub stream_id: Option<i64>,
 }
 
-/// Whoever claims has a seat in the stream, as far as this server can tell: of another home's stream it knows nothing, and
+/// The claimer has a seat in the stream, as far as this server can tell: of another home's stream it knows nothing, and
 /// the packages are good at that home alone.
 pub(super) async fn of(cx: &Services, caller: &Device, input: &Input) -> Result<Purpose, Failure<Error>> {
     let elsewhere = input.home.as_ref().filter(|home| *home != cx.log.home());

@@ -18,7 +18,7 @@ pub async fn send_message(cx: &Services, caller: Device, call: Call<SendMessage>
     let group = access::group::<Error>(cx, &stream).await?;
 
     if header.group_id != group.group_id {
-        // Before the seat is judged: the group of a stream that somebody cannot see must not be guessed here.
+        // Before the seat is judged: a caller must not be able to guess the group of a stream that it cannot see.
         access::readable::<Error>(cx, &caller.author, &call.input.stream).await?;
         return Err(Refusal::new("GroupIdMismatch", "the message is for another group than this stream's").into());
     }

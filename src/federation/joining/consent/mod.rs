@@ -1,6 +1,6 @@
 //! Whether an account lets itself be invited by another one.
 //!
-//! Invariant: whoever is refused, for whatever reason, is refused by the same query and the same answer: a block does not
+//! Invariant: every refusal, for whatever reason, takes one query and gives one answer: a block does not
 //! show, neither by its name nor by its time.
 
 mod store;

@@ -136,7 +136,7 @@ pub async fn unblock(conn: &mut PgConnection, account_id: i64, other: &Did) -> R
     Ok(())
 }
 
-/// Whom the account blocks, by DID, after this one.
+/// The accounts that the account blocks, by DID, after the given one.
 pub async fn blocks(
     pool: &PgPool,
     account_id: i64,

@@ -85,7 +85,7 @@ pub(super) async fn compose(joining: &Joining, to: &Did, delivery: Due) -> Resul
         Ok(Err(_)) | Err(CpuBusy::Broken(_)) => return Ok(Composed::Nothing),
     };
 
-    // As it was when the seat began, under our reign: who goes on from there is told where the stream is now.
+    // As it was when the seat began, in our term: a follower that continues from there learns where the stream is now.
     let (genesis, lineage) = joining.inner.replicas.lineage_before(stream_id, Seq(from)).await?;
     let link = |link: LineageLink| {
         let Signed { statement, key, sig } = link.checkpoint;

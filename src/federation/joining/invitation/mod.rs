@@ -1,7 +1,7 @@
 //! Conversations that an account was brought into and has not taken.
 //!
 //! Invariants: what waits for the person shows nothing but that it waits; at most 50 wait for an account, and a new one
-//! pushes out the oldest; whoever sent it is not told what became of it.
+//! pushes out the oldest; its sender does not learn its outcome.
 
 mod store;
 

@@ -36,7 +36,7 @@ pub struct Offer {
     pub epoch: u64,
     pub view: defs::View,
     pub refs: Vec<Bytes>,
-    /// None where seats moved here: whoever is in needs none.
+    /// `None` where seats moved here: a seated account needs no Welcome.
     pub welcome: Option<Bytes>,
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn release_if_nothing_is_held(conn: &mut PgConnection, peer_id:
     Ok(())
 }
 
-/// Whether a stream has its home there, or somebody from there ever had a seat.
+/// Whether a stream has its home at that server, or an account of the server ever had a seat.
 pub(super) async fn is_in_use(conn: &mut PgConnection, server: &Did) -> Result<bool, Error> {
     Ok(sqlx::query_scalar!(
         r#"select exists (select 1 from stream where home = $1) or exists (select 1 from seat where server = $1) as "used!""#,

@@ -56,7 +56,7 @@ impl Replicas {
                 _ => return Ok(()),
             }
             if self.log().row(row.id).await?.home != before.home {
-                // Also what lies before the first entry here, while somebody has it.
+                // Also entries before the first entry here, while another server has them.
                 if !self.backfill(row.id, row.public_id.as_str(), home).await? {
                     tracing::error!(stream.id = %row.public_id, "a stream that came back is not held whole");
                 }

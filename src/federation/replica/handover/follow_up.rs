@@ -6,7 +6,7 @@ use crate::federation::replica::{FollowError, Replicas, store};
 use crate::log::Error;
 use crate::types::{Did, Seq};
 
-/// Where a call goes after somebody named another home.
+/// The next target of a call after a server named another home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// It came here meanwhile.

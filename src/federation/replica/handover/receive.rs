@@ -105,7 +105,7 @@ impl Replicas {
         self.open(row.id).await
     }
 
-    /// Streams that came to us and were not opened: whoever was about to, died.
+    /// Streams that moved here and were not opened, because the process that was to open them died.
     pub(in crate::federation::replica) async fn open_due(&self) -> Result<(), Error> {
         for stream_id in rows::unopened(self.storage().pool(), self.log().home()).await? {
             self.open(stream_id).await?;

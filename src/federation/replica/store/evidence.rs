@@ -71,7 +71,7 @@ pub async fn insert_report(
     Ok(())
 }
 
-/// A piece of evidence that somebody has to be shown.
+/// A piece of evidence that is due to be shown to a server.
 pub struct Report {
     pub evidence_id: i64,
     pub server: String,

@@ -70,7 +70,7 @@ pub struct NewReplica<'a> {
     pub now: UnixMillis,
 }
 
-/// Follows it, or follows it anew.
+/// Records that this server follows the stream, or follows it again.
 pub async fn put_replica(conn: &mut PgConnection, new: &NewReplica<'_>) -> Result<(), Error> {
     let view = new.waiting.map(serde_json::to_value).transpose().map_err(|_| Error::Corrupt("view"))?;
     sqlx::query!(
