@@ -6,17 +6,17 @@ use secrecy::SecretString;
 use super::ConfigError;
 use super::values::Values;
 
-/// Bounds of the log: of those who write and of those who listen; what time does to it; how replicas wake each other.
+/// Bounds of the log: of writers and listeners; retention; signals between instances.
 #[derive(Clone, Debug)]
 pub struct Log {
     /// Entries that may wait for the writer.
     pub writer_queue: usize,
     pub subscriber_buffer: SubscriberBuffer,
     pub retention: Retention,
-    /// An unanswered job of the writer, or a silent tailer, makes the instance unready after this time; committed entries
-    /// that are not delivered raise an alarm.
+    /// An unanswered job of the writer, or a silent tailer, makes the instance unready after this time; committed
+    /// entries that are not delivered raise an alarm.
     pub stalled_after: Duration,
-    /// A Redis that carries signals between replicas; Postgres does without.
+    /// A Redis that carries signals between instances; Postgres does without.
     pub redis_url: Option<SecretString>,
     /// Where the watermark is kept that notices older files of the database.
     pub rollback_guard: Option<PathBuf>,

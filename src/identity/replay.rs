@@ -1,9 +1,9 @@
-//! Replay memory: a token is accepted once, by all replicas together.
+//! Replay memory: a token is accepted once, by all instances together.
 //!
 //! Invariant: `(iss, jti)` stays known until `exp` and the clock skew have passed. The process's own memory answers
 //! first; what it does not know is written to Postgres, many rows to a statement, before the token counts as new.
 //! One token has one `exp`, and the table is partitioned by it: that a *second* token repeats a jti with another `exp`
-//! is noticed within a replica, not across them.
+//! is noticed within an instance, not across instances.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl Seen<'_> {
     }
 }
 
-/// The database went back in time, and forgot what it had seen: tokens issued up to now are refused by all replicas.
+/// The database went back in time, and forgot what it had seen: tokens issued up to now are refused by all instances.
 pub async fn forget_tokens(conn: &mut PgConnection, now_s: i64) -> Result<(), sqlx::Error> {
     store::forget(conn, now_s).await
 }
@@ -100,7 +100,7 @@ impl ReplayMemory {
         (memory, Batcher { queue: receiver, clock, keep_s })
     }
 
-    /// Memory of this process alone: forgets with it, and knows of no other replica.
+    /// Memory of this process alone: forgets with it, and knows of no other instance.
     pub fn in_process() -> Self {
         Self { in_process: in_process(SKEW_S), queue: None }
     }
@@ -171,8 +171,8 @@ impl Batcher {
         }
     }
 
-    /// What must stand before a token can be remembered. A loss of memory is noted here, not by the first token after it:
-    /// that one would be refused for having come first.
+    /// What must stand before a token can be remembered. A loss of memory is noted here, not by the first token after
+    /// it: that one would be refused for having come first.
     async fn rotate(&self, pool: &PgPool) {
         if let Err(error) = store::note_loss(pool, self.clock.now_seconds()).await {
             tracing::warn!(error = %error, "replay memory: whether it was lost could not be noted");

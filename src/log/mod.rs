@@ -7,10 +7,10 @@
 //! - seats follow from entries and from nothing else;
 //! - a success is told only after its commit.
 //!
-//! Two ways to order: [`StreamTx`] for methods that change their own tables in the same transaction, and [`Log::submit`]
-//! for those that only append (group commit). One way to take over an order that was made elsewhere: [`Log::adopt`]. One
-//! way out: entries below the fence, by [`Log::events`], or by the [`Hub`] as they come, or from the one over to the other
-//! by [`Log::cut_over`].
+//! Two ways to order: [`StreamTx`] for methods that change their own tables in the same transaction, and
+//! [`Log::submit`] for those that only append (group commit). One way to take over an order that was made elsewhere:
+//! [`Log::adopt`]. One way out: entries below the fence, by [`Log::events`], or by the [`Hub`] as they come, or from
+//! the one over to the other by [`Log::cut_over`].
 
 mod adopt;
 mod append;
@@ -233,7 +233,7 @@ impl Log {
     }
 }
 
-/// One name for all replicas on this database, which tells others nothing about it.
+/// One name for all instances on this database, which tells others nothing about it.
 async fn relay_channel(storage: &Storage) -> Result<String, Error> {
     let (system_id, name) = store::database(storage.pool()).await?;
     Ok(hex::encode(&Hash::of(format!("{system_id} {name}").as_bytes()).0[..16]))

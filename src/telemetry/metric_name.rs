@@ -1,6 +1,7 @@
 //! Every metric of this server: name, kind and unit. A metric that is not here does not exist.
 //!
-//! Labels are of small, bounded sets (method, status, outcome, 100 peers); an account, device or stream is never a label.
+//! Labels are of small, bounded sets (method, status, outcome, 100 peers); an account, device or stream is never a
+//! label.
 
 /// Counter: requests answered, by `method` (NSID or route) and `status`; `abandoned` where the client hung up before.
 pub const HTTP_REQUESTS: &str = "rookery_http_requests_total";
@@ -23,8 +24,8 @@ pub const PEER_REQUESTS: &str = "rookery_peer_requests_total";
 pub const PEER_CALLS: &str = "rookery_peer_calls_total";
 /// Histogram, seconds: calls to peers that were sent, by `peer` (as above).
 pub const PEER_CALL_SECONDS: &str = "rookery_peer_call_seconds";
-/// Counter: requests that a limit refused, by `limit` (its class, or `first_fetch`, `registration`, `domain`, `in_flight`,
-/// `connections`).
+/// Counter: requests that a limit refused, by `limit` (its class, or `first_fetch`, `registration`, `domain`,
+/// `in_flight`, `connections`).
 pub const RATE_REFUSALS: &str = "rookery_rate_refusals_total";
 /// Counter: entries appended, by `kind`.
 pub const LOG_ENTRIES: &str = "rookery_log_entries_total";
@@ -36,7 +37,7 @@ pub const LOG_BATCH_SECONDS: &str = "rookery_log_batch_seconds";
 pub const LOG_FENCE_LAG_SECONDS: &str = "rookery_log_fence_lag_seconds";
 /// Counter, items: entries that the writer could not judge from memory and appended under the stream's lock.
 pub const LOG_LOCKED_ITEMS: &str = "rookery_log_locked_items_total";
-/// Histogram, seconds: from the making of an entry until the tail of this replica hands it out.
+/// Histogram, seconds: from the making of an entry until the tail of this instance hands it out.
 pub const LOG_TAIL_DELAY_SECONDS: &str = "rookery_log_tail_delay_seconds";
 /// Counter, entries: stored rows that readers left out, or delivered without content, because they do not decode.
 pub const LOG_UNDECODABLE: &str = "rookery_log_undecodable_total";
@@ -58,7 +59,7 @@ pub const LOG_UNANSWERED_SECONDS: &str = "rookery_log_unanswered_seconds";
 pub const LOG_TAILER_SILENT_SECONDS: &str = "rookery_log_tailer_silent_seconds";
 /// Gauge, seconds: how long a committed position waits to be handed out on this instance.
 pub const LOG_UNDELIVERED_SECONDS: &str = "rookery_log_undelivered_seconds";
-/// Gauge: 1 while signals between replicas go by Redis, 0 while they go by Postgres although there should be a Redis.
+/// Gauge: 1 while signals between instances go by Redis, 0 while Postgres carries them although `REDIS_URL` is set.
 pub const RELAY_BY_REDIS: &str = "rookery_relay_by_redis";
 /// Gauge: open subscriptions.
 pub const SUBSCRIPTIONS_OPEN: &str = "rookery_subscriptions_open";

@@ -1,6 +1,6 @@
 //! `blue.catbird.admin.putPeer`: decides about another server and its keys.
 //!
-//! Invariant: each call that comes after the answer is judged by it, on every replica: they look at the rows.
+//! Invariant: each call that comes after the answer is judged by it, on every instance: they look at the rows.
 
 use super::peers::{self, Decision, policy, shown};
 use crate::federation::roster::{self, Undecided};

@@ -1,4 +1,4 @@
-//! Who is listening on this replica, and handing out.
+//! The listeners of this instance, and the delivery of entries to them.
 //!
 //! Invariants: handing out never waits for a reader (a full buffer ends that subscription, it resumes by cursor); every
 //! listener receives each entry that its seats cover once, in cursor order, beginning right after `position`.
@@ -104,7 +104,7 @@ impl Subscription {
     }
 }
 
-/// The hub of this replica.
+/// The hub of this instance.
 pub struct Hub {
     state: Mutex<State>,
     next_id: AtomicU64,
@@ -113,7 +113,7 @@ pub struct Hub {
     wake: Notify,
     /// For those who look at commits by themselves.
     commits: watch::Sender<i64>,
-    /// For the other replicas.
+    /// Signals to the other instances.
     leaving: Leaving,
     /// Bytes of the tailer's frames that are still referenced.
     held_bytes: Arc<AtomicUsize>,
@@ -185,13 +185,13 @@ impl Hub {
         frame.with_weight(weight)
     }
 
-    /// Tells the tail, and the other replicas, to look for entries up to `pos`. Called after a commit, never before.
+    /// Tells the tailer, and the other instances, to read entries up to `pos`. Called after a commit, never before.
     pub(super) fn wake(&self, pos: i64) {
         self.wake_from_afar(pos);
         self.leaving.committed();
     }
 
-    /// Another replica committed up to `pos`.
+    /// Another instance committed up to `pos`.
     pub(super) fn wake_from_afar(&self, pos: i64) {
         self.woken.fetch_max(pos, Ordering::SeqCst);
         self.commits.send_if_modified(|newest| std::mem::replace(newest, pos.max(*newest)) < pos);
@@ -263,15 +263,15 @@ impl Hub {
         }
     }
 
-    /// Sends an ephemeral event about a stream to the account's live listeners on every replica, except those of `except`.
-    /// Lost when a buffer is full.
+    /// Sends an ephemeral event about a stream to the account's live listeners on every instance, except those of
+    /// `except`. Lost when a buffer is full.
     pub fn signal(&self, account_id: i64, except: Option<i64>, stream: &StreamId, signal: Signal) {
         let carried = Carried { account_id, except, stream: stream.to_string(), signal: Arc::new(signal) };
         self.signal_here(&carried);
         self.leaving.signal(carried);
     }
 
-    /// The same on this replica alone.
+    /// Sends an ephemeral event to the account's live listeners on this instance alone.
     pub(super) fn signal_here(&self, carried: &Carried) {
         let Carried { account_id, except, stream, signal } = carried;
         let wants = |device_row: i64, filter: &Filter| {

@@ -12,7 +12,7 @@ use crate::log::store::SpanRow;
 use crate::log::{Frame, Window};
 use crate::types::{Cursor, Seq};
 
-/// At most this many of one device listen on this replica; the oldest is ended for a new one.
+/// At most this many of one device listen on this instance; the oldest is ended for a new one.
 const LISTENERS_PER_DEVICE: usize = 5;
 /// Listeners of one account, over all its devices.
 const LISTENERS_PER_ACCOUNT: usize = 100;

@@ -1,4 +1,4 @@
-//! What this replica has to say, until the relay takes it.
+//! The queue of this instance's signals, until the relay sends them.
 
 use std::sync::{Mutex, PoisonError};
 

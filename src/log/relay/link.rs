@@ -1,6 +1,6 @@
 //! The way by Redis.
 //!
-//! Invariant: it counts as carrying only while this replica hears itself on it, so a Redis that is away, mute or half
+//! Invariant: it counts as carrying only while this instance hears itself on it, so a Redis that is away, mute or half
 //! open is used no longer than a few seconds. Nobody waits for it: while it does not carry, it is not asked.
 
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +21,7 @@ use crate::telemetry::metric_name;
 const CONNECT: Duration = Duration::from_secs(2);
 /// Until one PUBLISH must be answered.
 const ANSWER: Duration = Duration::from_millis(500);
-/// How often a replica listens for itself.
+/// Interval at which an instance sends a signal to itself.
 const HELLO: Duration = Duration::from_secs(2);
 /// Pause between attempts to reach it.
 const RETRY: Duration = Duration::from_millis(500);
@@ -50,7 +50,7 @@ pub(in crate::log) struct Link {
 }
 
 impl Link {
-    /// Connects to nothing yet. `database` names the one that all who share the channel are replicas on.
+    /// Connects to nothing yet. `database`: the name of the database that all instances on the channel share.
     pub(in crate::log) fn new(url: &SecretString, database: &str) -> Result<Self, Error> {
         let client = Client::open(url.expose_secret()).map_err(|_| Error::RedisUrl)?;
         let channel = format!("rookery:log:{database}");
@@ -81,7 +81,7 @@ impl Link {
         *self.carrier.lock().unwrap_or_else(PoisonError::into_inner) = carrier;
     }
 
-    /// Keeps the way open, and hears the other replicas on it, until `stop`.
+    /// Keeps the connection open, and receives the other instances' signals, until `stop`.
     pub(in crate::log) async fn run(&self, log: Log, stop: CancellationToken) {
         let mut away = false;
         loop {

@@ -1,11 +1,12 @@
-//! Telling the other replicas to look, and what is worth nothing later.
+//! Signals between instances: wake-ups and ephemeral events.
 //!
-//! Invariants: a signal says a position and nothing else, the log is the truth, and whoever hears nothing looks by itself
-//! before long; an ephemeral signal is heard at most once or lost. One signal stands for everything committed since the
-//! last one, on a connection of its own: a NOTIFY inside message transactions would make all of them wait for each other.
+//! Invariants: a signal says a position and nothing else, the log is the truth, and an instance without signals reads
+//! it by itself before long; an ephemeral signal is heard at most once or lost. One signal stands for everything
+//! committed since the last one, on a connection of its own: a NOTIFY inside message transactions would make all of
+//! them wait for each other.
 //!
-//! Signals go by Redis where there is one and it carries, otherwise by NOTIFY. Every replica hears both ways at any time,
-//! so that nobody has to agree on the way. Losing Redis costs nothing but its speed.
+//! Signals go by Redis where there is one and it carries, otherwise by NOTIFY. Every instance hears both ways at any
+//! time, so that instances need not agree on the way. Losing Redis costs nothing but its speed.
 
 mod leaving;
 mod link;
@@ -38,7 +39,7 @@ const HELLO: Duration = Duration::from_secs(10);
 /// Time in which the listening connection must be established.
 const HEARD_WITHIN: Duration = Duration::from_secs(12);
 
-/// Sends this replica's signals until `stop`.
+/// Sends this instance's signals until `stop`.
 pub(super) async fn send(log: Log, link: Option<Arc<Link>>, stop: CancellationToken, beat: Beat) {
     loop {
         tokio::select! {

@@ -1,4 +1,4 @@
-//! What replicas say to each other, as text: NOTIFY takes no other.
+//! Signals between instances, as text, because NOTIFY takes only text.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl Word {
         }
     }
 
-    /// Who said it, and what. Nothing if it cannot be read: a newer replica may say more.
+    /// Who said it, and what. Nothing if it cannot be read: a newer instance may say more.
     pub(super) fn read(text: &str) -> Option<(&str, Self)> {
         let mut parts = text.split(' ');
         let (replica, verb) = (parts.next()?, parts.next()?);

@@ -1,9 +1,9 @@
 //! What time does to the log.
 //!
 //! Invariants: headers stay as long as their stream, so the chain can always be checked; contents from which seats,
-//! roles and devices follow stay, too, so they can always be replayed; a device that is not lapsed finds every handshake
-//! since it was last seen. What goes is gone in short transactions of bounded size: an open writer holds back all
-//! readers.
+//! roles and devices follow stay, too, so they can always be replayed; a device that is not lapsed finds every
+//! handshake since it was last seen. What goes is gone in short transactions of bounded size: an open writer holds back
+//! all readers.
 
 mod jobs;
 
@@ -23,7 +23,7 @@ pub use jobs::Job;
 pub(super) const IDENTITY_DAYS: i64 = 35;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// How often a replica looks for what is due, give or take a tenth, so that replicas drift apart.
+/// How often an instance looks for what is due, give or take a tenth, so that instances drift apart.
 const EVERY: Duration = Duration::from_mins(10);
 /// Rows of one transaction.
 const BATCH: i64 = 500;
@@ -134,7 +134,7 @@ async fn follow_restore(log: &Log, beat: &Beat) {
 }
 
 impl Log {
-    /// Does everything that is due now. One replica at a time: what another is at is left to it.
+    /// Does everything that is due now. One instance at a time: what another is at is left to it.
     pub async fn sweep(&self) -> Result<Swept, Error> {
         self.sweep_beating(&Beat::new()).await
     }
@@ -162,7 +162,7 @@ impl Log {
         Ok(Some(swept))
     }
 
-    /// One transaction of a job; nothing if another replica is sweeping.
+    /// One transaction of a job; nothing if another instance is sweeping.
     async fn sweep_step(&self, job: Job, now: UnixMillis) -> Result<Option<jobs::Step>, Error> {
         let mut tx = self.inner.storage.begin().await?;
         if !store::try_lock_sweeper(tx.conn()).await? {

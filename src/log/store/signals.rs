@@ -9,7 +9,7 @@ pub(in crate::log) async fn notify(conn: &mut PgConnection, channel: &str, paylo
     Ok(())
 }
 
-/// What all replicas on one database have in common, and no others: its cluster and its name.
+/// The identity of a database, which exactly its instances share: its cluster and its name.
 pub(in crate::log) async fn database(pool: &PgPool) -> Result<(i64, String), Error> {
     let row = sqlx::query!(r#"select system_id, current_database()::text as "name!" from log_origin"#)
         .fetch_one(pool)
