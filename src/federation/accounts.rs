@@ -171,7 +171,7 @@ impl Federation {
         }
     }
 
-    /// None where nobody answered; otherwise what the answer names.
+    /// `None` without an answer; otherwise the server that the answer names.
     async fn fetch_declaration(&self, account: &Did, document: &DidDocument) -> Option<Option<Did>> {
         #[derive(Deserialize)]
         struct Found {
@@ -182,7 +182,7 @@ impl Federation {
             format!("{pds}/xrpc/com.atproto.repo.getRecord?repo={account}&collection={}&rkey=self", Declaration::NSID);
         let answer = match self.guarded.get_within(&url, "application/json", MAX_RECORD_BYTES).await {
             Ok(answer) => answer,
-            // An address that nobody may call says as much as a repository without the record.
+            // A forbidden address counts like a repository without the record.
             Err(crate::identity::http::HttpError::BadUrl(_)) => return Some(None),
             Err(_) => return None,
         };

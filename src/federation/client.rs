@@ -268,7 +268,7 @@ impl Federation {
             // What it was before the first answer was never known.
             Ok(Some(before)) if before > 0 => {
                 tracing::warn!(peer = peer.as_str(), "a peer's database went back in time");
-                // Nobody may be listening.
+                // The channel may have no receiver.
                 let _ = self.rises.send(peer.clone());
             }
             Ok(_) => {}

@@ -18,7 +18,7 @@ pub struct Credentials<'a> {
     /// From `Authorization`.
     pub token: &'a str,
     pub kind: TokenKind,
-    /// What is wrong with it is told once the account is proven: until then nobody is known who did it.
+    /// The server reports its fault after the account is proven: until then the call belongs to no account.
     beside: Result<Beside<'a>, TokenRefused>,
 }
 

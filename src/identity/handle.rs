@@ -22,7 +22,7 @@ const FRESH_MS: i64 = 60 * 60 * 1000;
 const NEGATIVE_MS: i64 = 60 * 1000;
 /// Bytes of cached handles and their answers.
 const MAX_BYTES: u64 = 4 << 20;
-/// Names that are nobody's on the public network (AT Protocol, "Handle"; RFC 6761 and others).
+/// Names that do not exist on the public network (AT Protocol, "Handle"; RFC 6761 and others).
 const RESERVED: [&str; 8] = ["alt", "arpa", "example", "internal", "invalid", "local", "localhost", "onion"];
 /// Names of development.
 const TEST: &str = "test";

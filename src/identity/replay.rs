@@ -34,7 +34,7 @@ pub enum Sighting {
     Forgotten,
 }
 
-/// Nobody can say now whether this token was seen before. Maps to 503.
+/// The memory cannot tell now whether the token was seen before. Maps to 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("replay memory cannot be reached")]
 pub struct ReplayUnavailable;

@@ -210,7 +210,7 @@ pub fn server_document(service_did: &Did, endpoint: &str, keys: &ServerKeys) -> 
 fn read(path: &Path) -> Result<SigningKey, KeysError> {
     let io = |source| KeysError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
-    // Of the open file, so that it is the one that is read.
+    // Checks the open file, which is the file that is read.
     let metadata = file.metadata().map_err(io)?;
     let mode = metadata.mode() & 0o7777;
     if !is_ours_alone(mode, metadata.uid() == nix::unistd::geteuid().as_raw()) {

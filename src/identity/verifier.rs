@@ -1,5 +1,5 @@
 //! Turns a token into a proven caller. Invariants: exactly one verifier judges a token, chosen by `typ` and `alg`; and
-//! replay memory is asked last, once the signature holds, so that a forgery uses up nobody's jti.
+//! replay memory is asked last, once the signature holds, so that a forgery uses up no jti.
 
 use std::sync::Arc;
 
@@ -162,7 +162,7 @@ impl Verifier {
         self.once(token.holds(key)?).await
     }
 
-    /// The same for a token whose call has no further effect when it comes again, such as the proof in a registration:
+    /// Verifies a token whose repeated call has no further effect, such as the proof in a registration:
     /// it may be shown again, because a call that lost its answer is repeated byte for byte.
     pub fn proof(token: UnverifiedDeviceToken, key: &PublicKey) -> Result<Claims, TokenRefused> {
         token.holds(key)

@@ -95,7 +95,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
         let states = Cache::builder()
             .max_capacity(max_keys)
             .eviction_policy(EvictionPolicy::lru())
-            // A budget that nobody touched for its period is whole again, and worth nothing.
+            // A budget unused for its period is full again, and need not be kept.
             .time_to_idle(rate.period * 2);
         let kept = Kept { states: states.build(), secrets: [RandomState::new(), RandomState::new()], key: PhantomData };
         let limiter = RateLimiter::new(quota(rate), kept.clone(), Time::new(clock));

@@ -7,7 +7,7 @@ use crate::types::Clock;
 
 /// Since it was made.
 pub(super) enum Time {
-    /// The machine's own, which nobody sets.
+    /// The machine's monotonic clock, which cannot be set.
     Steady(Instant),
     /// A manual clock: what it showed last, and how far it went forward in all.
     Set(Clock, Mutex<(i64, Duration)>),

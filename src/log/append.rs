@@ -108,7 +108,7 @@ impl Log {
     }
 
     pub(super) fn open(&self, Won { tx, row, first_pos }: Won) -> Result<StreamTx, Error> {
-        // What is frozen is told as such wherever it is ordered.
+        // A frozen stream is refused as such, wherever its home is.
         let ours = row.home == self.inner.home.as_str();
         if row.state.refuses().is_some() && (ours || row.state.is_over()) {
             return Err(Error::Halted(row.state));
@@ -210,7 +210,7 @@ impl Log {
 }
 
 impl Seat {
-    /// The server itself: device chains, courier, the first entry.
+    /// The server itself: device chains, the outbox worker, the first entry.
     fn server() -> Self {
         Self { author: None, role: super::body::Role::Member }
     }
@@ -275,7 +275,7 @@ impl StreamTx {
         }
     }
 
-    /// The server writing to an account stream: nobody else does.
+    /// The server writing to an account stream, which only the server does.
     pub fn server(&self) -> Result<Seat, Error> {
         if self.row.kind == StreamKind::Account { Ok(Seat::server()) } else { Err(no_seat(true).into()) }
     }

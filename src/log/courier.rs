@@ -38,7 +38,7 @@ pub struct Outgoing {
 }
 
 impl StreamTx {
-    /// Queues entries for account streams; the courier appends them after this transaction's commit.
+    /// Queues entries for account streams; the outbox worker appends them after this transaction's commit.
     pub async fn send(&mut self, outgoing: Vec<Outgoing>) -> Result<(), Error> {
         let now = self.now();
         store::insert_outbox(self.conn(), &outgoing, now).await?;
@@ -47,7 +47,7 @@ impl StreamTx {
     }
 }
 
-/// The same in any transaction, also of a program that runs no log: the courier of whichever server looks next.
+/// Queues entries in any transaction, also of a program without a log: the outbox worker of any instance appends them.
 pub async fn queue(conn: &mut PgConnection, outgoing: &[Outgoing], now: UnixMillis) -> Result<(), Error> {
     store::insert_outbox(conn, outgoing, now).await
 }
@@ -64,7 +64,7 @@ pub async fn withdraw(
 }
 
 impl Log {
-    /// Something was queued and committed: the courier of this server need not wait to look.
+    /// Wakes this instance's outbox worker after queued rows were committed.
     pub fn wake_courier(&self) {
         self.inner.courier_wake.notify_one();
     }
@@ -99,7 +99,7 @@ async fn deliver(log: &Log, beat: &Beat) -> Result<usize, Error> {
                 delivered += rows;
                 metrics::counter!(metric_name::OUTBOX_DELIVERED).increment(rows as u64);
             }
-            // It is being recovered: what waits for it keeps waiting, and holds back nobody else.
+            // The stream is recovering: its rows keep waiting, and hold back no other stream.
             Err(Error::Halted(_)) => {}
             Err(error) if is_its_own(&error) => put_off(log, &queue, &error).await?,
             Err(error) => return Err(error),
@@ -108,10 +108,10 @@ async fn deliver(log: &Log, beat: &Beat) -> Result<usize, Error> {
     Ok(delivered)
 }
 
-/// Appends the next rows of one queue; none if another courier is at it.
+/// Appends the next rows of one queue; none if another worker has it.
 async fn deliver_queue(log: &Log, queue: &Queue) -> Result<usize, Error> {
     let Some(mut tx) = log.lock_as_courier(queue.stream_id).await? else { return Ok(0) };
-    // What failed before is tried alone, so that it takes no other with it.
+    // A row that failed before is tried alone, so that it fails no other row.
     let limit = if queue.attempts > 0 { 1 } else { BATCH };
     let rows = store::queued(tx.conn(), queue.account_id, limit, BATCH_BYTES).await?;
     let server = tx.server()?;

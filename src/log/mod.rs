@@ -5,7 +5,7 @@
 //! - [`pos`](crate::types::Cursor) is one order for all readers: a reader that pages below the horizon misses nothing
 //! and sees nothing twice, and within a stream it rises with `seq`;
 //! - seats follow from entries and from nothing else;
-//! - a success is told only after its commit.
+//! - a success is answered only after its commit.
 //!
 //! Two ways to order: [`StreamTx`] for methods that change their own tables in the same transaction, and
 //! [`Log::submit`] for those that only append (group commit). One way to take over an order that was made elsewhere:

@@ -27,7 +27,7 @@ pub(super) enum Reason {
     Cluster,
     /// The cluster is unchanged, but the rows were rewritten, as `pg_restore` does: entries since the dump are lost.
     Copied,
-    /// The watermark outside of the database has seen more than is there.
+    /// The rollback guard outside of the database holds a higher position than the database.
     Watermark,
     /// The operator says so.
     Operator,
@@ -195,7 +195,7 @@ async fn raise(
     // What was accepted in the lost span is not remembered: tokens of that time are not taken again.
     identity::forget_tokens(tx.conn(), now_s).await?;
     if let Some(guard) = guard {
-        // Before the commit: if this is lost between the two, the next start raises once more, which harms nobody.
+        // Before the commit: after a crash between the two, the next start raises once more, which is harmless.
         guard.write(Mark { pos: mark.pos.max(restored_pos), incarnation, time_s: now_s }).await?;
     }
     tracing::warn!(

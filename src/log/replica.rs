@@ -1,7 +1,7 @@
 //! What the log keeps and tells for other servers: streams as they are founded from another's word, and entries as their
 //! home made them.
 //!
-//! Who may be told what is judged before it comes here.
+//! The callers decide which server may get which entries.
 
 use super::chain::{Genesis, Head};
 use super::seats::{Roster, SeatChange};
@@ -39,7 +39,7 @@ pub struct RawEntry {
 }
 
 impl Log {
-    /// Begins a transaction on a stream of another home; it is founded there and then if nobody heard of it.
+    /// Begins a transaction on a stream of another home; it creates the replica if there is none.
     pub async fn replica(&self, founding: &Founding) -> Result<ReplicaTx, Error> {
         let genesis = Genesis::decode_exact(&founding.genesis)?;
         let stream = StreamId::of_genesis(&founding.genesis);
@@ -188,7 +188,8 @@ impl ReplicaTx {
         store::keep_checkpoint(self.tx.conn(), self.row.id, head, signed).await
     }
 
-    /// Writes who is seated, by the home's word, as of the entry after `at`: seats that it does not name end there.
+    /// Writes the seats that the home's snapshot names, as of the entry after `at`: seats that it does not name end
+    /// there.
     pub async fn seat(&mut self, roster: &Roster, at: Seq) -> Result<(), Error> {
         let held = store::roster(self.tx.conn(), self.row.id).await?;
         let Difference { ends, begins } = difference(&held, roster, at);
@@ -207,7 +208,7 @@ impl ReplicaTx {
     }
 }
 
-/// What makes one roster the same as another.
+/// The values by which two rosters are compared.
 struct Difference {
     ends: Vec<SeatChange>,
     begins: Vec<SeatChange>,

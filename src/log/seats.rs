@@ -27,7 +27,7 @@ pub struct ActingMember {
     pub suspended: bool,
 }
 
-/// Who is seated now, and which leaves the tree holds now.
+/// The present seats, and the present leaves of the tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
     pub seats: BTreeMap<Did, Seat>,

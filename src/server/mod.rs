@@ -27,7 +27,7 @@ pub use build::{
     Beside, Database, Outbound, authorities, federation_beside, open_database, open_database_beside, outbound,
 };
 
-/// How long workers get to end once nobody can ask them for anything.
+/// Time in which workers must end after the last request.
 const WORKERS_END: Duration = Duration::from_secs(5);
 
 /// A running server.

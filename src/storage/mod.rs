@@ -50,7 +50,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// A writer that is open for longer is named at each look.
 const FENCE_ALARM_S: f64 = 5.0;
 
-/// A backend with an open writing transaction. What it runs is nobody's business.
+/// A backend with an open writing transaction, without its query, which may hold private data.
 struct OpenWriter {
     pid: i32,
     application_name: String,

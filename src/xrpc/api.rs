@@ -15,7 +15,7 @@ use crate::types::Hash;
 pub struct Rule {
     pub nsid: &'static str,
     pub kind: Kind,
-    /// Who may call.
+    /// The access rule.
     pub caller: &'static str,
     /// What it is counted with.
     pub class: Class,

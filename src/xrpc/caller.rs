@@ -77,7 +77,7 @@ pub trait Caller: Send + Sized {
         std::future::ready(Ok(()))
     }
 
-    /// For whom a call can be handed on to another server.
+    /// The account and device for which a call can be forwarded to another server.
     fn behalf(&self) -> Option<Behalf<'_>> {
         None
     }

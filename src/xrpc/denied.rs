@@ -1,4 +1,4 @@
-//! What a proven caller may not do, whatever the method. Invariant: it is told after the proof, never before.
+//! Refusals of a proven caller, whatever the method. Invariant: the server answers one after the proof, never before.
 
 use crate::types::Did;
 

@@ -106,7 +106,7 @@ pub(super) async fn elsewhere<M: Method>(
         }
         told(cx, caller, &home, &stream, answer).await.map(Some)
     };
-    // Before the request as a whole runs out of time, so that the client hears what is known of it.
+    // Before the request as a whole runs out of time, so that the client learns the outcome.
     let in_all = cx.config.http.request_timeout;
     let patience = if leaves { in_all / 2 } else { in_all.saturating_sub(MARGIN) };
     match tokio::time::timeout(patience, exchange).await.unwrap_or(Err(Fault::OutcomeUnknown)) {
@@ -131,7 +131,7 @@ fn is_immediate(body: &[u8]) -> bool {
     serde_json::from_slice::<Wish>(body).is_ok_and(|wish| wish.immediate)
 }
 
-/// What the client is told of it.
+/// The answer to the client.
 async fn told(
     cx: &Services,
     caller: Behalf<'_>,

@@ -1,7 +1,7 @@
 //! XRPC over HTTP: how a request becomes a proven caller and a checked input, and how every failure gets its name.
 //!
 //! Invariants: parameters are checked before the caller, the caller before the body; unknown fields are ignored, never
-//! rejected; what a client is told of a failure is `{error, message}`, and nothing internal is in it.
+//! rejected; a failure is answered as `{error, message}`, without internal details.
 
 mod api;
 mod caller;

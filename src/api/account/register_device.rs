@@ -47,7 +47,7 @@ async fn register(cx: &Services, caller: &Account, input: &Input, keys: &DeviceK
     };
     let admitted = chain::admit(&mut tx, owner, &new, judged.as_ref().map(|(judged, _)| judged)).await?;
     let stream = tx.row().public_id.to_string();
-    // What was founded for nobody is not kept.
+    // A transaction that registers nothing new is rolled back.
     if admitted.is_new {
         tx.commit().await?;
     }

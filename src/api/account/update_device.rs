@@ -1,4 +1,5 @@
-//! `blue.catbird.account.updateDevice`: the calling device's own name and platform. Nobody is told: listDevices shows it.
+//! `blue.catbird.account.updateDevice`: the calling device's own name and platform. No account is notified: listDevices
+//! shows the change.
 
 use super::store;
 use crate::lexicon::account::update_device::{Error, Output, UpdateDevice};

@@ -1,4 +1,4 @@
-//! `blue.catbird.admin.listAccounts`: who has devices here, oldest first.
+//! `blue.catbird.admin.listAccounts`: the accounts with devices here, oldest first.
 
 use super::accounts;
 use crate::lexicon::admin::list_accounts::{Error, ListAccounts, Output};

@@ -25,7 +25,7 @@ impl Feed {
     ) -> Result<Self, Failure<E>> {
         let after = cursor.map(|cursor| parse::<_, E>(Cursor::parse, cursor)).transpose()?;
         let listener = cx.log.listen(caller.author.account_id, caller.author.device_row).await?;
-        // It lost its right on the way here: asked again, it is told which.
+        // The listener lost its right meanwhile: the check tells why.
         let listener = listener.ok_or(Fault::Unavailable)?;
         let standing = match after {
             Some(after) => cx.log.judge(after).await?,

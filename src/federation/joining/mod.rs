@@ -80,7 +80,7 @@ impl Joining {
         joining
     }
 
-    /// Something was queued and committed: nobody need wait to look.
+    /// Wakes the worker after queued rows were committed.
     pub fn wake(&self) {
         self.inner.deliver.notify_one();
         self.inner.join.notify_one();

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::types::Did;
 
-/// Peers that are told apart; all others are one.
+/// Peers with a label of their own; all others share one.
 const MAX_LABELS: usize = 100;
 const OTHERS: &str = "other";
 

@@ -342,7 +342,7 @@ impl Federation {
         }
     }
 
-    /// As whom it is counted.
+    /// How the peer counts against quotas.
     pub(super) fn counted(&self, peer: &KnownPeer) -> Counted {
         let new = self.clock.now().to_datetime() - peer.first_seen_at < TimeDelta::days(PROBATION_DAYS);
         let allowed = peer.policy == Policy::Allowed || self.settings.allowed.contains(&peer.did);

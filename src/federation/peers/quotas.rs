@@ -47,7 +47,7 @@ pub enum Quota {
     Devices,
 }
 
-/// As whom a peer is counted.
+/// How a peer counts: its registrable domain, and whether it is on probation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counted {
     pub domain: Arc<str>,

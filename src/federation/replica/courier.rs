@@ -22,7 +22,7 @@ use crate::log::{Error, Head, RawEntry, StreamState};
 use crate::telemetry::metric_name;
 use crate::types::{Bytes, Did, Hash, Seq};
 
-/// Longer than a request may take; a courier that died holds a stream back for no longer.
+/// Longer than a request may take; a dead sender holds a stream back for no longer.
 pub(super) const LEASE: Duration = Duration::from_secs(15);
 /// Requests of one stream before others come first.
 const REQUESTS: usize = 64;

@@ -52,11 +52,11 @@ pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {
             () = tokio::time::sleep_until(next) => desk.retry().await,
         }
     }
-    // What is under way is put down in order: nobody has to wait for its lease.
+    // Requests in flight end in order and release their leases.
     while desk.sending.join_next().await.is_some() {}
 }
 
-/// Who is being sent to, and what waits.
+/// The requests in flight, and the waiting followers.
 struct Desk {
     replicas: Replicas,
     stop: CancellationToken,

@@ -143,7 +143,7 @@ impl Replicas {
             && head.seq.next() == begins
         {
             let mut roster = view.roster(begins).map_err(|why| Refusal::new("Malformed", why.to_string()))?;
-            // Nobody here has a seat that no entry here began.
+            // No account here has a seat that the replica's entries did not begin.
             let held = tx.roster().await?;
             let ours = self.log().home().as_str();
             roster.seats.retain(|account, seat| seat.server != ours || held.seats.contains_key(account));
@@ -166,7 +166,7 @@ impl Replicas {
         Ok(Followed { stream_id: row.id, head })
     }
 
-    /// Asks the home to send no more. It is told once; what it sends all the same is answered `StreamNotFound`.
+    /// Asks the home to send no more. This server asks once, and answers further requests with `StreamNotFound`.
     pub async fn unfollow(&self, stream: &StreamId) -> Result<(), FollowError> {
         let Some(info) = self.log().find_stream(stream.as_str()).await? else { return Ok(()) };
         let row = self.log().row(info.id).await?;

@@ -55,7 +55,7 @@ pub const REQUEST_ENTRIES: u32 = 256;
 pub const REQUEST_BYTES: usize = 8 << 20;
 /// A content, at most.
 pub const CONTENT_BYTES: usize = (4 << 20) + (4 << 10);
-/// Fresh checkpoints of a stream are made at most this often; who asks sooner gets the last one.
+/// Fresh checkpoints of a stream are made at most this often; an earlier request gets the latest one.
 const FRESH_EVERY: Duration = Duration::from_secs(10);
 const FRESH_STREAMS: u64 = 10_000;
 
@@ -64,7 +64,7 @@ const FRESH_STREAMS: u64 = 10_000;
 pub struct Timing {
     /// How long a home waits for followers that do not answer before it goes on without what they may hold.
     pub recovery_wait: Duration,
-    /// Bounds of the courier's pauses.
+    /// Bounds of the replication sender's pauses.
     pub pauses: (Duration, Duration),
     /// Between two looks at what is due.
     pub look_every: Duration,
@@ -96,7 +96,7 @@ struct Inner {
 }
 
 impl Replicas {
-    /// Starts the courier and the watch, if this server federates. They end with `stop`.
+    /// Starts the replication sender and the peer monitor, if this server federates. They end with `stop`.
     pub fn start(log: Log, federation: Arc<Federation>, timing: Timing, workers: &Workers) -> Self {
         // The entries have a fixed size: checkpoints that this server signed itself.
         let fresh = Cache::builder().max_capacity(FRESH_STREAMS).time_to_live(FRESH_EVERY).build();

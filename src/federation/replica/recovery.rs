@@ -125,7 +125,7 @@ impl Replicas {
         Ok(())
     }
 
-    /// Whether the stream goes on. `over`: without those who did not answer.
+    /// Whether the stream goes on. `over`: without the followers that did not answer.
     async fn recover(&self, stream_id: i64, over: bool) -> Result<bool, Error> {
         let row = self.log().row(stream_id).await?;
         if row.state != StreamState::Recovering {

@@ -137,7 +137,7 @@ impl Replicas {
             erased: erased.clone(),
             checkpoint,
         };
-        // Who was seated meanwhile is told by the view, once what lies before it is here.
+        // The membership snapshot names accounts seated meanwhile, once the earlier entries are here.
         if let Some(view) = &replica.view {
             let before = usize::try_from(required.0.saturating_sub(request.from.0)).unwrap_or(usize::MAX);
             if before > 0 && before < entries.len() {
@@ -214,7 +214,7 @@ struct Ends {
     hash: Hash,
 }
 
-/// To whom the stream goes with these entries, each with the word of that server.
+/// The homes that these entries move the stream to, each with that server's acceptance.
 pub(super) fn moves(entries: &[super::WireEntry]) -> Result<Vec<(Did, Signed)>, Error> {
     let mut moves = Vec::new();
     for entry in entries {

@@ -13,7 +13,7 @@ use crate::log::body::{ConvoBody, Role};
 use crate::log::{Roster, RosterSeat};
 use crate::types::{Bytes, DeviceId, Did, Malformed, Seq};
 
-/// The conversation's fixed facts, and who is in it.
+/// The conversation's immutable facts, and its members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct View {

@@ -151,7 +151,7 @@ fn whatever_is_covered_cannot_be_changed_added_or_taken_away() {
     is(with("x-rookery-actor", "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"), PeerRefused::SignatureInvalid);
     is(with("content-type", "text/plain"), PeerRefused::SignatureInvalid);
     is(input("created=1795000000", "created=1795000001"), PeerRefused::SignatureInvalid);
-    // An actor that the signature does not cover names nobody.
+    // An actor outside of the signature does not count.
     malformed(input(" \"x-rookery-actor\"", ""));
     malformed(with("x-rookery-device", "dev_kjtxncbc5zre2sh44fpmlstzzp"));
     malformed(with("x-rookery-other", "1"));

@@ -82,7 +82,7 @@ async fn urls_that_are_not_a_public_name_over_https() {
         ("https://[2606:4700::1111]/", IpLiteral),
         ("https://[fe80::1%25eth0]/", Host),
         ("https://[fe80::1%eth0]/", Host),
-        // Who is called, in disguise.
+        // Hosts under other spellings.
         ("https://user@a.example/", Credentials),
         ("https://user:secret@a.example/", Credentials),
         ("https://a.example@127.0.0.1/", IpLiteral),

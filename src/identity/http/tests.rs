@@ -97,7 +97,7 @@ fn serve_tls() -> u16 {
         for stream in listener.incoming() {
             let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut tls = rustls::StreamOwned::new(connection, stream.unwrap());
-            // Who does not trust us hangs up.
+            // A client that does not trust the certificate disconnects.
             if tls.read(&mut [0; 1024]).is_ok() {
                 let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi");
             }

@@ -220,7 +220,7 @@ async fn conflict(tx: &mut storage::Tx, row: &StreamRow, shown: &[Entry<'_>]) ->
     }))
 }
 
-/// Who is the home after these entries. The caller verified whose they are, or who is the home behind them.
+/// The home after these entries. The caller verified which server ordered them.
 fn home_after(before: &str, entries: &[Entry<'_>], verified: &Did) -> Result<String, Refusal> {
     let home = last_home(before, entries)?;
     if verified.as_str() != before && verified.as_str() != home {

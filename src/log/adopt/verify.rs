@@ -27,7 +27,7 @@ pub(in crate::log) struct Entry<'a> {
     pub hash: Hash,
     pub stored: Option<&'a [u8]>,
     pub content: Option<Content>,
-    /// For `#homeChanged`: from whom to whom.
+    /// For `#homeChanged`: the former and the next home.
     pub moves: Option<Move>,
     opens: Option<Base>,
 }

@@ -23,7 +23,7 @@ impl StreamTx {
         let body = HomeRestoredBody {
             base: self.head.seq,
             base_hash: Bytes(self.head.hash.to_vec()),
-            // Without a raise it was a peer that noticed: then this stream's own time is what is known.
+            // Without a raise a peer detected the loss: then only this stream's own time is known.
             restored_to: restored_to.map_or(self.head.time, Into::into),
         };
         let term = later(self.head.term, self.log.inner.clock.now_seconds());

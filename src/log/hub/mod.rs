@@ -226,7 +226,7 @@ impl Hub {
         lock(&self.state).position
     }
 
-    /// Moves on without reading, while nobody listens. A listener that came meanwhile stays where it joined.
+    /// Moves on without reading, while there is no listener. A listener that came meanwhile stays where it joined.
     pub(super) fn skip_to(&self, position: Cursor) {
         let mut state = lock(&self.state);
         if state.nobody_listens() {

@@ -1,7 +1,8 @@
 //! The way by Redis.
 //!
 //! Invariant: it counts as carrying only while this instance hears itself on it, so a Redis that is away, mute or half
-//! open is used no longer than a few seconds. Nobody waits for it: while it does not carry, it is not asked.
+//! open is used no longer than a few seconds. No caller waits for Redis: while it does not carry signals, it is not
+//! used.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

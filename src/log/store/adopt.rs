@@ -141,7 +141,7 @@ pub(in crate::log) async fn adopt_entries(
     Ok(())
 }
 
-/// Makes rows for accounts and devices that seats are about to name and that nobody registered here.
+/// Creates rows for accounts and devices that seats are about to name and that have not registered here.
 pub(in crate::log) async fn know_members(
     conn: &mut PgConnection,
     changes: &[Vec<SeatChange>],

@@ -1,4 +1,4 @@
-//! SQL on single entries, and what their senders are told.
+//! SQL on single entries, and on the answers to their senders.
 
 use uuid::Uuid;
 

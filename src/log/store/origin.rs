@@ -79,7 +79,7 @@ pub(in crate::log) async fn distance(conn: &mut PgConnection) -> Result<Distance
     .await?)
 }
 
-/// The greatest position stored, and the incarnation: what the watermark holds.
+/// The greatest stored position, and the incarnation, as the rollback guard stores them.
 pub(in crate::log) struct Reached {
     pub pos: i64,
     pub incarnation: i64,

@@ -1,4 +1,4 @@
-//! SQL of what is told to other servers.
+//! SQL of replication to other servers.
 
 use super::hash;
 use crate::identity::Signed;
@@ -126,7 +126,7 @@ pub(in crate::log) async fn erasures(
         .collect()
 }
 
-/// Who may do what changed without an entry.
+/// Raises the rights version after a change without an entry.
 pub(in crate::log) async fn raise_rules(conn: &mut PgConnection, stream_id: i64) -> Result<(), Error> {
     sqlx::query!("update stream set rules = rules + 1 where id = $1", stream_id).execute(conn).await?;
     Ok(())

@@ -212,7 +212,7 @@ pub(in crate::log) async fn delete_answers(
     Ok(deleted.rows_affected())
 }
 
-/// Key packages that expired, and were made long ago; with whom they were handed out to.
+/// Expired key packages that were made long ago, with their claims.
 pub(in crate::log) async fn delete_key_packages(
     conn: &mut PgConnection,
     expired_before: DateTime<Utc>,

@@ -123,7 +123,7 @@ pub(in crate::log) async fn find_stream(pool: &PgPool, public_id: &str) -> Resul
     .transpose()
 }
 
-/// Waiters of this lock hold no transaction id, so they do not hold the readers' fence.
+/// Waiters of this lock hold no transaction id, so they do not hold the readers' horizon back.
 pub(in crate::log) async fn lock_stream_advisory(conn: &mut PgConnection, stream_id: i64) -> Result<(), Error> {
     sqlx::query!("select pg_advisory_xact_lock($1)", stream_id).execute(conn).await?;
     Ok(())

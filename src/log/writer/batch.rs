@@ -152,8 +152,8 @@ impl Batcher {
                 let judged = right
                     .judge()
                     .and_then(|()| judge_epoch(one.item.epoch, known.row.epoch, known.row.epoch_floor, past_epochs));
-                // A refusal is told only after looking, under the lock, for a first answer to the same call. Sealing moves
-                // the head, so only what will be written is sealed: a number without its entry would be a hole.
+                // A refusal is answered only after a look, under the lock, for an earlier answer to the call. Sealing
+                // moves the head, so only what will be written is sealed: a number without its entry would be a hole.
                 let content = Content::new(one.item.body.clone(), None);
                 let (kind, epoch) = (EntryKind::Message, Some(one.item.epoch));
                 let sealed = judged.ok().and_then(|()| head.seal(kind, epoch, &content, now).ok());
@@ -246,7 +246,7 @@ impl Batcher {
         Ok(())
     }
 
-    /// After the commit: memory follows, everybody is told.
+    /// After the commit: updates the memory, and answers all callers.
     fn settle(&mut self, stream_id: i64, head_pos: i64, items: Vec<(Waiting, Accepted)>) {
         if let (Some(known), Some((_, last))) = (self.known.get_mut(&stream_id), items.last()) {
             known.row.head_pos = head_pos;

@@ -1,6 +1,6 @@
 //! Group commit: methods that only append hand their entries in here, and one statement writes what many have sent.
 //!
-//! Invariants: nobody is told of success before the commit; one refused item never fails its neighbours; a batch is
+//! Invariants: no caller gets a success before the commit; one refused item never fails its neighbours; a batch is
 //! written only onto the heads and rights it was judged against (compare-and-set), otherwise it is judged again under
 //! the stream's lock.
 

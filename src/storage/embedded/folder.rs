@@ -107,7 +107,7 @@ fn make(data_dir: &Path, data: &Path, owner: Owner, programs: &Programs, durable
 
     let mut command = owner.command(&programs.dir.join("initdb"));
     command.current_dir(&unfinished).arg("--pgdata").arg(&unfinished);
-    // Only who may enter the socket's folder gets to the password-less socket.
+    // Only users with access to the socket's folder reach the password-less socket.
     command.args(["--username=rookery", "--auth-local=trust", "--auth-host=reject"]);
     command.args(["--encoding=UTF8", "--locale=C", "--data-checksums"]);
     if !durable {

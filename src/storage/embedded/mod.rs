@@ -2,7 +2,7 @@
 //!
 //! Invariant: the next start always works, however this one ended. A folder has one server at a time (a file lock),
 //! half-made data is never taken for data, and a Postgres that outlived its server is ended before a new one starts.
-//! Invariant: nobody but this server's user gets in: one Unix socket in a private folder, no TCP.
+//! Invariant: only this server's user can connect: one Unix socket in a private folder, no TCP.
 //!
 //! A server killed with -9 cannot take its Postgres along; the next start does. What is deliberately absent: upgrades
 //! from one major version to another, which are refused with the way to do them.

@@ -13,7 +13,7 @@ use crate::xrpc::{CallOwner, Fault, Services};
 /// Methods of peers that are called for an account, and whether they must be.
 const FOR_ACCOUNTS: &[(&str, bool)] = &[("blue.catbird.peer.moveSeats", true), ("blue.catbird.peer.signal", false)];
 
-/// For whom a peer calls.
+/// The account that a peer calls for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerActor {
     pub account: Did,

@@ -84,7 +84,7 @@ mod tests {
     fn the_client_is_the_last_hop_that_is_no_trusted_proxy() {
         let (one, two) = (&["10.0.0.0/8"][..], &["10.0.0.0/8", "203.0.113.7/32"][..]);
         for (peer, lines, trusted, expected) in [
-            // Nobody is trusted: the header is a stranger's word.
+            // No proxy is trusted: a stranger wrote the header.
             ("10.0.0.1", &["198.51.100.9"][..], &[][..], "10.0.0.1"),
             ("198.51.100.1", &["198.51.100.9"], one, "198.51.100.1"),
             ("10.0.0.1", &[], one, "10.0.0.1"),
@@ -101,7 +101,7 @@ mod tests {
             ("10.0.0.1", &["198.51.100.9:4711"], one, "198.51.100.9"),
             ("10.0.0.1", &["[2001:db8:1:2::9]:4711"], one, "2001:db8:1:2::"),
             ("10.0.0.1", &["[2001:db8:1:2::9]"], one, "2001:db8:1:2::"),
-            // What is no address ends the way back at the last who is known.
+            // A hop that is no address ends the search at the last known hop.
             ("10.0.0.1", &["198.51.100.9, unknown"], one, "10.0.0.1"),
             ("10.0.0.1", &["unknown, 10.0.0.3"], one, "10.0.0.3"),
             ("10.0.0.1", &[""], one, "10.0.0.1"),

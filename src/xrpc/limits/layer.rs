@@ -47,7 +47,7 @@ impl Doors {
 /// counts when its proof is checked.
 pub async fn around(State(doors): State<Doors>, mut request: Request, next: Next) -> Response {
     let limits = &doors.cx.limits;
-    // Without a connection there is nobody to tell apart.
+    // Without a connection all requests count as one address.
     let peer = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
     let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     if limits.trusted.is_empty() && request.headers().contains_key(FORWARDED_FOR) {
@@ -80,7 +80,7 @@ pub async fn around(State(doors): State<Doors>, mut request: Request, next: Next
         }
         Err(fault) => fault.into_response(),
     };
-    // Malformed, so that nobody was asked for a proof: anybody may do that through a PDS, and it must not cost its
+    // Malformed, so that no proof was checked: any account may send that through a PDS, and it must not cost its
     // accounts the look at their tokens.
     if !visit.is_counted()
         && response.status().is_client_error()

@@ -173,7 +173,7 @@ impl<S: Source> Sending<S> {
             _ = self.signs.tick() => Next::SignOfLife,
         };
         Some(match next {
-            // One event that is larger than an answer may be goes alone: otherwise nobody could get past it.
+            // An event that is larger than an answer's limit goes alone: otherwise no client could get past it.
             Next::Event(text) if self.is_full(text.len()) && self.sent_events > 0 => self.end(before),
             Next::SignOfLife if self.is_full(SIGN_OF_LIFE.len()) => self.end(self.source.cursor()),
             Next::Event(text) => {

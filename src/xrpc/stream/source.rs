@@ -1,4 +1,4 @@
-//! What a stream sends, and how one begins: the same for sockets and for server-sent events.
+//! The events of a subscription, and its start, for sockets and for server-sent events.
 
 use http::request::Parts;
 use tokio_util::sync::CancellationToken;
@@ -10,7 +10,7 @@ use crate::xrpc::{Caller, Failure, Services, caller, method};
 
 /// Where a stream's events come from.
 pub trait Source: Send + 'static {
-    /// The next event; the end of the stream as the error that the client is told. May be dropped and asked again.
+    /// The next event; the end of the stream as the error for the client. The future may be dropped and called again.
     fn next(&mut self) -> impl Future<Output = Result<Delivery, Over>> + Send;
 
     /// Where to go on from: everything up to here came out of [`Self::next`], or was not wanted.

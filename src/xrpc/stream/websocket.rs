@@ -118,7 +118,7 @@ enum Close {
     With(u16, &'static str),
     /// The client said good-bye, and is answered.
     Answer,
-    /// Nobody is there to hear it.
+    /// The client is gone.
     Gone,
 }
 

@@ -28,7 +28,7 @@ const REVOKED_KEPT: TimeDelta = TimeDelta::days(30);
 const RESETS_A_DAY: usize = 3;
 /// Links in one chain, from which on no device is certified any more. Every device can still be revoked.
 const LINKS_PER_CHAIN: u64 = 1_000;
-/// Accounts that one change is told to, in accounts.
+/// The most accounts that one change notifies.
 const NOTICES: i64 = 10_000;
 
 /// An account, by its row and its name.
@@ -195,7 +195,7 @@ async fn insert<E: Named>(
         platform: new.platform,
         now,
     };
-    // Another account's registration of the same key, at the same moment, may be quicker.
+    // A concurrent registration of the key by another account may be quicker.
     let id = super::store::insert_device(tx.conn(), &row).await.map_err(in_use)?;
     super::store::insert_keys(tx.conn(), id, &[public_key]).await.map_err(in_use)?;
     Ok(id)

@@ -1,4 +1,4 @@
-//! `blue.catbird.account.listBlocks`: whom the account blocks.
+//! `blue.catbird.account.listBlocks`: the accounts that the account blocks.
 
 use super::model::{certified, page};
 use crate::federation::joining::consent;

@@ -1,4 +1,4 @@
-//! `blue.catbird.account.listRelationships`: contacts, open requests, and who may invite.
+//! `blue.catbird.account.listRelationships`: contacts, open requests, and the invitation policy.
 
 use super::model::{certified, page};
 use crate::federation::joining::consent;

@@ -1,4 +1,4 @@
-//! Who may come near an account: contacts, blocks, and who may invite.
+//! Contacts and blocks of an account, and its invitation policy.
 //!
 //! Invariant: each method changes the caller's own word alone; what the other side makes of it is the other's.
 

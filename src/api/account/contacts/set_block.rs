@@ -1,4 +1,4 @@
-//! `blue.catbird.account.setBlock`: takes nothing more from another account, or takes it again. Nobody is told.
+//! `blue.catbird.account.setBlock`: blocks another account, or ends the block. No account is notified.
 
 use super::model::may_change;
 use crate::federation::joining::consent;

@@ -1,4 +1,5 @@
-//! `blue.catbird.account.setInvitationPolicy`: who may invite the account. Its word goes before the server's setting.
+//! `blue.catbird.account.setInvitationPolicy`: sets which accounts may invite the account, in place of the server's
+//! setting.
 
 use super::model::certified;
 use crate::federation::joining::consent;

@@ -23,7 +23,7 @@ pub async fn import_data(cx: &Services, caller: Device, call: Call<ImportData>) 
     }
     let announcements = announcements(cx, &caller, &call.input).await?;
     let room = store::room(cx.storage.pool(), caller.author.account_id).await?;
-    // Of this home's own streams nobody needs to be told.
+    // Streams of this home need no announcement.
     for stream_id in store::seats_elsewhere(cx.storage.pool(), caller.author.account_id, cx.log.home()).await? {
         moves::move_seat(&cx.log, &caller.author.did, cx.log.home(), stream_id).await?;
     }

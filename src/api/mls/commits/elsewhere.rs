@@ -58,7 +58,7 @@ pub(super) async fn prepare<E: Named>(
     Ok(Some(Before { roster }))
 }
 
-/// After the entry: keeps the keys of the new leaves, and queues what their servers are told.
+/// After the entry: keeps the keys of the new leaves, and queues the deliveries to their servers.
 pub(super) async fn tell<E: Named>(
     tx: &mut StreamTx,
     stream: &StreamInfo,

@@ -1,4 +1,4 @@
-//! Who may change whom. Pure.
+//! Rights of roles over other members, as pure functions.
 
 use std::collections::HashMap;
 

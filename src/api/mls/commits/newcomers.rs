@@ -1,4 +1,4 @@
-//! Accounts of this server that a commit brings in: whether they let the committer, and what they are told.
+//! Accounts of this server that a commit brings in: their consent to the committer, and their notices.
 //!
 //! Invariant: consent is asked before the entry gives a seat, and a Welcome without it is held.
 

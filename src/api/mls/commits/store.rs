@@ -133,7 +133,7 @@ pub(super) async fn insert_group_info(
     Ok(())
 }
 
-/// Stores the Welcome once. For whom it is, say pointers and deliveries.
+/// Stores the Welcome once. Pointers and deliveries name its receivers.
 pub(super) async fn insert_welcome(
     conn: &mut PgConnection,
     stream_id: i64,

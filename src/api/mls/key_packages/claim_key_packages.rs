@@ -128,7 +128,7 @@ async fn claim(
     Ok(Ok(stored.into_output(asked, claimed, elsewhere)))
 }
 
-/// Whether this one gets a package that nobody else gets.
+/// Whether this target gives the claimer a one-time package.
 fn one_time(asker: &Asker, target: &Target) -> bool {
     let for_others = match asker {
         Asker::Ours => target.is_known || target.taken_by_strangers < FOR_STRANGERS,

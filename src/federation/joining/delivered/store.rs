@@ -19,7 +19,7 @@ pub async fn find(pool: &PgPool, known: &Known<'_>) -> Result<Option<Result<Valu
     Ok(row.map(|row| if row.request_hash == known.hash.as_slice() { Ok(row.answer) } else { Err(()) }))
 }
 
-/// Whether nobody was quicker.
+/// Whether this call was the first.
 pub async fn keep(
     conn: &mut PgConnection,
     known: &Known<'_>,

@@ -75,7 +75,7 @@ pub async fn queue(conn: &mut PgConnection, deliveries: &[Delivery<'_>], now: Un
     Ok(())
 }
 
-/// Between whom a word goes.
+/// The sender and the receiver of a delivery about a relationship.
 #[derive(Clone, Copy, Debug)]
 pub struct Words<'a> {
     /// The account whose call causes the delivery; `None` for an answer to another server's delivery.

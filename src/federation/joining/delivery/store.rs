@@ -134,7 +134,7 @@ pub(super) async fn redirect(pool: &PgPool, id: i64, server: &Did, now: DateTime
     Ok(())
 }
 
-/// What nobody was told of yet goes to the account's new server.
+/// Redirects waiting deliveries for the account to its new server.
 pub async fn redirect_account(
     conn: &mut PgConnection,
     account: &Did,
@@ -153,7 +153,7 @@ pub async fn redirect_account(
     Ok(())
 }
 
-/// One server, or all, are told everything again that they answered.
+/// Makes all accepted deliveries to one server, or to all, due again.
 pub(super) async fn tell_again(pool: &PgPool, peer: Option<&Did>, now: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query!(
         "update delivery set state = 'waiting', attempts = 0, due_at = $2

@@ -58,7 +58,7 @@ pub(in crate::federation::joining) async fn run(joining: Joining, stop: Cancella
     }
 }
 
-/// What a peer was told in the last 30 days is told again when its database went back in time.
+/// Repeats the deliveries of the last 30 days to a peer whose database went back in time.
 pub(in crate::federation::joining) async fn repeat(joining: Joining, stop: CancellationToken) {
     let mut rises = joining.inner.federation.rises();
     loop {
@@ -71,7 +71,7 @@ pub(in crate::federation::joining) async fn repeat(joining: Joining, stop: Cance
             },
         };
         let now = joining.log().clock().now().to_datetime();
-        // Some were missed: all are told again.
+        // Some incarnations were missed: all peers get their deliveries again.
         if let Err(error) = store::tell_again(joining.log().storage().pool(), peer.as_ref(), now).await {
             tracing::error!(error = &error as &dyn std::error::Error, "what was delivered is not told again");
         }

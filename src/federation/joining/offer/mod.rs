@@ -146,7 +146,7 @@ impl Offer {
             // What waited from before is taken with it: the account is in this conversation now.
             invitation::join(conn, account_id, &self.stream, at).await?;
         }
-        // What is taken at once is told of by its Welcome.
+        // The Welcome of an invitation that is accepted at once notifies the account.
         let notices = if consents { Vec::new() } else { vec![notice] };
         Ok(Some((consents, notices)))
     }

@@ -88,7 +88,7 @@ pub enum Refused {
     TooMany,
 }
 
-/// What an account's own change makes of its row, and what the other is told.
+/// The effect of an account's own change on its row, and the delivery to the other account.
 fn done(change: Change, own: Option<State>) -> Result<(Option<State>, Option<Word>), Refused> {
     Ok(match (change, own) {
         (Change::Request, None) => (Some(State::Outgoing), Some(Word::Ask)),
@@ -102,7 +102,7 @@ fn done(change: Change, own: Option<State>) -> Result<(Option<State>, Option<Wor
     })
 }
 
-/// What the other side's word makes of an account's row, and what is told back.
+/// The effect of the other side's delivery on an account's row, and the reply.
 fn told(word: Word, own: Option<State>) -> (Option<State>, Option<Word>) {
     match (word, own) {
         (Word::Ask, None | Some(State::Incoming)) => (Some(State::Incoming), None),

@@ -30,7 +30,7 @@ pub(super) async fn hold_unaccepted(
     )
     .fetch_all(conn)
     .await?;
-    // Also of accounts that are nobody's here: one of them may move here one day.
+    // Also of accounts that are not local: an account may move here later.
     Ok(held.into_iter().filter(|row| row.is_here).map(|row| row.id).collect())
 }
 

@@ -1,6 +1,6 @@
 //! A call met a server that is not the home any more.
 //!
-//! Invariant: whom a server names is asked, and believed by the stream's lineage alone.
+//! Invariant: this server follows a named home only if the stream's lineage leads there.
 
 use crate::federation::replica::{FollowError, Replicas, store};
 use crate::log::Error;

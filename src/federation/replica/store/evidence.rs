@@ -1,4 +1,4 @@
-//! SQL on what homes were caught with, and on who has to be told.
+//! SQL on evidence against homes, and on the servers that must get it.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ pub struct Report {
     pub stream: String,
 }
 
-/// Reports that are due; nobody else takes them until the lease is over.
+/// Due reports, leased to this worker.
 pub async fn due_reports(pool: &PgPool, lease: Duration, now: UnixMillis, limit: i64) -> Result<Vec<Report>, Error> {
     Ok(sqlx::query_as!(
         Report,

@@ -105,7 +105,7 @@ pub async fn touched(pool: &PgPool, after: i64) -> Result<(Vec<i64>, i64), Error
     Ok((row.ids, row.upto))
 }
 
-/// A follower whom a courier sends what it lacks; nobody else does until the lease is over.
+/// A follower that a replication sender serves exclusively until its lease ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     pub stream_id: i64,
@@ -184,7 +184,8 @@ pub async fn acked(pool: &PgPool, lease: &Lease, acked: Seq, for_s: f64, now: Un
     Ok(done.rows_affected() > 0)
 }
 
-/// The courier is done for now; the follower is due again after a pause. Whether something came meanwhile.
+/// Releases the lease of a served follower, which is due again after a pause. Answers whether new entries arrived
+/// meanwhile.
 pub async fn release(pool: &PgPool, lease: &Lease, pause: Duration, now: UnixMillis) -> Result<bool, Error> {
     let acked = sqlx::query_scalar!(
         "update follower set leased_until = null, due_at = $3::timestamptz + make_interval(secs => $4)

@@ -121,7 +121,7 @@ pub async fn delete_receipt(pool: &PgPool, row: &ReceiptRow) -> Result<(), Error
     Ok(())
 }
 
-/// It was not. Whether nobody said so before.
+/// Records that the receipt's entry is missing. Answers whether this is new.
 pub async fn break_receipt(
     conn: &mut crate::storage::PgConnection,
     row: &ReceiptRow,
