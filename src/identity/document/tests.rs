@@ -71,8 +71,7 @@ fn an_unreadable_first_atproto_key_is_not_replaced_by_a_later_one() {
 
 #[test]
 fn a_document_for_another_did_or_that_is_no_object_is_refused() {
-    for document in
-        [json!({}), json!([]), json!({ "id": "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa" }), json!({ "id": [DID] })]
+    for document in [json!({}), json!([]), json!({ "id": "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa" }), json!({ "id": [DID] })]
     {
         assert!(parse(&document).is_err(), "{document}");
     }
@@ -158,8 +157,7 @@ fn a_service_without_a_usable_type_or_endpoint_leads_nowhere() {
 #[test]
 fn a_pds_is_an_origin_and_nothing_more() {
     let pds = |endpoint: &str, development| {
-        let service =
-            json!({ "id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": endpoint });
+        let service = json!({ "id": "#atproto_pds", "type": "AtprotoPersonalDataServer", "serviceEndpoint": endpoint });
         parse(&json!({ "id": DID, "service": [service] })).unwrap().pds(development)
     };
     for (endpoint, expected) in [

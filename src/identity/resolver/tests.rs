@@ -219,8 +219,7 @@ async fn remembered_documents_stay_below_32_mib() {
 #[tokio::test]
 async fn callers_that_refresh_little_keep_a_reserved_budget() {
     let (directory, resolver, _, _) = start();
-    let dids: Vec<Did> =
-        (0..100).map(|number| Did::parse(&format!("did:web:a{number}.example")).unwrap()).collect();
+    let dids: Vec<Did> = (0..100).map(|number| Did::parse(&format!("did:web:a{number}.example")).unwrap()).collect();
     for did in &dids {
         resolver.resolve(did).await.unwrap();
     }
@@ -266,8 +265,7 @@ async fn hosts_that_stall_hold_back_no_other_renewal() {
 #[tokio::test]
 async fn a_thousand_refreshes_of_a_thousand_dids_cost_what_a_second_allows() {
     let (directory, resolver, clock, _) = start();
-    let dids: Vec<Did> =
-        (0..1000).map(|number| Did::parse(&format!("did:web:a{number}.example")).unwrap()).collect();
+    let dids: Vec<Did> = (0..1000).map(|number| Did::parse(&format!("did:web:a{number}.example")).unwrap()).collect();
     futures_util::future::join_all(dids.iter().map(|did| resolver.resolve(did))).await;
     assert_eq!(directory.asked(), 1000);
     let budget = usize::try_from(super::REFRESHES.quantity.get()).unwrap();
