@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn each_account_all_together_and_each_method_have_a_budget() {
-        let rate = |quantity| Rate { quantity: NonZeroU32::new(quantity).unwrap(), period: Duration::from_secs(60) };
+        let rate = |quantity| Rate { quantity: NonZeroU32::new(quantity).unwrap(), period: Duration::from_mins(1) };
         let clock = Clock::manual(UnixMillis(1_795_000_000_000));
         let lookups = Lookups::new(LookupRates { of_account: rate(10), of_all: rate(25) }, &clock);
         let did = |text: &str| Did::parse(text).unwrap();

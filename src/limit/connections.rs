@@ -157,7 +157,8 @@ mod tests {
         let fourth = roster.admit(Some(4)).unwrap();
         assert!(second.shed().is_cancelled() && !first.shed().is_cancelled() && !third.shed().is_cancelled());
         assert_eq!(roster.open(), 3);
-        (third.prove(), fourth.prove());
+        third.prove();
+        fourth.prove();
         assert_eq!(roster.admit(Some(5)).err(), Some(ConnectionRefused::Full));
         drop((first, second));
         assert_eq!(roster.open(), 2, "a shed connection is subtracted once");
@@ -171,7 +172,8 @@ mod tests {
         let other = roster.admit(Some("b")).unwrap();
         let third = roster.admit(Some("a")).unwrap();
         assert!(first.shed().is_cancelled() && !second.shed().is_cancelled() && !other.shed().is_cancelled());
-        (second.prove(), third.prove());
+        second.prove();
+        third.prove();
         assert_eq!(roster.admit(Some("a")).err(), Some(ConnectionRefused::KeyFull));
         let proxies: Vec<_> = (0..50).map(|_| roster.admit(None).unwrap()).collect();
         assert!(proxies.iter().all(|proxy| !proxy.shed().is_cancelled()));

@@ -64,6 +64,7 @@ mod tests {
     use super::{CpuBusy, CpuGate};
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the work of this test blocks a thread of its own")]
     async fn work_never_exceeds_the_cores_and_the_rest_waits() {
         let gate = CpuGate::of(2, Duration::from_secs(30));
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

@@ -22,7 +22,7 @@ pub(super) enum Command {
 pub(super) async fn run(file: Option<&Path>, command: Command) -> anyhow::Result<ExitCode> {
     let Command::Federation { host } = command;
     let config = super::prepare(file)?;
-    let report = federation::examine(&config, &super::peer::name(&host)?).await?;
+    let report = Box::pin(federation::examine(&config, &super::peer::name(&host)?)).await?;
     report.print();
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -278,7 +278,7 @@ mod tests {
             tokio::time::sleep(WAIT / 2).await;
             drop(held.pop());
         };
-        let (ninth, _) = tokio::join!(quotas.enter(&peer, None), freed);
+        let (ninth, ()) = tokio::join!(quotas.enter(&peer, None), freed);
         ninth.unwrap();
     }
 

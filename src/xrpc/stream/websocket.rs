@@ -175,7 +175,7 @@ async fn pump(cx: &Services, mut source: impl Source, socket: &mut WebSocket) ->
                 () = cx.stopping.cancelled() => return Last::STOPPING,
                 () = ended.cancelled() => return Last::over(Over::CLOSED),
                 () = &mut lived => return Last::LIVED,
-                heard = socket.recv() => client.said(heard),
+                heard = socket.recv() => client.said(heard.as_ref()),
                 _ = client.pings.tick() => match client.ping() {
                     Some(ping) => match send(cx, &ended, socket, ping).await {
                         Ok(()) => continue,
@@ -240,7 +240,7 @@ impl Client {
     }
 
     /// Takes in what the client said; the end, if that was one.
-    fn said(&mut self, heard: Option<Result<Message, axum::Error>>) -> Option<Last> {
+    fn said(&mut self, heard: Option<&Result<Message, axum::Error>>) -> Option<Last> {
         match heard {
             Some(Ok(Message::Pong(_))) if self.unanswered > 0 => {
                 self.unanswered = 0;

@@ -95,6 +95,9 @@ async fn of_several_first_devices_at_once_exactly_one_is_certified() {
     server.stop().await;
 }
 
+/// What is wrong, and the device token that a body is sent with.
+type Attempt<'a> = (&'a str, &'a dyn Fn(&[u8]) -> String);
+
 #[tokio::test]
 async fn a_registration_without_a_proof_of_its_key_is_device_proof_invalid() {
     let server = TestServer::start().await;
@@ -106,7 +109,7 @@ async fn a_registration_without_a_proof_of_its_key_is_device_proof_invalid() {
     let under = device.under(elsewhere.account.clone());
     let nsid = RegisterDevice::NSID;
     let signed = |aud: &str, at, body: &[u8]| device.signer.token(aud, nsid, at, Some(&body_hash(body)));
-    let proofs: [(&str, &dyn Fn(&[u8]) -> String); 9] = [
+    let proofs: [Attempt; 9] = [
         ("no token", &|_| "nonsense".to_owned()),
         ("a service token", &|_| device.service_token(nsid)),
         ("another device's token", &|body| other.proof(nsid, body)),

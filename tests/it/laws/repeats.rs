@@ -48,7 +48,8 @@ impl Call {
 
     fn request(&self, url: &str) -> (String, Vec<u8>) {
         let host = url.trim_start_matches("http://").to_owned();
-        let beside = self.proof.iter().map(|proof| format!("{DEVICE_TOKEN_HEADER}: {proof}\r\n")).collect::<String>();
+        let beside =
+            self.proof.iter().map(|proof| format!("{DEVICE_TOKEN_HEADER}: {proof}\r\n")).collect::<Vec<_>>().concat();
         let head = format!(
             "POST /xrpc/{} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
              {beside}connection: close\r\ncontent-length: {}\r\n\r\n",

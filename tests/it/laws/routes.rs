@@ -308,7 +308,7 @@ async fn every_procedure_takes_so_many_bytes_and_not_one_more_however_they_come(
         };
         let head = |length: &str, body: &[u8]| {
             let proofs = proofs(&operator, rule, Some(body)).into_iter();
-            let proofs: String = proofs.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let proofs = proofs.map(|(name, value)| format!("{name}: {value}\r\n")).collect::<Vec<_>>().concat();
             format!(
                 "POST {} HTTP/1.1\r\nhost: x\r\n{proofs}content-type: application/json\r\n{length}\r\n\
                  connection: close\r\n\r\n",

@@ -49,8 +49,8 @@ async fn a_new_key_is_endorsed_by_the_one_before_it_and_an_old_one_says_when_it_
     assert_eq!(third.iter().filter(ended).count(), 2);
     // The server's own statements stay valid; a third party's proof needs present keys.
     let (federation, own) = (&server.server().services().federation, server.name());
-    assert_eq!(federation.verify_statement(&own, CHECKPOINT_LABEL, &signed).await, Ok(()));
-    let published = federation.verify_published(&own, CHECKPOINT_LABEL, &signed).await;
+    assert_eq!(federation.verify_statement(own, CHECKPOINT_LABEL, &signed).await, Ok(()));
+    let published = federation.verify_published(own, CHECKPOINT_LABEL, &signed).await;
     assert_eq!(published, Err(StatementRefused::Invalid));
     server.stop().await;
 }

@@ -110,7 +110,7 @@ async fn bodies_share_a_budget_of_bytes_and_small_ones_pass() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let refused = answer_of(begin_body(&server, &people[1], 600_000, 600_000).await).await;
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("Unavailable"), "{refused}");
-    people[0].send(&stream, &[7; 30_000]).await.unwrap();
+    people[0].send(&stream, &vec![7; 30_000]).await.unwrap();
     // The large body sends nothing more: the server ends the call, and its bytes are free again.
     let ended = answer_of(holding).await;
     assert!(ended.starts_with("HTTP/1.1 408"), "{ended}");
