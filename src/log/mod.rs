@@ -3,7 +3,7 @@
 //! Invariants:
 //! - per stream and term, `seq` is dense and unique, and `hash(n)` covers `hash(n-1)`;
 //! - [`pos`](crate::types::Cursor) is one order for all readers: a reader that pages below the horizon misses nothing
-//! and sees nothing twice, and within a stream it rises with `seq`;
+//!   and sees nothing twice, and within a stream it rises with `seq`;
 //! - seats follow from entries and from nothing else;
 //! - a success is answered only after its commit.
 //!
