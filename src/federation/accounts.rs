@@ -45,11 +45,11 @@ impl Age {
 pub enum AccountHome {
     Here,
     Elsewhere(Did),
-    /// It names no server: what this one has of it stays here, and takes no part in federation.
+    /// The account names no server: its data here stays, and takes no part in federation.
     Nowhere,
 }
 
-/// It cannot be told now, and what was known is too old.
+/// The account's server is unknown now, and the cached answer is too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("which server the account names cannot be told now")]
 pub struct HomeUnverified;

@@ -24,9 +24,9 @@ use crate::types::Did;
 pub const MAX_ANSWER_BYTES: usize = 8 << 20;
 /// Bytes of an error's JSON that is read.
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// Calls in a row that could not connect, until the next are not tried …
+/// Failed connections in a row after which the server makes no call to the peer for [`BROKEN_FOR_MS`].
 const BREAKS_AFTER: u32 = 3;
-/// … for this long.
+/// Milliseconds without calls after [`BREAKS_AFTER`] failed connections.
 const BROKEN_FOR_MS: i64 = 10_000;
 
 /// The account that a call is made for.
@@ -50,10 +50,10 @@ pub struct PeerRequest<'a> {
 /// Why there is no answer of the kind that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// It cannot have happened.
+    /// The call cannot have had an effect.
     #[error("not sent: {0}")]
     NotSent(&'static str),
-    /// It may have happened.
+    /// The call may have had an effect.
     #[error("sent, and no answer came")]
     NoAnswer,
     #[error("the peer answered {status} {error}")]
@@ -115,7 +115,7 @@ impl Breaker {
 }
 
 impl Federation {
-    /// It gave a sign of life: it is worth a try.
+    /// Records that the peer is reachable again.
     pub(super) fn seems_well(&self, peer: &Did) {
         if let Some(breaker) = self.breakers.get(peer) {
             breaker.connected();
@@ -162,13 +162,13 @@ impl Federation {
         read(&self.call(peer, request).await?)
     }
 
-    /// Calls with bytes as they are; a success as it came.
+    /// Calls with unchanged bytes, and answers a success as received.
     pub async fn call(&self, peer: &Did, request: PeerRequest<'_>) -> Result<http::Response<Bytes>, CallError> {
         let answer = self.exchange(peer, request).await?;
         if answer.status().is_success() { Ok(answer) } else { Err(refused(&answer)) }
     }
 
-    /// The same; an error, too, as it came.
+    /// Calls with unchanged bytes, and answers any status as received.
     pub async fn exchange(&self, peer: &Did, request: PeerRequest<'_>) -> Result<http::Response<Bytes>, CallError> {
         let began = Instant::now();
         let answer = self.attempt(peer, request).await;

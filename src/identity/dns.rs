@@ -71,7 +71,8 @@ fn nothing<T>(error: &NetError) -> Result<Vec<T>, DnsError> {
     if error.is_no_records_found() || error.is_nx_domain() { Ok(Vec::new()) } else { Err(DnsError) }
 }
 
-/// So that no search domain of this machine is tried: `pds` is not `pds.default.svc.cluster.local`.
+/// Adds the final dot, so that the resolver tries no search domain of this machine: `pds` is not
+/// `pds.default.svc.cluster.local`.
 fn rooted(name: &str) -> String {
     format!("{}.", name.trim_end_matches('.'))
 }

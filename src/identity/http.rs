@@ -26,7 +26,7 @@ struct Times {
 }
 
 const TIMES: Times = Times { connect: Duration::from_secs(3), in_all: Duration::from_secs(10) };
-/// So that an answer of a peer still fits into the 10 s of a PDS's proxy.
+/// Times of calls to peers, whose answer must fit into the 10 s of a PDS's proxy.
 const PEER_TIMES: Times = Times { connect: Duration::from_secs(3), in_all: Duration::from_secs(8) };
 /// Bytes of an answer's body, unless the caller says otherwise.
 pub const MAX_BODY_BYTES: usize = 512 * 1024;

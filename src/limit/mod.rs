@@ -169,7 +169,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> StateStore for Kept<K> {
     }
 }
 
-/// Until one comes back.
+/// The time in which a budget regains one.
 fn interval(rate: Rate) -> Duration {
     (rate.period / rate.quantity.get()).max(Duration::from_nanos(1))
 }

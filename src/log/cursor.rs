@@ -4,14 +4,14 @@ use super::store::{self, StandingRow};
 use super::{Error, Log};
 use crate::types::{Cursor, Refusal};
 
-/// What a cursor is to this log.
+/// The standing of a cursor in this log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Current,
-    /// Of a future that a restore took away: everything that is still there can be read on from it, but something that
-    /// was read before is gone.
+    /// The cursor lies in a span that a restore took away: a reader can go on from it, but some entries that it read
+    /// before are lost.
     Lost,
-    /// From before contents that aged out: their headers still come.
+    /// The cursor lies before contents that aged out: readers still get their headers.
     Aged,
 }
 

@@ -115,7 +115,7 @@ const PAGE_BYTES: i64 = 4 << 20;
 #[derive(Debug, Default)]
 pub struct Replayed {
     pub roster: Roster,
-    /// Of each entry that changed any.
+    /// The changes of seats, for each entry that changed any.
     changes: Vec<Vec<SeatChange>>,
 }
 

@@ -46,7 +46,7 @@ pub enum SeatChange {
         account: Did,
         role: Role,
     },
-    /// It is spoken for by another server now.
+    /// Another server acts for the account now.
     Moved {
         account: Did,
         server: String,

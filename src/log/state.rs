@@ -12,7 +12,7 @@ pub enum StreamState {
     /// An entry requires a feature that this version lacks. No row stores this state: a row names the required
     /// features, and each version compares them with its own.
     NeedsNewerVersion,
-    /// It goes from one home to another: for half a minute at most, on either side.
+    /// The stream is moving from one home to another: for half a minute at most, on either side.
     Handing,
     /// Its home said two things, or took something back: members go on by a reset.
     Frozen,

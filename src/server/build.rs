@@ -202,7 +202,7 @@ fn federation_settings(config: &Config) -> federation::Settings {
 pub struct Beside {
     pub federation: Federation,
     pub guarded: Arc<Guarded>,
-    /// Of the keys that this server signs with.
+    /// The ids of the keys that this server signs with.
     pub key_ids: Vec<String>,
 }
 

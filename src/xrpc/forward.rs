@@ -31,7 +31,7 @@ const ABOUT_US: &[&str] =
     &["FederationOff", "PeerBlocked", "PeerPending", "PeerKeyHeld", "NotSpokenFor", "ActorNotAllowed"];
 /// A home that just lost its memory of used signatures takes one of the next second.
 const MEMORY_LOST: Duration = Duration::from_millis(1100);
-/// Of the time of a request, what is left to answer it.
+/// Time that is kept of a request's time-out to answer the client.
 const MARGIN: Duration = Duration::from_millis(250);
 
 /// The answer of the stream's home, if that is another server; nothing if the call is to be judged here.

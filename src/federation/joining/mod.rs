@@ -91,7 +91,7 @@ impl Joining {
     }
 }
 
-/// Until the next attempt, after so many.
+/// The time until the next attempt, after `attempts` failed ones.
 fn pause(attempts: i16) -> chrono::TimeDelta {
     let doublings = u32::try_from(attempts).unwrap_or_default().min(16);
     let bound = (PAUSES.0 * 2_u32.pow(doublings)).min(PAUSES.1);

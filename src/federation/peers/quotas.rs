@@ -30,9 +30,10 @@ const PERSON_PART: u32 = 2;
 /// Bytes of the cache of domains, and of accounts, with requests in flight.
 const MAX_DOMAINS_BYTES: u64 = 4 << 20;
 const MAX_PEOPLE_BYTES: u64 = 16 << 20;
-/// Of everything, a domain on probation has one part in so many …
+/// A domain on probation has `1 / PROBATION_PART` of every quota.
 const PROBATION_PART: u32 = 10;
-/// … and all of them together have as much as so many domains that are not: a fifth of a server that is built for fifty.
+/// All domains on probation together have the quotas of this many full domains: a fifth of a server that is built for
+/// fifty.
 const PROBATION_DOMAINS: u32 = 10;
 
 /// What is counted beside requests.
@@ -165,7 +166,7 @@ impl Quotas {
         Ok((InFlight { _places: (Some(own), place) }, standing))
     }
 
-    /// So many more of something.
+    /// Takes `quantity` of a quota.
     pub fn take(&self, counted: &Counted, quota: Quota, quantity: u64) -> Result<(), PeerRefused> {
         let both = match quota {
             Quota::Entries => &self.entries,

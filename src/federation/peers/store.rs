@@ -211,7 +211,7 @@ pub(in crate::federation) async fn insert_own(pool: &PgPool, key: &OwnKey) -> Re
     Ok(())
 }
 
-/// Those that are not published any more are in use no longer; those that are, are.
+/// Marks keys as retired that are no longer published, and published keys as in use.
 pub(in crate::federation) async fn retire_own(
     pool: &PgPool,
     published: &[String],

@@ -19,7 +19,7 @@ use crate::log::Error;
 const IN_FLIGHT: usize = 8;
 /// Everything that is due is looked for at least so often: another replica may have died.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
-/// Between two looks at what an open writer holds back.
+/// Interval between two checks of entries that an open writer holds back.
 const FENCED: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {

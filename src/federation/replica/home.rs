@@ -237,7 +237,7 @@ impl Replicas {
         Ok(Witnessed { checkpoint, headers: headers.into_iter().map(Bytes).collect() })
     }
 
-    /// Of what an earlier home ordered, its own word counts, as far as it is held.
+    /// The checkpoint of the earlier home that ordered the entry, if this server has it.
     async fn promised_before(&self, stream_id: i64, seq: Seq) -> Result<Option<Witnessed>, Error> {
         let (_, changes) = self.log().lineage(stream_id).await?;
         let mut began = None;

@@ -66,7 +66,7 @@ pub struct Timing {
     pub recovery_wait: Duration,
     /// Bounds of the replication sender's pauses.
     pub pauses: (Duration, Duration),
-    /// Between two looks at what is due.
+    /// Interval between two checks for due work.
     pub look_every: Duration,
 }
 

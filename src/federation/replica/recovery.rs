@@ -24,14 +24,14 @@ const BATCH: i64 = 32;
 const ENTRIES: u64 = 256;
 const BYTES: u64 = 4 << 20;
 
-/// What a home says of its own checkpoint that a peer shows it.
+/// A home's answer to its own checkpoint that a peer shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// It has the entry.
+    /// The home has the entry.
     Known,
-    /// It does not: it asks for it.
+    /// The home lacks the entry, and asks its followers for it.
     Recovering,
-    /// It went on without.
+    /// The home went on without the entry.
     Lost,
 }
 
@@ -230,7 +230,7 @@ impl Replicas {
         }
     }
 
-    /// Of the entry after our head.
+    /// Asks a server for the header of the entry after our head.
     async fn next_header(&self, row: &StreamRow, server: &Did) -> Option<Bytes> {
         let (from, stream) = (row.head_seq.0 + 1, row.public_id.to_string());
         let params = Params { stream, from, limit: 1, max_bytes: BYTES };

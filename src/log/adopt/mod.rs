@@ -243,7 +243,7 @@ fn last_home(before: &str, entries: &[Entry<'_>]) -> Result<String, Refusal> {
 }
 
 struct Replayed {
-    /// Of each entry that changed any.
+    /// The changes of seats, for each entry that changed any.
     changes: Vec<Vec<SeatChange>>,
     /// Handshakes that changed no seat.
     ageing: Vec<(Seq, UnixMillis)>,

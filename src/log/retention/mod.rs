@@ -27,7 +27,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const EVERY: Duration = Duration::from_mins(10);
 /// Rows of one transaction.
 const BATCH: i64 = 500;
-/// Between two transactions, so that others come first.
+/// Pause between two transactions, so that others come first.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Pause between two attempts to complete the jobs after a restore.
 const AFTER_RESTORE: Duration = Duration::from_secs(5);

@@ -46,7 +46,7 @@ pub(in crate::log) async fn headers(
     Ok(rows.into_iter().map(|row| (Seq::from_db(row.seq), row.header)).collect())
 }
 
-/// Of the first entry that is held.
+/// The header of the first stored entry.
 pub(in crate::log) async fn first_header(conn: &mut PgConnection, stream_id: i64) -> Result<Option<Header>, Error> {
     let header = sqlx::query_scalar!("select header from entry where stream_id = $1 order by seq limit 1", stream_id);
     Ok(header.fetch_optional(conn).await?.as_deref().map(Header::decode).transpose()?)

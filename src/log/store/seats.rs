@@ -351,7 +351,7 @@ pub(in crate::log) async fn spans_of_account(pool: &PgPool, account_id: i64) -> 
     .await?)
 }
 
-/// Those of the devices that were revoked, or whose account is suspended.
+/// The revoked devices among these, and those of suspended accounts.
 pub(in crate::log) async fn silenced(pool: &PgPool, device_rows: &[i64]) -> Result<Vec<i64>, Error> {
     Ok(sqlx::query_scalar!(
         "select d.id from device d join account a on a.id = d.account_id

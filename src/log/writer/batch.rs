@@ -38,7 +38,7 @@ pub(super) struct Batcher {
 /// First answers of the last calls, by stream and identity.
 type Recent = moka::sync::Cache<(i64, uuid::Uuid), Arc<Accepted>>;
 
-/// Those who asked for the same thing while it waited get the same answer.
+/// A waiting item. Concurrent repeats of its call share its answer.
 struct Waiting {
     item: Application,
     replies: Vec<JobReply>,

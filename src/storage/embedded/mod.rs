@@ -35,7 +35,7 @@ pub const DATABASE: &str = "rookery";
 
 /// How long remains of a killed Postgres may be in the way before that is an error.
 const REMAINS: Duration = Duration::from_secs(30);
-/// Between two starts while remains are in the way, and between two looks at a running Postgres.
+/// Pause between two attempts to start beside the remains of another Postgres, and between two checks of a running one.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a private Postgres needs to know.

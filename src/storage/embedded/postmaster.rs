@@ -14,7 +14,7 @@ use super::{EmbeddedError, Options};
 const FAST: Duration = Duration::from_secs(30);
 /// How long an immediate shutdown may take before the process is killed.
 const IMMEDIATE: Duration = Duration::from_secs(10);
-/// Between two looks at a process that is to end.
+/// Pause between two checks of a process that must end.
 const LOOK: Duration = Duration::from_millis(10);
 /// Recovery after a crash replays at most what one checkpoint interval wrote; this is far beyond it.
 const READY: Duration = Duration::from_mins(10);

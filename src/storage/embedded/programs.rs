@@ -26,7 +26,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Those of `PG_BIN`, or all of this machine, newest first.
+    /// Finds the programs of `PG_BIN`, or all versions on this machine, newest first.
     pub fn find(pg_bin: Option<&Path>) -> Result<Vec<Self>, EmbeddedError> {
         if let Some(dir) = pg_bin {
             let programs = Self::in_folder(dir);

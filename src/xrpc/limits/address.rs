@@ -25,7 +25,7 @@ impl Address {
         }
     }
 
-    /// Of the client of a request that `peer` handed to us.
+    /// The address of the client of a request that arrived from `peer`.
     pub fn of_client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let is_trusted = |address: IpAddr| trusted.iter().any(|range| range.contains(&address));
         let mut client = peer.to_canonical();

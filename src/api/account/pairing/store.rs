@@ -144,7 +144,7 @@ pub(super) async fn find(pool: &PgPool, public_id: &str, now: DateTime<Utc>) -> 
     row.fetch_optional(pool).await?.map(Row::read).transpose()
 }
 
-/// The same, for the one approval.
+/// Finds and locks an open pairing, for its approval.
 pub(super) async fn find_for_update(
     conn: &mut PgConnection,
     public_id: &str,

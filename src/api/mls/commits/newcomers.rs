@@ -16,7 +16,7 @@ use crate::xrpc::{Device, Failure, Services};
 /// Accounts of this server that the commit adds devices of.
 pub(super) struct Newcomers {
     ids: HashMap<String, i64>,
-    /// Those that let the committer invite them. Asked before the entry gives them a seat.
+    /// The accounts that let the committer invite them, as of before the entry gives them a seat.
     consenting: HashSet<i64>,
 }
 

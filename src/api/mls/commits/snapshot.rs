@@ -18,7 +18,7 @@ const LEAVES_PER_CALL: usize = 100;
 /// What a commit is judged against.
 pub(super) struct Snapshot {
     pub epoch: Epoch,
-    /// Of the stream's row: whatever changes seats or epoch raises it.
+    /// The rights version of the stream's row, which every change of seats or epoch raises.
     pub rules: i64,
     leaves: Vec<StoredLeaf>,
     adds: Vec<DeclaredAdd>,

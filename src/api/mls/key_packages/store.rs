@@ -127,7 +127,7 @@ pub(super) struct Target {
     pub taken_by_strangers: i64,
 }
 
-/// Those of the accounts that have a certified device here, and are not suspended.
+/// The accounts with a certified device here that are not suspended.
 pub(super) async fn targets(
     conn: &mut PgConnection,
     accounts: &[Did],

@@ -29,12 +29,12 @@ struct Facts {
     own: bool,
     blocked: bool,
     contact: bool,
-    /// It took this very conversation before.
+    /// Whether the account has accepted this very conversation before.
     seated: bool,
     policy: Option<Invitations>,
 }
 
-/// Those of these accounts that let this one invite them to this stream.
+/// The accounts that let the inviter invite them to this stream.
 pub async fn consenting(
     conn: &mut PgConnection,
     unsaid: Invitations,

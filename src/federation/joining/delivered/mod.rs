@@ -19,7 +19,7 @@ pub struct Known<'a> {
     pub hash: Hash,
 }
 
-/// Of what it says.
+/// The hash of a delivery's content, without its lineage and snapshot.
 pub fn hash(input: &Input) -> Hash {
     let said = Input { genesis: None, lineage: None, anchor: None, view: None, ..input.clone() };
     Hash::labelled("rookery delivery v1", &serde_json::to_vec(&said).unwrap_or_default())

@@ -45,7 +45,7 @@ pub struct Delivery<'a> {
 #[derive(Clone, Debug)]
 pub struct Enclosed {
     pub welcome_id: i64,
-    /// Of the key packages that it uses for this account.
+    /// The refs of the key packages that the Welcome uses for this account.
     pub references: Vec<Vec<u8>>,
 }
 
@@ -82,7 +82,7 @@ pub struct Words<'a> {
     pub sender: Option<i64>,
     pub from: &'a Did,
     pub to: &'a Did,
-    /// Of `to`.
+    /// The server of the account `to`.
     pub server: &'a Did,
 }
 

@@ -84,7 +84,7 @@ pub(super) struct Due {
     pub attempts: i16,
 }
 
-/// Those that are due, leased until `until`: who dies with them leaves them to the next.
+/// The due deliveries, leased until `until`: a worker that dies leaves them to the next.
 pub(super) async fn due(
     pool: &PgPool,
     now: DateTime<Utc>,

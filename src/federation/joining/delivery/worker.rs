@@ -182,7 +182,7 @@ fn upgrade() -> chrono::TimeDelta {
     chrono::TimeDelta::from_std(UPGRADE.mul_f64(rand::rng().random_range(0.5..1.0))).unwrap_or_default()
 }
 
-/// Until the next attempt: our own pause, or what the peer asked for where that is longer.
+/// The time until the next attempt: the server's own pause, or the peer's `Retry-After` if that is longer.
 fn patience(attempts: i16, asked: Option<Duration>) -> chrono::TimeDelta {
     let asked = asked.unwrap_or_default().min(PATIENCE);
     pause(attempts).max(chrono::TimeDelta::from_std(asked).unwrap_or_default())

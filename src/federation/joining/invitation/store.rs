@@ -10,7 +10,7 @@ fn did(text: &str) -> Result<Did, Error> {
     Did::parse(text).map_err(|_| Error::Corrupt("invitation"))
 }
 
-/// Forgets what was held for these accounts about this stream.
+/// Deletes the invitations of these accounts to this stream.
 pub async fn clear(conn: &mut PgConnection, stream: &str, account_ids: &[i64]) -> Result<(), Error> {
     sqlx::query!("delete from invitation where stream = $1 and account_id = any($2)", stream, account_ids)
         .execute(conn)
@@ -18,7 +18,7 @@ pub async fn clear(conn: &mut PgConnection, stream: &str, account_ids: &[i64]) -
     Ok(())
 }
 
-/// The same for one account; of what another home delivered only what is over.
+/// Deletes one account's invitation to this stream; if another home delivered it, only a finished one.
 pub(super) async fn clear_old(
     conn: &mut PgConnection,
     stream: &str,

@@ -82,7 +82,7 @@ pub(in crate::federation::joining) struct Joinable {
     pub attempts: i16,
 }
 
-/// Those that are due, leased until `until`: who dies with them leaves them to the next.
+/// The due offers, leased until `until`: a worker that dies leaves them to the next.
 pub(in crate::federation::joining) async fn find_joinable(
     pool: &PgPool,
     now: DateTime<Utc>,
@@ -106,7 +106,7 @@ pub(in crate::federation::joining) async fn find_joinable(
     .await?)
 }
 
-/// It is tried again then; or never, if there is no use in it.
+/// Sets the time of the next attempt; without a time, the offer is not tried again.
 pub(in crate::federation::joining) async fn put_off(
     pool: &PgPool,
     id: i64,

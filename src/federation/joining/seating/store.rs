@@ -42,7 +42,7 @@ pub(super) struct Claim {
     pub stream: String,
 }
 
-/// Those of the seats' accounts since then, which no Welcome has used.
+/// The claims of these accounts' key packages since then that no Welcome has used.
 pub(super) async fn claims(
     conn: &mut PgConnection,
     stream_id: i64,
@@ -71,7 +71,7 @@ pub(super) async fn claims(
         .collect()
 }
 
-/// These accounts see their open seats from here on.
+/// Shows these accounts their open seats.
 pub(super) async fn show(conn: &mut PgConnection, stream_id: i64, account_ids: &[i64]) -> Result<(), Error> {
     sqlx::query!(
         "update seat set held = false, left_here = false where stream_id = $1 and account_id = any($2) and until_seq is null and held",
@@ -83,7 +83,7 @@ pub(super) async fn show(conn: &mut PgConnection, stream_id: i64, account_ids: &
     Ok(())
 }
 
-/// The same for one account, and by the stream's public id.
+/// Shows one account its open seat, by the stream's public id.
 pub async fn show_seat(conn: &mut PgConnection, account_id: i64, stream: &str) -> Result<(), Error> {
     sqlx::query!(
         "update seat s set held = false, left_here = false from stream t

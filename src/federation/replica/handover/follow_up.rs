@@ -9,11 +9,11 @@ use crate::types::{Did, Seq};
 /// The next target of a call after a server named another home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It came here meanwhile.
+    /// The stream moved here meanwhile.
     Here,
-    /// To the one that was named.
+    /// The named home.
     At,
-    /// Nowhere: nothing shows that it is the home.
+    /// None: the lineage does not lead to the named server.
     Unknown,
 }
 

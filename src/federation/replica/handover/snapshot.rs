@@ -26,7 +26,7 @@ pub(in crate::federation::replica) struct Snapshot {
     pub lineage: Vec<LineageLink>,
 }
 
-/// Of one of the last epochs.
+/// The GroupInfo of one of the last epochs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::federation::replica) struct GroupInfo {

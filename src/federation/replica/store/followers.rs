@@ -166,7 +166,8 @@ pub async fn lease(
     .await?)
 }
 
-/// It holds everything up to `acked`; the lease goes on. False if the lease is not ours any more.
+/// Records that the follower holds everything up to `acked`, and extends the lease. False if the lease is no longer
+/// ours.
 pub async fn acked(pool: &PgPool, lease: &Lease, acked: Seq, for_s: f64, now: UnixMillis) -> Result<bool, Error> {
     let done = sqlx::query!(
         "update follower set acked_seq = $3, failures = 0, failing_since = null,
@@ -253,7 +254,7 @@ pub async fn unreached_servers(pool: &PgPool) -> Result<Vec<String>, Error> {
     Ok(sqlx::query_scalar!("select server from follower_peer").fetch_all(pool).await?)
 }
 
-/// It answers again.
+/// Records that the server answers again. Answers whether it was unreachable.
 pub async fn reached(pool: &PgPool, server: &str) -> Result<bool, Error> {
     let done = sqlx::query!("delete from follower_peer where server = $1", server).execute(pool).await?;
     Ok(done.rows_affected() > 0)

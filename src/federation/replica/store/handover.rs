@@ -56,7 +56,7 @@ pub async fn overdue(pool: &PgPool, now: UnixMillis) -> Result<Vec<i64>, Error> 
         .await?)
 }
 
-/// It went.
+/// Records that the stream moved to another server.
 pub async fn moved(conn: &mut PgConnection, stream_id: i64, to: &Did, seq: Seq, now: UnixMillis) -> Result<(), Error> {
     sqlx::query!(
         "insert into handover (stream_id, server, asked_at, seq, moved_at) values ($1, $2, $4, $3, $4)
@@ -88,7 +88,7 @@ pub async fn follow_next(conn: &mut PgConnection, stream_id: i64, now: UnixMilli
     Ok(())
 }
 
-/// It came: it is no replica any more, and was never handed over.
+/// Records that the stream moved here: deletes the rows of its replica and of an earlier handover.
 pub async fn arrived(conn: &mut PgConnection, stream_id: i64) -> Result<(), Error> {
     sqlx::query!("delete from replica where stream_id = $1", stream_id).execute(&mut *conn).await?;
     sqlx::query!("delete from takeover where stream_id = $1", stream_id).execute(&mut *conn).await?;
@@ -250,7 +250,7 @@ pub async fn fill(pool: &PgPool, stream_id: i64, seq: Seq, entry: &Held) -> Resu
     Ok(())
 }
 
-/// Of moves that are long over.
+/// Deletes the rows of moves that ended 30 days ago.
 pub async fn forget_moves(pool: &PgPool, now: UnixMillis) -> Result<(), Error> {
     sqlx::query!("delete from handover where moved_at < $1::timestamptz - interval '30 days'", now.to_datetime())
         .execute(pool)

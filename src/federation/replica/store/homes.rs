@@ -108,7 +108,7 @@ pub async fn ripe_receipts(pool: &PgPool, now: UnixMillis, limit: i64) -> Result
     .await?)
 }
 
-/// It was kept.
+/// Deletes a receipt that the home kept.
 pub async fn delete_receipt(pool: &PgPool, row: &ReceiptRow) -> Result<(), Error> {
     sqlx::query!(
         "delete from receipt where stream_id = $1 and seq = $2 and term = $3",

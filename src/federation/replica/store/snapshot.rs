@@ -12,7 +12,7 @@ pub async fn group_infos(pool: &PgPool, stream_id: i64) -> Result<Vec<GroupInfo>
     Ok(rows.into_iter().map(|row| GroupInfo { epoch: Epoch::from_db(row.epoch), bytes: Bytes(row.bytes) }).collect())
 }
 
-/// Of every leaf that the tree holds now.
+/// The signature keys of all present leaves of the tree.
 pub async fn leaf_keys(pool: &PgPool, stream_id: i64) -> Result<Vec<LeafKey>, Error> {
     let rows = sqlx::query!(
         r#"select a.did, d.public_id, k.public_key as "key!"
