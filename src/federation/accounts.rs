@@ -27,7 +27,7 @@ const MAX_RECORD_BYTES: usize = 64 * 1024;
 pub enum Age {
     /// The first that is heard of it, or what cannot be taken back: 5 minutes.
     First,
-    /// What was verified before: 1 hour.
+    /// A location that was verified before: 1 hour.
     Known,
 }
 
@@ -54,7 +54,7 @@ pub enum AccountHome {
 #[error("which server the account names cannot be told now")]
 pub struct HomeUnverified;
 
-/// What the record of an account said, and when.
+/// The content of an account's record, and when it was fetched.
 #[derive(Clone)]
 pub(super) struct Recorded {
     server: Option<Did>,
@@ -111,7 +111,7 @@ impl Federation {
             && self.recorded(account, FIRST_MS).is_none()
     }
 
-    /// What its document names, or its record.
+    /// The server that its document names, or its record.
     async fn named_by(&self, account: &Did, age: Age) -> Result<AccountHome, HomeUnverified> {
         let document = match self.resolver.resolve_within(account, age.ms()).await {
             Ok(document) => document,
@@ -149,7 +149,7 @@ impl Federation {
         let _ = self.resolver.refresh(account).await;
     }
 
-    /// What the record in the account's repository says.
+    /// The server that the record in the account's repository names.
     async fn declared(
         &self,
         account: &Did,

@@ -276,7 +276,7 @@ impl Federation {
         }
     }
 
-    /// What the peer says of its keys, for endorsements. It proves nothing by itself.
+    /// The peer's list of its keys, for endorsements. The list proves nothing by itself.
     pub(super) async fn listed_keys(&self, document: &peers::ServerDocument) -> Vec<peers::Listed> {
         #[derive(Deserialize)]
         struct Keys {

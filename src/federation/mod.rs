@@ -50,7 +50,7 @@ const PAIRS_BYTES: u64 = 32 << 20;
 /// New incarnations of peers' databases that wait for their subscribers.
 const RISES: usize = 64;
 
-/// What the operator decides.
+/// The operator's policy.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub mode: Mode,
@@ -63,13 +63,13 @@ pub struct Settings {
     pub origin: String,
     /// Loopback is open.
     pub development: bool,
-    /// What a domain's servers may do.
+    /// The quotas of a domain's servers.
     pub rates: PeerRates,
     /// Budgets of look-ups that calls of accounts cause.
     pub lookups: LookupRates,
 }
 
-/// What it is made of.
+/// The parts that [`Federation`] is made of.
 pub struct Parts {
     pub settings: Settings,
     pub keys: Arc<ServerKeys>,

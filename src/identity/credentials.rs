@@ -1,4 +1,4 @@
-//! What a request shows of its caller, before anybody judged a token of it.
+//! The credentials of a request, before any token is verified.
 //!
 //! Invariant: everything is shown once, and nothing beside what contradicts it: no later step has to choose.
 
@@ -22,7 +22,7 @@ pub struct Credentials<'a> {
     beside: Result<Beside<'a>, TokenRefused>,
 }
 
-/// What a request shows beside its token.
+/// The credential beside a request's token.
 #[derive(Debug)]
 pub struct Beside<'a> {
     /// From `x-atproto-device-token`; only beside a service token.

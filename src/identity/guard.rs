@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
-/// What an operator opens (`OUTBOUND_ALLOW`), and what the development flag opens.
+/// The ranges that `OUTBOUND_ALLOW` opens, and those that development opens.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     allow: Vec<IpNet>,

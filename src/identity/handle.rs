@@ -72,7 +72,7 @@ pub enum HandleError {
 #[derive(Clone, Debug)]
 pub struct Account {
     pub document: Arc<DidDocument>,
-    /// What the document calls it, the first first; and what the name itself says.
+    /// The handles that the document claims, in order, each with whether it resolves back to the DID.
     pub handles: Vec<(Handle, Result<(), Unverified>)>,
 }
 
@@ -169,7 +169,7 @@ impl Handles {
         Ok(Account { document, handles })
     }
 
-    /// What the name says, unverified.
+    /// The DID that the name resolves to, unverified.
     async fn did_of(&self, handle: &Handle) -> Answer {
         if !handle.may_be_looked_up(self.development) {
             return Err(HandleError::Reserved);

@@ -16,7 +16,7 @@ use super::dns::{Dns, DnsError, SystemDns};
 use super::guard::{BadUrl, Guard};
 use crate::limit::{Weigh, entry_weight};
 
-/// What a call may take.
+/// Time limits of a call.
 #[derive(Clone, Copy)]
 struct Times {
     /// To connect, name lookup and TLS included.
@@ -164,7 +164,7 @@ pub fn plain() -> Result<PlainClient, HttpError> {
     plain_trusting(&Authorities::default())
 }
 
-/// What [`plain`] gives.
+/// The client that [`plain`] builds.
 pub type PlainClient = reqwest::Client;
 
 /// GET through a plain client, with a bound on the body.

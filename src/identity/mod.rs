@@ -1,8 +1,9 @@
-//! Who speaks: DID documents, keys, tokens, replay memory, and calls to addresses that strangers choose.
+//! Authentication: DID documents, keys, tokens, replay memory, and calls to addresses that strangers choose.
 //!
 //! Invariant: a caller's name comes out of a verified signature and from nowhere else.
 //!
-//! What clients must do byte for byte as servers do (keys, signatures, the device chain) is in `rookery_protocol`.
+//! `rookery_protocol` has the parts that clients and servers must do byte for byte alike (keys, signatures, the device
+//! chain).
 
 pub mod credentials;
 pub mod dns;

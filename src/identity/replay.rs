@@ -25,7 +25,7 @@ const STATEMENT: Duration = Duration::from_secs(5);
 /// Partitions reach four hours ahead and tokens one, so this may fail for hours before anybody notices.
 const ROTATE_EVERY: Duration = Duration::from_mins(10);
 
-/// What memory says of a token.
+/// The memory's answer about a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sighting {
     First,

@@ -87,7 +87,7 @@ pub enum Remembered {
 type Answer = Result<Arc<DidDocument>, ResolveError>;
 
 impl Entry {
-    /// What can be said without asking anybody, if a document may be so old.
+    /// The cached answer, if a document may be of this age.
     fn answer(&self, now_ms: i64, fresh_ms: i64) -> Option<Answer> {
         let fresh = self.document.as_ref().filter(|(_, at)| within(*at, fresh_ms, now_ms));
         if let Some((document, _)) = fresh {

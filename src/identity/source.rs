@@ -56,7 +56,7 @@ impl Network {
     }
 }
 
-/// What is wrong with the configuration of a [`Network`].
+/// An invalid configuration of a [`Network`].
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     #[error(transparent)]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::storage::{PgConnection, PgPool};
 
-/// What one batch found out.
+/// The result of one batch.
 pub(super) struct Remembered {
     /// Keys that were not there before.
     pub fresh: HashSet<Vec<u8>>,

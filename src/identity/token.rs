@@ -170,7 +170,7 @@ impl Sighting {
     }
 }
 
-/// What a token says. Proven if it came out of a verifier.
+/// The claims of a token. Proven if a verifier returned them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Claims {
     /// The account that calls.
@@ -204,7 +204,7 @@ impl std::fmt::Debug for Claims {
     }
 }
 
-/// What the `alg` of a token names.
+/// The algorithm that the `alg` of a token names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Algorithm {
     Key(Curve),

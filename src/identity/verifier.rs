@@ -95,7 +95,7 @@ impl Verifier {
         self
     }
 
-    /// Who judges this token.
+    /// The verifier for this kind of token.
     pub fn kind(token: &str) -> Result<TokenKind, TokenRefused> {
         parse(token).map(|(kind, ..)| kind)
     }

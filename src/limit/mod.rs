@@ -180,7 +180,7 @@ fn quota(rate: Rate) -> Quota {
     quota.allow_burst(rate.quantity)
 }
 
-/// What was asked for is more than the whole.
+/// The standing after a request for more than the full budget.
 fn never(rate: Rate) -> Standing {
     Standing { rate, remaining: 0, full_in: rate.period, refused_for: Some(rate.period) }
 }

@@ -233,7 +233,7 @@ impl StreamTx {
         self.log.inner.clock.now()
     }
 
-    /// Who is seated, and which leaves there are, under the lock.
+    /// The seats and leaves of the stream, under the lock.
     pub async fn roster(&mut self) -> Result<&Roster, Error> {
         let roster = match self.roster.take() {
             Some(roster) => roster,
@@ -295,7 +295,8 @@ impl StreamTx {
         self.insert(author, &content, draft.kind, None, draft.epoch, draft.identity).await
     }
 
-    /// What the writer has judged. Its content names no author: the home knows the sender, other servers need not.
+    /// Appends a message that the writer has authorized. Its content names no author: the home knows the sender, other
+    /// servers need not.
     pub(super) async fn append_judged(&mut self, item: &Application) -> Result<Sealed, Error> {
         let content = Content::new(item.body.clone(), None);
         self.insert(Some(&item.author), &content, EntryKind::Message, None, Some(item.epoch), Some(item.identity)).await

@@ -1,4 +1,4 @@
-//! What readers receive: an entry as an event, encoded once for every subscriber.
+//! Frames for readers: an entry as an event, encoded once for every subscriber.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};

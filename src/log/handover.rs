@@ -111,7 +111,7 @@ impl Log {
 const PAGE: i64 = 500;
 const PAGE_BYTES: i64 = 4 << 20;
 
-/// What a stream's entries say of its seats.
+/// The seats derived from a stream's entries.
 #[derive(Debug, Default)]
 pub struct Replayed {
     pub roster: Roster,

@@ -3,7 +3,7 @@ use uuid::Uuid;
 use super::chain::{NotCanonical, encode};
 use crate::types::{DeviceId, Did, Hash, Idem};
 
-/// Who acts: a device of an account, with the keys of its rows.
+/// The author of a call: a device of an account, with the keys of its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {
     pub account_id: i64,

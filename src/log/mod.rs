@@ -95,7 +95,7 @@ struct Inner {
     clock: Clock,
     /// The reference for this machine's clock.
     time: time::Reference,
-    /// What this process began with: it writes nothing once another was raised.
+    /// The incarnation that this process began with: it writes nothing after a raise.
     incarnation: i64,
     hub: Arc<Hub>,
     writer: writer::Handle,
@@ -204,7 +204,7 @@ impl Log {
         Ok(found.map(|accepted| accepted.answer_to(identity)).transpose()?)
     }
 
-    /// Who is seated, and which leaves there are, without a lock: compare `rules` before relying on it.
+    /// The seats and leaves of a stream, without a lock: compare `rules` before relying on them.
     pub async fn roster(&self, stream_id: i64) -> Result<Roster, Error> {
         let mut connection = self.inner.storage.pool().acquire().await?;
         store::roster(&mut connection, stream_id).await

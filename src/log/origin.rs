@@ -44,7 +44,7 @@ impl Reason {
     }
 }
 
-/// What a raise did.
+/// The result of a raise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raised {
     pub incarnation: i64,

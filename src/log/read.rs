@@ -42,7 +42,7 @@ impl Direction {
 const UNDECODABLE_PAGES: usize = 8;
 
 impl Log {
-    /// What this account may see after `after`, over all its streams, in cursor order; not beyond `upto`.
+    /// The events that this account may see after `after`, over all its streams, in cursor order; not beyond `upto`.
     pub async fn events(
         &self,
         account_id: i64,

@@ -1,4 +1,4 @@
-//! What an operator runs after a restore that the server cannot notice by itself.
+//! `rookery recover`: a raise by the operator, after a restore that the server cannot detect.
 
 use std::path::Path;
 

@@ -17,7 +17,7 @@ pub struct Founding {
     /// By the lineage that the caller has verified.
     pub home: Did,
     pub genesis: Vec<u8>,
-    /// What stands before the first entry that will be held.
+    /// The checkpoint before the first entry that the replica will hold.
     pub anchor: Head,
 }
 
@@ -119,7 +119,7 @@ impl Log {
         Ok(found.map(|(header, hash)| Head { stream: header.stream, term: header.term, seq, hash, time: header.time }))
     }
 
-    /// What founded the stream, and the entries that ended its reigns and opened its later terms.
+    /// The genesis of the stream, and the entries that ended and opened its terms.
     pub async fn lineage(&self, stream_id: i64) -> Result<(Vec<u8>, Vec<RawEntry>), Error> {
         let pool = self.inner.storage.pool();
         Ok((store::genesis(pool, stream_id).await?, store::changes_of_reign(pool, stream_id).await?))
@@ -178,7 +178,7 @@ impl ReplicaTx {
         &self.row
     }
 
-    /// Who is seated, and which leaves there are, under the lock.
+    /// The seats and leaves of the stream, under the lock.
     pub async fn roster(&mut self) -> Result<Roster, Error> {
         store::roster(self.tx.conn(), self.row.id).await
     }

@@ -1,4 +1,4 @@
-//! What a stream's row says of it beside its head.
+//! The state of a stream in its row, besides its head.
 //!
 //! Invariant: a stream takes new entries while it is active, and in no other state; nothing thaws by itself. Which server
 //! orders it is not a state: the row names the home, and a stream that went to another one is a replica here.

@@ -33,7 +33,7 @@ pub enum WatermarkError {
     Unreadable { path: PathBuf },
 }
 
-/// What the file holds, as JSON.
+/// The content of the file, as JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     pub pos: i64,

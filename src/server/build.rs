@@ -198,7 +198,7 @@ fn federation_settings(config: &Config) -> federation::Settings {
     }
 }
 
-/// What a command needs to speak to other servers as this one does.
+/// The services that a command needs to call other servers as this server does.
 pub struct Beside {
     pub federation: Federation,
     pub guarded: Arc<Guarded>,
@@ -227,7 +227,7 @@ pub fn federation_beside(config: &Config, storage: Storage, clock: Clock) -> any
     Ok(Beside { federation, guarded, key_ids })
 }
 
-/// What goes out to addresses that strangers choose.
+/// The clients, and the resolver, for addresses that strangers choose.
 pub struct Outbound {
     pub guarded: Arc<Guarded>,
     /// For calls to peers.

@@ -20,7 +20,7 @@ use crate::xrpc::{Doors, Fault, Services, around, fallback, observe};
 /// How long a browser may remember that it may ask.
 const CORS_MAX_AGE: Duration = Duration::from_hours(24);
 
-/// What a browser's script may read of an answer's headers.
+/// The answer's headers that a browser's script may read.
 const EXPOSED: [HeaderName; 8] = [
     HeaderName::from_static("ratelimit-limit"),
     HeaderName::from_static("ratelimit-policy"),

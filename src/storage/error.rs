@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-/// What can go wrong between us and Postgres, as far as the caller can tell the cases apart.
+/// Errors of Postgres, as far as the caller can tell them apart.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Serialization failure or deadlock: nothing was written, the same work may be tried again.

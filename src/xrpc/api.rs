@@ -17,7 +17,7 @@ pub struct Rule {
     pub kind: Kind,
     /// The access rule.
     pub caller: &'static str,
-    /// What it is counted with.
+    /// The class that the method counts in.
     pub class: Class,
 }
 

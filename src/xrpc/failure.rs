@@ -14,7 +14,7 @@ use crate::{log, storage};
 
 pub use self::fault::Fault;
 
-/// What a method answers instead of its output.
+/// The failure that a method answers instead of its output.
 #[derive(Debug)]
 pub enum Failure<E> {
     Named(E),

@@ -98,7 +98,7 @@ pub(super) fn refuse_body(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What the method reads, not compressed.
+/// Checks that the body has the method's encoding, uncompressed.
 pub(super) fn check_encoding<M: Method>(headers: &HeaderMap) -> Result<(), Fault> {
     let expected = if M::DAG_CBOR { "application/vnd.ipld.dag-cbor" } else { "application/json" };
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());

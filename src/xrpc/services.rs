@@ -18,7 +18,7 @@ use crate::storage::Storage;
 use crate::telemetry::Redactor;
 use crate::types::Clock;
 
-/// What a conversation's first entries fix for life.
+/// The immutable facts of a conversation, from its first entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub group_id: Vec<u8>,
@@ -33,7 +33,7 @@ impl Weigh for Group {
     }
 }
 
-/// What a method may reach. Cheap to clone.
+/// The services that a method may use. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
     pub config: Arc<Config>,

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use super::{Fault, Services};
 
-/// What stays here, served or not.
+/// Namespaces that are never handed on, even where a method is unknown.
 const OURS: &str = "blue.catbird.";
 
 const FORWARDED: [HeaderName; 6] = [

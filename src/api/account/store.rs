@@ -155,7 +155,7 @@ pub(super) async fn certify_device(conn: &mut PgConnection, id: i64) -> Result<(
     Ok(())
 }
 
-/// What is given changes, the rest stays.
+/// Changes the given fields, and keeps the rest.
 pub(super) async fn update_device(
     pool: &PgPool,
     id: i64,

@@ -12,7 +12,7 @@ use crate::log::{self, EntryKind, Outgoing, queue};
 use crate::storage::{self, Storage};
 use crate::types::{Did, UnixMillis};
 
-/// What an operator may write about a suspension, in bytes.
+/// The most bytes of the reason for a suspension.
 pub const REASON_BYTES: usize = 512;
 
 /// A page of accounts, oldest first, after the one with that number.

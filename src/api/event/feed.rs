@@ -1,4 +1,4 @@
-//! What a socket and a stream of server-sent events send on: what the log gives a listener, in the client's words.
+//! The feed of a socket and of server-sent events: the log's events for a listener, in the lexicon's form.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::xrpc::stream::{Over, Source, info};
 use crate::xrpc::{Device, Failure, Fault, Services, parse};
 
 pub struct Feed {
-    /// What the listener should know before anything else.
+    /// The notice that the listener gets first.
     told: Option<Arc<Signal>>,
     events: CutOver,
 }
@@ -73,7 +73,7 @@ fn outdated(standing: Standing) -> Option<&'static str> {
     }
 }
 
-/// What a subscriber wants, from its parameters.
+/// A subscriber's filter, from its parameters.
 pub fn filter(streams: Option<Vec<String>>, kinds: Option<Vec<String>>) -> Filter {
     Filter {
         streams: streams.unwrap_or_default().into_iter().collect(),

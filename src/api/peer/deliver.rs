@@ -16,7 +16,7 @@ use crate::storage;
 use crate::types::{Bytes, Did, Idem};
 use crate::xrpc::{Call, Failure, Fault, Peer, Services, parse};
 
-/// What is delivered, as far as it is proven.
+/// A delivery, after verification.
 enum Proven {
     Word { from: Did, word: Word, note: Option<Bytes>, unasked: bool },
     Offer(Box<Offer>),

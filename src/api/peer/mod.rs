@@ -1,4 +1,4 @@
-//! What servers ask each other (docs/FEDERATION.md).
+//! Methods of servers among themselves (docs/FEDERATION.md).
 
 mod deliver;
 mod follow;

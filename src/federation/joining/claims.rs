@@ -20,7 +20,7 @@ pub const UNAVAILABLE: &str = "unavailable";
 /// The account's server says that it is another one.
 const MOVED: &str = "moved";
 
-/// Who claims.
+/// The account that claims.
 #[derive(Clone, Debug)]
 pub struct Inviter {
     pub account: Did,

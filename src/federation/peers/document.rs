@@ -9,7 +9,7 @@ use crate::types::Did;
 /// Keys of one purpose in one document.
 const MAX_KEYS: usize = 4;
 
-/// What a key of a server is for.
+/// The purpose of a server's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Signs requests.
@@ -107,7 +107,7 @@ pub fn endpoint(server: &Did, development: bool) -> Option<String> {
     }
 }
 
-/// What others count as one: the registrable domain of a server's host, or the host where there is none.
+/// The unit of quotas: the registrable domain of a server's host, or the host if it has none.
 pub fn domain(server: &Did) -> String {
     registrable_domain(server).unwrap_or(server.as_str()).to_owned()
 }

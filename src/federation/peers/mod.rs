@@ -1,4 +1,4 @@
-//! Who the other servers are: found by their documents, remembered by their keys.
+//! Peers: found by their documents, remembered by their keys.
 //!
 //! Invariants: a key speaks for a server only while it stands in the server's document, and only if it was there when the
 //! server was first met, or an earlier key endorsed it, or the operator or three days have passed over it; a key once
@@ -41,7 +41,7 @@ const UNREACHABLE_FOR: TimeDelta = TimeDelta::days(1);
 /// Time that a peer's accepted keys stay valid while its host answers without a server's document.
 const MISLED_FOR: TimeDelta = TimeDelta::hours(6);
 
-/// What the operator decided about a peer.
+/// The operator's decision about a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// As `FEDERATION` says.
@@ -119,7 +119,7 @@ impl KnownPeer {
     }
 }
 
-/// What the keys of a document are, beside those that are remembered. Pure.
+/// Compares the keys of a document with the pinned keys, as a pure function.
 #[derive(Debug, PartialEq)]
 enum Continuity<'a> {
     Known,
@@ -145,7 +145,7 @@ fn continuity<'a>(known: &[KnownKey], document: &'a ServerDocument) -> Continuit
 }
 
 impl Federation {
-    /// What policy says of a server before anything is asked of it.
+    /// Applies the policy to a server before any call to it.
     pub(super) fn may_talk(&self, server: &Did, known: Option<&KnownPeer>) -> Result<(), PeerRefused> {
         let policy = known.map_or(Policy::Usual, |known| known.policy);
         let allowed = policy == Policy::Allowed || self.settings.allowed.contains(server);

@@ -36,7 +36,7 @@ const PROBATION_PART: u32 = 10;
 /// fifty.
 const PROBATION_DOMAINS: u32 = 10;
 
-/// What is counted beside requests.
+/// Quantities with quotas, besides requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
     Entries,

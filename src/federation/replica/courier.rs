@@ -26,7 +26,7 @@ use crate::types::{Bytes, Did, Hash, Seq};
 pub(super) const LEASE: Duration = Duration::from_secs(15);
 /// Requests of one stream before others come first.
 const REQUESTS: usize = 64;
-/// What headers and the rest of a body may take beside the contents.
+/// Bytes of headers and the rest of a body, besides the contents.
 const BODY_BYTES: usize = REQUEST_BYTES - (256 << 10);
 /// A server that could not be reached for an hour is asked every quarter of an hour.
 const PARKED_AFTER_S: i64 = 60 * 60;
@@ -52,7 +52,7 @@ const OF_THE_STREAM: &[&str] = &[
     "InvalidRequest",
 ];
 
-/// What became of a leased stream.
+/// The outcome of a leased stream.
 pub(super) struct Served {
     pub lease: Lease,
     /// When to look at this server again.

@@ -13,7 +13,7 @@ use crate::log::fork::lead_back;
 use crate::log::{Error, StreamRow};
 use crate::types::{Did, Refusal, Seq};
 
-/// What a comparison showed.
+/// The result of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compared {
     Same,

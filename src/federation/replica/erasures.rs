@@ -16,7 +16,7 @@ use crate::types::{Bytes, Did, Hash, Refusal, Seq, Term, UnixMillis};
 pub(super) const ERASURES: usize = 16;
 /// Read at a time.
 const PAGE: u32 = 64;
-/// What is older than a day may be missing anyway; an hour is for clocks that differ.
+/// Contents older than a day may be missing anyway; an hour allows for differing clocks.
 const NEEDS_NO_REASON_MS: i64 = 25 * 60 * 60 * 1000;
 
 /// An entry that took contents back.

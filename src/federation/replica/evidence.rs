@@ -19,7 +19,7 @@ pub(super) struct Claim {
     pub from: Seq,
     pub headers: Vec<Bytes>,
     pub signed: Signed,
-    /// What `signed` says; its signature was verified.
+    /// The checkpoint in `signed`, whose signature was verified.
     pub checkpoint: Checkpoint,
 }
 
@@ -82,7 +82,7 @@ impl Replicas {
         Ok(())
     }
 
-    /// What convicts the home of two hashes at `seq`: its word that we hold, and its word that we were shown.
+    /// The proof that the home signed two hashes at `seq`: the checkpoint that we hold, and the one that we were shown.
     pub(super) async fn proof(&self, row: &StreamRow, seq: Seq, claim: &Claim) -> Result<Option<ForkProof>, Error> {
         let held = self.log().find_checkpoint(row.id, seq, Some(claim.checkpoint.term)).await?;
         let Some((at, a)) = held else { return Ok(None) };

@@ -24,7 +24,7 @@ pub enum FollowError {
     /// The home did not answer, or not yes.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// What it answered does not hold together.
+    /// The home's answer fails verification.
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(transparent)]
@@ -51,7 +51,7 @@ impl From<storage::Error> for FollowError {
 pub struct Followed {
     /// The stream's row.
     pub stream_id: i64,
-    /// What is held of it.
+    /// The head of the replica.
     pub head: Head,
 }
 
@@ -222,7 +222,7 @@ impl Replicas {
         Ok(checkpoint)
     }
 
-    /// What a lineage rests on.
+    /// Verifies the statements that a lineage rests on.
     pub(super) async fn hear(&self, words: &[Word]) -> Result<(), Error> {
         for word in words {
             let by = Did::parse(&word.by).map_err(|why| Refusal::new("ChainBroken", why.to_string()))?;
@@ -251,7 +251,7 @@ fn judged(verified: Result<(), StatementRefused>) -> Result<(), Error> {
     }
 }
 
-/// What a home answered, as far as it is proven.
+/// A home's answer, after verification.
 struct Told {
     genesis: Vec<u8>,
     lineage: Lineage,

@@ -15,7 +15,7 @@ use crate::types::{Bytes, Detail, Did, Hash, Refusal, Seq, Term};
 /// A server that is to order a stream may fetch what it lacks for so long.
 const PREPARES_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// What a follower begins with.
+/// The data that a follower begins with.
 #[derive(Clone, Debug)]
 pub struct Following {
     pub term: Term,

@@ -1,4 +1,4 @@
-//! What homes promised to accounts of this server.
+//! Receipts that homes gave to accounts of this server.
 //!
 //! Invariant: a promise is remembered until its entry is held, with that hash at that number; one that is not kept while
 //! the home could be reached for ten minutes is told to whom it was given, once; one that is contradicted convicts the home.

@@ -20,7 +20,7 @@ use crate::types::{Bytes, Did, Refusal, Seq, StreamId, Term, UnixMillis};
 
 /// Streams looked at in one pass.
 const BATCH: i64 = 32;
-/// What is asked for at a time: as JSON it must fit into an answer.
+/// Entries and bytes of one request: as JSON they must fit into an answer.
 const ENTRIES: u64 = 256;
 const BYTES: u64 = 4 << 20;
 

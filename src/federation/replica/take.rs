@@ -17,10 +17,10 @@ use crate::types::{Did, Hash, Refusal, Seq, StreamId, Term};
 
 /// Requests in a row that do not hold together, after which nothing more is taken.
 const FAILURES: i16 = 3;
-/// What counts as one.
+/// Errors that count towards stopping a stream.
 const COUNTED: &[&str] = &["ChainBroken", "ContentMismatch", "CheckpointInvalid"];
 
-/// What the home is answered: our head, and how it should go on.
+/// The answer to the home: our head, and how to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
     pub term: Term,
@@ -228,7 +228,7 @@ pub(super) fn moves(entries: &[super::WireEntry]) -> Result<Vec<(Did, Signed)>, 
     Ok(moves)
 }
 
-/// What a request begins and ends with, as far as its own words agree.
+/// The first and the last entry of a request, if its own fields agree.
 fn ends(request: &Replicate, stream: &StreamId) -> Result<Ends, Refusal> {
     let malformed = || Refusal::new("Malformed", "a header is not canonical");
     let read = |at: Option<&super::WireEntry>| {

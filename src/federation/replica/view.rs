@@ -49,7 +49,7 @@ pub struct ViewDevice {
 }
 
 impl View {
-    /// What the home tells of a conversation, from its `#convo` body and the roster before the seat begins. `server`
+    /// The home's snapshot of a conversation, from its `#convo` body and the roster before the seat begins. `server`
     /// names the server of an account that left but has leaves: the home's word, no seat says it any more.
     pub fn of(convo: ConvoBody, roster: &Roster, server: impl Fn(&Did) -> Did) -> Self {
         let ConvoBody { group_id, cipher_suite, handshake_policy, policy, metadata } = convo;

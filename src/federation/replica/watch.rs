@@ -1,4 +1,4 @@
-//! What has to be looked at from time to time: homes that fell silent, promises that are due, streams that recover,
+//! The peer monitor, which checks at intervals: silent homes, due receipts, recovering streams,
 //! evidence that a server has not seen yet.
 //!
 //! Invariant: each is looked at by itself; what fails waits longer each time and holds back nothing else.
@@ -30,7 +30,7 @@ const REPORT_LEASE: Duration = Duration::from_mins(1);
 /// After so many attempts, the longest pauses take about ten days together.
 const REPORT_ATTEMPTS: i32 = 1_500;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-/// What is rarely due.
+/// Interval of the rarely due work.
 const SELDOM: Duration = Duration::from_mins(5);
 
 pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {

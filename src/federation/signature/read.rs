@@ -15,7 +15,7 @@ use crate::federation::PeerRefused::{self, SignatureExpired, SignatureMalformed}
 use crate::identity::{Curve, Malleability, PublicKey};
 use crate::types::{DeviceId, Did, Hash};
 
-/// What a request says of itself. Nothing of it is proven before [`Presented::verify`].
+/// The claims of a signed request, unproven before [`Presented::verify`].
 #[derive(Debug, Clone)]
 pub struct Presented {
     /// The server that `keyid` names, which is the signer.

@@ -50,7 +50,7 @@ pub struct Span {
     pub checkpoint: Option<Signed>,
 }
 
-/// What became of a span.
+/// The outcome of a span.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Adopted {
     /// All of it is held; `fresh` entries were not before.
@@ -247,7 +247,7 @@ struct Replayed {
     changes: Vec<Vec<SeatChange>>,
     /// Handshakes that changed no seat.
     ageing: Vec<(Seq, UnixMillis)>,
-    /// What is to be dropped.
+    /// The contents to erase.
     erased: Vec<Seq>,
 }
 

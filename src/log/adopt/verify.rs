@@ -1,4 +1,4 @@
-//! What can be said of a span without looking at what is held.
+//! Verification of a span by itself, without the stored entries.
 
 use crate::log::acceptance::Acceptance;
 use crate::log::body::{Body, HomeChangedBody, HomeOpenedBody, HomeRestoredBody};

@@ -20,7 +20,7 @@ use super::{Error, Frame, Log, Signal};
 use crate::config::SubscriberBuffer;
 use crate::types::{Cursor, StreamId};
 
-/// What a subscriber receives.
+/// An event for a subscriber.
 #[derive(Clone, Debug)]
 pub enum Delivery {
     Stored(Arc<Frame>),
@@ -36,7 +36,7 @@ pub enum Ended {
     Closed,
 }
 
-/// What a subscriber wants of all that it may see. Empty means everything.
+/// A subscriber's filter over all that it may see. Empty means everything.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     pub streams: HashSet<String>,
@@ -79,7 +79,7 @@ impl Drop for Listener {
     }
 }
 
-/// What a listener receives once it is live; over with its [`Listener`].
+/// The live events of a listener, which end with its [`Listener`].
 pub struct Subscription {
     receiver: mpsc::Receiver<Delivery>,
     /// Bytes of stored events that wait in the channel.

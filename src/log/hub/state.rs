@@ -1,4 +1,4 @@
-//! Who listens, what each may see, and handing out: under one lock, and never waiting.
+//! The listeners, their spans, and delivery to them: under one lock, and without waiting.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +29,7 @@ struct Listening {
     live: Option<Live>,
 }
 
-/// What a listener receives, and by which way.
+/// The channel of a listener, and its limits.
 pub(super) struct Live {
     pub filter: Filter,
     pub sender: mpsc::Sender<Delivery>,

@@ -54,7 +54,7 @@ impl Word {
         }
     }
 
-    /// Who said it, and what. Nothing if it cannot be read: a newer instance may say more.
+    /// The sender and the signal. `None` for an unreadable text: a newer instance may send more kinds.
     pub(super) fn read(text: &str) -> Option<(&str, Self)> {
         let mut parts = text.split(' ');
         let (replica, verb) = (parts.next()?, parts.next()?);

@@ -1,4 +1,4 @@
-//! What is due, job by job.
+//! The jobs of retention.
 
 use super::{IDENTITY_DAYS, Keep, ago};
 use crate::config::Retention;
@@ -34,7 +34,7 @@ pub enum Job {
     Welcomes,
 }
 
-/// What one transaction did.
+/// The result of one transaction.
 pub(super) struct Step {
     pub rows: u64,
     pub more: bool,

@@ -1,4 +1,4 @@
-//! What time does to the log.
+//! Retention: the ageing of the log.
 //!
 //! Invariants: headers stay as long as their stream, so the chain can always be checked; contents from which seats,
 //! roles and devices follow stay, too, so they can always be replayed; a device that is not lapsed finds every
@@ -76,7 +76,7 @@ impl Keep {
     }
 }
 
-/// What one sweep did: rows, by job.
+/// The result of one sweep: rows, by job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept(Vec<(Job, u64)>);
 

@@ -292,7 +292,7 @@ fn event(row: EntryRow, failed: &impl Fn(&Error, &'static str)) -> Result<Event,
     })
 }
 
-/// What judges a cursor.
+/// The facts that decide a cursor's standing.
 pub(in crate::log) struct StandingRow {
     /// The greatest position stored, readable yet or not.
     pub newest: Cursor,

@@ -9,7 +9,7 @@ use crate::log::{Error, StreamKind, StreamState, features};
 use crate::storage::{self, PgConnection, PgPool};
 use crate::types::{Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 
-/// What never changes about a stream, and its home, which seldom does.
+/// The immutable facts of a stream, and its home, which seldom changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
     pub id: i64,

@@ -20,7 +20,7 @@ const CACHED_STREAMS: usize = 20_000;
 /// Recent identities kept, so that a quick retry does not reach the statement.
 const RECENT_IDENTITIES: u64 = 50_000;
 
-/// What the writer believes of a stream. The compare-and-set on `head_seq` and `rules` finds out when it is wrong.
+/// The writer's cached state of a stream. The compare-and-set on `head_seq` and `rules` detects stale state.
 struct Known {
     row: StreamRow,
     /// By device row.

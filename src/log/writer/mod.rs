@@ -148,14 +148,14 @@ fn judge_epoch(epoch: Epoch, current: Epoch, floor: Epoch, past_epochs: u64) -> 
     Ok(())
 }
 
-/// What a device may do in a stream, as read beside its row.
+/// The rights of a device in a stream, as read beside the stream's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Right {
     seat: SeatRight,
     has_leaf: bool,
 }
 
-/// What an account's seat in a stream lets it do.
+/// The rights of an account's seat in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SeatRight {
     Never,

@@ -144,7 +144,7 @@ pub(super) async fn write_batch(
     Ok(rows.into_iter().map(|row| (row.id, row.head_pos)).collect())
 }
 
-/// What each (stream, device) pair may do now.
+/// The present rights of each (stream, device) pair.
 pub(super) async fn rights(conn: &mut PgConnection, pairs: &[(i64, i64)]) -> Result<Rights, Error> {
     let (streams, devices): (Vec<i64>, Vec<i64>) = pairs.iter().copied().unzip();
     let rows = sqlx::query!(

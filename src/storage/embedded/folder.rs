@@ -22,7 +22,7 @@ pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> 
 
 /// `DATA_DIR` as Postgres uses it, held by one server at a time.
 pub(super) struct Folder {
-    /// What Postgres itself keeps.
+    /// The data directory of Postgres.
     pub data: PathBuf,
     pub socket: PathBuf,
     pub log: PathBuf,

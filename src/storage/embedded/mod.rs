@@ -38,7 +38,7 @@ const REMAINS: Duration = Duration::from_secs(30);
 /// Pause between two attempts to start beside the remains of another Postgres, and between two checks of a running one.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What a private Postgres needs to know.
+/// The settings of a private Postgres.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The server's own folder. Postgres gets `postgres/` in it.

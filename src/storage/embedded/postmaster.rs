@@ -137,7 +137,7 @@ impl Drop for Postmaster {
     }
 }
 
-/// What must hold, on the command line, where neither postgresql.conf nor ALTER SYSTEM can undo it.
+/// Required settings, on the command line, where neither postgresql.conf nor ALTER SYSTEM can override them.
 fn settings(folder: &Folder, options: &Options) -> Vec<(&'static str, String)> {
     let durable = if options.durable { "on" } else { "off" };
     let socket = folder.socket.display().to_string().replace('"', "\"\"");

@@ -21,7 +21,7 @@ async fn tell(cluster: &Cluster, statement: &'static str) {
     sqlx::query(statement).execute(&mut connection).await.unwrap();
 }
 
-/// What kill -9 of the server leaves: Postgres runs on, and the system has taken the folder's lock back.
+/// The state after kill -9 of the server: Postgres runs on, and the system has taken the folder's lock back.
 fn kill_the_server(cluster: Cluster) -> i32 {
     let Cluster { postmaster, pid, folder } = cluster;
     std::mem::forget(postmaster);

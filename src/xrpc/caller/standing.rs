@@ -27,7 +27,7 @@ struct Seen<'a> {
     did_gone_at: Option<DateTime<Utc>>,
 }
 
-/// What an account whose home is another server may call here: its devices and key packages wait for its move.
+/// Methods that an account of another server may call here, to prepare its devices and key packages for its move.
 const FOR_ANY_HOME: &[&str] = &[
     "blue.catbird.account.registerDevice",
     "blue.catbird.account.listDevices",

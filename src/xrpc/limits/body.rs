@@ -14,9 +14,9 @@ const COMMITS: &[&str] = &[
     "blue.catbird.account.importData",
 ];
 
-/// What a home hands its followers, as bytes; what wraps them is small.
+/// Entries for followers, as bytes; their envelope is small.
 const ENTRIES: &str = "blue.catbird.peer.replicate";
-/// What goes to the next home of a stream beside its entries.
+/// The snapshot for the next home of a stream.
 const TRANSFER: &str = "blue.catbird.peer.transferHome";
 /// Twice 1,024 headers of 512 bytes.
 const PROOF: &str = "blue.catbird.peer.reportFork";

@@ -24,7 +24,7 @@ pub(super) fn accepted(headers: &HeaderMap) -> bool {
     })
 }
 
-/// What was written so far, as the end must say it.
+/// The checksum and the length of the bytes so far, for the trailer.
 pub(super) struct Gzip {
     checksum: crc32fast::Hasher,
     bytes: u32,

@@ -99,7 +99,7 @@ enum Phase {
     Done,
 }
 
-/// What comes next.
+/// The next part of the answer.
 enum Next {
     Event(Bytes),
     SignOfLife,

@@ -214,7 +214,7 @@ async fn send(cx: &Services, ended: &CancellationToken, socket: &mut WebSocket, 
     }
 }
 
-/// What the server knows of the client on the other side.
+/// The server's state of the client.
 struct Client {
     pings: Interval,
     unanswered: u32,

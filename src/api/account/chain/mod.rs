@@ -55,7 +55,7 @@ pub(super) struct Newcomer<'a> {
     pub platform: Option<&'a str>,
 }
 
-/// What became of it.
+/// The registered device, after a change of the chain.
 pub(super) struct Admitted {
     pub id: i64,
     pub state: String,

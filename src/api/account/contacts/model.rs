@@ -1,4 +1,4 @@
-//! What the methods about contacts have in common.
+//! Rules that the methods about contacts share.
 
 use crate::types::{Did, Named, Refusal};
 use crate::xrpc::{Device, Failure, Fault};

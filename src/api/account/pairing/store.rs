@@ -196,7 +196,7 @@ pub(super) async fn claim(pool: &PgPool, id: i64, idem: &str, now: DateTime<Utc>
     Ok(claimed.execute(pool).await?.rows_affected() == 1)
 }
 
-/// What an approved pairing holds.
+/// The data of an approved pairing.
 pub(super) struct Claimed {
     pub did: String,
     pub device: String,

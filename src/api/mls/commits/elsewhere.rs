@@ -1,4 +1,4 @@
-//! What a commit does for members whose accounts live on other servers.
+//! The effects of a commit on members whose accounts live on other servers.
 //!
 //! Invariants: the locations of accounts are looked up before any lock; the server that handed out the refs of such
 //! adds verifies them, when the Welcome is delivered there; each delivery is a row of the commit's own transaction.

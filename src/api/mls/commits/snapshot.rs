@@ -15,7 +15,7 @@ use crate::xrpc::{Class, Device, Failure, Services, blocking, parse};
 /// Leaves of a tree whose verification counts as one more write of the committer's account: some 10 ms of a core.
 const LEAVES_PER_CALL: usize = 100;
 
-/// What a commit is judged against.
+/// The state that a commit is validated against.
 pub(super) struct Snapshot {
     pub epoch: Epoch,
     /// The rights version of the stream's row, which every change of seats or epoch raises.

@@ -217,7 +217,7 @@ pub(super) async fn know_devices(
     Ok(())
 }
 
-/// What another server's device signs with here, as the tree shows it.
+/// Stores the signature key of another server's device, as the tree shows it.
 pub(super) async fn keep_leaf_key(
     conn: &mut PgConnection,
     stream_id: i64,

@@ -1,4 +1,4 @@
-//! What a member sees of a conversation.
+//! A member's view of a conversation.
 
 use std::collections::HashMap;
 

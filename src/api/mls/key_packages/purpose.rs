@@ -1,4 +1,4 @@
-//! What a claim is for, and whose its targets are.
+//! The purpose of a claim, and the servers of its targets.
 
 use std::collections::HashMap;
 

@@ -20,7 +20,7 @@ use super::relationship::{self, Effects};
 /// Accounts that one account may block.
 const BLOCKS: i64 = 10_000;
 
-/// What is known of an account about one inviter and one stream.
+/// The facts about an account that decide one inviter's invitation to one stream.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all are looked up at once")]
 struct Facts {
@@ -101,7 +101,7 @@ pub fn from_name(name: &str) -> Option<Invitations> {
     [Invitations::Everyone, Invitations::Contacts, Invitations::Nobody].into_iter().find(|it| self::name(*it) == name)
 }
 
-/// What holds for this account.
+/// The policy in force for this account.
 pub async fn policy(conn: &mut PgConnection, unsaid: Invitations, account_id: i64) -> Result<Invitations, Error> {
     Ok(store::find_policy(conn, account_id).await?.unwrap_or(unsaid))
 }

@@ -82,7 +82,7 @@ pub async fn set_policy(pool: &PgPool, account_id: i64, policy: Invitations) -> 
     Ok(())
 }
 
-/// What it brings from elsewhere does not go before what it said here.
+/// Sets an imported invitation policy, unless the account has set one here.
 pub async fn say_if_unsaid(conn: &mut PgConnection, account_id: i64, policy: Invitations) -> Result<(), Error> {
     sqlx::query!(
         "update account set invitations = $2 where id = $1 and invitations is null",

@@ -1,4 +1,4 @@
-//! What other servers delivered, so that a repeat gets the first answer.
+//! Records of received deliveries, so that a repeat gets the first answer.
 //!
 //! Invariant: a delivery is known by who delivered it, for whom, under which id; what it says is compared, and not how:
 //! a home signs its checkpoints anew, and a lineage grows.

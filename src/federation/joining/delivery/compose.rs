@@ -1,4 +1,4 @@
-//! What is said to another server, from the row that says that it must be.
+//! The request to another server, composed from its delivery row.
 //!
 //! Invariant: composed twice, it says the same: what the receiver compares does not change.
 
@@ -22,7 +22,7 @@ pub(super) enum Composed {
     MoveSeats(move_seats::Input),
     /// Tells a home that an account left one of its streams.
     Leave(Leave),
-    /// What it was about is gone.
+    /// The subject of the delivery no longer exists.
     Nothing,
 }
 

@@ -1,4 +1,4 @@
-//! What this server tells others for one of their accounts.
+//! Deliveries to other servers, for one of their accounts.
 //!
 //! Invariants: a delivery is a row of the transaction that caused it; told twice, it counts once, by its id; what one
 //! server does not take holds back nothing that is for another.

@@ -70,7 +70,7 @@ pub async fn announced(
     .await?)
 }
 
-/// What is to be told, with what it takes to say it.
+/// A due delivery, with the values that its request needs.
 pub(super) struct Due {
     pub id: i64,
     pub public_id: String,

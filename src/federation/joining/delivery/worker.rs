@@ -21,11 +21,11 @@ use crate::types::Did;
 const PATIENCE: Duration = Duration::from_hours(1);
 /// After a peer refused the kind of a delivery as unknown, the worker waits between half of this time and all of it.
 const UPGRADE: Duration = Duration::from_hours(6);
-/// What a peer may call its refusal, as far as it is counted by name.
+/// The names of refusals that the metric counts by name.
 const REFUSALS: [&str; 6] =
     ["Malformed", "KeyPackageUnknown", "IdempotencyConflict", "StreamNotFound", "PayloadTooLarge", "InvalidRequest"];
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 enum Outcome {
     Answered(String),
     /// For good.

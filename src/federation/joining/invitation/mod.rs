@@ -18,7 +18,7 @@ pub use store::{Waiting, clear, list_waiting};
 /// Invitations that wait for one account.
 const MOST: i64 = 50;
 
-/// What became of an invitation.
+/// The state of an invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// For the person.
@@ -61,7 +61,7 @@ pub struct New<'a> {
     pub stream: &'a StreamId,
     pub home: &'a Did,
     pub inviter: Option<&'a Did>,
-    /// What another home delivered.
+    /// The offer that another home delivered.
     pub offer: Option<&'a [u8]>,
     /// The entry that added the devices which it is for.
     pub from_seq: Seq,

@@ -1,4 +1,4 @@
-//! What a home delivers for an account of this server: a conversation, and the Welcome into it.
+//! Offers of a home to an account of this server: a conversation, and its Welcome.
 //!
 //! Invariants: only the home by the stream's own lineage is heard; a Welcome is taken only for key packages that were
 //! claimed for that stream and home, each once, a last-resort one ten times a day.

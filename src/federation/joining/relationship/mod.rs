@@ -1,4 +1,4 @@
-//! What stands between two accounts. Each side keeps its own row, on its own server.
+//! Relationships between two accounts. Each side has its own row, on its own server.
 //!
 //! Invariant: nobody becomes a contact of an account by what the other side says alone: an agreement counts only where
 //! the account has asked, and what a blocked account says changes nothing and is not answered.
@@ -20,7 +20,7 @@ const OPEN: TimeDelta = TimeDelta::days(7);
 const MOST: i64 = 10_000;
 const MOST_INCOMING: i64 = 200;
 
-/// What an account's row says.
+/// The state in an account's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Outgoing,
@@ -64,7 +64,7 @@ pub const fn name(state: Option<State>) -> &'static str {
     }
 }
 
-/// What an account does about another one.
+/// A change that an account makes to its relationship.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     Request,
@@ -72,7 +72,7 @@ pub enum Change {
     Remove,
 }
 
-/// What one side tells the other.
+/// A delivery of one side to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
     Ask,
@@ -120,7 +120,7 @@ pub struct Side<'a> {
     pub account_id: Option<i64>,
 }
 
-/// What follows from a change, in the transaction that made it.
+/// The effects of a change, in the transaction that made it.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// For the account streams of those of this server.

@@ -23,7 +23,7 @@ pub(super) async fn lock(conn: &mut PgConnection, one: &Did, other: &Did) -> Res
     Ok(())
 }
 
-/// What stands; a request that is over does not.
+/// The present state; an expired request does not count.
 pub(super) async fn find(
     conn: &mut PgConnection,
     account_id: i64,
@@ -118,7 +118,7 @@ pub struct Listed {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// What stands between the account and others, by DID, after this one; all states or one.
+/// The account's relationships, by DID, after the given one; of all states or one.
 pub async fn list(
     pool: &PgPool,
     account_id: i64,

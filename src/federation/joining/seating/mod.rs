@@ -1,4 +1,4 @@
-//! What accounts of this server see of the seats that others' entries give them.
+//! Consent of this server's accounts to seats that other homes' entries give them.
 //!
 //! Invariant: another home may write whom it likes into its stream; to an account of this server such a seat shows nothing
 //! until the account has said yes: by the invitation that it took, or by its policy to whoever claimed its key packages
@@ -22,7 +22,7 @@ pub(super) use store::show_seat;
 /// Asked by the log, in the transaction that opens seats in a stream of another home.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seating {
-    /// What holds for an account that said nothing.
+    /// The policy for an account that has set none.
     pub unsaid: Invitations,
 }
 

@@ -34,7 +34,7 @@ pub(super) async fn hold_unaccepted(
     Ok(held.into_iter().filter(|row| row.is_here).map(|row| row.id).collect())
 }
 
-/// Who claimed which account's key packages, for this stream and its home.
+/// The claims of accounts' key packages for this stream and its home.
 pub(super) struct Claim {
     pub account_id: i64,
     pub claimer: Did,

@@ -1,4 +1,4 @@
-//! What operators see of peers, and decide about them, beside a running server: it looks at these rows for every call.
+//! Operators' view of peers, and their decisions, beside a running server, which reads these rows for every call.
 //!
 //! Invariants: what an operator decided stands until an operator decides otherwise; a peer is forgotten only if no
 //! conversation here has anything to do with it, since its keys are what proves what it signed.

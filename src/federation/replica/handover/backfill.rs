@@ -9,7 +9,7 @@ use crate::lexicon::peer::get_entries::{GetEntries, Params};
 use crate::log::{Error, Held};
 use crate::types::{Bytes, Did, Seq};
 
-/// What is asked for at a time: as JSON it must fit into an answer.
+/// Entries and bytes of one request: as JSON they must fit into an answer.
 const ENTRIES: u64 = 256;
 const BYTES: u64 = 4 << 20;
 

@@ -19,7 +19,7 @@ use crate::log::{Accepted, Author, CallIdentity, Error, Handover, Head};
 use crate::storage;
 use crate::types::{Bytes, Did, Refusal, Seq};
 
-/// What is under way to the next home when the stream stops is there a moment later.
+/// Pause between two offers while entries in flight to the next home have not arrived.
 const BEHIND_PAUSE: Duration = Duration::from_millis(250);
 const BEHIND_ATTEMPTS: u32 = 12;
 
@@ -140,7 +140,7 @@ impl Replicas {
         Ok((acceptance.ok_or_else(|| Refusal::new("TransferRefused", why))?, signed))
     }
 
-    /// What goes with the stream beside its entries.
+    /// The snapshot that goes with the stream's entries.
     async fn snapshot(&self, order: &Order, head: &Head) -> Result<Snapshot, Error> {
         let (pool, stream_id) = (self.storage().pool(), order.stream_id);
         let (_, changes) = self.log().lineage(stream_id).await?;

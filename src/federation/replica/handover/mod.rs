@@ -23,7 +23,7 @@ use std::time::Duration;
 const HANDING: Duration = Duration::from_secs(30);
 /// An acceptance counts for so long.
 const ACCEPTED: Duration = Duration::from_mins(1);
-/// What is told beside the log.
+/// The data outside of the log.
 pub const SNAPSHOT_BYTES: usize = 32 << 20;
 /// The body around it.
 pub const TRANSFER_BYTES: usize = SNAPSHOT_BYTES + (4 << 10);

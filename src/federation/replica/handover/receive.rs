@@ -13,7 +13,7 @@ use crate::log::{Error, Replayed, StreamKind, StreamRow, StreamState, StreamTx};
 use crate::storage;
 use crate::types::{Did, Refusal, Seq, UnixMillis};
 
-/// What a stream becomes ours with.
+/// The verified data with which a stream moves here.
 pub(in crate::federation::replica) struct Arrival {
     replayed: Option<Replayed>,
     snapshot: Option<Snapshot>,
@@ -50,7 +50,7 @@ impl Replicas {
         Ok(self.federation().sign_statement(ACCEPTANCE_LABEL, acceptance.statement()?))
     }
 
-    /// What this server takes over: conversations of its own members, whose group it does not know otherwise.
+    /// Refuses a stream that is no conversation of this server's members, or whose group this server orders otherwise.
     async fn would_order(&self, row: &StreamRow) -> Result<(), Error> {
         let pool = self.storage().pool();
         let mut connection = pool.acquire().await.map_err(storage::Error::from)?;
@@ -122,7 +122,7 @@ impl Replicas {
         }
     }
 
-    /// What is read before the transaction in which a stream becomes ours.
+    /// Reads the verified data before the transaction in which a stream moves here.
     pub(in crate::federation::replica) async fn arrival(&self, stream_id: i64) -> Result<Arrival, Error> {
         let whole = rows::first_held(self.storage().pool(), stream_id).await? == Some(Seq(1));
         let replayed = if whole { self.log().replayed(stream_id).await? } else { None };

@@ -1,5 +1,5 @@
-//! What the next home cannot read from the log: GroupInfos, the keys of leaves, whose calls the entries were, and the word
-//! of earlier homes for their reigns.
+//! Data that the next home cannot read from the log: GroupInfos, the keys of leaves, whose calls the entries were, and
+//! the word of earlier homes for their reigns.
 
 use std::collections::BTreeSet;
 
@@ -50,8 +50,8 @@ pub(in crate::federation::replica) struct Caller {
     pub device: DeviceId,
 }
 
-/// Who made an entry, by which call: entry, place among the callers, the call's identity, and the SHA-256 of its body.
-/// The last two are empty once they are forgotten.
+/// The author and the call of an entry: entry, place among the callers, the call's identity, and the SHA-256 of its
+/// body. The last two are empty once they are forgotten.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::federation::replica) struct CallOf(pub Seq, pub u64, pub Bytes, pub Bytes);
 

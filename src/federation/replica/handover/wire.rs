@@ -16,7 +16,7 @@ pub struct Transfer {
     pub term: Term,
     pub seq: Seq,
     pub hash: Bytes,
-    /// What the log does not hold, as canonical DAG-CBOR.
+    /// The snapshot of data outside of the log, as canonical DAG-CBOR.
     pub snapshot: Bytes,
 }
 

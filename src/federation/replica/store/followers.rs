@@ -10,7 +10,7 @@ use crate::types::{Did, Seq, UnixMillis};
 /// A follower stays dropped after failing for so long.
 const DROPPED_AFTER: &str = "30 days";
 
-/// What a server may read of a stream.
+/// The part of a stream that a server may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seated {
     /// Where its first seat begins.

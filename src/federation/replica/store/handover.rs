@@ -149,7 +149,7 @@ pub async fn put_takeover(
     Ok(())
 }
 
-/// What was told when it was accepted.
+/// The snapshot of the accepted move.
 pub async fn find_snapshot(pool: &PgPool, stream_id: i64) -> Result<Option<Vec<u8>>, Error> {
     Ok(sqlx::query_scalar!("select snapshot from takeover where stream_id = $1", stream_id)
         .fetch_optional(pool)

@@ -100,7 +100,7 @@ pub async fn seated_by_view(conn: &mut PgConnection, stream_id: i64) -> Result<(
     Ok(())
 }
 
-/// What the conversation is for life, by the home's word.
+/// The immutable facts of the conversation, as the home states them.
 pub async fn put_convo(conn: &mut PgConnection, stream_id: i64, view: &View, now: UnixMillis) -> Result<(), Error> {
     let policy: serde_json::Value = serde_json::from_str(&view.policy).unwrap_or_default();
     let handshakes = i16::from(view.handshake_policy == "validated");

@@ -32,7 +32,7 @@ pub async fn leaf_keys(pool: &PgPool, stream_id: i64) -> Result<Vec<LeafKey>, Er
         .collect()
 }
 
-/// Who made which entry.
+/// The author and the call of each entry.
 pub async fn calls(pool: &PgPool, stream_id: i64, snapshot: &mut Snapshot) -> Result<(), Error> {
     let rows = sqlx::query!(
         r#"select e.seq, e.idem, e.request_hash, a.did, d.public_id
