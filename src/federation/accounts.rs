@@ -142,7 +142,7 @@ impl Federation {
         self.records.get(account).filter(|recorded| (0..within_ms).contains(&(now_ms - recorded.at_ms)))
     }
 
-    /// A peer says that an account has moved: one fresh look, which is all that its word is worth.
+    /// A peer claims that an account has moved, which causes one look-up.
     pub async fn look_again(&self, account: &Did) {
         self.records.invalidate(account);
         // A failure is remembered like an answer.

@@ -1,7 +1,7 @@
 //! Signed calls to peers.
 //!
-//! Invariants: nothing leaves for a server whose own document does not say that it is one, or that policy or a held key
-//! shuts out; a call that may have happened is told apart from one that cannot have; every attempt has a nonce of its own.
+//! Invariants: no call goes to a server whose own document does not name it as one, or that policy or a held key
+//! excludes; an error says whether the call may have had an effect; every attempt has a nonce of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
@@ -304,7 +304,7 @@ fn read<O: serde::de::DeserializeOwned>(answer: &http::Response<Bytes>) -> Resul
     serde_json::from_slice(answer.body()).map_err(|_| CallError::Unreadable)
 }
 
-/// An error of the peer, in its own words as far as they can be read.
+/// An error of the peer, with its message if that is readable.
 pub fn refused(answer: &http::Response<Bytes>) -> CallError {
     #[derive(Deserialize)]
     struct Told {

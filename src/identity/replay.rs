@@ -22,7 +22,7 @@ const MAX_QUEUED: usize = 4096;
 const MAX_BATCH: usize = 256;
 /// Time for one statement.
 const STATEMENT: Duration = Duration::from_secs(5);
-/// Partitions reach four hours ahead and tokens one, so this may fail for hours before anybody notices.
+/// Partitions reach four hours ahead and tokens one hour, so this may fail for hours without an effect.
 const ROTATE_EVERY: Duration = Duration::from_mins(10);
 
 /// The memory's answer about a token.

@@ -71,7 +71,7 @@ impl Source for Network {
             let answer = self.get(did).await?;
             match answer.status().as_u16() {
                 200 => DidDocument::parse(did, answer.body()).map_err(|error| ResolveError::Invalid(error.why)),
-                // 410: the directory's word for a tombstone.
+                // 410: the directory reports a tombstone.
                 404 | 410 => Err(ResolveError::NotFound),
                 _ => Err(ResolveError::Unreachable("the answer is not a document")),
             }

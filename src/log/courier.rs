@@ -1,8 +1,8 @@
 //! Effects on other streams: outbox rows of the transaction that caused them, appended here, each exactly once.
 //!
 //! Invariants: a row is deleted in the transaction that appends it, so a crash before leaves it for the next worker;
-//! the rows of an account are appended in their order, by one courier at a time; a row that cannot be appended holds back
-//! its own account alone, and not indefinitely.
+//! one worker at a time appends the rows of an account, in their order; a row that cannot be appended holds back its
+//! own account alone, and not indefinitely.
 
 use std::time::Duration;
 

@@ -145,7 +145,7 @@ struct WireEvent {
     epoch: Option<Epoch>,
 }
 
-/// A stored event, encoded once and shared by everybody who receives it.
+/// A stored event, encoded once and shared by all its receivers.
 #[derive(Debug)]
 pub struct Frame {
     pub cursor: Cursor,

@@ -9,7 +9,7 @@
 //!
 //! Two ways to order: [`StreamTx`] for methods that change their own tables in the same transaction, and
 //! [`Log::submit`] for those that only append (group commit). One way to take over an order that was made elsewhere:
-//! [`Log::adopt`]. One way out: entries below the fence, by [`Log::events`], or by the [`Hub`] as they come, or from
+//! [`Log::adopt`]. One way out: entries below the horizon, by [`Log::events`], or by the [`Hub`] as they come, or from
 //! the one over to the other by [`Log::cut_over`].
 
 mod adopt;
@@ -215,7 +215,7 @@ impl Log {
         store::stream_row(self.inner.storage.pool(), stream_id).await
     }
 
-    /// Looks it up afresh next time: another replica of this server may know of another home.
+    /// Drops the stream from the cache: another instance of this server may know another home.
     pub fn forget_stream(&self, public_id: &str) {
         self.inner.streams.invalidate(public_id);
     }

@@ -1,4 +1,4 @@
-//! What the log keeps and tells for other servers: streams as they are founded from another's word, and entries as their
+//! The log's interface for replication: streams that are created from another home's snapshot, and entries as their
 //! home made them.
 //!
 //! The callers decide which server may get which entries.

@@ -14,7 +14,7 @@ pub enum StreamState {
     NeedsNewerVersion,
     /// The stream is moving from one home to another: for half a minute at most, on either side.
     Handing,
-    /// Its home said two things, or took something back: members go on by a reset.
+    /// The home made contradicting statements, or lost entries: members go on by a reset.
     Frozen,
     /// A new stream has taken its place.
     Closed,

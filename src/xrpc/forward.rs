@@ -177,7 +177,7 @@ fn refused_us(home: &Did, answer: &http::Response<Bytes>) -> Fault {
     Fault::FederationRefused
 }
 
-/// As the home said it.
+/// The home's answer, unchanged.
 fn plain(status: StatusCode, body: Bytes) -> Response {
     let mut response = (status, body).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -104,7 +104,7 @@ async fn repeated(
     }
 }
 
-/// The account's own stream, locked; founded with the account when this is its first device.
+/// The account's own stream, locked; created with the account at the registration of its first device.
 async fn account_stream(cx: &Services, caller: &Account, invite: Option<&str>) -> Result<StreamTx, Failure<Error>> {
     if let Some(stream_id) = store::find_account_stream(cx.storage.pool(), &caller.did).await? {
         return Ok(cx.log.lock(stream_id).await?);

@@ -1,8 +1,8 @@
 //! `blue.catbird.account.revokeDevice`: ends a device's rights at once.
 //!
 //! Invariant: after the answer no token of the device is accepted, none of its key packages is handed out, and its
-//! sockets on this instance are closed. Its leaves stay in their groups until a member removes them; whoever could is
-//! told. A repeat says yes.
+//! sockets on this instance are closed. Its leaves stay in their groups until a member removes them; members that may
+//! remove them get a notice. A repeat succeeds.
 
 use super::chain::{self, Owner};
 use super::store;

@@ -18,7 +18,7 @@ const PAGE_BYTES: usize = 4 << 20;
 pub async fn move_seats(cx: &Services, caller: Peer, call: Call<MoveSeats>) -> Result<Output, Failure<Error>> {
     let actor = caller.actor.as_ref().ok_or(Fault::Peer(PeerRefused::ActorRequired))?;
     let (account, server) = (&actor.account, &caller.server);
-    // A move is not taken on the word of an hour ago.
+    // A cached location of an hour ago does not decide a move.
     cx.federation.speaks_for(server, account, Age::First).await.map_err(Fault::from)?;
     let after = match &call.input.cursor {
         Some(cursor) => parse(Cursor::parse, cursor)?.to_db(),

@@ -1,4 +1,4 @@
-//! `blue.catbird.peer.reportFork`: a server shows that the home of a stream said two things.
+//! `blue.catbird.peer.reportFork`: a server shows a proof of a fork by the home of a stream.
 //!
 //! Invariant: the proof proves itself; who shows it does not matter.
 

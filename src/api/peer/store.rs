@@ -12,7 +12,7 @@ pub(super) struct Seated {
     pub server: String,
 }
 
-/// In the order of the streams' founding, after `after`; all of them, or those named.
+/// In the order of the streams' creation, after `after`; all of them, or those named.
 pub(super) async fn list_seats(
     pool: &PgPool,
     account: &Did,

@@ -56,7 +56,7 @@ pub async fn ask_elsewhere(
     homes: &Whereabouts,
 ) -> ForeignAnswers {
     let mut answers = ask(federation, inviter, claim, homes).await;
-    // A server's word that an account has moved is worth one fresh look, and one more question.
+    // A server's claim that an account has moved causes one look-up, and one more request.
     let moved = |answer: &&ForeignAnswer| answer.target.problem.as_deref() == Some(MOVED);
     let moved: Vec<Did> = answers.values().filter(moved).map(|answer| answer.target.account.clone()).collect();
     for account in &moved {
@@ -126,7 +126,7 @@ fn claim_id(whole: &str, server: &Did, targets: &[Did]) -> String {
     hex::encode(&Hash::labelled("rookery claim v1", text.as_bytes()).0[..16])
 }
 
-/// Its word on each account that it was asked for, and on no other.
+/// The answers for the accounts that the server was asked for, and for no others.
 fn told(server: &Did, asked: Vec<Did>, answer: Result<Vec<Target>, CallError>) -> HashMap<Did, Target> {
     if let Err(error) = &answer {
         tracing::info!(peer = server.as_str(), error = error as &dyn std::error::Error, "a claim was not answered");

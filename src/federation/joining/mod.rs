@@ -1,8 +1,8 @@
-//! How accounts come to conversations, on one server and across servers: consent, claims, invitations, deliveries.
+//! How accounts join conversations, on one server and across servers: consent, claims, invitations, deliveries.
 //!
-//! Invariants: a stranger brings nobody anywhere without a word of that person, or of the setting that stands for it; what
-//! a person blocked, refused or ignored is not told to anybody; a server takes an invitation only from the stream's home,
-//! and only for key packages that were claimed for that stream and home.
+//! Invariants: no stranger brings an account into a conversation without the account's consent, or its policy's; no
+//! answer reveals whom a person blocked, refused or ignored; a server accepts an invitation only from the stream's
+//! home, and only for key packages that were claimed for that stream and home.
 
 pub mod claims;
 pub mod consent;

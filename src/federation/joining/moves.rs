@@ -1,7 +1,7 @@
-//! Accounts that came from another server.
+//! Accounts that moved here from another server.
 //!
-//! Invariant: a home is told by the account's new server alone, and looks the account up before it believes it; told
-//! twice, it moves nothing twice.
+//! Invariant: only the account's new server notifies a home, which looks the account up before it acts; a repeated
+//! notice moves no seat twice.
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -90,7 +90,7 @@ async fn move_once(log: &Log, account: &Did, server: &Did, stream_id: i64) -> Re
     tx.commit().await
 }
 
-/// Why a home was not told.
+/// Why a home was not notified.
 pub(super) enum Untold {
     Call(CallError),
     Log(log::Error),

@@ -1,7 +1,7 @@
-//! Whether a name is a server, by its own document.
+//! Verification that a name is a server, by the name's own document.
 //!
-//! Invariant: nothing is sent to a name whose document does not say, in so many words, that this very host is a server:
-//! this is what keeps strangers' documents from aiming our traffic at third parties.
+//! Invariant: this server sends nothing to a name whose document does not state that this very host is a server. So
+//! strangers' documents cannot aim our traffic at third parties.
 
 use crate::identity::{Curve, DidDocument, PublicKey, is_server_curve, key_tag, registrable_domain, web_host};
 use crate::types::Did;

@@ -1,7 +1,7 @@
 //! Peers as labels of metrics.
 //!
-//! Invariant: so many names and no more. Who is on probation has none of its own: a stranger with a thousand domains adds
-//! nothing to what is measured.
+//! Invariant: the number of labels is bounded. A peer on probation has no label of its own: a stranger with a thousand
+//! domains adds no metric.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

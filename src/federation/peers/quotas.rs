@@ -1,7 +1,7 @@
-//! How much a peer may ask.
+//! Quotas of peers.
 //!
-//! Invariant: what is counted is counted for the registrable domain, so that a thousand subdomains are one; who is new is
-//! on probation, and all who are have a fifth of the whole together.
+//! Invariant: quotas count for the registrable domain, so that a thousand subdomains are one; a new domain is on
+//! probation, and all domains on probation together have a fifth of the whole.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

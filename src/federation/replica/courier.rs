@@ -1,8 +1,7 @@
-//! Sending followers what they lack.
+//! The replication sender: sends entries to followers.
 //!
-//! Invariants: a stream's entries go in their order, and what a follower said that it holds is not sent again; a stream
-//! that is refused waits by itself, a server that cannot be reached waits as a whole. What is kept of a backlog is one
-//! number.
+//! Invariants: a stream's entries go in their order, and entries that a follower acknowledged are not sent again; a
+//! refused stream waits by itself, an unreachable server waits as a whole. A backlog is stored as one number.
 
 use std::sync::PoisonError;
 use std::time::Duration;

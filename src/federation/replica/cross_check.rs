@@ -1,6 +1,6 @@
-//! Comparing what a home told us with what it told others.
+//! Cross-checks: comparisons of a home's statements to this server with those to others.
 //!
-//! Invariant: another server's word counts for nothing, the home's signature that it shows counts for everything.
+//! Invariant: only the home's signature counts, never another server's claim.
 
 use super::Replicas;
 use super::evidence::{Claim, Kind};
@@ -19,7 +19,7 @@ pub(super) enum Compared {
     Same,
     /// There is no number that both hold.
     Apart,
-    /// The home said two things: the stream is frozen, if it could be proven.
+    /// The home made two contradicting statements: the stream is frozen, if that could be proven.
     Different,
 }
 

@@ -1,7 +1,7 @@
-//! Which followers are sent to now.
+//! The replication scheduler: decides which followers are due.
 //!
-//! Invariants: one request in flight for each stream and follower, eight for each follower; nobody waits for another; what
-//! is committed is looked at once nothing can appear before it.
+//! Invariants: one request is in flight for each stream and follower, eight for each follower; no follower waits for
+//! another; a committed entry is read once no entry can appear before it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::PoisonError;
@@ -41,7 +41,7 @@ pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {
         }
         let mut next = desk.next_retry().map_or(sweep_at, |at| at.min(sweep_at));
         if desk.position < woken {
-            // An older writer is still open: what was committed is told about once nothing can appear before it.
+            // An older writer is still open: the entries are read once no entry can appear before them.
             next = next.min(Instant::now() + FENCED);
         }
         tokio::select! {

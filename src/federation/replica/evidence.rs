@@ -1,7 +1,8 @@
-//! Catching a home: what contradicts what it said before is kept, proven if it can be, and told to whom it concerns.
+//! Evidence against a home: contradicting statements are stored, proven if possible, and shown to the servers
+//! concerned.
 //!
-//! Invariant: a stream is frozen by a proof of fork or by a rewind and by nothing else, in the transaction that keeps the
-//! evidence and queues the notices; nothing thaws by itself.
+//! Invariant: only a proof of a fork, or a rewind, freezes a stream, in the transaction that stores the evidence and
+//! queues the notices; no stream thaws by itself.
 
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +92,7 @@ impl Replicas {
         Ok(proof.examine().is_ok().then_some(proof))
     }
 
-    /// Freezes a stream of which the home was proven to have said two things. The signatures are verified.
+    /// Freezes a stream after a proof of a fork, whose signatures are verified.
     pub(super) async fn convict(&self, row: &StreamRow, proof: ForkProof) -> Result<(), Error> {
         let Some(mut tx) = self.log().freezing(row.id).await? else { return Ok(()) };
         let fork = proof.examine().map_err(|why| Refusal::new("NoFork", why.to_string()))?;

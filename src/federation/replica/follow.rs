@@ -193,7 +193,7 @@ impl Replicas {
         let genesis = Genesis::decode_exact(&answer.genesis.0).map_err(|why| broken(why.to_string()))?;
         let time = genesis.time;
         let anchor = match &signed {
-            // It was signed just now: when its entry was ordered is not told.
+            // The checkpoint was signed just now; the time of its entry is unknown.
             Some(signed) => Head { time, ..self.checkpoint_by(home, stream, signed).await?.head() },
             None => Head { stream: stream.clone(), term: genesis.term(), seq: Seq(0), hash: Hash::ZERO, time },
         };

@@ -97,8 +97,7 @@ impl Replicas {
         Ok((genesis, self.links(stream_id, changes).await?))
     }
 
-    /// Entries that ended reigns or opened terms, each with the word of the home that ordered it: ours for ours, what we
-    /// were told for those before.
+    /// Entries that ended or opened terms, each with the checkpoint of the home that ordered it.
     pub(super) async fn links(&self, stream_id: i64, changes: Vec<RawEntry>) -> Result<Vec<LineageLink>, Error> {
         let headers: Vec<Header> =
             changes.iter().map(|change| Header::decode(&change.held.header)).collect::<Result<_, _>>()?;

@@ -1,9 +1,9 @@
-//! Streams across servers: what this server holds of those that others order, and how others come to hold its own
+//! Streams across servers: replicas of other servers' streams, and the replication of this server's own
 //! (docs/FEDERATION.md, "Following").
 //!
-//! Invariants: what is held is what the home made, or nothing; a home that says two things about one number is found out
-//! by whoever heard both, and convicted by its own signatures alone; a backlog costs one row, however long it is; what
-//! fails for one stream, or for one server, holds back no other.
+//! Invariants: a replica holds entries as the home made them, or nothing; any server that got two different entries at
+//! one seq detects the home's fork, and the home's own signatures prove it; a backlog costs one row of any length; a
+//! failure of one stream, or of one server, delays no other.
 
 mod courier;
 mod cross_check;
@@ -143,7 +143,7 @@ impl Replicas {
         home == self.inner.log.home().as_str()
     }
 
-    /// This server's word that the stream stands there. Of what was committed, never before.
+    /// This server's checkpoint for a committed entry.
     fn sign(&self, head: &Head) -> Result<Signed, Error> {
         let head = Head { time: self.clock().now(), ..head.clone() };
         let statement = Checkpoint::new(self.log().home().as_str(), &head).statement()?;

@@ -1,7 +1,8 @@
 //! Receipts that homes gave to accounts of this server.
 //!
-//! Invariant: a promise is remembered until its entry is held, with that hash at that number; one that is not kept while
-//! the home could be reached for ten minutes is told to whom it was given, once; one that is contradicted convicts the home.
+//! Invariant: a receipt is stored until its entry is held, with that hash at that seq. If the entry is still missing
+//! when the home was reachable for ten minutes, the account that got the receipt is notified, once; a contradicted
+//! receipt proves a fork.
 
 use super::home::Witnessed;
 use super::{Replicas, store};

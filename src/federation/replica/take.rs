@@ -180,7 +180,7 @@ impl Replicas {
         Ok(Taken { term: head.term, seq: head.seq, hash: head.hash, state })
     }
 
-    /// The home's word for the last entry of the request, and for no other.
+    /// The home's checkpoint for the last entry of the request, and for no other.
     async fn checkpoint_of(&self, peer: &Did, ends: &Ends, request: &Replicate) -> Result<Checkpoint, Error> {
         let invalid = || Refusal::new("CheckpointInvalid", "the checkpoint is not the home's word for the last entry");
         let checkpoint = Checkpoint::of(&request.checkpoint).map_err(|_| invalid())?;

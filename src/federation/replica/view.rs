@@ -1,8 +1,8 @@
-//! A conversation just before the entry that begins a seat: what a follower creates its replica from, because it may
-//! not read what was before.
+//! The membership snapshot: a conversation just before the entry that begins a seat. A follower creates its replica
+//! from the snapshot, because it may not read earlier entries.
 //!
-//! Invariant: it is the home's word, and no more than that: it shows and ends the seats of others, and never gives one to
-//! an account of this server, whose seats begin with entries that this server holds.
+//! Invariant: the snapshot is a claim of the home. It shows and ends the seats of others, and never gives a seat to an
+//! account of this server, whose seats begin with entries that this server holds.
 
 use std::collections::BTreeSet;
 

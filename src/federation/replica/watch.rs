@@ -1,7 +1,7 @@
-//! The peer monitor, which checks at intervals: silent homes, due receipts, recovering streams,
-//! evidence that a server has not seen yet.
+//! The peer monitor, which checks at intervals: silent homes, due receipts, recovering streams, evidence that a server
+//! has not seen yet.
 //!
-//! Invariant: each is looked at by itself; what fails waits longer each time and holds back nothing else.
+//! Invariant: each check is independent; a failing check waits longer each time and delays no other.
 
 use std::time::Duration;
 

@@ -28,7 +28,7 @@ pub struct Replicate {
     pub erasures: Vec<WireErasure>,
 }
 
-/// An `#erased` entry that is shown ahead, and the home's word for it.
+/// An `#erased` entry that is shown ahead, and the home's checkpoint for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WireErasure {
     pub header: Bytes,

@@ -1,4 +1,4 @@
-//! Reading what comes in: everything that can be said of a signature before its key is known.
+//! Parsing of signatures: all checks that need no key.
 
 use std::collections::BTreeSet;
 

@@ -57,7 +57,7 @@ pub enum Adopted {
     Stored { head: Head, fresh: u64 },
     /// Entries are missing between this head and the span.
     Gap { head: Head },
-    /// The home said two different things: nothing was stored.
+    /// The home made two different statements: nothing was stored.
     Conflict(Box<Conflict>),
 }
 
@@ -150,7 +150,7 @@ impl Log {
         let state = self.state_after(&row, ours, fresh);
 
         let mut roster = store::roster(tx.conn(), row.id).await?;
-        // What is put back after a restore is all that anybody still has.
+        // Entries recovered after a restore are all that any server still has.
         let (server, now) = (&self.inner.home, self.inner.clock.now());
         let reader = (!ours).then_some(Reader { server, now, erased: &span.erased });
         let unapplied = usize::from(row.is_unapplied);

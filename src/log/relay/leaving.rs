@@ -17,7 +17,7 @@ pub(in crate::log) struct Leaving {
 
 #[derive(Default)]
 struct Waiting {
-    /// However often: one word tells of all of it.
+    /// Any number of commits: one signal stands for all of them.
     committed: bool,
     signals: Vec<Carried>,
 }

@@ -123,7 +123,7 @@ impl Link {
                     if text == hello {
                         if std::mem::take(&mut unheard) && self.carrier.lock().is_ok_and(|carrier| carrier.is_none()) {
                             self.set(Some(own.clone()));
-                            // What others said before this moment was not heard.
+                            // Signals of other instances before this moment were missed.
                             log.inner.hub.look();
                             if std::mem::take(away) {
                                 tracing::info!("Redis carries signals again");

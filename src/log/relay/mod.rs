@@ -49,7 +49,7 @@ pub(super) async fn send(log: Log, link: Option<Arc<Link>>, stop: CancellationTo
             },
         }
         beat.beat();
-        // What was to be said then is said now, in one word.
+        // One signal now stands for all that could not be sent.
         log.inner.hub.leaving().committed();
         tokio::time::sleep(TROUBLE).await;
     }
@@ -143,7 +143,7 @@ pub async fn close_sockets(conn: &mut PgConnection, account_id: i64) -> Result<(
     store::notify(conn, CHANNEL, &Word::Close(account_id).write(EVERYBODY)).await
 }
 
-/// Does what a word asks for; one's own are for the others.
+/// Handles a signal; an instance ignores its own.
 fn take(log: &Log, text: &str) {
     match Word::read(text) {
         Some((replica, _)) if replica == log.inner.replica => {}

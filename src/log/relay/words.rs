@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use crate::log::Signal;
 
-/// Bytes of one word at most. NOTIFY takes 8,000.
+/// The most bytes of one signal. NOTIFY takes 8,000.
 const WORD_BYTES: usize = 7_000;
 
 /// An ephemeral signal on its way to the sockets of an account.
@@ -32,7 +32,7 @@ pub(super) enum Word {
 }
 
 impl Carried {
-    /// Whether it is small enough to be said.
+    /// Whether the signal is small enough to be sent.
     pub(in crate::log) fn fits(&self) -> bool {
         let encoded = |bytes: usize| bytes.div_ceil(3) * 4;
         let forms = encoded(self.signal.bytes.len()) + encoded(self.signal.text.len());

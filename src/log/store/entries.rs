@@ -8,7 +8,7 @@ use crate::log::{Author, CallIdentity, EntryKind, Error};
 use crate::storage::PgConnection;
 use crate::types::{Epoch, Hash, Refusal, Seq, Term, UnixMillis};
 
-/// An entry as its sender was told of it.
+/// An entry, as the answer to its sender names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     pub term: Term,

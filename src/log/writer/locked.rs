@@ -1,4 +1,4 @@
-//! The careful path: one stream, its lock held, everything read afresh.
+//! The locked path: one stream, under its lock, with all state read again.
 
 use super::{Application, Right, judge_epoch, store};
 use crate::log::append::DRAFTS_PER_TRANSACTION;

@@ -136,7 +136,7 @@ pub(super) fn socket(data: &Path, owner: Owner) -> Result<PathBuf, EmbeddedError
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(io("make", &dir)(error)),
     }
-    // Anybody may have made it before us: then it is not used.
+    // Another user may have created the folder: then it is not used.
     let held = dir.symlink_metadata().map_err(io("read", &dir))?;
     if !held.is_dir() || held.uid() != owner.uid || held.permissions().mode() & 0o077 != 0 {
         return Err(EmbeddedError::SocketFolder { dir, user: owner.uid });

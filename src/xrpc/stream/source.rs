@@ -20,7 +20,7 @@ pub trait Source: Send + 'static {
     fn ended(&self) -> CancellationToken;
 }
 
-/// How a stream ends from our side, in the client's words.
+/// Why the server ends a stream, as the client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Over {
     pub name: &'static str,

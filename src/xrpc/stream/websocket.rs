@@ -40,7 +40,7 @@ const CONTROL_FRAME_EVERY: Duration = Duration::from_secs(1);
 const PROOF: Duration = Duration::from_secs(10);
 /// The lives of sockets differ, so that those that were opened together do not come back together.
 const LIFE_SPREAD: Range<f64> = 0.9..1.1;
-/// A last word that a client does not take within this time is not said, and a good-bye not waited for any longer.
+/// Time in which a client must take the last frame and answer the close frame.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
 impl Api {
@@ -103,7 +103,7 @@ where
             Last::refuse(name, &message)
         }
     };
-    // A client that does not take its last word is gone.
+    // A client that does not take the last frame is gone.
     drop(timeout(LAST_WORD, last.say(&mut socket)).await);
 }
 
@@ -116,7 +116,7 @@ struct Last {
 enum Close {
     /// We say good-bye, and the client answers.
     With(u16, &'static str),
-    /// The client said good-bye, and is answered.
+    /// The client sent a close frame, and gets an answer.
     Answer,
     /// The client is gone.
     Gone,
@@ -153,8 +153,8 @@ impl Last {
             Close::Answer => {}
             Close::Gone => return Ok(()),
         }
-        // Up to the other side's good-bye: a connection that ends with bytes unread is reset, and what was said last is
-        // lost with it.
+        // Reads up to the client's close frame: a connection that ends with unread bytes is reset, and loses the last
+        // frames.
         while let Some(heard) = socket.recv().await {
             heard?;
         }

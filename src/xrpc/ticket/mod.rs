@@ -1,8 +1,8 @@
-//! Tickets: what stands for a device's token where no header can carry one (a browser's WebSocket and EventSource).
+//! Tickets, which replace a device's token where no header can carry one (a browser's WebSocket and EventSource).
 //!
-//! Invariants: a ticket is spent by one call of the method that it names, on whichever replica, within its time; of its
-//! text only a hash is kept. What is wrong with a ticket is not told: unknown, spent, run out, for another method, or of
-//! a revoked device or a suspended account are all `BadTicket`.
+//! Invariants: a ticket is good for one call of the method that it names, on any instance, within its time; the server
+//! stores only a hash of its text. The answer hides the fault of a ticket: unknown, spent, expired, for another method,
+//! or of a revoked device or a suspended account are all `BadTicket`.
 
 mod store;
 

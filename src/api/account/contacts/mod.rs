@@ -1,6 +1,6 @@
 //! Contacts and blocks of an account, and its invitation policy.
 //!
-//! Invariant: each method changes the caller's own word alone; what the other side makes of it is the other's.
+//! Invariant: each method changes only the caller's own side of a relationship.
 
 mod list_blocks;
 mod list_relationships;

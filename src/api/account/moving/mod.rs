@@ -1,7 +1,7 @@
-//! Accounts that go to another server, and those that come.
+//! Accounts that move to another server, and accounts that move here.
 //!
-//! Invariants: what an account takes with it is its own word and its own Welcomes, nothing of others; where it lives says
-//! its DID, and no method here.
+//! Invariants: an export has only the account's own data and its own Welcomes, nothing of others; the account's DID
+//! alone decides where it lives, and no method here.
 
 mod export_data;
 mod import_data;

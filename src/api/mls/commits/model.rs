@@ -6,7 +6,8 @@ use crate::log::Roster;
 use crate::log::body::Role;
 use crate::types::{Detail, DeviceId, Did, Epoch, Refusal};
 
-/// Everybody may invite everybody. Removing: one's own devices, those of accounts that left, and, for an admin, anybody's.
+/// Any member may invite any account. A member may remove its own devices, devices of accounts that left, and, as an
+/// admin, any device.
 pub(super) fn judge_rights(roster: &Roster, caller: &Did, removes: &[(Did, DeviceId)]) -> Result<(), Refusal> {
     let is_admin = roster.seats.get(caller).is_some_and(|seat| seat.role == Role::Admin);
     let may_remove = |account: &Did| is_admin || account == caller || !roster.seats.contains_key(account);

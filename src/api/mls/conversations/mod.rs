@@ -1,4 +1,4 @@
-//! Conversations: founding, views, leaving.
+//! Conversations: creation, views, leaving.
 
 pub(super) mod create_convo;
 pub(super) mod get_convo;

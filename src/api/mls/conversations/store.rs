@@ -79,7 +79,7 @@ pub(super) struct ConvoRow {
     pub unread: i64,
 }
 
-/// Conversations in which the account has an open seat, in the order of their founding, after `after`; one or all.
+/// Conversations in which the account has an open seat, in the order of their creation, after `after`; one or all.
 pub(super) async fn list_convos(
     pool: &PgPool,
     account_id: i64,

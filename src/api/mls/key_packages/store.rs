@@ -223,7 +223,7 @@ pub(super) async fn claim(
     .fetch_all(&mut *conn)
     .await?;
     let served: Vec<String> = claimed.iter().map(|one| one.device.clone()).collect();
-    // Without a lock: the last resort is for everybody at once.
+    // Without a lock: all claims may use the last-resort package at once.
     let rest = sqlx::query_as!(
         Claimed,
         r#"select p.id as "id!", p.account_id as "account_id!", d.public_id as device,

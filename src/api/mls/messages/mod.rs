@@ -1,4 +1,4 @@
-//! Application messages: opaque to the server, in one order for everybody.
+//! Application messages: opaque to the server, in one order for all members.
 
 pub(super) mod get_messages;
 pub(super) mod send_message;

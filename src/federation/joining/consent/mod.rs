@@ -75,8 +75,7 @@ fn consents(facts: &Facts, unsaid: Invitations) -> bool {
     }
 }
 
-/// Takes nothing more from another account, and ends what stood there without a word to it; nothing if there is no room
-/// for one more.
+/// Blocks another account, and ends the relationship without a notice; `None` if there is no room for another block.
 pub async fn block(
     conn: &mut PgConnection,
     own: (i64, &Did),

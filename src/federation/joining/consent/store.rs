@@ -1,4 +1,4 @@
-//! SQL on what accounts said about being invited.
+//! SQL on accounts' invitation policies, contacts and blocks.
 
 use chrono::{DateTime, Utc};
 

@@ -101,7 +101,7 @@ pub(super) async fn compose(joining: &Joining, to: &Did, delivery: Due) -> Resul
     Ok(Composed::Deliver(Box::new(input)))
 }
 
-/// This server's word for one of its entries. None for what it does not hold.
+/// This server's checkpoint for one of its entries; `None` for an entry that it does not hold.
 async fn sign(joining: &Joining, stream_id: i64, seq: Seq) -> Result<Option<defs::Signed>, log::Error> {
     if seq == Seq(0) {
         return Ok(None);

@@ -1,7 +1,7 @@
 //! Deliveries to other servers, for one of their accounts.
 //!
-//! Invariants: a delivery is a row of the transaction that caused it; told twice, it counts once, by its id; what one
-//! server does not take holds back nothing that is for another.
+//! Invariants: a delivery is a row of the transaction that caused it; a repeat counts once, by its id; a server that
+//! refuses deliveries delays none to other servers.
 
 mod compose;
 mod store;
@@ -26,7 +26,7 @@ pub(super) const MOVE_SEATS: &str = "moveSeats";
 /// The kind of a row that tells a home that an account left: it calls another method, with the retries of a delivery.
 pub(super) const LEAVE: &str = "leaveConvo";
 
-/// Something to be told.
+/// A delivery to queue.
 #[derive(Debug)]
 pub struct Delivery<'a> {
     /// The account of this server whose call caused the delivery, if one did: its deliveries have a limit.
@@ -86,7 +86,7 @@ pub struct Words<'a> {
     pub server: &'a Did,
 }
 
-/// Tells an account of another server what one of this server said about it.
+/// Queues a delivery about a relationship to an account of another server.
 pub async fn send_word(
     conn: &mut PgConnection,
     words: Words<'_>,

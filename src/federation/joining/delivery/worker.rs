@@ -167,7 +167,7 @@ async fn tell(joining: &Joining, delivery: Due) -> Outcome {
     }
 }
 
-/// A server's word that the account does not live there is worth one fresh look.
+/// A server's claim that the account does not live there causes one look-up.
 async fn moved(joining: &Joining, server: &Did, to: &Did) -> Outcome {
     joining.inner.federation.look_again(to).await;
     let found = whereabouts::find(&joining.inner.federation, to).await;

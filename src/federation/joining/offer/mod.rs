@@ -1,7 +1,7 @@
 //! Offers of a home to an account of this server: a conversation, and its Welcome.
 //!
-//! Invariants: only the home by the stream's own lineage is heard; a Welcome is taken only for key packages that were
-//! claimed for that stream and home, each once, a last-resort one ten times a day.
+//! Invariants: only the home by the stream's own lineage may offer; a Welcome is accepted only for key packages that
+//! were claimed for that stream and home, each once, a last-resort one ten times a day.
 
 mod store;
 

@@ -1,7 +1,7 @@
 //! Relationships between two accounts. Each side has its own row, on its own server.
 //!
-//! Invariant: nobody becomes a contact of an account by what the other side says alone: an agreement counts only where
-//! the account has asked, and what a blocked account says changes nothing and is not answered.
+//! Invariant: no account becomes a contact by the other side's delivery alone: an agreement counts only where the
+//! account has asked. A delivery of a blocked account changes nothing and gets no reply.
 
 mod store;
 
@@ -96,7 +96,7 @@ fn done(change: Change, own: Option<State>) -> Result<(Option<State>, Option<Wor
         (Change::Request, own @ Some(State::Outgoing | State::Accepted))
         | (Change::Accept, own @ Some(State::Accepted)) => (own, None),
         (Change::Accept, None | Some(State::Outgoing)) => return Err(Refused::NotFound),
-        // That a request was declined is not told.
+        // A declined request gets no notice.
         (Change::Remove, None | Some(State::Incoming)) => (None, None),
         (Change::Remove, Some(State::Outgoing | State::Accepted)) => (None, Some(Word::End)),
     })
@@ -162,7 +162,7 @@ pub async fn change(
     Ok(Ok((after, effects)))
 }
 
-/// Takes the word of an account of another server. `effects.word` goes back there.
+/// Applies the delivery of another server's account. `effects.word` is the reply.
 pub async fn receive(
     conn: &mut PgConnection,
     to: (i64, &Did),
@@ -178,7 +178,7 @@ pub async fn receive(
     Ok(effects)
 }
 
-/// Ends whatever stands there for the account, without a word to the other.
+/// Ends the account's side of the relationship, without a notice to the other.
 pub async fn forget(
     conn: &mut PgConnection,
     own: (i64, &Did),

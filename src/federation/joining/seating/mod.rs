@@ -1,8 +1,8 @@
 //! Consent of this server's accounts to seats that other homes' entries give them.
 //!
-//! Invariant: another home may write whom it likes into its stream; to an account of this server such a seat shows nothing
-//! until the account has said yes: by the invitation that it took, or by its policy to whoever claimed its key packages
-//! for that very stream.
+//! Invariant: another home may seat any account in its stream; such a seat shows an account of this server nothing
+//! until the account has accepted: by accepting the invitation, or by its policy towards the account that claimed its
+//! key packages for that very stream.
 
 mod store;
 

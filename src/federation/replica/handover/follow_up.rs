@@ -23,7 +23,7 @@ impl Replicas {
         Ok(store::handed_at(self.storage().pool(), stream_id).await?.is_some())
     }
 
-    /// Whether `named` is the home, where `asked` said that it is not itself.
+    /// Whether `named` is the home, after `asked` answered that it is not.
     pub async fn next_home(&self, stream: &str, asked: &Did, named: &Did) -> Result<Next, Error> {
         self.log().forget_stream(stream);
         let Some(info) = self.log().find_stream(stream).await? else { return Ok(Next::Unknown) };

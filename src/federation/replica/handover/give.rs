@@ -35,10 +35,10 @@ pub struct Order {
 /// Why the stream stays.
 #[derive(Debug, thiserror::Error)]
 pub enum HandError {
-    /// The next home said no, or what it said does not hold.
+    /// The next home refused, or its acceptance fails verification.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Whether it would take it cannot be told now.
+    /// The next home's decision is unknown now.
     #[error("the next home did not answer")]
     Unreached,
     #[error(transparent)]
@@ -103,7 +103,7 @@ impl Replicas {
         storage::retrying(collided, || self.move_away(order, head, &acceptance, &signed)).await
     }
 
-    /// The next home's word that it takes the stream as it stands.
+    /// The next home's signed acceptance of the stream.
     async fn offer(&self, order: &Order, head: &Head) -> Result<(Acceptance, Signed), HandError> {
         let transfer = Transfer::of(head, self.snapshot(order, head).await?.encode()?);
         let body = Body::from(transfer.encode().map_err(Error::from)?);

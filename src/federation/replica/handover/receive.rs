@@ -20,7 +20,7 @@ pub(in crate::federation::replica) struct Arrival {
 }
 
 impl Replicas {
-    /// The home of a stream offers it. Our signed word that we take it as it stands; nothing changes by that.
+    /// Answers the home's offer of a stream with our signed acceptance, which changes nothing yet.
     pub async fn accept(&self, peer: &Did, transfer: &Transfer) -> Result<Signed, Error> {
         let pool = self.storage().pool();
         let info = self.log().find_stream(transfer.stream.as_str()).await?.ok_or_else(stream_not_found)?;

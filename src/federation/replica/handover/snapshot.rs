@@ -1,5 +1,5 @@
-//! Data that the next home cannot read from the log: GroupInfos, the keys of leaves, whose calls the entries were, and
-//! the word of earlier homes for their reigns.
+//! Data that the next home cannot read from the log: GroupInfos, the keys of leaves, the calls of entries, and the
+//! checkpoints of earlier homes for their terms.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ pub(in crate::federation::replica) struct Snapshot {
     /// Devices that calls name by their place here.
     pub callers: Vec<Caller>,
     pub calls: Vec<CallOf>,
-    /// From the founding on.
+    /// From the creation of the stream on.
     pub lineage: Vec<LineageLink>,
 }
 

@@ -58,7 +58,7 @@ pub async fn put_follower(
     Ok(())
 }
 
-/// A server that holds everything up to `held`, as it said itself, is sent what comes behind, if it is not already.
+/// A server that acknowledged everything up to `held` gets later entries, unless it already does.
 pub async fn recall_follower(
     pool: &PgPool,
     stream_id: i64,

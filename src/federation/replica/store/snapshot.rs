@@ -59,7 +59,7 @@ pub async fn calls(pool: &PgPool, stream_id: i64, snapshot: &mut Snapshot) -> Re
     Ok(())
 }
 
-/// Writes what the home before told beside the log.
+/// Writes the former home's snapshot.
 pub async fn take_snapshot(conn: &mut PgConnection, stream_id: i64, snapshot: &Snapshot) -> Result<(), Error> {
     for info in &snapshot.group_infos {
         sqlx::query!(
