@@ -1,4 +1,4 @@
-//! `rookery actions`: the log of operators' actions, shown and checked.
+//! `rookery actions`: shows and verifies the log of operators' actions.
 
 use std::path::Path;
 use std::process::ExitCode;

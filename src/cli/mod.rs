@@ -56,7 +56,7 @@ enum Command {
     /// beside a running server.
     #[command(subcommand)]
     Peer(peer::Command),
-    /// Show what operators did, and check that no record of it was changed or left out.
+    /// Show the actions of operators, and verify that no record was changed or removed.
     Actions,
     /// Look for what is wrong between this server and the world, and say how to mend it.
     #[command(subcommand)]
@@ -102,7 +102,7 @@ fn complain(error: &anyhow::Error) {
     eprintln!("rookery: {}", crate::telemetry::causes(error.as_ref()));
 }
 
-/// Who runs the command, as the log of operators' actions names it.
+/// The user who runs the command, as the log of operators' actions names it.
 fn machine_user() -> String {
     format!("command line, uid {}", nix::unistd::getuid())
 }

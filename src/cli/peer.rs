@@ -32,13 +32,14 @@ pub(super) enum Command {
     Usual { server: String },
     /// Forget a server, its keys included, if no conversation here has to do with it.
     Forget { server: String },
-    /// Follow one stream, or every stream of a server, anew at once, and send that server everything that waits for it.
+    /// Follow one stream, or every stream of a server, again at once, and send that server all deliveries that wait for
+    /// it.
     Resume {
         /// A stream's id, or a server's host.
         what: String,
     },
-    /// Go on with a stream that is frozen because its home went back in time: what the home took back is given up, and
-    /// kept as evidence. Ask the home's operator first whether the database was restored.
+    /// Go on with a stream that is frozen because its home went back in time: give up the entries that the home lost,
+    /// and keep them as evidence. Ask the home's operator first whether the database was restored.
     AcceptRewind {
         /// The stream's id.
         stream: String,

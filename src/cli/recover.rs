@@ -48,7 +48,7 @@ pub(super) async fn run(file: Option<&Path>, args: Args) -> anyhow::Result<ExitC
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// Records what was done, once it is done: it is many transactions.
+/// Records the action afterwards, because it takes several transactions.
 async fn and_record(
     storage: &Storage,
     done: anyhow::Result<()>,

@@ -13,7 +13,7 @@ pub struct Database {
     /// Connections in the pools of this process.
     pub pool: u32,
     pub data_dir: PathBuf,
-    /// Bytes that are to stay free on the disk of the private Postgres.
+    /// Bytes that must stay free on the disk of the private Postgres.
     pub least_free: u64,
     /// Folder of the programs for the private Postgres; searched for without.
     pub pg_bin: Option<PathBuf>,

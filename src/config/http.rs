@@ -15,13 +15,14 @@ pub struct Http {
     pub request_timeout: Duration,
     /// For a request's head, and between two requests of a connection.
     pub header_timeout: Duration,
-    /// After SIGTERM, for load balancers to see that the server is not ready; requests are still served.
+    /// Time after SIGTERM in which the server reports that it is not ready, and still serves, so that load balancers
+    /// leave it.
     pub drain: Duration,
-    /// For open requests after that.
+    /// Time for open requests after the drain time.
     pub shutdown_grace: Duration,
-    /// Connections in all, at most; fewer where the process may not open as many files.
+    /// The most connections in all; fewer where the process may not open as many files.
     pub connections: usize,
-    /// Connections of one client address, at most.
+    /// The most connections of one client address.
     pub connections_per_address: u32,
     /// Calls in flight of one device.
     pub reads_in_flight: u32,
@@ -37,14 +38,14 @@ pub struct Bodies {
     pub ordinary_bytes: usize,
     pub message_bytes: usize,
     pub commit_bytes: usize,
-    /// Of all bodies that are being received or answered, as they come over the wire.
+    /// Bytes of all bodies that are being received or answered, as received on the wire.
     pub held_bytes: usize,
 }
 
 /// No body may be set below what methods need at all, nor beyond what one process should buffer.
 const BODY_BYTES: std::ops::RangeInclusive<usize> = 16 * 1024..=64 * 1024 * 1024;
 
-/// IPv6 and IPv4 alike.
+/// The unspecified address, for IPv6 and IPv4 alike.
 const ANY_ADDRESS: &str = "::";
 const LOOPBACK: &str = "127.0.0.1";
 const PRODUCTION_DRAIN_MS: &str = "5000";

@@ -32,7 +32,8 @@ pub struct Identity {
     pub jwt_secret: Option<SecretString>,
     /// Who may call admin methods. With none, they are not mounted.
     pub operators: Vec<Did>,
-    /// Their devices that may call them. With none, those of the account's first device chain.
+    /// The operators' devices that may call admin methods. Without any, every certified device of an account's first
+    /// device chain.
     pub operator_devices: Vec<DeviceId>,
     pub admission: Admission,
     /// Who may invite an account that said nothing about it.

@@ -13,7 +13,7 @@ pub struct Rate {
     pub period: Duration,
 }
 
-/// How often anybody may do anything, on this instance.
+/// The rates of this instance.
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub accounts: AccountRates,
@@ -36,23 +36,23 @@ pub struct AccountRates {
     pub subscribe: Rate,
 }
 
-/// Accounts that are looked up because calls of proven accounts name them.
+/// Rates of look-ups of other servers' accounts that calls name.
 #[derive(Clone, Copy, Debug)]
 pub struct LookupRates {
-    /// For the calls of one account.
+    /// Look-ups for the calls of one account.
     pub of_account: Rate,
-    /// For those of all accounts, once in the directory of did:plc and once on the hosts of did:web.
+    /// Look-ups for the calls of all accounts: one budget for the directory of did:plc, one for the hosts of did:web.
     pub of_all: Rate,
 }
 
-/// For each address, for what proves nobody.
+/// Rates for each address, for unauthenticated requests.
 #[derive(Clone, Copy, Debug)]
 pub struct AddressRates {
     /// Methods for anybody, documents, pages, and what is not there.
     pub open: Rate,
-    /// Calls that wanted a proof and had none, and issuers that began to fail.
+    /// Calls that needed a token and named no issuer, and issuers that began to fail.
     pub failure: Rate,
-    /// Failures in the name of one issuer.
+    /// Failed authentications in the name of one issuer.
     pub failing_issuer: Rate,
     /// DID documents fetched for the first time.
     pub first_fetch: Rate,
@@ -60,7 +60,7 @@ pub struct AddressRates {
     pub registration: Rate,
 }
 
-/// For each registrable domain, for all its did:web accounts together.
+/// Rates for each registrable domain, for all its did:web accounts together.
 #[derive(Clone, Copy, Debug)]
 pub struct DomainRates {
     pub calls: Rate,
@@ -68,7 +68,7 @@ pub struct DomainRates {
     pub registration: Rate,
 }
 
-/// For all addresses together.
+/// Rates for all addresses together.
 #[derive(Clone, Copy, Debug)]
 pub struct OverallRates {
     pub first_fetch: Rate,

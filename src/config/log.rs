@@ -22,11 +22,11 @@ pub struct Log {
     pub rollback_guard: Option<PathBuf>,
 }
 
-/// What a subscriber may lag behind.
+/// Limits on the lag of a subscriber.
 #[derive(Clone, Copy, Debug)]
 pub struct SubscriberBuffer {
     pub events: usize,
-    /// Of these events as they are sent; one event of any size may wait alone.
+    /// Bytes of these events as sent; one event of any size may wait alone.
     pub bytes: usize,
 }
 

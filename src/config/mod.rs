@@ -151,7 +151,7 @@ pub fn publisher(file: Option<&Path>) -> Result<Publisher, ConfigError> {
     })
 }
 
-/// What `rookery lexicons publish` reads of the settings, which need not be those of a server.
+/// The settings that `rookery lexicons publish` reads, which need not be those of a server.
 pub struct Publisher {
     pub pds_password: Option<SecretString>,
     pub outbound_ca: Option<PathBuf>,

@@ -3,7 +3,7 @@ use url::Url;
 use super::ConfigError;
 use super::values::Values;
 
-/// Whom to ask about this server, and under which terms it serves: shown by `server.describe`.
+/// The operator's contact, terms and privacy policy, which `server.describe` shows.
 #[derive(Clone, Debug)]
 pub struct OperatorInfo {
     pub contact: Option<Url>,

@@ -8,7 +8,7 @@ use super::values::Values;
 pub struct Streams {
     /// A WebSocket lives this long, a tenth more or less.
     pub socket_life: Duration,
-    /// Between pings of a WebSocket.
+    /// Interval between pings of a WebSocket.
     pub socket_ping: Duration,
     /// Between comments of an answer by server-sent events that says nothing else.
     pub heartbeat: Duration,

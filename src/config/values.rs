@@ -10,7 +10,7 @@ use std::str::FromStr;
 use super::ConfigError;
 use super::settings::{self, Fallback, NOT_YET, SETTINGS};
 
-/// Bits of a file's mode that give rights to everybody.
+/// Bits of a file's mode that give rights to all users.
 const OTHERS: u32 = 0o007;
 
 /// Where a value came from.
@@ -61,7 +61,7 @@ impl Values {
     fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(unreadable)?;
-        // Of the open file, so that it is the one that is read.
+        // Checks the open file, which is the file that is read.
         let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(unreadable)?;

@@ -142,11 +142,11 @@ pub fn judge(
     let claim = group_info::Claim::parse(group_info).map_err(no_suite_of_its_own)?;
     fits(stored, declared, &claim.view)?;
     let expected = expected_roster(stored, declared)?;
-    // All that costs no signature comes first: a tree has up to 5,000 of them.
+    // The checks without signatures come first: a tree has up to 5,000 signatures.
     roster(&claim.view, &expected, declared)?;
     welcomed(stored, welcome, declared)?;
     let view = claim.verify()?;
-    // Again, since only now it is known which leaves are outside of their lifetime.
+    // Again, since only now the leaves outside of their lifetime are known.
     let leaves = roster(&view, &expected, declared)?;
     Ok(VerifiedCommit {
         group_id: stored.group_id.clone(),

@@ -1,6 +1,6 @@
-//! One event as one line of JSON.
+//! Formats one event as one line of JSON.
 //!
-//! `tracing-subscriber` has such a format, which loses the causes of errors and turns numbers of 128 bits into text.
+//! The JSON format of `tracing-subscriber` loses the causes of errors and turns numbers of 128 bits into text.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Fields at the top, the current span below `span`.
+/// The event's fields stand at the top, the current span below `span`.
 pub(super) struct JsonLines;
 
 impl<S, N> FormatEvent<S, N> for JsonLines

@@ -3,22 +3,23 @@
 //! Labels are of small, bounded sets (method, status, outcome, 100 peers); an account, device or stream is never a
 //! label.
 
-/// Counter: requests answered, by `method` (NSID or route) and `status`; `abandoned` where the client hung up before.
+/// Counter: requests answered, by `method` (NSID or route) and `status`; `abandoned` where the client disconnected
+/// before.
 pub const HTTP_REQUESTS: &str = "rookery_http_requests_total";
 /// Histogram, seconds: from the first byte of a request to the first of its answer, by `method`.
 pub const HTTP_REQUEST_SECONDS: &str = "rookery_http_request_seconds";
-/// Gauge: requests that are being answered.
+/// Gauge: requests without an answer yet.
 pub const HTTP_REQUESTS_OPEN: &str = "rookery_http_requests_open";
 /// Gauge: connections of clients.
 pub const CONNECTIONS_OPEN: &str = "rookery_connections_open";
-/// Counter: connections that were refused or closed for want of room, by `reason` (`full`, `address`, `shed`).
+/// Counter: connections refused or closed beyond a limit, by `reason` (`full`, `address`, `shed`).
 pub const CONNECTIONS_REFUSED: &str = "rookery_connections_refused_total";
 /// Counter: callers refused, by `error` (the name in the answer).
 pub const AUTH_REFUSALS: &str = "rookery_auth_refusals_total";
 /// Counter: requests of peers refused before any method saw them, by `error` (the name in the answer).
 pub const PEER_REFUSALS: &str = "rookery_peer_refusals_total";
-/// Counter: requests of peers whose signatures held, by `peer` (its name, or `other`: 100 that are on no probation have
-/// their own).
+/// Counter: requests of peers with valid signatures, by `peer` (its name, or `other`: 100 peers that are not on
+/// probation have their own).
 pub const PEER_REQUESTS: &str = "rookery_peer_requests_total";
 /// Counter: calls to peers, by `peer` (as above) and `outcome` (`answered`, `refused`, `not_sent`, `no_answer`).
 pub const PEER_CALLS: &str = "rookery_peer_calls_total";
@@ -35,29 +36,29 @@ pub const LOG_BATCH_ITEMS: &str = "rookery_log_batch_items";
 pub const LOG_BATCH_SECONDS: &str = "rookery_log_batch_seconds";
 /// Gauge, seconds: age of the oldest open writer, which holds back every reader.
 pub const LOG_FENCE_LAG_SECONDS: &str = "rookery_log_fence_lag_seconds";
-/// Counter, items: entries that the writer could not judge from memory and appended under the stream's lock.
+/// Counter, items: entries that the writer could not authorize from memory and appended under the stream's lock.
 pub const LOG_LOCKED_ITEMS: &str = "rookery_log_locked_items_total";
-/// Histogram, seconds: from the making of an entry until the tail of this instance hands it out.
+/// Histogram, seconds: delay from the creation of an entry until the tailer of this instance hands it out.
 pub const LOG_TAIL_DELAY_SECONDS: &str = "rookery_log_tail_delay_seconds";
 /// Counter, entries: stored rows that readers left out, or delivered without content, because they do not decode.
 pub const LOG_UNDECODABLE: &str = "rookery_log_undecodable_total";
-/// Counter, entries: effects on other streams that the courier appended.
+/// Counter, entries: effects on other streams that the outbox worker appended.
 pub const REPLICATION_SENT: &str = "rookery_replication_sent_total";
 pub const REPLICATION_FAILURES: &str = "rookery_replication_failures_total";
-/// Counter: what another server refused for good of what it was told for its accounts, by `error`.
+/// Counter: deliveries that another server refused finally, by `error`.
 pub const DELIVERIES_REFUSED: &str = "rookery_deliveries_refused_total";
 pub const OUTBOX_DELIVERED: &str = "rookery_outbox_delivered_total";
-/// Counter, rows: what aged out, by `job`.
+/// Counter, rows: contents, identities and rows that aged out, by `job`.
 pub const RETENTION_ROWS: &str = "rookery_retention_rows_total";
-/// Counter: attempts of the courier that failed and were put off.
+/// Counter: failed attempts of the outbox worker, which it will repeat.
 pub const OUTBOX_PUT_OFF: &str = "rookery_outbox_put_off_total";
-/// Counter, entries: effects that the courier set aside because they cannot be appended. Somebody should look.
+/// Counter, entries: effects that the outbox worker set aside because they cannot be appended. Alarm above 0.
 pub const OUTBOX_PARKED: &str = "rookery_outbox_parked_total";
 /// Gauge, seconds: age of the oldest job that the writer of this instance has not answered.
 pub const LOG_UNANSWERED_SECONDS: &str = "rookery_log_unanswered_seconds";
-/// Gauge, seconds: since the tailer of this instance last completed a look at the log.
+/// Gauge, seconds: time since the tailer of this instance last completed a read of the log.
 pub const LOG_TAILER_SILENT_SECONDS: &str = "rookery_log_tailer_silent_seconds";
-/// Gauge, seconds: how long a committed position waits to be handed out on this instance.
+/// Gauge, seconds: age of the oldest committed position that this instance has not handed out.
 pub const LOG_UNDELIVERED_SECONDS: &str = "rookery_log_undelivered_seconds";
 /// Gauge: 1 while signals between instances go by Redis, 0 while Postgres carries them although `REDIS_URL` is set.
 pub const RELAY_BY_REDIS: &str = "rookery_relay_by_redis";
@@ -68,11 +69,11 @@ pub const SUBSCRIPTIONS_ENDED: &str = "rookery_subscriptions_ended_total";
 /// Gauge: connections of the pools, by `class` and `state` (`idle`, `used`).
 pub const POOL_CONNECTIONS: &str = "rookery_pool_connections";
 
-/// Gauge, bytes: free on the disk of the private Postgres.
+/// Gauge, bytes: free space on the disk of the private Postgres.
 pub const DATA_DISK_FREE_BYTES: &str = "rookery_data_disk_free_bytes";
-/// Counter: entries of other homes that say a time more than five minutes ahead of this machine's clock.
+/// Counter: entries of other homes that are dated more than five minutes ahead of this machine's clock.
 pub const ENTRIES_FROM_AHEAD: &str = "rookery_entries_from_ahead_total";
-/// Gauge, seconds: how far the clock of this machine is ahead of that of Postgres.
+/// Gauge, seconds: by how much the clock of this machine is ahead of the clock of Postgres.
 pub const CLOCK_AHEAD_SECONDS: &str = "rookery_clock_ahead_seconds";
 
 /// Every name above with its help text, for `/metrics` and for the test that keeps names well-formed.

@@ -130,7 +130,7 @@ pub enum BadLink {
     Keys(#[from] Malformed),
 }
 
-/// Whether the signatures of a link are verified, or were when the link came.
+/// Whether the signatures of a link are verified now, or were when the link arrived.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Signatures {
     Verified,
@@ -254,7 +254,7 @@ impl DeviceChain {
         Ok(extension)
     }
 
-    /// Everything but the signatures: the key that must have made it, and what the link does.
+    /// Validates everything except the signatures: the key that must have signed the link, and the link's effect.
     fn fitting(&self, link: &DeviceLink) -> Result<(&PublicKey, Extension), BadLink> {
         let statement: Statement = decode(link.statement.as_slice())?;
         if statement.v != VERSION || link.sig.is_none() {

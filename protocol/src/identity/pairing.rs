@@ -1,4 +1,4 @@
-//! What a new device proves when it opens a pairing, and when it claims it.
+//! The proofs of a new device when it opens a pairing, and when it claims the pairing.
 //!
 //! Invariants: a request is good at one server for a few minutes, so that nobody opens a pairing for a key of somebody
 //! else; a claim is good for one pairing, one server and one name of the call, and for nothing else.
@@ -12,7 +12,7 @@ use crate::types::{Bytes, Did};
 
 const REQUEST_LABEL: &str = "rookery pairing request v1";
 const CLAIM_LABEL: &str = "rookery pairing claim v1";
-/// Seconds that the clock of a new device and the server's may differ, and that a request may take.
+/// Seconds by which the clocks of a new device and of the server may differ, and that a request may take.
 const REQUEST_SKEW_S: i64 = 300;
 
 /// Signed as canonical DAG-CBOR `{v: 1, audience, kind, issuedAt, name?, platform?}`.
@@ -31,7 +31,7 @@ pub struct PairingRequest<'a> {
 }
 
 impl<'a> PairingRequest<'a> {
-    /// `audience` is the DID of the server that is asked; the others are what the device says of itself.
+    /// `audience` is the DID of the called server; the other fields describe the device.
     pub const fn new(
         audience: &'a Did,
         issued_at: i64,
@@ -47,7 +47,7 @@ impl<'a> PairingRequest<'a> {
         Ok(key.sign(&self.message()?))
     }
 
-    /// Whether that key signed the request, a moment ago.
+    /// Whether that key signed the request within the allowed time.
     pub fn verify(&self, key: &PublicKey, proof: &[u8], now_s: i64) -> Result<(), BadSignature> {
         if self.issued_at.abs_diff(now_s) > REQUEST_SKEW_S.unsigned_abs() {
             return Err(BadSignature);

@@ -1,7 +1,7 @@
 //! Bodies that the server itself reads and writes: canonical maps. `#message` is not here, it is opaque.
 //!
-//! Invariant: a field, a change or a role that this version does not know is passed over and changes nothing; the bytes
-//! of the body stay as they were made.
+//! Invariant: an unknown field, change or role is ignored and changes nothing; the bytes of the body stay as they were
+//! made.
 
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ pub enum MembershipChange {
     Moved,
     /// The person took the invitation. It changes no right.
     Accepted,
-    /// Of a later version: it changes nothing here.
+    /// A change of a later version, which changes nothing here.
     #[serde(other)]
     Unknown,
 }
@@ -96,12 +96,13 @@ const ROLE_BYTES: usize = 32;
 pub enum Role {
     Member,
     Admin,
-    /// Of a later version: it may read what its seat covers, and nothing else. Its name stays, for servers that know it.
+    /// A role of a later version, which may only read the entries of its seat. Its name is kept for servers that know
+    /// it.
     Unknown(String),
 }
 
 impl Role {
-    /// None for a text that is no name of a role: up to 32 lower-case ASCII letters, digits and hyphens.
+    /// `None` for a text that is no name of a role: up to 32 lower-case ASCII letters, digits and hyphens.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "member" => Some(Self::Member),
@@ -126,7 +127,7 @@ impl Role {
         !matches!(self, Self::Unknown(_))
     }
 
-    /// The number that Postgres keeps; 0 for a role that is kept by its name.
+    /// The number that Postgres stores; 0 for a role that is stored by name.
     pub const fn to_db(&self) -> i16 {
         match self {
             Self::Member => 1,
@@ -135,7 +136,7 @@ impl Role {
         }
     }
 
-    /// The name that Postgres keeps beside the number, for roles without one.
+    /// The name that Postgres stores beside the number, for roles without a number.
     pub fn db_name(&self) -> Option<&str> {
         match self {
             Self::Member | Self::Admin => None,

@@ -4,8 +4,8 @@
 //! DAG-CBOR throughout. The chain covers headers only, and no header holds a name, so that content can be withheld, aged
 //! out or erased while the chain still verifies.
 //!
-//! Invariant: a header may have fields of a later version; they are part of its bytes, and so of the chain. `requires` is
-//! the one field by which an entry forbids a server to go on without understanding the entry.
+//! Invariant: a header may have fields of a later version; they are part of its bytes, and so of the chain. Only by
+//! `requires` does an entry forbid a server without its feature to go on.
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -75,8 +75,8 @@ pub struct Header {
     content: [u8; 32],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
-    /// The name of a feature: a server that does not know the feature cannot know what the entry changes, and takes no
-    /// further entry of the stream. An entry without this field may be passed over.
+    /// The name of a feature: a server that does not know the feature cannot know the effect of the entry, and accepts
+    /// no further entry of the stream. A server may ignore an unknown entry without this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requires: Option<String>,
 }
@@ -86,7 +86,7 @@ impl Header {
         decode(bytes, "header")
     }
 
-    /// What another server made: canonical bytes, which may have fields that this version does not know.
+    /// Decodes another server's header: canonical bytes, which may have fields that this version does not know.
     pub fn decode_exact(bytes: &[u8]) -> Result<Self, NotCanonical> {
         let header: Self = decode_canonical(bytes, "header")?;
         let names_a_feature = header.requires.as_deref().is_none_or(is_feature);
@@ -169,7 +169,7 @@ impl Head {
         self.seal_named(kind.name(), None, epoch, content, now)
     }
 
-    /// The same for an entry of any kind, which may require a feature.
+    /// Seals an entry of any kind, which may require a feature.
     pub fn seal_named(
         &mut self,
         kind: &str,
@@ -203,7 +203,7 @@ impl Head {
 /// Bytes of the longest name of a feature.
 const FEATURE_BYTES: usize = 64;
 
-/// Whether a text can name a feature: up to 64 lower-case ASCII letters, digits, dots and hyphens.
+/// Whether a text is the name of a feature: up to 64 lower-case ASCII letters, digits, dots and hyphens.
 pub fn is_feature(name: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.' || byte == b'-';
     (1..=FEATURE_BYTES).contains(&name.len()) && name.bytes().all(is_letter)
@@ -294,8 +294,8 @@ pub fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &'static str) 
     serde_ipld_dagcbor::from_slice(bytes).map_err(|_| NotCanonical(what))
 }
 
-/// Decodes canonical DAG-CBOR and passes over what the type does not have: every order of keys and every length of an
-/// integer is as the encoder of any version makes it.
+/// Decodes canonical DAG-CBOR and ignores fields that the type lacks: the order of keys and the length of integers are
+/// those that the encoder of any version produces.
 fn decode_canonical<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, NotCanonical> {
     let all: ipld_core::ipld::Ipld = decode(bytes, what)?;
     if encode(&all, what)? == bytes { decode(bytes, what) } else { Err(NotCanonical(what)) }

@@ -1,7 +1,7 @@
 //! Kinds of streams and entries: the names of the wire, and the numbers that Postgres keeps.
 //!
-//! Invariant: every entry has the name of its kind, whether this version knows the kind or not. A kind of a later version
-//! has no number: Postgres keeps its name, so that no row changes its meaning when a server is upgraded or rolled back.
+//! Invariant: every entry has the name of its kind, known to this version or not. A kind of a later version has no
+//! number: Postgres stores its name, so that no row changes its meaning when a server is upgraded or rolled back.
 
 /// What a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,7 +112,7 @@ impl EntryKind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
-    /// Whether protocol version 1 lacks this kind: a server may not know the kind, and Postgres keeps its name.
+    /// Whether protocol version 1 lacks this kind: a server may not know the kind, and Postgres stores its name.
     pub const fn is_later(self) -> bool {
         self.to_db() == BY_NAME
     }
@@ -140,19 +140,19 @@ impl EntryKind {
 
 /// Bytes of the longest name of a kind.
 const NAME_BYTES: usize = 64;
-/// The number of every kind that is kept by its name.
+/// The number of every kind that is stored by name.
 const BY_NAME: i16 = 0;
 
 /// The kind that a header names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NamedKind {
     Known(EntryKind),
-    /// Of a later version: its entry is verified, stored and shown, and changes nothing.
+    /// A kind of a later version: its entry is verified, stored and shown, and changes nothing.
     Unknown(String),
 }
 
 impl NamedKind {
-    /// None for a text that is no name of a kind: `#` and up to 63 ASCII letters or digits.
+    /// `None` for a text that is no name of a kind: `#` and up to 63 ASCII letters or digits.
     pub fn from_name(name: &str) -> Option<Self> {
         if let Some(kind) = EntryKind::from_name(name) {
             return Some(Self::Known(kind));
@@ -176,12 +176,12 @@ impl NamedKind {
         }
     }
 
-    /// The number that Postgres keeps.
+    /// The number that Postgres stores.
     pub fn to_db(&self) -> i16 {
         self.known().map_or(BY_NAME, EntryKind::to_db)
     }
 
-    /// The name that Postgres keeps beside the number, for kinds without one.
+    /// The name that Postgres stores beside the number, for kinds without a number.
     pub fn db_name(&self) -> Option<&str> {
         match self {
             Self::Known(kind) => kind.is_later().then(|| kind.name()),

@@ -1,5 +1,5 @@
-//! The keys of one device. Invariant: they are points of their curves, none is there twice, and each further key has
-//! signed that it belongs to this device of this account: a key that a device does not hold takes no place anywhere.
+//! The keys of one device. Invariant: they are points of their curves, none appears twice, and each further key has
+//! signed that it belongs to this device of this account: no account can register a key that it does not hold.
 
 use std::collections::HashSet;
 
@@ -13,16 +13,17 @@ use crate::types::{Bytes, DeviceId, Did, Malformed};
 
 /// Further MLS signature keys of one device.
 const MLS_KEYS: usize = 8;
-/// What a further key signs under.
+/// The label under which a further key signs.
 const MLS_KEY_LABEL: &str = "rookery mls key v1";
 
-/// A further MLS signature key of a device, with the signature by which it says so.
+/// A further MLS signature key of a device, with its proof that it belongs to the device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MlsKey {
     /// Raw, as leaves carry it (RFC 9420 section 5.1.1): 32 bytes Ed25519, or 65 bytes of an uncompressed P-256 point.
     pub key: Bytes,
-    /// 64 bytes over `label ‖ 0x00 ‖ {v: 1, account, device}` in canonical DAG-CBOR: R‖S with low S, or RFC 8032.
+    /// The proof: 64 bytes over `label ‖ 0x00 ‖ {v: 1, account, device}` in canonical DAG-CBOR: R‖S with low S, or RFC
+    /// 8032.
     pub proof: Bytes,
 }
 
@@ -34,7 +35,7 @@ struct Belonging<'a> {
 }
 
 impl MlsKey {
-    /// The public half of `key`, proven for that device. K-256 signs no leaves.
+    /// The public half of `key`, with its proof for that device. K-256 signs no leaves.
     pub fn prove(key: &SigningKey, account: &Did, device: &DeviceId) -> Result<Self, BadSignature> {
         let raw = match key.public() {
             PublicKey::P256(point) => point.to_encoded_point(false).as_bytes().to_vec(),
@@ -73,7 +74,8 @@ pub struct DeviceKeys {
 }
 
 impl DeviceKeys {
-    /// At most 8 further keys, none twice, none the device's own. Their proofs are for [`Self::verify`].
+    /// Checks that there are at most 8 further keys, all different, and none equal to the device's own.
+    /// [`Self::verify`] checks their proofs.
     pub fn new(key: PublicKey, mls_keys: Vec<MlsKey>) -> Result<Self, Malformed> {
         if mls_keys.len() > MLS_KEYS {
             return Err(Malformed::new("mlsKeys", "expected 8 keys at most"));
@@ -92,7 +94,7 @@ impl DeviceKeys {
         Self { key, mls_keys: Vec::new() }
     }
 
-    /// Whether each further key has signed that it belongs to this device of that account: [`BadLink::MlsKey`].
+    /// Verifies that each further key has signed that it belongs to this device of that account: [`BadLink::MlsKey`].
     pub fn verify(&self, account: &Did) -> Result<(), BadLink> {
         let device = self.device();
         self.mls_keys.iter().try_for_each(|key| key.verify(account, &device))
