@@ -125,8 +125,7 @@ pub(in crate::log) async fn delete_seats(conn: &mut PgConnection, stream_id: i64
     Ok(deleted.into_iter().filter(|row| row.held).map(|row| (row.account_id, row.from_seq)).collect())
 }
 
-/// Holds seats of accounts of this server that were held before they were rewritten. Of others, their servers say what
-/// they see.
+/// Holds seats of this server's accounts that were held before they were rewritten; other servers decide for theirs.
 pub(in crate::log) async fn hold_seats(
     conn: &mut PgConnection,
     stream_id: i64,
@@ -373,8 +372,7 @@ pub(in crate::log) async fn silenced_of_owners(pool: &PgPool, stream_ids: &[i64]
     .await?)
 }
 
-/// All spans in these streams, after entries that changed seats. A seat that its account left on this server covers
-/// nothing.
+/// All spans in these streams, after entries that changed seats; none of a seat that its account left on this server.
 pub(in crate::log) async fn spans_of_streams(pool: &PgPool, stream_ids: &[i64]) -> Result<Vec<SpanRow>, Error> {
     Ok(sqlx::query_as!(
         SpanRow,
