@@ -14,6 +14,7 @@ pub mod worker;
 
 pub mod identity;
 pub mod mls;
+pub mod quota;
 
 pub mod log;
 

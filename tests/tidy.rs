@@ -107,6 +107,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("worker", 5),
     ("identity", 6),
     ("mls", 6),
+    ("quota", 6),
     ("log", 7),
     ("record", 8),
     ("federation", 8),
@@ -257,6 +258,88 @@ fn a_route_is_mounted_where_the_law_of_routes_sees_it() {
     holds(routes_are_mounted_in_the_open);
     breaks(routes_are_mounted_in_the_open, "src/server/health.rs", "Router::new().route(\"/health\", get(x))");
     breaks(routes_are_mounted_in_the_open, "src/api/mls/mod.rs", "router.nest(\"/x\", y)");
+}
+
+// ---- no lock is stronger than needed ----
+
+/// A row lock that also keeps other transactions from referring to the row is for rows that are deleted.
+fn row_locks_leave_references_alone(files: &[File]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for file in files.iter().filter(|file| file.is_rust_of("src/")) {
+        for statement in file.code().split("sqlx::query").skip(1) {
+            let statement = statement.split(";\n").next().unwrap_or_default();
+            if statement.contains("for update") && !statement.contains("delete from") {
+                broken.push(format!("{}: `for update` where `for no key update` is enough", file.path));
+            }
+        }
+    }
+    broken
+}
+
+#[test]
+fn a_row_that_is_only_updated_is_locked_without_its_key() {
+    holds(row_locks_leave_references_alone);
+    let (path, kept) = ("src/log/store/streams.rs", "sqlx::query!(\"select 1 from stream for update\");\n");
+    breaks(row_locks_leave_references_alone, path, kept);
+    let deleted = "sqlx::query!(\"delete from pairing where id in (select 1 for update skip locked)\");\n";
+    passes(row_locks_leave_references_alone, path, deleted);
+    passes(row_locks_leave_references_alone, path, &kept.replace("for update", "for no key update"));
+}
+
+// ---- what strangers can make grow is counted ----
+
+/// Tables that the migrations give a column `account_id`.
+fn tables_of_accounts(files: &[File]) -> Vec<String> {
+    let mut tables = Vec::new();
+    for file in files.iter().filter(|file| file.path.starts_with("migrations/") && is(&file.path, "sql")) {
+        for statement in file.text.split(';') {
+            let words: Vec<&str> = statement.split_whitespace().collect();
+            let creates = words.windows(3).find(|words| words[0] == "create" && words[1] == "table");
+            let alters = words.windows(3).find(|words| words[0] == "alter" && words[1] == "table");
+            let has = words
+                .windows(2)
+                .any(|words| words[0].trim_start_matches('(') == "account_id" && words[1].starts_with("bigint"));
+            let dropped = words.windows(3).find(|words| words[0] == "drop" && words[1] == "table");
+            if let Some(words) = dropped {
+                tables.retain(|table| table != words[2]);
+            }
+            if let (Some(words), true) = (creates.or(alters), has) {
+                tables.push(words[2].to_owned());
+            }
+        }
+    }
+    tables
+}
+
+fn tables_of_accounts_are_registered(files: &[File]) -> Vec<String> {
+    let text = |path: &str| files.iter().find(|file| file.path == path).map_or("", |file| file.text.as_str());
+    let (register, sums) = (text("src/quota/tables.rs"), text("src/quota/store.rs"));
+    let mut broken = Vec::new();
+    for table in tables_of_accounts(files) {
+        if !register.contains(&format!("(\"{table}\", Counted::")) {
+            broken.push(format!("{table}: a table of accounts that src/quota/tables.rs does not register"));
+        }
+    }
+    for line in register.lines().filter(|line| line.contains("Counted::ByAccount)")) {
+        let table = line.split('"').nth(1).unwrap_or_default();
+        if !sums.contains(&format!("from {table} where account_id = n.id")) {
+            broken.push(format!("{table}: registered in src/quota/tables.rs, and not summed in src/quota/store.rs"));
+        }
+    }
+    broken
+}
+
+#[test]
+fn every_table_of_accounts_is_in_the_register_of_quotas() {
+    holds(tables_of_accounts_are_registered);
+    breaks(
+        tables_of_accounts_are_registered,
+        "migrations/1.sql",
+        "create table hoard (\n    account_id bigint not null\n);",
+    );
+    breaks(tables_of_accounts_are_registered, "migrations/1.sql", "alter table x add column account_id bigint;");
+    breaks(tables_of_accounts_are_registered, "src/quota/tables.rs", "    (\"hoard\", Counted::ByAccount),");
+    assert!(tables_of_accounts(&tree()).len() > 15, "the migrations are read");
 }
 
 // ---- SQL has its rooms ----

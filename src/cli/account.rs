@@ -11,7 +11,9 @@ use super::{machine_user, prepare};
 use crate::api::account::admission;
 use crate::api::admin::accounts;
 use crate::api::admin::actions::{self, OperatorAction};
+use crate::config;
 use crate::lexicon::admin::defs::Account;
+use crate::quota;
 use crate::server::{Database, open_database_beside};
 use crate::storage::Storage;
 use crate::types::{Clock, Did, UnixMillis};
@@ -35,6 +37,19 @@ pub(super) enum Command {
     Resume { did: String },
     /// Let an account register where ACCOUNTS is `allowlist`.
     Allow { did: String },
+    /// How much an account uses of its quotas; with an option, how much it may.
+    Quota {
+        did: String,
+        /// Bytes in the place of QUOTA_ACCOUNT_BYTES.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 60))]
+        bytes: Option<u64>,
+        /// Rows in the place of QUOTA_ACCOUNT_ROWS.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 60))]
+        rows: Option<u64>,
+        /// As the settings say again.
+        #[arg(long, conflicts_with_all = ["bytes", "rows"])]
+        reset: bool,
+    },
     /// Make a code for new accounts where ACCOUNTS is `invite`. It is shown once.
     Invite {
         /// How many accounts may come by it.
@@ -49,7 +64,7 @@ pub(super) enum Command {
 pub(super) async fn run(file: Option<&Path>, command: Command) -> anyhow::Result<ExitCode> {
     let config = prepare(file)?;
     let Database { storage, cluster } = open_database_beside(&config).await?;
-    let outcome = obey(&storage, command, Clock::System.now()).await;
+    let outcome = obey(&storage, config.quotas, command, Clock::System.now()).await;
     storage.close();
     if let Some(cluster) = cluster {
         cluster.stop().await?;
@@ -58,7 +73,7 @@ pub(super) async fn run(file: Option<&Path>, command: Command) -> anyhow::Result
 }
 
 #[expect(clippy::print_stdout, reason = "the command's answer")]
-async fn obey(storage: &Storage, command: Command, now: UnixMillis) -> anyhow::Result<()> {
+async fn obey(storage: &Storage, quotas: config::Quotas, command: Command, now: UnixMillis) -> anyhow::Result<()> {
     match command {
         Command::List => list(storage).await?,
         Command::Suspend { did, reason } => suspend(storage, &did, true, reason.as_deref(), now).await?,
@@ -71,6 +86,18 @@ async fn obey(storage: &Storage, command: Command, now: UnixMillis) -> anyhow::R
             actions::record(tx.conn(), &action, now).await?;
             tx.commit().await?;
             println!("{did} may register");
+        }
+        Command::Quota { did, bytes, rows, reset } => {
+            if reset || bytes.is_some() || rows.is_some() {
+                let set = quota::Override { bytes, rows };
+                quota::set_override(storage.pool(), parse(&did)?.as_str(), set, now.to_datetime()).await?;
+            }
+            let Some(usage) = quota::usage_for_operator(storage, quotas, &parse(&did)?).await? else {
+                bail!("no account {did} is here; `rookery account list` shows those that are");
+            };
+            for usage in usage {
+                println!("{}: {} of {}", usage.quota.name(), usage.used, usage.limit);
+            }
         }
         Command::Invite { uses, days } => {
             let expires_at = UnixMillis(now.0 + i64::from(days) * DAY_MS);

@@ -13,6 +13,7 @@ mod identity;
 mod limits;
 mod log;
 mod operator;
+mod quotas;
 mod settings;
 mod streams;
 mod telemetry;
@@ -33,6 +34,7 @@ pub use identity::{Admission, Identity, Invitations};
 pub use limits::{AccountRates, AddressRates, DomainRates, Limits, LookupRates, OverallRates, Rate};
 pub use log::{Log, Retention, SubscriberBuffer};
 pub use operator::OperatorInfo;
+pub use quotas::Quotas;
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
 pub use streams::Streams;
 pub use telemetry::{LogFormat, Telemetry};
@@ -51,6 +53,7 @@ pub struct Config {
     pub limits: Limits,
     pub federation: Federation,
     pub log: Log,
+    pub quotas: Quotas,
     pub streams: Streams,
     pub telemetry: Telemetry,
     pub operator: OperatorInfo,
@@ -95,6 +98,7 @@ impl Config {
         let (database, log) = (Database::read(&values)?, Log::read(&values)?);
         let (streams, limits) = (Streams::read(&values)?, Limits::read(&values)?);
         let (federation, operator) = (Federation::read(&values)?, OperatorInfo::read(&values)?);
+        let quotas = Quotas::read(&values)?;
         let shown = SETTINGS
             .iter()
             .map(|setting| Shown {
@@ -111,6 +115,7 @@ impl Config {
             limits,
             federation,
             log,
+            quotas,
             streams,
             telemetry,
             operator,

@@ -122,6 +122,13 @@ pub const SETTINGS: &[Setting] = &[
     row("RETENTION_WELCOMES_DAYS", Is("90"), "Days that Welcomes, and key packages that expired, are kept, 1 to 3650."),
     row("DEVICE_LAPSE_DAYS", Is("90"), "Days after which a device that was not seen must register again, 1 to 3650. Until then commits that it may need are kept."),
 
+    row("QUOTA_ACCOUNT_BYTES", Is("1073741824"), "Bytes that one account may make this server keep, in entries that it wrote and in its other rows; up to 10 % more, since totals are summed twice a minute. `rookery account quota` sets another for one account. All `QUOTA_*`: 1 to 2^60."),
+    row("QUOTA_ACCOUNT_ROWS", Is("2000000"), "The same in rows."),
+    row("QUOTA_CONVO_BYTES", Is("8589934592"), "Bytes that one conversation may hold: headers, and contents that have not aged out. Commits may take 10 % more."),
+    row("QUOTA_CONVO_ENTRIES", Is("20000000"), "Entries that one conversation may have, ever."),
+    row("QUOTA_DOMAIN_BYTES", Is("68719476736"), "Bytes that all did:web accounts of one registrable domain may make this server keep."),
+    row("QUOTA_DOMAIN_ROWS", Is("100000000"), "The same in rows."),
+
     secret("ROOKERY_PDS_PASSWORD", Unset("read from standard input"), "App password of the account that `rookery lexicons publish` writes to. No other command uses it."),
 
     row("RUST_LOG", Is("info"), "Filter of log lines, in the syntax of tracing's EnvFilter."),

@@ -1,24 +1,27 @@
 //! The transaction path: a method changes its own tables and appends to one stream, in one commit.
 //!
-//! Invariant: the advisory lock is taken first, the row lock second, and the transaction's id is compared with the
-//! stream's head before anything is written, so that positions rise with `seq`.
+//! Invariant: the advisory lock is taken first, everything that is judged is read second, the row lock third; then the
+//! transaction's id is compared with the stream's head before anything is written, so that positions rise with `seq`.
 
+mod locking;
+mod many;
 mod members;
 mod refusals;
 mod requires;
 mod terms;
 
 use super::body::{Body, ErasedBody};
-use super::chain::{Content, Genesis, Head, Sealed};
+use super::chain::{CONTENT_BYTES, Content, Genesis, Head, Sealed};
 use super::identity::{Author, CallIdentity};
 use super::retention::Keep;
 use super::seats::{Roster, SeatChange};
 use super::store::{self, StreamRow};
-use super::{Application, EntryKind, Error, Log, StreamKind, StreamState};
+use super::{EntryKind, Error, Log, StreamKind};
 use crate::storage::Tx;
 use crate::telemetry::metric_name;
-use crate::types::{Detail, Did, Epoch, Hash, Refusal, Seq, StreamId, UnixMillis};
+use crate::types::{Did, Epoch, Hash, Seq, StreamId, UnixMillis};
 
+pub(super) use locking::Turns;
 pub use refusals::{device_not_in_group, stream_not_found};
 pub(super) use refusals::{no_seat, role_unknown};
 pub(super) use requires::require;
@@ -26,10 +29,8 @@ pub(super) use terms::later;
 
 /// Positions of one transaction: `base + (xid << 10) + index`.
 pub(super) const ENTRIES_PER_TRANSACTION: i64 = 1024;
-/// One may go before them that opens a term.
+/// Entries of one span: one may go before them that opens a term.
 pub(super) const DRAFTS_PER_TRANSACTION: usize = 1023;
-/// How often a transaction restarts because one with a younger id appended first.
-const GUARD_RETRIES: usize = 16;
 
 /// Proof of a caller's right to append: only this module creates it, with the stream locked.
 #[derive(Debug)]
@@ -68,115 +69,20 @@ pub struct StreamTx {
     log: Log,
     row: StreamRow,
     head: Head,
-    /// `base + (xid << 10)`: the first position of this transaction.
-    first_pos: i64,
+    /// `base + (xid << 10)`: the first position of this transaction, once it writes.
+    first_pos: Option<i64>,
     index: i64,
     roster: Option<Roster>,
     rules_changed: bool,
+    /// Of headers and contents appended so far.
+    added_bytes: usize,
     /// Kinds appended so far, to be counted once they are durable.
     appended: Vec<EntryKind>,
     pub(super) wakes_courier: bool,
+    pub(super) wakes_erasure: bool,
 }
 
 impl Log {
-    /// Begins a transaction that may append to this stream: this server is its home, and the stream takes entries.
-    pub async fn lock(&self, stream_id: i64) -> Result<StreamTx, Error> {
-        let won = self.win(stream_id).await?;
-        self.open_recovered(won).await
-    }
-
-    /// Locks a stream for an outbox worker; `None` if another transaction holds the lock.
-    pub(super) async fn lock_as_courier(&self, stream_id: i64) -> Result<Option<StreamTx>, Error> {
-        match self.win_as(stream_id, true).await? {
-            Some(won) => self.open_recovered(won).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Opens a stream for its first write after a restore, and stops it if its followers have not been asked for lost
-    /// entries.
-    async fn open_recovered(&self, mut won: Won) -> Result<StreamTx, Error> {
-        let stale = won.row.incarnation != self.inner.incarnation && won.row.state == StreamState::Active;
-        if stale {
-            let now = self.inner.clock.now().to_datetime();
-            if store::begin_recovery_of(won.tx.conn(), won.row.id, now).await? {
-                won.tx.commit().await?;
-                return Err(Error::Halted(StreamState::Recovering));
-            }
-        }
-        self.open(won)
-    }
-
-    pub(super) fn open(&self, Won { tx, row, first_pos }: Won) -> Result<StreamTx, Error> {
-        // A frozen stream is refused as such, wherever its home is.
-        let ours = row.home == self.inner.home.as_str();
-        if row.state.refuses().is_some() && (ours || row.state.is_over()) {
-            return Err(Error::Halted(row.state));
-        }
-        if !ours {
-            // The caller assumed otherwise.
-            self.inner.streams.invalidate(row.public_id.as_str());
-            let detail = Detail::new("another server orders this stream").with("home", row.home);
-            return Err(Refusal::new("NotHome", detail).into());
-        }
-        let head = row.head();
-        Ok(StreamTx {
-            tx,
-            log: self.clone(),
-            row,
-            head,
-            first_pos,
-            index: 0,
-            roster: None,
-            rules_changed: false,
-            appended: Vec::new(),
-            wakes_courier: false,
-        })
-    }
-
-    /// Whether what is judged from this row may be appended without looking again: its home is here, it takes entries,
-    /// and its term is of this incarnation.
-    pub(super) fn orders(&self, row: &StreamRow) -> bool {
-        row.home == self.inner.home.as_str()
-            && row.state == StreamState::Active
-            && row.incarnation == self.inner.incarnation
-    }
-
-    /// Locks a stream in a transaction that is younger than the one that wrote to it last. What either door begins with.
-    pub(super) async fn win(&self, stream_id: i64) -> Result<Won, Error> {
-        self.win_as(stream_id, false).await?.ok_or(Error::Busy)
-    }
-
-    async fn win_as(&self, stream_id: i64, courier: bool) -> Result<Option<Won>, Error> {
-        for _ in 0..GUARD_RETRIES {
-            let mut tx = self.inner.storage.begin().await?;
-            if courier && !store::try_lock_queue(tx.conn(), stream_id).await? {
-                return Ok(None);
-            }
-            store::lock_stream_advisory(tx.conn(), stream_id).await?;
-            let row = store::stream_for_update(tx.conn(), stream_id).await?;
-            let first_pos = self.first_position(&mut tx).await?;
-            if row.head_pos < first_pos {
-                return Ok(Some(Won { tx, row, first_pos }));
-            }
-            // Our id is older than the one that appended last: only a later transaction may append.
-            tx.rollback().await?;
-        }
-        Err(Error::Busy)
-    }
-
-    /// Where this transaction's entries go. A process that began with another incarnation writes nothing more: what it
-    /// keeps in memory may be of a future that was lost.
-    pub(super) async fn first_position(&self, tx: &mut Tx) -> Result<i64, Error> {
-        match store::first_position(tx.conn(), self.inner.incarnation).await? {
-            Some(first_pos) => Ok(first_pos),
-            None => {
-                self.inner.storage.uproot();
-                Err(Error::Busy)
-            }
-        }
-    }
-
     /// Founds a stream with its first entry, `#opened`, in a transaction that `tx` began.
     pub async fn found(&self, mut tx: Tx, kind: StreamKind) -> Result<StreamTx, Error> {
         let now = self.entry_time();
@@ -192,31 +98,44 @@ impl Log {
         let (home, incarnation) = (self.inner.home.as_str(), self.inner.incarnation);
         let row = store::insert_stream(tx.conn(), &head, kind, home, incarnation, &bytes).await?;
         let first_pos = self.first_position(&mut tx).await?;
-        let mut tx = StreamTx {
-            tx,
-            log: self.clone(),
-            row,
-            head,
-            first_pos,
-            index: 0,
-            roster: Some(Roster::default()),
-            rules_changed: true,
-            appended: Vec::new(),
-            wakes_courier: false,
-        };
+        let mut tx = StreamTx::new(self, tx, row, Some(first_pos));
+        (tx.head, tx.roster, tx.rules_changed) = (head, Some(Roster::default()), true);
         tx.append(&Seat::server(), Draft { kind: EntryKind::Opened, epoch: None, body: bytes, identity: None }).await?;
         Ok(tx)
     }
 }
 
 impl Seat {
-    /// The server itself: device chains, the outbox worker, the first entry.
+    /// An account that left, whose own messages are erased on its behalf.
+    pub(super) fn of_former_member(author: &Author) -> Self {
+        Self { author: Some(author.clone()), role: super::body::Role::Member }
+    }
+
+    /// The server itself: device chains, courier, the first entry.
     fn server() -> Self {
         Self { author: None, role: super::body::Role::Member }
     }
 }
 
 impl StreamTx {
+    fn new(log: &Log, tx: Tx, row: StreamRow, first_pos: Option<i64>) -> Self {
+        Self {
+            tx,
+            log: log.clone(),
+            head: row.head(),
+            row,
+            first_pos,
+            index: 0,
+            roster: None,
+            rules_changed: false,
+            added_bytes: 0,
+            appended: Vec::new(),
+            wakes_courier: false,
+            wakes_erasure: false,
+        }
+    }
+
+    /// For reading, and after [`Self::begin_writes`] for the method's own tables.
     pub fn conn(&mut self) -> &mut crate::storage::PgConnection {
         self.tx.conn()
     }
@@ -242,8 +161,10 @@ impl StreamTx {
         Ok(self.roster.insert(roster))
     }
 
-    /// The right to act in this stream: an open seat, and for MLS kinds a leaf of the calling device.
+    /// The right to act in this stream: a device and an account that stand, an open seat, and for MLS kinds a leaf of the
+    /// calling device.
     pub async fn seat(&mut self, author: &Author, with_leaf: bool) -> Result<Seat, Error> {
+        store::author_state(self.tx.conn(), author.device_row).await?.judge()?;
         let leaf = (author.did.clone(), author.device.clone());
         let roster = self.roster().await?;
         let Some(role) = roster.seats.get(&author.did).map(|seat| seat.role.clone()) else {
@@ -266,7 +187,8 @@ impl StreamTx {
     }
 
     /// The creator of a stream that this transaction creates.
-    pub fn founder(&self, author: &Author) -> Result<Seat, Error> {
+    pub async fn founder(&mut self, author: &Author) -> Result<Seat, Error> {
+        store::author_state(self.tx.conn(), author.device_row).await?.judge()?;
         let founding = self.row.head_seq == Seq(0);
         if founding {
             Ok(Seat { author: Some(author.clone()), role: super::body::Role::Admin })
@@ -295,11 +217,13 @@ impl StreamTx {
         self.insert(author, &content, draft.kind, None, draft.epoch, draft.identity).await
     }
 
-    /// Appends a message that the writer has authorized. Its content names no author: the home knows the sender, other
-    /// servers need not.
-    pub(super) async fn append_judged(&mut self, item: &Application) -> Result<Sealed, Error> {
-        let content = Content::new(item.body.clone(), None);
-        self.insert(Some(&item.author), &content, EntryKind::Message, None, Some(item.epoch), Some(item.identity)).await
+    /// Ready to append: the row is locked, and its term is of this incarnation. Answers the transaction's first position.
+    async fn writing(&mut self) -> Result<i64, Error> {
+        self.begin_writes().await?;
+        if self.row.incarnation != self.log.inner.incarnation {
+            self.reopen().await?;
+        }
+        self.first_pos.ok_or(Error::Overtaken)
     }
 
     async fn insert(
@@ -311,9 +235,8 @@ impl StreamTx {
         epoch: Option<Epoch>,
         identity: Option<CallIdentity>,
     ) -> Result<Sealed, Error> {
-        if self.row.incarnation != self.log.inner.incarnation {
-            self.reopen().await?;
-        }
+        self.followers_know(kind, requires).await?;
+        self.writing().await?;
         self.write(author, content, kind, requires, epoch, identity).await
     }
 
@@ -329,14 +252,19 @@ impl StreamTx {
         if self.index >= ENTRIES_PER_TRANSACTION {
             return Err(Error::TooManyEntries);
         }
-        self.followers_know(kind, requires).await?;
+        let first_pos = self.first_pos.ok_or(Error::Overtaken)?;
         let now = self.log.entry_time();
         let sealed = self.head.seal_named(kind.name(), requires, epoch, content, now)?;
+        if sealed.content.len() > CONTENT_BYTES {
+            return Err(Error::ContentTooLarge { bytes: sealed.content.len() });
+        }
+        self.judge_quota(kind, sealed.size_bytes())?;
         if let Some(feature) = requires {
             require(&mut self.row, feature)?;
             self.rules_changed = true;
         }
-        let pos = self.first_pos + self.index;
+        self.added_bytes += sealed.size_bytes();
+        let pos = first_pos + self.index;
         store::insert_entry(self.tx.conn(), self.row.id, pos, kind, epoch, &sealed, author, identity).await?;
         self.index += 1;
         self.appended.push(kind);
@@ -345,6 +273,7 @@ impl StreamTx {
             store::erase(self.tx.conn(), self.row.id, &body.seqs).await?;
         }
         if kind.changes_seats() {
+            // Read before the writes begin, wherever a right was judged.
             self.roster().await?;
             let changes = match &mut self.roster {
                 Some(roster) => roster.apply(&kind.into(), sealed.seq, content)?,
@@ -356,6 +285,17 @@ impl StreamTx {
             self.write_seats(&changes).await?;
         }
         Ok(sealed)
+    }
+
+    /// Whether the conversation is full. Whatever ends seats, erases or moves is taken in any case.
+    fn judge_quota(&self, kind: EntryKind, bytes: usize) -> Result<(), Error> {
+        let quota = match kind {
+            EntryKind::Message => self.log.convo_quota(),
+            EntryKind::Commit => self.log.convo_quota().with_slack(),
+            _ => return Ok(()),
+        };
+        let held = u64::try_from(self.row.held_bytes).unwrap_or_default().saturating_add(self.added_bytes as u64);
+        Ok(quota.judge(held, self.head.seq.0.saturating_sub(1), bytes)?)
     }
 
     async fn write_seats(&mut self, changes: &[SeatChange]) -> Result<(), Error> {
@@ -374,9 +314,10 @@ impl StreamTx {
 
     /// Makes it durable, then wakes the readers.
     pub async fn commit(mut self) -> Result<(), Error> {
-        if self.index > 0 {
-            let head_pos = self.first_pos + self.index - 1;
-            store::update_head(self.tx.conn(), &self.row, &self.head, head_pos, self.rules_changed).await?;
+        if let Some(first_pos) = self.first_pos.filter(|_| self.index > 0) {
+            let head_pos = first_pos + self.index - 1;
+            let (rules_changed, added_bytes) = (self.rules_changed, self.added_bytes);
+            store::update_head(self.tx.conn(), &self.row, &self.head, head_pos, rules_changed, added_bytes).await?;
             self.tx.commit().await?;
             if self.row.home != self.log.inner.home.as_str() {
                 self.log.inner.streams.invalidate(self.row.public_id.as_str());
@@ -387,6 +328,9 @@ impl StreamTx {
             self.log.inner.hub.wake(head_pos);
             if self.wakes_courier {
                 self.log.inner.courier_wake.notify_one();
+            }
+            if self.wakes_erasure {
+                self.log.inner.erasure_wake.notify_one();
             }
         } else {
             self.tx.commit().await?;

@@ -10,7 +10,7 @@ use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
 use super::store::{self, Queue};
-use super::{Draft, EntryKind, Error, Log, StreamTx};
+use super::{EntryKind, Error, Log, StreamTx};
 use crate::storage::{self, PgConnection};
 use crate::telemetry::metric_name;
 use crate::types::UnixMillis;
@@ -94,7 +94,7 @@ async fn deliver(log: &Log, beat: &Beat) -> Result<usize, Error> {
     beat.beat();
     for queue in store::due_queues(log.inner.storage.pool(), QUEUES).await? {
         beat.beat();
-        match deliver_queue(log, &queue).await {
+        match storage::retrying(Error::is_collision, || deliver_queue(log, &queue)).await {
             Ok(rows) => {
                 delivered += rows;
                 metrics::counter!(metric_name::OUTBOX_DELIVERED).increment(rows as u64);
@@ -115,12 +115,17 @@ async fn deliver_queue(log: &Log, queue: &Queue) -> Result<usize, Error> {
     let limit = if queue.attempts > 0 { 1 } else { BATCH };
     let rows = store::queued(tx.conn(), queue.account_id, limit, BATCH_BYTES).await?;
     let server = tx.server()?;
-    let mut ids = Vec::with_capacity(rows.len());
+    let (mut ids, mut notices) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
     for row in rows.into_iter().take_while(|row| row.is_due) {
         let kind = EntryKind::from_db(row.kind).ok_or(storage::Error::Corrupt("outbox.kind"))?;
-        tx.append(&server, Draft { kind, epoch: None, body: row.body, identity: None }).await?;
+        notices.push((kind, row.body));
         ids.push(row.id);
     }
+    if ids.is_empty() {
+        tx.rollback().await?;
+        return Ok(0);
+    }
+    tx.append_notices(&server, notices).await?;
     store::delete_outbox(tx.conn(), &ids).await?;
     tx.commit().await?;
     Ok(ids.len())
@@ -131,6 +136,7 @@ fn is_its_own(error: &Error) -> bool {
     !matches!(
         error,
         Error::Busy
+            | Error::Overtaken
             | Error::Storage(storage::Error::Unavailable(_) | storage::Error::Full(_) | storage::Error::Collision(_))
     )
 }

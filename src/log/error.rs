@@ -1,5 +1,6 @@
-use super::StreamState;
-use super::chain::NotCanonical;
+use super::chain::{CONTENT_BYTES, NotCanonical};
+use super::{AuthorState, StreamState};
+use crate::quota::QuotaExceeded;
 use crate::storage;
 use crate::types::Refusal;
 
@@ -9,9 +10,31 @@ pub enum Error {
     /// Something the client can act on.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The writer's queue is full, or the server is stopping: nothing was written.
-    #[error("the log writer takes no more work at the moment")]
+    /// The server cannot say that it wrote: a queue is full, a lock was not free in time, the server is stopping, or the
+    /// outcome of a commit is unknown. The client repeats with the same identity, and gets the first answer if there is
+    /// one.
+    #[error("the log cannot take this at the moment")]
     Busy,
+    /// Another transaction appended to the stream between this one's reading and its first write. Nothing was written.
+    #[error("another transaction was quicker")]
+    Overtaken,
+    /// A mistake of ours, found by builds with debug assertions: a transaction that reads while it holds back every
+    /// reader of the log.
+    #[cfg(debug_assertions)]
+    #[error("the transaction wrote before it called begin_writes")]
+    WroteTooSoon,
+    /// The conversation is full. Nothing was written.
+    #[error(transparent)]
+    QuotaExceeded(#[from] QuotaExceeded),
+    /// A mistake of ours: an entry of this kind changes more than its own stream's chain. Nothing was written.
+    #[error("an entry of kind {} is no notice", .0.name())]
+    NoNotice(super::EntryKind),
+    /// No follower would take the entry. Nothing was written.
+    #[error("the content of an entry has {bytes} bytes, and {CONTENT_BYTES} are the limit")]
+    ContentTooLarge { bytes: usize },
+    /// The device or its account lost its rights after the call began. Nothing was written.
+    #[error("the author may no longer act: {0:?}")]
+    AuthorEnded(AuthorState),
     /// The stream takes no entries in this state. Nothing was written.
     #[error("the stream takes no entries: {}", .0.refuses().unwrap_or("Unavailable"))]
     Halted(StreamState),
@@ -47,7 +70,7 @@ pub enum Error {
 impl Error {
     /// Whether the same transaction may simply be run again.
     pub fn is_collision(&self) -> bool {
-        matches!(self, Self::Storage(storage::Error::Collision(_)))
+        matches!(self, Self::Overtaken | Self::Storage(storage::Error::Collision(_)))
     }
 }
 

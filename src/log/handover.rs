@@ -34,8 +34,10 @@ impl Log {
             tx.reopen().await?;
             tx.commit().await?;
         }
-        let turned = self.turning(stream_id, StreamState::Handing).await?;
-        let tx = turned.ok_or(Error::Halted(self.row(stream_id).await?.state))?;
+        let tx = match self.turning(stream_id, StreamState::Handing).await? {
+            Some(tx) => tx,
+            None => return Err(Error::Halted(self.row(stream_id).await?.state)),
+        };
         if tx.row().home == self.inner.home.as_str() { Ok(tx) } else { Err(not_ours()) }
     }
 
@@ -138,6 +140,7 @@ impl StreamTx {
 
     /// Opens the term of a stream that was handed to us with the entry before. False: it was not.
     pub(super) async fn take_up(&mut self) -> Result<bool, Error> {
+        self.begin_writes().await?;
         let (stream_id, head) = (self.row().id, self.head().clone());
         let Some(moved) = store::find_move(self.conn(), stream_id, head.seq).await? else { return Ok(false) };
         let body = HomeOpenedBody { from: moved.from, base: head.seq, base_hash: Bytes(head.hash.to_vec()) };

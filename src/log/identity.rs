@@ -1,7 +1,8 @@
 use uuid::Uuid;
 
+use super::Error;
 use super::chain::{NotCanonical, encode};
-use crate::types::{DeviceId, Did, Hash, Idem};
+use crate::types::{DeviceId, Did, Hash, Idem, Refusal};
 
 /// The author of a call: a device of an account, with the keys of its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +11,28 @@ pub struct Author {
     pub device_row: i64,
     pub did: Did,
     pub device: DeviceId,
+}
+
+/// Whether a device and its account may act at this moment. A call may have been authorized before it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorState {
+    Active,
+    DeviceRevoked,
+    AccountSuspended,
+}
+
+impl AuthorState {
+    pub(super) fn of(revoked: bool, suspended: bool) -> Self {
+        match (revoked, suspended) {
+            (true, _) => Self::DeviceRevoked,
+            (false, true) => Self::AccountSuspended,
+            (false, false) => Self::Active,
+        }
+    }
+
+    pub(super) fn judge(self) -> Result<(), Error> {
+        if self == Self::Active { Ok(()) } else { Err(Error::AuthorEnded(self)) }
+    }
 }
 
 /// A call's name for itself, and what it asked: the same name with the same bytes gets the first answer again.
@@ -29,4 +52,9 @@ impl CallIdentity {
         first.copy_from_slice(&digest[..16]);
         Ok(Self { idem: Uuid::from_bytes(first), request_hash })
     }
+}
+
+/// The name of a call was used for another request.
+pub(super) fn identity_conflict() -> Refusal {
+    Refusal::new("IdempotencyConflict", "this idem was used before, with another request")
 }

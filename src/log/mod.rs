@@ -17,6 +17,7 @@ mod append;
 mod courier;
 mod cursor;
 mod cut_over;
+mod erasure;
 mod error;
 mod features;
 mod flow;
@@ -56,7 +57,8 @@ pub use flow::LogFlow;
 pub use frame::{Event, Frame, Signal, server_sent};
 pub use handover::{Handover, Replayed};
 pub use hub::{Delivery, Ended, Filter, Hub, Listener, Subscription};
-pub use identity::{Author, CallIdentity};
+use identity::identity_conflict;
+pub use identity::{Author, AuthorState, CallIdentity};
 pub use origin::{ForeignDatabase, Raised, server_of};
 pub use page::EntryPage;
 pub use read::{Direction, Window};
@@ -99,8 +101,10 @@ struct Inner {
     incarnation: i64,
     hub: Arc<Hub>,
     writer: writer::Handle,
+    turns: append::Turns,
     streams: moka::sync::Cache<String, Arc<StreamInfo>>,
     courier_wake: Arc<tokio::sync::Notify>,
+    erasure_wake: tokio::sync::Notify,
     retention: config::Retention,
     flow: Arc<flow::FlowMonitor>,
     read_memory: page::ReadMemory,
@@ -111,7 +115,7 @@ struct Inner {
 }
 
 impl Log {
-    /// Verifies the log's origin on this cluster, then starts writer, tailer, outbox worker and relay.
+    /// Verifies the log's origin on this cluster, then starts writer, tailer, outbox worker, erasure and relay.
     pub async fn start(
         storage: Storage,
         home: Did,
@@ -132,6 +136,7 @@ impl Log {
             Some(url) => Some(Arc::new(relay::Link::new(url, &relay_channel(&storage).await?)?)),
             None => None,
         };
+        let turns = append::Turns::new(storage.stream_transactions());
         let inner = Inner {
             storage,
             home,
@@ -140,8 +145,10 @@ impl Log {
             incarnation,
             hub,
             writer,
+            turns,
             streams: moka::sync::Cache::builder().max_capacity(STREAM_CACHE_BYTES).weigher(entry_weight).build(),
             courier_wake: Arc::default(),
+            erasure_wake: tokio::sync::Notify::new(),
             retention: config.retention,
             flow,
             read_memory: page::ReadMemory::new(),
@@ -157,6 +164,7 @@ impl Log {
         workers.spawn_beating("tailer", Class::Tailer, |beat| tail::run(log.clone(), stop.clone(), beat));
         workers.spawn_beating("clock", Class::Workers, |beat| time::run(log.clone(), stop.clone(), beat));
         workers.spawn_beating("outbox", Class::Workers, |beat| courier::run(log.clone(), stop.clone(), beat));
+        workers.spawn_beating("erasure", Class::Workers, |beat| erasure::run(log.clone(), stop.clone(), beat));
         workers.spawn_beating("retention", Class::Workers, |beat| retention::run(log.clone(), stop.clone(), beat));
         workers.tasks().spawn(adopt::apply_newest_of_all(log.clone()));
         workers.spawn("flow monitor", Class::Workers, flow::run(log.clone(), stop.clone()));

@@ -1,7 +1,7 @@
 //! Every size that this module accepts. Sizes are in bytes; a larger message is `MalformedMessage`.
 
-/// A commit or a proposal.
-pub const COMMIT_BYTES: usize = 4 << 20;
+/// A commit or a proposal: 4 MiB less 64 KiB for the members that the entry's content names beside it.
+pub const COMMIT_BYTES: usize = (4 << 20) - (64 << 10);
 pub const WELCOME_BYTES: usize = 2 << 20;
 /// A GroupInfo together with its ratchet tree.
 pub const GROUP_INFO_BYTES: usize = 4 << 20;

@@ -19,6 +19,7 @@ use crate::identity::{
 };
 use crate::limit::{CpuGate, entry_weight};
 use crate::log::{self, ForeignDatabase, Log, WriterSettings};
+use crate::quota::{self, ConvoQuota, Quotas};
 use crate::storage::embedded::{Cluster, DATABASE, EmbeddedError, Options, running_url};
 use crate::storage::{self, Class, Storage, refuse_unsafe};
 use crate::telemetry::{Redactor, causes};
@@ -153,7 +154,8 @@ pub(super) async fn services(
         cpu: cpu.clone(),
     }));
     federation.publish_keys().await?;
-    let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS };
+    let convo_quota = ConvoQuota::of(&config.quotas);
+    let settings = WriterSettings { queue_items: config.log.writer_queue, past_epochs: PAST_EPOCHS, convo_quota };
     let log = Log::start(storage.clone(), did, clock.clone(), settings, &config.log, workers).await?;
     let timing = Timing::with_recovery_wait(config.federation.recovery_wait);
     let replicas = Replicas::start(log.clone(), Arc::clone(&federation), timing, workers);
@@ -161,6 +163,10 @@ pub(super) async fn services(
     let joining = Joining::start(log.clone(), Arc::clone(&federation), replicas.clone(), unsaid, workers);
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
     let upstream = config.http.upstream.clone().map(|base| Upstream::new(base, &authorities)).transpose()?;
+    let quotas = Quotas::new(storage.clone(), config.quotas);
+    workers.spawn_beating("quotas", Class::Workers, |beat| {
+        quota::run(quotas.clone(), clock.clone(), workers.stop().clone(), beat)
+    });
     let limits = Limits::new(&config.limits, &config.http, redactor.clone(), &clock);
     Ok(Services {
         config: Arc::new(config),
@@ -174,6 +180,7 @@ pub(super) async fn services(
         joining,
         redactor,
         limits: Arc::new(limits),
+        quotas,
         upstream,
         clock,
         groups: Cache::builder().max_capacity(GROUP_CACHE_BYTES).weigher(entry_weight).build(),

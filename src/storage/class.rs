@@ -68,6 +68,15 @@ pub(super) fn split(connections: u32) -> Option<[u32; 5]> {
     Some([authentication, tailer, reads, writes, workers])
 }
 
+/// How many transactions may hold locks of streams at the same time: two at least, so that a stream that is held delays
+/// no other; otherwise one connection is left for transactions that append to no stream, or half of a shared pool.
+pub(super) fn stream_transactions(connections: u32) -> u32 {
+    match split(connections) {
+        Some([_, _, _, writes, _]) => (writes - 1).max(2),
+        None => (connections / 2).max(1),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +90,7 @@ mod tests {
         }
         assert_eq!(split(16), Some([2, 1, 7, 4, 2]));
         assert_eq!(split(LEAST_SPLIT - 1), None);
+        assert_eq!([1, 4, 8, 16, 64].map(stream_transactions), [1, 2, 2, 3, 15]);
     }
 
     #[tokio::test]

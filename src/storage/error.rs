@@ -23,6 +23,9 @@ pub enum Error {
     Full(#[source] sqlx::Error),
     #[error("the database refused a statement")]
     Statement(#[source] sqlx::Error),
+    /// Nothing was written: a transaction that writes so many rows holds back every reader of the log for too long.
+    #[error("the transaction writes {rows} rows, and {limit} are the limit: split it into steps")]
+    TooManyRows { rows: i64, limit: i64 },
     /// A row that our own code wrote does not read back.
     #[error("stored data is not as it should be: {0}")]
     Corrupt(&'static str),

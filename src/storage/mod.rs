@@ -44,6 +44,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metric_name;
 
+/// Plans of the log writer.
+const BY_INDEX: [(&str, &str); 4] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
 /// Time in which the first connection must be established.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -82,6 +89,7 @@ struct Shared {
     reads: PgPool,
     writes: PgPool,
     options: PgConnectOptions,
+    connections: u32,
     cluster: ClusterId,
     room: Arc<room::Room>,
     /// Cancelled when the database turned out to be another one than at the start.
@@ -106,7 +114,7 @@ impl Storage {
         let room = Arc::default();
         let reads = PgPool::new(&options, connections, cluster, &room, &uprooted);
         let (authentication, writes) = (reads.of(Class::Authentication), reads.of(Class::Writes));
-        let shared = Shared { authentication, reads, writes, options, cluster, room, uprooted };
+        let shared = Shared { authentication, reads, writes, options, connections, cluster, room, uprooted };
         let storage = Self { shared: Arc::new(shared) };
         // A refusal of the first connection ends the start with its reason.
         drop(storage.pool().acquire().await?);
@@ -138,9 +146,15 @@ impl Storage {
         &self.shared.authentication
     }
 
-    /// A connection of its own, outside the pool, with generic plans: for the log writer.
+    /// How many transactions may hold locks of streams at the same time.
+    pub fn stream_transactions(&self) -> u32 {
+        class::stream_transactions(self.shared.connections)
+    }
+
+    /// A connection of its own, outside the pool, for the log writer. Every statement finds its rows by an index: a plan
+    /// is made once, perhaps before Postgres knows how many rows a table has.
     pub async fn dedicated(&self) -> Result<PgConnection, Error> {
-        let options = self.shared.options.clone().options([("plan_cache_mode", "force_generic_plan")]);
+        let options = self.shared.options.clone().options(BY_INDEX);
         Ok(PgConnection::own(self.shared.reads.manager().connect(&options).await?))
     }
 

@@ -161,6 +161,11 @@ where
         };
         let signed = if M::KIND == Kind::Procedure { &bytes[..] } else { b"" };
         caller.check_body(cx, signed).await?;
+        if let (Kind::Procedure, Some(account_id)) = (M::KIND, caller.account_id())
+            && let Some(exceeded) = cx.quotas.admit(account_id, M::NSID, bytes.len()).await?
+        {
+            return Err(Fault::QuotaExceeded(exceeded).into());
+        }
         let input = match M::KIND {
             Kind::Procedure => method::input::<M>(&bytes)?,
             Kind::Query | Kind::Subscription => serde_json::from_slice(&bytes).map_err(Fault::internal)?,

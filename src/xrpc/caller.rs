@@ -77,6 +77,11 @@ pub trait Caller: Send + Sized {
         std::future::ready(Ok(()))
     }
 
+    /// The account whose quotas the call is counted against.
+    fn account_id(&self) -> Option<i64> {
+        None
+    }
+
     /// The account and device for which a call can be forwarded to another server.
     fn behalf(&self) -> Option<Behalf<'_>> {
         None
@@ -188,6 +193,10 @@ impl Caller for Account {
         Ok(Self { did, id: row.map(|row| row.id), address: asked.visit.address(), device_token })
     }
 
+    fn account_id(&self) -> Option<i64> {
+        self.id
+    }
+
     fn did(&self) -> Option<&Did> {
         Some(&self.did)
     }
@@ -211,6 +220,10 @@ impl Caller for AccountOrDevice {
             Self::Account(_) => Ok(()),
             Self::Device(device) => device.check_body(cx, body).await,
         }
+    }
+
+    fn account_id(&self) -> Option<i64> {
+        Self::account_id(self)
     }
 
     fn call_owner(&self) -> CallOwner {

@@ -72,11 +72,8 @@ impl<E: Named> From<log::Error> for Failure<E> {
                 Self::Fault(Fault::Halted(StreamState::Handing))
             }
             log::Error::Refused(refusal) => refusal.into(),
-            log::Error::Busy => Self::Fault(Fault::Unavailable),
             log::Error::Halted(state) => Self::Fault(Fault::Halted(state)),
-            log::Error::FollowersOutdated(servers) => Self::Fault(Fault::FollowersOutdated(servers)),
-            log::Error::Storage(error) => error.into(),
-            error => Self::Fault(Fault::internal(error)),
+            error => Self::Fault(Fault::of_log(error)),
         }
     }
 }

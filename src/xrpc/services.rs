@@ -14,6 +14,7 @@ use crate::identity::http::Upstream;
 use crate::identity::{Resolver, ServerKeys, Verifier};
 use crate::limit::{CpuGate, Weigh};
 use crate::log::Log;
+use crate::quota::Quotas;
 use crate::storage::Storage;
 use crate::telemetry::Redactor;
 use crate::types::Clock;
@@ -50,6 +51,7 @@ pub struct Services {
     pub joining: Joining,
     pub redactor: Redactor,
     pub limits: Arc<Limits>,
+    pub quotas: Quotas,
     /// Where methods go that this server does not have; development alone.
     pub upstream: Option<Upstream>,
     pub clock: Clock,

@@ -8,6 +8,7 @@ pub const DOCUMENTS: &[(&str, &str)] = &[
     ("blue.catbird.account.createPairing", include_str!("../../../lexicons/blue/catbird/account/createPairing.json")),
     ("blue.catbird.account.defs", include_str!("../../../lexicons/blue/catbird/account/defs.json")),
     ("blue.catbird.account.exportData", include_str!("../../../lexicons/blue/catbird/account/exportData.json")),
+    ("blue.catbird.account.getUsage", include_str!("../../../lexicons/blue/catbird/account/getUsage.json")),
     ("blue.catbird.account.importData", include_str!("../../../lexicons/blue/catbird/account/importData.json")),
     ("blue.catbird.account.listBlocks", include_str!("../../../lexicons/blue/catbird/account/listBlocks.json")),
     ("blue.catbird.account.listDevices", include_str!("../../../lexicons/blue/catbird/account/listDevices.json")),
@@ -90,6 +91,7 @@ macro_rules! every_method {
         $each!(crate::lexicon::account::claim_pairing::ClaimPairing);
         $each!(crate::lexicon::account::create_pairing::CreatePairing);
         $each!(crate::lexicon::account::export_data::ExportData);
+        $each!(crate::lexicon::account::get_usage::GetUsage);
         $each!(crate::lexicon::account::import_data::ImportData);
         $each!(crate::lexicon::account::list_blocks::ListBlocks);
         $each!(crate::lexicon::account::list_devices::ListDevices);

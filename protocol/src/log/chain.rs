@@ -17,6 +17,9 @@ use crate::types::{DeviceId, Did, Epoch, Hash, Seq, StreamId, Term, UnixMillis};
 pub(super) const VERSION: u8 = 1;
 /// Longest header, in bytes.
 pub const HEADER_BYTES: usize = 512;
+/// Longest content, in bytes: a commit of 4 MiB less 64 KiB, and the members that it adds and removes. A home writes no
+/// longer one, and a follower takes no longer one.
+pub const CONTENT_BYTES: usize = (4 << 20) + (4 << 10);
 pub const CONTENT_LABEL: &str = "rookery content v1";
 const ENTRY_LABEL: &str = "rookery entry v1";
 /// What a checkpoint, and so a receipt, is signed under.
@@ -155,6 +158,13 @@ pub struct Sealed {
     pub header: Vec<u8>,
     pub content: Vec<u8>,
     pub hash: Hash,
+}
+
+impl Sealed {
+    /// Of header and content.
+    pub fn size_bytes(&self) -> usize {
+        self.header.len() + self.content.len()
+    }
 }
 
 impl Head {

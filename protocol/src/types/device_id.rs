@@ -27,6 +27,11 @@ impl DeviceId {
         }
     }
 
+    /// The id before which no other stands, for searching in ordered maps.
+    pub fn least() -> Self {
+        Self("!".to_owned())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

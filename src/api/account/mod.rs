@@ -7,6 +7,7 @@
 pub mod admission;
 mod chain;
 mod contacts;
+mod get_usage;
 mod list_devices;
 mod moving;
 mod pairing;
@@ -17,7 +18,7 @@ mod store;
 mod update_device;
 
 use crate::lexicon::account::{
-    list_devices::ListDevices, register_device::RegisterDevice, revoke_device::RevokeDevice,
+    get_usage::GetUsage, list_devices::ListDevices, register_device::RegisterDevice, revoke_device::RevokeDevice,
     update_device::UpdateDevice,
 };
 use crate::xrpc::Api;
@@ -26,6 +27,7 @@ pub fn api() -> Api {
     Api::new()
         .method::<RegisterDevice, _, _>(register_device::register_device)
         .method::<ListDevices, _, _>(list_devices::list_devices)
+        .method::<GetUsage, _, _>(get_usage::get_usage)
         .method::<UpdateDevice, _, _>(update_device::update_device)
         .method::<RevokeDevice, _, _>(revoke_device::revoke_device)
         .merge(pairing::api())

@@ -6,8 +6,9 @@
 use crate::config::{self, Admission, Invitations, Mode};
 use crate::federation::own_support;
 use crate::lexicon::peer::defs::Support;
-use crate::lexicon::server::describe::{Describe, Error, Limits, Output, Retention};
+use crate::lexicon::server::describe::{Describe, Error, Limits, Output, Quota, Retention};
 use crate::mls;
+use crate::quota;
 use crate::xrpc::{Anyone, Call, Failure, Fault, Services};
 
 pub async fn describe(cx: &Services, _: Anyone, _: Call<Describe>) -> Result<Output, Failure<Error>> {
@@ -43,7 +44,7 @@ pub async fn describe(cx: &Services, _: Anyone, _: Call<Describe>) -> Result<Out
         .to_owned(),
         limits: limits(&config.http)?,
         retention: retention(&config.log.retention)?,
-        quotas: Vec::new(),
+        quotas: quotas(&config.quotas),
         providers: Vec::new(),
         contact: url(&config.operator.contact),
         terms: url(&config.operator.terms),
@@ -74,6 +75,11 @@ fn retention(kept: &config::Retention) -> Result<Retention, Failure<Error>> {
         welcomes_days: number(kept.welcomes_days)?,
         device_lapse_days: number(kept.lapse_days)?,
     })
+}
+
+fn quotas(settings: &config::Quotas) -> Vec<Quota> {
+    let quotas = quota::limits(settings).into_iter();
+    quotas.map(|(quota, limit)| Quota { name: quota.name().to_owned(), limit }).collect()
 }
 
 fn number<N: TryInto<u64>>(value: N) -> Result<u64, Failure<Error>>

@@ -53,8 +53,6 @@ use crate::worker::Workers;
 /// Entries of one request, and bytes of its body.
 pub const REQUEST_ENTRIES: u32 = 256;
 pub const REQUEST_BYTES: usize = 8 << 20;
-/// A content, at most.
-pub const CONTENT_BYTES: usize = (4 << 20) + (4 << 10);
 /// Fresh checkpoints of a stream are made at most this often; an earlier request gets the latest one.
 const FRESH_EVERY: Duration = Duration::from_secs(10);
 const FRESH_STREAMS: u64 = 10_000;

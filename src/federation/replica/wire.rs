@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::REQUEST_ENTRIES;
 use super::erasures::ERASURES;
-use super::{CONTENT_BYTES, REQUEST_ENTRIES};
 use crate::identity::Signed;
-use crate::log::chain::{HEADER_BYTES, NotCanonical, decode, encode};
+use crate::log::chain::{CONTENT_BYTES, HEADER_BYTES, NotCanonical, decode, encode};
 use crate::log::{Held, RawEntry};
 use crate::types::{Bytes, Refusal, Seq, StreamId, Term};
 

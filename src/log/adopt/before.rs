@@ -33,6 +33,7 @@ impl Log {
         // this function brings earlier entries in a younger transaction, so that positions rise with seqs.
         let first_pos = backfill_position(won.first_pos, entries.len());
         store::adopt_entries(won.tx.conn(), stream_id, first_pos, &entries).await?;
+        store::grow(won.tx.conn(), stream_id, entries.iter().map(Entry::size_bytes).sum()).await?;
         for (seq, time) in ageing(&entries)? {
             store::insert_ageing(won.tx.conn(), stream_id, seq, time).await?;
         }

@@ -14,7 +14,7 @@ mod verify;
 
 use std::collections::BTreeSet;
 
-use super::append::{DRAFTS_PER_TRANSACTION, Won, require};
+use super::append::{DRAFTS_PER_TRANSACTION, require};
 use super::body::{Body, CommitBody, ErasedBody};
 use super::chain::Head;
 use super::retention::Keep;
@@ -109,7 +109,7 @@ impl Log {
     }
 
     async fn adopt_once(&self, span: &Span, verified: &Verified<'_>) -> Result<Adopted, Error> {
-        let Won { mut tx, mut row, first_pos } = self.win_or_found(span, verified).await?;
+        let (mut tx, mut row, first_pos) = self.turn_or_found(span, verified).await?;
         let ours = row.home == self.inner.home.as_str();
         if ours && row.state != StreamState::Recovering {
             return Err(Refusal::new("NotHome", "this server orders the stream itself").into());
@@ -117,24 +117,19 @@ impl Log {
         if !ours && row.state != StreamState::Active {
             return Err(Error::Halted(row.state));
         }
-        let applied = self.apply_newest(&mut tx, &mut row).await?;
         let overlap = verified.entries.iter().take_while(|entry| entry.header.seq <= row.head_seq).count();
         let (held, fresh) = verified.entries.split_at(overlap);
         if let Some(conflict) = conflict(&mut tx, &row, held).await? {
             return Ok(Adopted::Conflict(Box::new(conflict)));
         }
         let mut head = row.head();
-        let Some(first) = fresh.first() else {
-            if applied {
-                tx.commit().await?;
-            }
-            return Ok(Adopted::Stored { head, fresh: 0 });
-        };
+        let Some(first) = fresh.first() else { return Ok(Adopted::Stored { head, fresh: 0 }) };
         if first.header.seq != head.seq.next() {
             return Ok(Adopted::Gap { head });
         }
         let moved = store::find_move(tx.conn(), row.id, head.seq).await?;
         verify::follows(first, &head, moved.as_ref())?;
+        let read = row.clone();
         let home = home_after(&row.home, fresh, &span.home)?;
         // Entries after one that this version cannot apply wait for a version that can.
         let needs_newer = fresh.iter().position(Entry::needs_newer_version);
@@ -155,6 +150,17 @@ impl Log {
         let reader = (!ours).then_some(Reader { server, now, erased: &span.erased });
         let unapplied = usize::from(row.is_unapplied);
         let replayed = replay(&mut roster, &mut row, fresh, unapplied, reader)?;
+        // Everything is judged: what follows only writes.
+        let first_pos = match first_pos {
+            Some(first_pos) => first_pos,
+            None => {
+                let (locked, first_pos) = self.begin_writes_at(&mut tx, &read).await?;
+                if locked.head_seq != read.head_seq {
+                    return Err(Error::Overtaken);
+                }
+                first_pos
+            }
+        };
         store::adopt_entries(tx.conn(), row.id, first_pos, fresh).await?;
         if let (Some(signed), Some(last), true) = (&span.checkpoint, fresh.last(), is_whole) {
             store::keep_checkpoint(tx.conn(), row.id, &last.head(), signed).await?;
@@ -164,7 +170,8 @@ impl Log {
         if let Some(last) = fresh.last() {
             head = last.head();
         }
-        store::update_head(tx.conn(), &row, &head, head_pos, true).await?;
+        let bytes = fresh.iter().map(Entry::size_bytes).sum();
+        store::update_head(tx.conn(), &row, &head, head_pos, true, bytes).await?;
         if let Some(state) = state {
             store::set_state(tx.conn(), row.id, state).await?;
         }
@@ -187,10 +194,24 @@ impl Log {
         }
     }
 
-    /// The stream's row, locked; made now if this is the first that is heard of it.
-    async fn win_or_found(&self, span: &Span, verified: &Verified<'_>) -> Result<Won, Error> {
+    /// The stream's row under its advisory lock, to be read; or made now if this is the first that is heard of the
+    /// stream, with the transaction's first position.
+    async fn turn_or_found(
+        &self,
+        span: &Span,
+        verified: &Verified<'_>,
+    ) -> Result<(storage::Tx, StreamRow, Option<i64>), Error> {
         if let Some(stream_id) = store::find_stream_id(self.inner.storage.pool(), &verified.stream).await? {
-            return self.win(stream_id).await;
+            let mut tx = self.turn(stream_id).await?;
+            let mut row = store::stream_of(tx.conn(), stream_id).await?;
+            if row.is_unapplied && row.state != StreamState::NeedsNewerVersion {
+                // Seats follow from the newest entry before anything comes after that entry: a transaction of its own.
+                tx.rollback().await?;
+                self.apply_newest_of(stream_id).await?;
+                tx = self.turn(stream_id).await?;
+                row = store::stream_of(tx.conn(), stream_id).await?;
+            }
+            return Ok((tx, row, None));
         }
         let mut tx = self.inner.storage.begin().await?;
         // With an anchor the homes before are in the lineage, which the caller has verified.
@@ -204,7 +225,7 @@ impl Log {
             error => error,
         })?;
         let first_pos = self.first_position(&mut tx).await?;
-        Ok(Won { tx, row, first_pos })
+        Ok((tx, row, Some(first_pos)))
     }
 }
 

@@ -39,7 +39,7 @@ async fn apply_all(log: &Log) -> Result<(), Error> {
 }
 
 impl Log {
-    async fn apply_newest_of(&self, stream_id: i64) -> Result<bool, Error> {
+    pub(super) async fn apply_newest_of(&self, stream_id: i64) -> Result<bool, Error> {
         let mut won = self.win(stream_id).await?;
         if !self.apply_newest(&mut won.tx, &mut won.row).await? {
             return Ok(false);
@@ -50,7 +50,7 @@ impl Log {
     }
 
     /// Derives seats from the newest entry, if that is still due and this version knows the required features.
-    pub(super) async fn apply_newest(&self, tx: &mut Tx, row: &mut StreamRow) -> Result<bool, Error> {
+    async fn apply_newest(&self, tx: &mut Tx, row: &mut StreamRow) -> Result<bool, Error> {
         if !row.is_unapplied || row.state == StreamState::NeedsNewerVersion {
             return Ok(false);
         }

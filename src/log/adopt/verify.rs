@@ -53,6 +53,11 @@ impl Entry<'_> {
         features::lacks(self.header.requires.as_slice())
     }
 
+    /// Of header and content, as far as the content is there.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len() + self.stored.map_or(0, <[u8]>::len)
+    }
+
     /// The stream's head when this is its last entry.
     pub fn head(&self) -> Head {
         let Header { stream, term, seq, time, .. } = &self.header;

@@ -16,6 +16,7 @@ pub(in crate::log) fn later(term: Term, now_s: i64) -> Term {
 impl StreamTx {
     /// The database went back in time since this stream's last entry: a new term says from where it goes on.
     pub(in crate::log) async fn reopen(&mut self) -> Result<(), Error> {
+        self.begin_writes().await?;
         if self.take_up().await? {
             return Ok(());
         }

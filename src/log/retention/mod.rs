@@ -179,6 +179,11 @@ impl Log {
     }
 }
 
+/// Contents of messages that were made before this are gone.
+pub(super) fn messages_aged_before(log: &Log) -> UnixMillis {
+    ago(log.clock().now(), log.inner.retention.messages_days)
+}
+
 fn ago(now: UnixMillis, days: i64) -> UnixMillis {
     UnixMillis(now.0.saturating_sub(days.saturating_mul(DAY_MS)))
 }

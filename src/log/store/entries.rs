@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::hash;
 use crate::log::chain::{Header, Sealed};
-use crate::log::{Author, CallIdentity, EntryKind, Error};
+use crate::log::{Application, Author, AuthorState, CallIdentity, EntryKind, Error, identity_conflict};
 use crate::storage::PgConnection;
 use crate::types::{Epoch, Hash, Refusal, Seq, Term, UnixMillis};
 
@@ -28,11 +28,7 @@ impl Accepted {
 
     /// The first answer again, if the same was asked.
     pub(in crate::log) fn answer_to(self, identity: &CallIdentity) -> Result<Self, Refusal> {
-        if self.request_hash == Some(identity.request_hash) {
-            Ok(self)
-        } else {
-            Err(Refusal::new("IdempotencyConflict", "this idem was used before, with another request"))
-        }
+        if self.request_hash == Some(identity.request_hash) { Ok(self) } else { Err(identity_conflict()) }
     }
 }
 
@@ -84,16 +80,64 @@ pub(in crate::log) async fn find_accepted(
     )
     .fetch_optional(conn)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let header = Header::decode(&row.header)?;
-    Ok(Some(Accepted {
+    row.map(|row| accepted(&row.header, &row.hash, row.epoch, row.request_hash.as_deref())).transpose()
+}
+
+/// What is known of a call before it is judged.
+pub(in crate::log) struct FirstAnswer {
+    pub accepted: Option<Accepted>,
+    pub author: AuthorState,
+}
+
+/// For each call its first answer, if it was appended before, and whether its author may act now; in their order.
+pub(in crate::log) async fn first_answers(
+    conn: &mut PgConnection,
+    items: &[&Application],
+) -> Result<Vec<FirstAnswer>, Error> {
+    let streams: Vec<i64> = items.iter().map(|item| item.stream.id).collect();
+    let idems: Vec<Uuid> = items.iter().map(|item| item.identity.idem).collect();
+    let devices: Vec<i64> = items.iter().map(|item| item.author.device_row).collect();
+    let rows = sqlx::query!(
+        r#"select e.header as "header?", e.hash as "hash?", e.epoch as "epoch?", e.request_hash as "request_hash?",
+                  coalesce(a.revoked, false) as "revoked!", coalesce(a.suspended, false) as "suspended!"
+           from unnest($1::bigint[], $2::uuid[], $3::bigint[]) with ordinality n (stream_id, idem, device_id, place)
+           left join lateral (
+               select header, hash, epoch, request_hash from entry
+               where entry.stream_id = n.stream_id and entry.idem = n.idem limit 1
+           ) e on true
+           left join lateral (
+               select d.state = 'revoked' as revoked, account.suspended_at is not null as suspended
+               from device d join account on account.id = d.account_id where d.id = n.device_id limit 1
+           ) a on true
+           order by n.place"#,
+        &streams,
+        &idems,
+        &devices
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let author = AuthorState::of(row.revoked, row.suspended);
+            let (Some(header), Some(found)) = (row.header, row.hash) else {
+                return Ok(FirstAnswer { accepted: None, author });
+            };
+            let accepted = accepted(&header, &found, row.epoch, row.request_hash.as_deref())?;
+            Ok(FirstAnswer { accepted: Some(accepted), author })
+        })
+        .collect()
+}
+
+fn accepted(header: &[u8], found: &[u8], epoch: Option<i64>, request_hash: Option<&[u8]>) -> Result<Accepted, Error> {
+    let header = Header::decode(header)?;
+    Ok(Accepted {
         term: header.term,
         seq: header.seq,
-        hash: hash(&row.hash)?,
+        hash: hash(found)?,
         time: header.time,
-        epoch: row.epoch.map(Epoch::from_db),
-        request_hash: row.request_hash.as_deref().map(hash).transpose()?,
-    }))
+        epoch: epoch.map(Epoch::from_db),
+        request_hash: request_hash.map(hash).transpose()?,
+    })
 }
 
 /// Header and hash of one entry.
@@ -116,7 +160,21 @@ pub(in crate::log) async fn erase(conn: &mut PgConnection, stream_id: i64, seqs:
     }
     let seqs: Vec<i64> = seqs.iter().map(|seq| seq.to_db()).collect();
     sqlx::query!(
-        "update entry set content = null where stream_id = $1 and seq = any($2) and kind = $3",
+        "with gone as materialized (
+             select pos, author, octet_length(content) as bytes from entry
+             where stream_id = $1 and seq = any($2) and kind = $3 and content is not null
+         ), freed as (
+             insert into stream_freed (stream_id, freed_bytes) select $1, sum(bytes) from gone having count(*) > 0
+             on conflict (stream_id) do update set freed_bytes = stream_freed.freed_bytes + excluded.freed_bytes
+         ), freed_of_authors as (
+             -- What the worker has not counted yet it will count without its content.
+             insert into account_usage (account_id, freed_bytes)
+             select author, sum(bytes) from gone
+             where author is not null and pos <= (select pos from log_sweep where job = 50)
+             group by author order by author
+             on conflict (account_id) do update set freed_bytes = account_usage.freed_bytes + excluded.freed_bytes
+         )
+         update entry e set content = null from gone where e.pos = gone.pos",
         stream_id,
         &seqs,
         EntryKind::Message.to_db()

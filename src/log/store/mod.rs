@@ -17,7 +17,7 @@ pub(super) use adopt::{
     set_state, unapplied_streams,
 };
 pub use entries::Accepted;
-pub(super) use entries::{erase, find_accepted, find_head, insert_entry};
+pub(super) use entries::{FirstAnswer, erase, find_accepted, find_head, first_answers, insert_entry};
 pub(super) use events::{
     KindFilter, StandingRow, account_keys, keys_after, keys_before, newest_readable, read_entries, standing, tail_keys,
 };
@@ -35,14 +35,16 @@ pub(super) use retention::{
     delete_welcomes, forget_identities, insert_ageing, old_page, try_lock_sweeper,
 };
 pub(super) use seats::{
-    SpanRow, acting_members, delete_seats, hold_seats, is_seated, roster, seat_entries, silenced, silenced_of_owners,
-    spans_of_account, spans_of_owners, spans_of_streams, was_seated, windows, write_seats,
+    SpanRow, acting_members, author_state, delete_seats, hold_seats, is_seated, roster, seat_entries, silenced,
+    silenced_of_owners, spans_of_account, spans_of_owners, spans_of_streams, was_seated, windows, write_seats,
 };
 pub(super) use signals::{database, notify};
+#[cfg(debug_assertions)]
+pub(super) use streams::has_transaction_id;
 pub use streams::{StreamInfo, StreamRow};
 pub(super) use streams::{
-    find_stream, first_position, insert_stream, lock_stream_advisory, stream_for_update, stream_row, streams,
-    update_head,
+    find_stream, first_position, grow, insert_stream, lock_stream_advisory, stream_for_update, stream_of, stream_row,
+    streams, update_head,
 };
 pub(super) use support::outdated_followers;
 

@@ -87,9 +87,21 @@ pub(in crate::log) async fn age_out(
     kinds: &[i16],
 ) -> Result<Aged, Error> {
     let row = sqlx::query!(
-        r#"with aged as (
-               update entry set content = null
-               where pos > $1 and pos <= $2 and kind = any($3) and content is not null returning pos
+        r#"with old as materialized (
+               select pos, stream_id, author, octet_length(content) as bytes from entry
+               where pos > $1 and pos <= $2 and kind = any($3) and content is not null
+           ), freed as (
+               insert into stream_freed (stream_id, freed_bytes)
+               select stream_id, sum(bytes) from old group by stream_id order by stream_id
+               on conflict (stream_id) do update set freed_bytes = stream_freed.freed_bytes + excluded.freed_bytes
+           ), freed_of_authors as (
+               insert into account_usage (account_id, freed_bytes)
+               select author, sum(bytes) from old
+               where author is not null and pos <= (select pos from log_sweep where job = 50)
+               group by author order by author
+               on conflict (account_id) do update set freed_bytes = account_usage.freed_bytes + excluded.freed_bytes
+           ), aged as (
+               update entry e set content = null from old where e.pos = old.pos returning e.pos
            )
            select count(*) as "count!", max(pos) as greatest from aged"#,
         after,
@@ -110,9 +122,13 @@ pub(in crate::log) async fn age_out_backfilled(
 ) -> Result<u64, Error> {
     let aged = sqlx::query!(
         "with old as materialized (
-             select pos from entry
+             select pos, stream_id, octet_length(content) as bytes from entry
              where pos < 0 and created_at < $1 and kind = any($2) and content is not null
-             order by created_at limit $3 for update
+             order by created_at limit $3 for no key update
+         ), freed as (
+             insert into stream_freed (stream_id, freed_bytes)
+             select stream_id, sum(bytes) from old group by stream_id order by stream_id
+             on conflict (stream_id) do update set freed_bytes = stream_freed.freed_bytes + excluded.freed_bytes
          )
          update entry e set content = null from old where e.pos = old.pos",
         before,
@@ -181,6 +197,19 @@ pub(in crate::log) async fn age_out_handshakes(
            ), gone as (
                delete from entry_ageing a using due where a.stream_id = due.stream_id and a.seq = due.seq
                returning a.stream_id, a.seq
+           ), old as materialized (
+               select e.pos, e.stream_id, e.author, octet_length(e.content) as bytes
+               from due join entry e on e.stream_id = due.stream_id and e.seq = due.seq where e.content is not null
+           ), freed as (
+               insert into stream_freed (stream_id, freed_bytes)
+               select stream_id, sum(bytes) from old group by stream_id order by stream_id
+               on conflict (stream_id) do update set freed_bytes = stream_freed.freed_bytes + excluded.freed_bytes
+           ), freed_of_authors as (
+               insert into account_usage (account_id, freed_bytes)
+               select author, sum(bytes) from old
+               where author is not null and pos <= (select pos from log_sweep where job = 50)
+               group by author order by author
+               on conflict (account_id) do update set freed_bytes = account_usage.freed_bytes + excluded.freed_bytes
            ), aged as (
                update entry e set content = null from gone
                where e.stream_id = gone.stream_id and e.seq = gone.seq returning e.pos

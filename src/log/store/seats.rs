@@ -3,7 +3,7 @@
 use super::{device, did};
 use crate::log::body::Role;
 use crate::log::seats::{ActingMember, Roster, Seat, SeatChange};
-use crate::log::{EntryKind, Error, Window};
+use crate::log::{AuthorState, EntryKind, Error, Window};
 use crate::storage::{self, PgConnection, PgPool};
 use crate::types::Seq;
 
@@ -350,7 +350,19 @@ pub(in crate::log) async fn spans_of_account(pool: &PgPool, account_id: i64) -> 
     .await?)
 }
 
-/// The revoked devices among these, and those of suspended accounts.
+/// Whether a device and its account may act now.
+pub(in crate::log) async fn author_state(conn: &mut PgConnection, device_row: i64) -> Result<AuthorState, Error> {
+    let row = sqlx::query!(
+        r#"select d.state = 'revoked' as "revoked!", a.suspended_at is not null as "suspended!"
+           from device d join account a on a.id = d.account_id where d.id = $1"#,
+        device_row
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(AuthorState::of(row.revoked, row.suspended))
+}
+
+/// Those of the devices that were revoked, or whose account is suspended.
 pub(in crate::log) async fn silenced(pool: &PgPool, device_rows: &[i64]) -> Result<Vec<i64>, Error> {
     Ok(sqlx::query_scalar!(
         "select d.id from device d join account a on a.id = d.account_id

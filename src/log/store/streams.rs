@@ -47,6 +47,8 @@ pub struct StreamRow {
     pub requires: Vec<String>,
     /// The newest entry is not applied: it required a feature that the adopting version lacked.
     pub is_unapplied: bool,
+    /// Of headers, and of contents that are not gone.
+    pub held_bytes: i64,
 }
 
 impl StreamRow {
@@ -79,6 +81,7 @@ struct RawStream {
     rules: i64,
     requires: Vec<String>,
     unapplied: bool,
+    held_bytes: i64,
 }
 
 impl TryFrom<RawStream> for StreamRow {
@@ -104,6 +107,7 @@ impl TryFrom<RawStream> for StreamRow {
             rules: raw.rules,
             requires: raw.requires,
             is_unapplied: raw.unapplied,
+            held_bytes: raw.held_bytes,
         })
     }
 }
@@ -132,14 +136,39 @@ pub(in crate::log) async fn lock_stream_advisory(conn: &mut PgConnection, stream
 pub(in crate::log) async fn stream_for_update(conn: &mut PgConnection, stream_id: i64) -> Result<StreamRow, Error> {
     let raw = sqlx::query_as!(
         RawStream,
-        "select id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos, head_time,
-                head_hash, rules, requires, unapplied
-         from stream where id = $1 for update",
+        r#"select id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos, head_time,
+                  head_hash, rules, requires, unapplied,
+                  size_bytes - coalesce((select f.freed_bytes from stream_freed f where f.stream_id = stream.id), 0)
+                      as "held_bytes!"
+           from stream where id = $1 for no key update"#,
         stream_id
     )
     .fetch_one(conn)
     .await?;
     Ok(raw.try_into()?)
+}
+
+/// One stream's row, read by the holder of the stream's advisory lock: the quick path alone changes the row meanwhile,
+/// and of the row only the head.
+pub(in crate::log) async fn stream_of(conn: &mut PgConnection, stream_id: i64) -> Result<StreamRow, Error> {
+    let raw = sqlx::query_as!(
+        RawStream,
+        r#"select id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos, head_time,
+                  head_hash, rules, requires, unapplied,
+                  size_bytes - coalesce((select f.freed_bytes from stream_freed f where f.stream_id = stream.id), 0)
+                      as "held_bytes!"
+           from stream where id = $1"#,
+        stream_id
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(raw.try_into()?)
+}
+
+/// Whether this transaction has written, or locked a row.
+#[cfg(debug_assertions)]
+pub(in crate::log) async fn has_transaction_id(conn: &mut PgConnection) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(r#"select pg_current_xact_id_if_assigned() is not null as "has!""#).fetch_one(conn).await?)
 }
 
 /// Stream rows as they are now, without a lock.
@@ -149,7 +178,9 @@ pub(in crate::log) async fn streams(conn: &mut PgConnection, ids: &[i64]) -> Res
         r#"select s.id as "id!", s.public_id as "public_id!", s.kind as "kind!", s.home as "home!", s.state as "state!",
                   s.term as "term!", s.incarnation as "incarnation!", s.epoch as "epoch!", s.epoch_floor as "epoch_floor!", s.head_seq as "head_seq!", s.head_pos as "head_pos!",
                   s.head_time as "head_time!", s.head_hash as "head_hash!", s.rules as "rules!",
-                  s.requires as "requires!", s.unapplied as "unapplied!"
+                  s.requires as "requires!", s.unapplied as "unapplied!",
+                  s.size_bytes - coalesce((select f.freed_bytes from stream_freed f where f.stream_id = s.id), 0)
+                      as "held_bytes!"
            from unnest($1::bigint[]) wanted (id)
            cross join lateral (select * from stream where stream.id = wanted.id limit 1) s"#,
         ids
@@ -161,16 +192,7 @@ pub(in crate::log) async fn streams(conn: &mut PgConnection, ids: &[i64]) -> Res
 
 /// One stream's row without a lock, on any connection of the pool.
 pub(in crate::log) async fn stream_row(pool: &PgPool, stream_id: i64) -> Result<StreamRow, Error> {
-    let raw = sqlx::query_as!(
-        RawStream,
-        "select id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos, head_time,
-                head_hash, rules, requires, unapplied
-         from stream where id = $1",
-        stream_id
-    )
-    .fetch_one(pool)
-    .await?;
-    Ok(raw.try_into()?)
+    stream_of(&mut pool.acquire().await?, stream_id).await
 }
 
 /// `base + (xid << 10)` of this transaction; gives it an id if it has none. None if the log is of another incarnation.
@@ -194,12 +216,12 @@ pub(in crate::log) async fn insert_stream(
 ) -> Result<StreamRow, Error> {
     let raw = sqlx::query_as!(
         RawStream,
-        "insert into stream
-             (public_id, kind, home, term, incarnation, asked_incarnation, head_seq, head_time, head_hash, genesis,
-              created_at)
-         values ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9, $7)
-         returning id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos,
-                   head_time, head_hash, rules, requires, unapplied",
+        r#"insert into stream
+               (public_id, kind, home, term, incarnation, asked_incarnation, head_seq, head_time, head_hash, genesis,
+                created_at)
+           values ($1, $2, $3, $4, $5, $5, $6, $7, $8, $9, $7)
+           returning id, public_id, kind, home, state, term, incarnation, epoch, epoch_floor, head_seq, head_pos,
+                     head_time, head_hash, rules, requires, unapplied, size_bytes as "held_bytes!""#,
         head.stream.as_str(),
         kind.to_db(),
         home,
@@ -221,11 +243,12 @@ pub(in crate::log) async fn update_head(
     head: &Head,
     head_pos: i64,
     rules_changed: bool,
+    added_bytes: usize,
 ) -> Result<(), Error> {
     sqlx::query!(
         "update stream set head_seq = $2, head_pos = $3, head_time = $4, head_hash = $5, epoch = $6, epoch_floor = $7,
                            rules = rules + $8, term = $9, incarnation = $10, home = $11, requires = $12,
-                           unapplied = $13
+                           unapplied = $13, size_bytes = size_bytes + $14
          where id = $1",
         row.id,
         head.seq.to_db(),
@@ -239,9 +262,19 @@ pub(in crate::log) async fn update_head(
         row.incarnation,
         row.home,
         &row.requires,
-        row.is_unapplied
+        row.is_unapplied,
+        i64::try_from(added_bytes).unwrap_or(i64::MAX)
     )
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// Counts entries that came before the first that a replica held.
+pub(in crate::log) async fn grow(conn: &mut PgConnection, stream_id: i64, added_bytes: usize) -> Result<(), Error> {
+    let added = i64::try_from(added_bytes).unwrap_or(i64::MAX);
+    sqlx::query!("update stream set size_bytes = size_bytes + $2 where id = $1", stream_id, added)
+        .execute(conn)
+        .await?;
     Ok(())
 }

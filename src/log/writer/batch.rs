@@ -1,99 +1,90 @@
 //! The quick path: heads, rights and recent identities in memory, one statement a batch.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::store::{self, EntryColumns, HeadColumns};
-use super::{Answer, Application, BATCH_BYTES, BATCH_ITEMS, Job, JobReply, Right, Rights, judge_epoch, locked};
+use super::known::KnownStreams;
+use super::locked::LockedStreams;
+use super::store::{self, EntryColumns, HeadColumns, NewEntry};
+use super::waiting::{Recent, Waiting, answer, fail, merge, next_batch, remember};
+use super::{Job, Refused, Right, judge_epoch};
 use crate::log::retention::identities_forgotten_before;
-use crate::log::store::{Accepted, StreamRow, streams};
+use crate::log::store::{Accepted, FirstAnswer};
 use crate::log::{Content, EntryKind, Error, Log};
 use crate::storage::{self, PgConnection};
 use crate::telemetry::metric_name;
-use crate::types::Refusal;
 use crate::worker::Beat;
 
-/// Streams whose heads are in memory; beyond it the memory is cleared.
-const CACHED_STREAMS: usize = 20_000;
-/// Recent identities kept, so that a quick retry does not reach the statement.
+/// Recent identities kept, so that a quick retry does not reach the database.
 const RECENT_IDENTITIES: u64 = 50_000;
-
-/// The writer's cached state of a stream. The compare-and-set on `head_seq` and `rules` detects stale state.
-struct Known {
-    row: StreamRow,
-    /// By device row.
-    rights: HashMap<i64, Right>,
-}
+/// One stream's part of the items that may wait.
+const QUEUES: usize = 8;
 
 pub(super) struct Batcher {
     log: Log,
     connection: Option<PgConnection>,
-    known: HashMap<i64, Known>,
+    known: KnownStreams,
     recent: Recent,
-    tasks: TaskTracker,
+    locked: Arc<LockedStreams>,
 }
 
-/// First answers of the last calls, by stream and identity.
-type Recent = moka::sync::Cache<(i64, uuid::Uuid), Arc<Accepted>>;
+/// How sure a judgement is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Memory may be behind.
+    Memory,
+    /// Rows and rights were read for this batch.
+    Fresh,
+}
 
-/// A waiting item. Concurrent repeats of its call share its answer.
-struct Waiting {
-    item: Application,
-    replies: Vec<JobReply>,
+/// Entries of one stream in the batch, with the answers that they will have.
+struct Written {
+    stream_id: i64,
+    items: Vec<(Waiting, Accepted)>,
+    bytes: usize,
+}
+
+impl Written {
+    fn into_waiting(self) -> impl Iterator<Item = Waiting> {
+        self.items.into_iter().map(|(one, _)| one)
+    }
 }
 
 impl Batcher {
     pub(super) fn new(log: Log, tasks: TaskTracker) -> Self {
-        Self { log, connection: None, known: HashMap::new(), recent: Recent::new(RECENT_IDENTITIES), tasks }
+        let recent = Recent::new(RECENT_IDENTITIES);
+        let queue_items = (log.inner.writer.settings.queue_items / QUEUES).max(1);
+        let locked = Arc::new(LockedStreams::new(log.clone(), recent.clone(), tasks, queue_items));
+        Self { log, connection: None, known: KnownStreams::default(), recent, locked }
     }
 
     /// Writes all of `jobs`, in batches of limited bytes, and answers each.
     pub(super) async fn write_all(&mut self, jobs: &mut Vec<Job>, beat: &Beat) {
-        let mut rest = std::mem::take(jobs).into_iter().peekable();
-        while rest.peek().is_some() {
-            let mut batch = Vec::new();
-            let mut bytes = 0;
-            while let Some(job) = rest.next_if(|job| {
-                batch.is_empty() || (batch.len() < BATCH_ITEMS && bytes + job.item.body.len() <= BATCH_BYTES)
-            }) {
-                bytes += job.item.body.len();
-                batch.push(job);
-            }
+        let mut rest: Vec<Waiting> = jobs.drain(..).filter_map(|job| self.repeat(job)).collect();
+        while !rest.is_empty() {
             beat.beat();
-            let waiting = self.merge_repeats(batch);
-            self.write(waiting).await;
+            let batch = merge(next_batch(&mut rest));
+            self.write(batch).await;
         }
     }
 
-    /// Answers what was just answered, and lets repeats within the batch wait for the first.
-    fn merge_repeats(&self, batch: Vec<Job>) -> Vec<Waiting> {
-        let mut waiting: Vec<Waiting> = Vec::with_capacity(batch.len());
-        let mut by_identity: HashMap<(i64, uuid::Uuid), usize> = HashMap::new();
+    /// Answers what was just answered.
+    fn repeat(&self, Job { item, reply }: Job) -> Option<Waiting> {
         let forgotten = identities_forgotten_before(self.log.clock().now());
-        for Job { item, reply } in batch {
-            let key = (item.stream.id, item.identity.idem);
-            if let Some(accepted) = self.recent.get(&key).filter(|accepted| accepted.time >= forgotten) {
+        let found = self.recent.get(&(item.stream.id, item.identity.idem));
+        match found.filter(|accepted| accepted.time >= forgotten) {
+            Some(accepted) => {
                 answer(reply, Accepted::clone(&accepted).answer_to(&item.identity).map_err(Error::from));
-                continue;
+                None
             }
-            match by_identity.get(&key) {
-                Some(&first) if waiting[first].item.identity == item.identity => waiting[first].replies.push(reply),
-                Some(_) => answer(
-                    reply,
-                    Err(Refusal::new("IdempotencyConflict", "this idem was used before, with another request").into()),
-                ),
-                None => {
-                    by_identity.insert(key, waiting.len());
-                    waiting.push(Waiting { item, replies: vec![reply] });
-                }
-            }
+            None => Some(Waiting { item, replies: vec![reply] }),
         }
-        waiting
     }
 
     async fn write(&mut self, waiting: Vec<Waiting>) {
+        let waiting = self.locked.join(waiting);
         if waiting.is_empty() {
             return;
         }
@@ -109,66 +100,54 @@ impl Batcher {
         match self.write_quickly(&mut connection, waiting).await {
             Ok(behind) => {
                 self.connection = Some(connection);
-                self.write_locked(behind);
+                self.locked.write(behind);
             }
             // The statement may or may not have been committed: the locked path looks before it writes.
             Err((error, waiting)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the log writer lost its connection");
-                self.known.clear();
-                self.write_locked(waiting);
+                self.known.forget_all();
+                self.locked.write(waiting);
             }
         }
     }
 
-    /// One statement for all that can be judged from memory. Returns what has to be judged under the lock.
+    /// What memory is wrong about, or refuses, is read and judged once more. Returns what has to be written under the
+    /// lock.
     async fn write_quickly(
         &mut self,
         connection: &mut PgConnection,
         waiting: Vec<Waiting>,
     ) -> Result<Vec<Waiting>, (Error, Vec<Waiting>)> {
-        if let Err(error) = self.learn(connection, &waiting).await {
-            return Err((error, waiting));
+        let doubtful = self.pass(connection, waiting, Reading::Memory).await?;
+        if doubtful.is_empty() {
+            return Ok(doubtful);
         }
-        let now = self.log.entry_time();
-        let past_epochs = self.log.past_epochs();
-        let mut entries = EntryColumns::default();
-        let mut heads = HeadColumns::default();
-        let mut by_stream: BTreeMap<i64, Vec<Waiting>> = BTreeMap::new();
-        for one in waiting {
-            by_stream.entry(one.item.stream.id).or_default().push(one);
+        for one in &doubtful {
+            self.known.forget(one.item.stream.id);
         }
-        let mut behind = Vec::new();
-        let mut written: Vec<(i64, Vec<(Waiting, Accepted)>)> = Vec::new();
+        self.pass(connection, doubtful, Reading::Fresh).await
+    }
+
+    /// One statement for all that can be judged from memory. Returns what could not.
+    async fn pass(
+        &mut self,
+        connection: &mut PgConnection,
+        waiting: Vec<Waiting>,
+        reading: Reading,
+    ) -> Result<Vec<Waiting>, (Error, Vec<Waiting>)> {
+        let first_answers = match self.known.learn(connection, &waiting).await {
+            Ok(first_answers) => first_answers,
+            Err(error) => return Err((error, waiting)),
+        };
+        let mut by_stream: BTreeMap<i64, Vec<(Waiting, FirstAnswer)>> = BTreeMap::new();
+        for (one, first) in waiting.into_iter().zip(first_answers) {
+            by_stream.entry(one.item.stream.id).or_default().push((one, first));
+        }
+        let (mut entries, mut heads) = (EntryColumns::default(), HeadColumns::default());
+        let (mut behind, mut written): (_, Vec<Written>) = (Vec::new(), Vec::new());
         for (stream_id, items) in by_stream {
-            let known = self.known.get_mut(&stream_id).filter(|known| self.log.orders(&known.row));
-            let Some(known) = known else {
-                behind.extend(items);
-                continue;
-            };
-            let mut head = known.row.head();
-            let mut accepted = Vec::with_capacity(items.len());
-            for one in items {
-                let right = known.rights.get(&one.item.author.device_row).copied().unwrap_or(Right::NONE);
-                let judged = right
-                    .judge()
-                    .and_then(|()| judge_epoch(one.item.epoch, known.row.epoch, known.row.epoch_floor, past_epochs));
-                // A refusal is answered only after a look, under the lock, for an earlier answer to the call. Sealing
-                // moves the head, so only what will be written is sealed: a number without its entry would be a hole.
-                let content = Content::new(one.item.body.clone(), None);
-                let (kind, epoch) = (EntryKind::Message, Some(one.item.epoch));
-                let sealed = judged.ok().and_then(|()| head.seal(kind, epoch, &content, now).ok());
-                let Some(sealed) = sealed else {
-                    behind.push(one);
-                    continue;
-                };
-                entries.push(stream_id, &one.item, &sealed);
-                accepted.push((Accepted::of(&sealed, epoch, Some(one.item.identity)), one));
-            }
-            if accepted.is_empty() {
-                continue;
-            }
-            heads.push(&known.row, &head, entries.len());
-            written.push((stream_id, accepted.into_iter().map(|(a, w)| (w, a)).collect()));
+            let sealed = self.judge(stream_id, items, reading, (&mut entries, &mut heads), &mut behind);
+            written.extend((!sealed.items.is_empty()).then_some(sealed));
         }
         if written.is_empty() {
             return Ok(behind);
@@ -179,16 +158,13 @@ impl Batcher {
         match outcome {
             Ok(winners) => {
                 let mut greatest = 0;
-                for (stream_id, items) in written {
-                    match winners.get(&stream_id) {
+                for written in written {
+                    match winners.get(&written.stream_id) {
                         Some(&head_pos) => {
                             greatest = greatest.max(head_pos);
-                            self.settle(stream_id, head_pos, items);
+                            self.settle(written, head_pos);
                         }
-                        None => {
-                            self.known.remove(&stream_id);
-                            behind.extend(items.into_iter().map(|(one, _)| one));
-                        }
+                        None => behind.extend(written.into_waiting()),
                     }
                 }
                 if greatest > 0 {
@@ -196,132 +172,96 @@ impl Batcher {
                 }
                 Ok(behind)
             }
-            // An identity that is already there: the whole statement fell, and each is looked at under its lock.
+            // Nothing was written. It should not happen: identities are read before.
             Err(storage::Error::Constraint { .. } | storage::Error::Collision(_)) => {
-                for (stream_id, items) in written {
-                    self.known.remove(&stream_id);
-                    behind.extend(items.into_iter().map(|(one, _)| one));
-                }
+                behind.extend(written.into_iter().flat_map(Written::into_waiting));
                 Ok(behind)
             }
             Err(error) => {
-                behind.extend(written.into_iter().flat_map(|(_, items)| items.into_iter().map(|(one, _)| one)));
+                behind.extend(written.into_iter().flat_map(Written::into_waiting));
                 Err((error.into(), behind))
             }
         }
     }
 
-    /// Reads the rows and rights that this batch needs and memory lacks. Rows first: rights that are newer than their
-    /// row make the compare-and-set on `rules` fail, never pass wrongly.
-    async fn learn(&mut self, connection: &mut PgConnection, waiting: &[Waiting]) -> Result<(), Error> {
-        if self.known.len() > CACHED_STREAMS {
-            self.known.clear();
-        }
-        let mut missing: Vec<i64> =
-            waiting.iter().map(|one| one.item.stream.id).filter(|id| !self.known.contains_key(id)).collect();
-        missing.sort_unstable();
-        missing.dedup();
-        if !missing.is_empty() {
-            for row in streams(connection, &missing).await? {
-                self.known.insert(row.id, Known { row, rights: HashMap::new() });
-            }
-        }
-        let mut pairs: Vec<(i64, i64)> = waiting
-            .iter()
-            .map(|one| (one.item.stream.id, one.item.author.device_row))
-            .filter(|(stream_id, device_row)| {
-                self.known.get(stream_id).is_some_and(|known| !known.rights.contains_key(device_row))
-            })
-            .collect();
-        pairs.sort_unstable();
-        pairs.dedup();
-        if !pairs.is_empty() {
-            let rights: Rights = store::rights(connection, &pairs).await?;
-            for ((stream_id, device_row), right) in rights {
-                if let Some(known) = self.known.get_mut(&stream_id) {
-                    known.rights.insert(device_row, right);
+    /// Judges the items of one stream, and seals those that may be appended. Answers repeats; refuses, after a fresh
+    /// reading.
+    fn judge(
+        &mut self,
+        stream_id: i64,
+        items: Vec<(Waiting, FirstAnswer)>,
+        reading: Reading,
+        (entries, heads): (&mut EntryColumns, &mut HeadColumns),
+        behind: &mut Vec<Waiting>,
+    ) -> Written {
+        let (now, past_epochs, quota) = (self.log.entry_time(), self.log.past_epochs(), self.log.convo_quota());
+        let mut accepted = Vec::with_capacity(items.len());
+        let known = self.known.get_mut(stream_id).filter(|known| self.log.orders(&known.row));
+        let mut head = known.as_ref().map(|known| known.row.head());
+        let mut bytes = 0;
+        for (one, first) in items {
+            if let Some(found) = first.accepted {
+                match found.answer_to(&one.item.identity) {
+                    Ok(found) => tell(&self.recent, one, &found),
+                    Err(refusal) => one.answer_refused(refusal),
                 }
+                continue;
+            }
+            let (Some(known), Some(head)) = (&known, &mut head) else {
+                behind.push(one);
+                continue;
+            };
+            let right = known.rights.get(&one.item.author.device_row).copied().unwrap_or(Right::NONE);
+            let (epoch, floor) = (known.row.epoch, known.row.epoch_floor);
+            let judged = Refused::judge(first.author)
+                .and_then(|()| Ok(right.judge()?))
+                .and_then(|()| Ok(judge_epoch(one.item.epoch, epoch, floor, past_epochs)?))
+                .and_then(|()| Ok(one.item.judge_quota(quota, known.row.held_bytes, bytes, head.seq)?));
+            if let Err(refused) = judged {
+                if reading == Reading::Fresh {
+                    one.answer_refused(refused);
+                } else {
+                    behind.push(one);
+                }
+                continue;
+            }
+            // Sealing moves the head, so only what will be written is sealed: a number without its entry would be a hole.
+            let content = Content::new(one.item.body.clone(), None);
+            let (kind, epoch) = (EntryKind::Message, Some(one.item.epoch));
+            match head.seal(kind, epoch, &content, now) {
+                Ok(sealed) => {
+                    entries.push(stream_id, &NewEntry::of(&one.item), &sealed);
+                    bytes += sealed.size_bytes();
+                    let answer = Accepted::of(&sealed, epoch, Some(one.item.identity));
+                    accepted.push((one, answer));
+                }
+                Err(_) => behind.push(one),
             }
         }
-        Ok(())
+        if let (Some(known), Some(head), false) = (&known, &head, accepted.is_empty()) {
+            heads.push(&known.row, head, entries.len(), bytes);
+        }
+        Written { stream_id, items: accepted, bytes }
     }
 
-    /// After the commit: updates the memory, and answers all callers.
-    fn settle(&mut self, stream_id: i64, head_pos: i64, items: Vec<(Waiting, Accepted)>) {
-        if let (Some(known), Some((_, last))) = (self.known.get_mut(&stream_id), items.last()) {
+    /// After the commit: memory follows, everybody is told.
+    fn settle(&mut self, Written { stream_id, items, bytes }: Written, head_pos: i64) {
+        if let (Some(known), Some((_, last))) = (self.known.get_mut(stream_id), items.last()) {
             known.row.head_pos = head_pos;
             (known.row.head_seq, known.row.head_hash) = (last.seq, last.hash);
             known.row.head_time = last.time;
+            known.row.held_bytes = known.row.held_bytes.saturating_add_unsigned(bytes as u64);
         }
         metrics::counter!(metric_name::LOG_ENTRIES, "kind" => EntryKind::Message.name()).increment(items.len() as u64);
         for (one, accepted) in items {
-            remember(&self.recent, &one.item, &accepted);
-            for reply in one.replies {
-                answer(reply, Ok(accepted.clone()));
-            }
-        }
-    }
-
-    /// Judges and writes stream by stream under the lock, each in a task of its own: a stream that somebody holds makes
-    /// nobody else wait.
-    fn write_locked(&mut self, behind: Vec<Waiting>) {
-        let mut by_stream: BTreeMap<i64, Vec<Waiting>> = BTreeMap::new();
-        for one in behind {
-            by_stream.entry(one.item.stream.id).or_default().push(one);
-        }
-        for (stream_id, waiting) in by_stream {
-            self.known.remove(&stream_id);
-            metrics::counter!(metric_name::LOG_LOCKED_ITEMS).increment(waiting.len() as u64);
-            self.tasks.spawn(settle_locked(self.log.clone(), self.recent.clone(), stream_id, waiting));
+            tell(&self.recent, one, &accepted);
         }
     }
 }
 
-async fn settle_locked(log: Log, recent: Recent, stream_id: i64, waiting: Vec<Waiting>) {
-    let items: Vec<&Application> = waiting.iter().map(|one| &one.item).collect();
-    match locked::append(&log, stream_id, &items).await {
-        Ok(answers) => {
-            for (one, outcome) in waiting.into_iter().zip(answers) {
-                if let Ok(accepted) = &outcome {
-                    remember(&recent, &one.item, accepted);
-                }
-                for reply in one.replies {
-                    answer(reply, outcome.clone().map_err(Error::from));
-                }
-            }
-        }
-        // What was accepted before it was halted is answered again.
-        Err(Error::Halted(state)) => {
-            for one in waiting {
-                let first = log.repeated(stream_id, &one.item.identity).await;
-                for reply in one.replies {
-                    answer(
-                        reply,
-                        match &first {
-                            Ok(Some(accepted)) => Ok(accepted.clone()),
-                            Err(Error::Refused(refusal)) => Err(refusal.clone().into()),
-                            _ => Err(Error::Halted(state)),
-                        },
-                    );
-                }
-            }
-        }
-        Err(error) => fail(waiting, &error),
-    }
-}
-
-fn remember(recent: &Recent, item: &Application, accepted: &Accepted) {
-    recent.insert((item.stream.id, item.identity.idem), Arc::new(accepted.clone()));
-}
-
-fn answer(reply: JobReply, outcome: Answer) {
-    reply.send(outcome);
-}
-
-/// Nothing is known to have been written: every client repeats with the same `idem`.
-fn fail(waiting: Vec<Waiting>, error: &(dyn std::error::Error + 'static)) {
-    tracing::warn!(error, items = waiting.len(), "the log writer could not write a batch");
-    for reply in waiting.into_iter().flat_map(|one| one.replies) {
-        answer(reply, Err(Error::Busy));
+fn tell(recent: &Recent, one: Waiting, accepted: &Accepted) {
+    remember(recent, &one.item, accepted);
+    for reply in one.replies {
+        answer(reply, Ok(accepted.clone()));
     }
 }

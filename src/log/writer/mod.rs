@@ -1,12 +1,16 @@
 //! Group commit: methods that only append hand their entries in here, and one statement writes what many have sent.
 //!
-//! Invariants: no caller gets a success before the commit; one refused item never fails its neighbours; a batch is
-//! written only onto the heads and rights it was judged against (compare-and-set), otherwise it is judged again under
-//! the stream's lock.
+//! Invariants: nobody is told of success before the commit; one refused item never fails its neighbours; a batch is
+//! written only onto the heads and rights it was judged against (compare-and-set); otherwise it is read and judged once
+//! more, and then under the stream's lock.
 
 mod batch;
+mod known;
 mod locked;
 mod store;
+mod waiting;
+
+pub(super) use store::{EntryColumns, NewEntry, insert_entries};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,8 +21,9 @@ use tokio_util::task::TaskTracker;
 
 use super::flow::UnansweredJob;
 use super::store::Accepted;
-use super::{Author, CallIdentity, Error, Log, StreamInfo};
-use crate::types::{Epoch, Refusal};
+use super::{Author, AuthorState, CallIdentity, Error, Log, StreamInfo, StreamKind};
+use crate::quota::{ConvoQuota, QuotaExceeded};
+use crate::types::{Epoch, Refusal, Seq};
 use crate::worker::Beat;
 
 /// Limits of the writer.
@@ -29,6 +34,8 @@ pub struct Settings {
     pub queue_items: usize,
     /// How many epochs back an application message may come from. RFC 9420 clients keep a few past epochs.
     pub past_epochs: u64,
+    /// What one conversation may hold.
+    pub convo_quota: ConvoQuota,
 }
 
 /// Items in one batch at most, and the bytes at which it is full.
@@ -47,6 +54,18 @@ pub struct Application {
     /// From the message's own header.
     pub epoch: Epoch,
     pub body: Vec<u8>,
+}
+
+impl Application {
+    /// Whether its conversation takes it, which holds so many bytes, and will hold `added` more with what was judged
+    /// before.
+    fn judge_quota(&self, quota: ConvoQuota, held: i64, added: usize, head: Seq) -> Result<(), QuotaExceeded> {
+        if self.stream.kind != StreamKind::Convo {
+            return Ok(());
+        }
+        let held = u64::try_from(held).unwrap_or_default().saturating_add(added as u64);
+        quota.judge(held, head.0, self.body.len())
+    }
 }
 
 type Answer = Result<Accepted, Error>;
@@ -96,6 +115,10 @@ impl Log {
         self.inner.writer.sender.try_send(Job { item, reply }).map_err(|_| Error::Busy)?;
         // The writer drops a reply only when the server stops: whether it was written is then unknown to us.
         answer.await.unwrap_or(Err(Error::Busy))
+    }
+
+    pub(super) fn convo_quota(&self) -> ConvoQuota {
+        self.inner.writer.settings.convo_quota
     }
 
     pub(super) fn past_epochs(&self) -> u64 {
@@ -175,6 +198,42 @@ impl Right {
             SeatRight::UnknownRole => Err(super::append::role_unknown()),
             SeatRight::Open if !self.has_leaf => Err(super::append::device_not_in_group()),
             SeatRight::Open => Ok(()),
+        }
+    }
+}
+
+/// Why an item is not appended.
+#[derive(Clone, Debug)]
+enum Refused {
+    Named(Refusal),
+    Author(AuthorState),
+    Quota(QuotaExceeded),
+}
+
+impl Refused {
+    fn judge(author: AuthorState) -> Result<(), Self> {
+        if author == AuthorState::Active { Ok(()) } else { Err(Self::Author(author)) }
+    }
+}
+
+impl From<QuotaExceeded> for Refused {
+    fn from(exceeded: QuotaExceeded) -> Self {
+        Self::Quota(exceeded)
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Named(refusal)
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Named(refusal) => refusal.into(),
+            Refused::Author(state) => Self::AuthorEnded(state),
+            Refused::Quota(exceeded) => exceeded.into(),
         }
     }
 }

@@ -8,12 +8,34 @@ use uuid::Uuid;
 use super::{Application, Right, Rights, SeatRight};
 use crate::log::chain::{Head, Sealed};
 use crate::log::store::StreamRow;
-use crate::log::{EntryKind, Error};
+use crate::log::{Author, CallIdentity, EntryKind, Error};
 use crate::storage::{self, PgConnection};
+use crate::types::Epoch;
+
+/// What an entry's row holds beside its header, content and hash.
+pub(in crate::log) struct NewEntry<'a> {
+    pub kind: EntryKind,
+    pub epoch: Option<Epoch>,
+    author: Option<&'a Author>,
+    identity: Option<CallIdentity>,
+}
+
+impl<'a> NewEntry<'a> {
+    pub(in crate::log) fn of(item: &'a Application) -> Self {
+        let (epoch, author, identity) = (Some(item.epoch), Some(&item.author), Some(item.identity));
+        Self { kind: EntryKind::Message, epoch, author, identity }
+    }
+
+    /// Of the server itself.
+    pub(in crate::log) fn notice(kind: EntryKind) -> Self {
+        Self { kind, epoch: None, author: None, identity: None }
+    }
+}
 
 /// Entries to insert, column by column; `index` is the place within the transaction.
 #[derive(Default)]
-pub(super) struct EntryColumns {
+pub(in crate::log) struct EntryColumns {
+    begins: i64,
     stream_id: Vec<i64>,
     seq: Vec<i64>,
     index: Vec<i64>,
@@ -22,25 +44,30 @@ pub(super) struct EntryColumns {
     author: Vec<Option<i64>>,
     device: Vec<Option<i64>>,
     kind: Vec<i16>,
-    idem: Vec<Uuid>,
-    request_hash: Vec<Vec<u8>>,
+    idem: Vec<Option<Uuid>>,
+    request_hash: Vec<Option<Vec<u8>>>,
     header: Vec<Vec<u8>>,
     content: Vec<Vec<u8>>,
     hash: Vec<Vec<u8>>,
 }
 
 impl EntryColumns {
-    pub(super) fn push(&mut self, stream_id: i64, item: &Application, sealed: &Sealed) {
-        self.index.push(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
+    /// For a transaction that has so many entries already.
+    pub(in crate::log) fn beginning_at(begins: i64) -> Self {
+        Self { begins, ..Self::default() }
+    }
+
+    pub(in crate::log) fn push(&mut self, stream_id: i64, entry: &NewEntry<'_>, sealed: &Sealed) {
+        self.index.push(self.begins.saturating_add_unsigned(self.index.len() as u64));
         self.stream_id.push(stream_id);
         self.seq.push(sealed.seq.to_db());
-        self.epoch.push(Some(item.epoch.to_db()));
-        self.kind.push(EntryKind::Message.to_db());
+        self.epoch.push(entry.epoch.map(Epoch::to_db));
+        self.kind.push(entry.kind.to_db());
         self.created_at.push(sealed.time.to_datetime());
-        self.author.push(Some(item.author.account_id));
-        self.device.push(Some(item.author.device_row));
-        self.idem.push(item.identity.idem);
-        self.request_hash.push(item.identity.request_hash.to_vec());
+        self.author.push(entry.author.map(|author| author.account_id));
+        self.device.push(entry.author.map(|author| author.device_row));
+        self.idem.push(entry.identity.map(|identity| identity.idem));
+        self.request_hash.push(entry.identity.map(|identity| identity.request_hash.to_vec()));
         self.header.push(sealed.header.clone());
         self.content.push(sealed.content.clone());
         self.hash.push(sealed.hash.to_vec());
@@ -61,11 +88,14 @@ pub(super) struct HeadColumns {
     index: Vec<i64>,
     time: Vec<DateTime<Utc>>,
     hash: Vec<Vec<u8>>,
+    bytes: Vec<i64>,
 }
 
 impl HeadColumns {
-    /// `entries` is how many the batch has so far: the stream's last one is the newest of them.
-    pub(super) fn push(&mut self, row: &StreamRow, head: &Head, entries: usize) {
+    /// `entries` is how many the batch has so far: the stream's last one is the newest of them. `bytes` are those that
+    /// the stream grows by.
+    pub(super) fn push(&mut self, row: &StreamRow, head: &Head, entries: usize, bytes: usize) {
+        self.bytes.push(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.stream_id.push(row.id);
         self.expected_seq.push(row.head_seq.to_db());
         self.expected_rules.push(row.rules);
@@ -92,14 +122,15 @@ pub(super) async fn write_batch(
                -- A stream that somebody else holds must not make the others wait: it is not in the answer.
                select s.id from unnest($1::bigint[]) n (stream_id)
                cross join lateral (
-                   select stream.id from stream where stream.id = n.stream_id limit 1 for update skip locked
+                   select stream.id from stream where stream.id = n.stream_id limit 1 for no key update skip locked
                ) s
            ), head as (
                update stream s
-               set head_seq = n.seq, head_pos = o.first_pos + n.index, head_time = n.time, head_hash = n.hash
+               set head_seq = n.seq, head_pos = o.first_pos + n.index, head_time = n.time, head_hash = n.hash,
+                   size_bytes = s.size_bytes + n.bytes
                from origin o, unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
-                                     $6::timestamptz[], $7::bytea[])
-                   n (stream_id, expected_seq, expected_rules, seq, index, time, hash)
+                                     $6::timestamptz[], $7::bytea[], $22::bigint[])
+                   n (stream_id, expected_seq, expected_rules, seq, index, time, hash, bytes)
                join free on free.id = n.stream_id
                where s.id = n.stream_id and s.head_seq = n.expected_seq and s.rules = n.expected_rules
                  and s.incarnation = o.incarnation and s.head_pos < o.first_pos
@@ -132,19 +163,54 @@ pub(super) async fn write_batch(
         &entries.created_at,
         &entries.author as &[Option<i64>],
         &entries.device as &[Option<i64>],
-        &entries.idem,
-        &entries.request_hash,
+        &entries.idem as &[Option<Uuid>],
+        &entries.request_hash as &[Option<Vec<u8>>],
         &entries.header,
         &entries.content,
         &entries.hash,
-        incarnation
+        incarnation,
+        &heads.bytes
     )
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(|row| (row.id, row.head_pos)).collect())
 }
 
-/// The present rights of each (stream, device) pair.
+/// Writes entries of a stream whose row this transaction holds.
+pub(in crate::log) async fn insert_entries(
+    conn: &mut PgConnection,
+    first_pos: i64,
+    entries: &EntryColumns,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into entry (stream_id, seq, pos, epoch, created_at, author, device, idem, request_hash, kind, header,
+                            content, hash)
+         select n.stream_id, n.seq, $1 + n.index, n.epoch, n.created_at, n.author, n.device, n.idem, n.request_hash,
+                n.kind, n.header, n.content, n.hash
+         from unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[],
+                     $8::bigint[], $9::bigint[], $10::uuid[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[])
+             n (kind, stream_id, seq, index, epoch, created_at, author, device, idem, request_hash, header, content, hash)",
+        first_pos,
+        &entries.kind,
+        &entries.stream_id,
+        &entries.seq,
+        &entries.index,
+        &entries.epoch as &[Option<i64>],
+        &entries.created_at,
+        &entries.author as &[Option<i64>],
+        &entries.device as &[Option<i64>],
+        &entries.idem as &[Option<Uuid>],
+        &entries.request_hash as &[Option<Vec<u8>>],
+        &entries.header,
+        &entries.content,
+        &entries.hash
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What each (stream, device) pair may do now.
 pub(super) async fn rights(conn: &mut PgConnection, pairs: &[(i64, i64)]) -> Result<Rights, Error> {
     let (streams, devices): (Vec<i64>, Vec<i64>) = pairs.iter().copied().unzip();
     let rows = sqlx::query!(

@@ -67,6 +67,10 @@ impl Caller for Device {
         }
     }
 
+    fn account_id(&self) -> Option<i64> {
+        Some(self.author.account_id)
+    }
+
     async fn check_body(&mut self, cx: &Services, body: &[u8]) -> Result<(), Fault> {
         if let Some(claims) = &self.bound {
             claims.check_body(body)?;

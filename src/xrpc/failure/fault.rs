@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 use crate::federation::joining::whereabouts::NotLocated;
 use crate::federation::{HomeUnverified, PeerRefused, TooManyLookups};
 use crate::identity::TokenRefused;
-use crate::log::{self, StreamState};
+use crate::log::chain::CONTENT_BYTES;
+use crate::log::{self, AuthorState, StreamState};
+use crate::quota::QuotaExceeded;
 use crate::storage;
 use crate::telemetry::metric_name;
 use crate::types::Detail;
@@ -45,6 +47,8 @@ pub enum Fault {
     PayloadTooLarge { limit_bytes: usize },
     /// 429: more calls than this account, or this address, may make now.
     RateLimited { retry_after_s: u64 },
+    /// 403: the account, its domain or the conversation makes this server keep as much as it may.
+    QuotaExceeded(QuotaExceeded),
     /// 429: too many deliveries of this account wait for other servers.
     DeliveriesWait,
     /// 429: too many calls of this device, account or address are in flight.
@@ -134,6 +138,11 @@ impl Fault {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "PayloadTooLarge",
                 format!("the body may hold {limit_bytes} bytes at most"),
+            ),
+            Self::QuotaExceeded(exceeded) => (
+                StatusCode::FORBIDDEN,
+                "QuotaExceeded",
+                format!("{exceeded}; delete something, or ask the operator for more"),
             ),
             Self::RateLimited { retry_after_s } => (
                 StatusCode::TOO_MANY_REQUESTS,
@@ -242,6 +251,12 @@ impl Fault {
     pub(in crate::xrpc) fn of_log(error: log::Error) -> Self {
         match error {
             log::Error::Busy => Self::Unavailable,
+            log::Error::Overtaken => Self::Collided,
+            log::Error::QuotaExceeded(exceeded) => Self::QuotaExceeded(exceeded),
+            log::Error::AuthorEnded(AuthorState::AccountSuspended) => Denied::AccountSuspended.into(),
+            log::Error::AuthorEnded(_) => TokenRefused::DeviceRevoked.into(),
+            log::Error::ContentTooLarge { .. } => Self::PayloadTooLarge { limit_bytes: CONTENT_BYTES },
+            log::Error::FollowersOutdated(servers) => Self::FollowersOutdated(servers),
             log::Error::Storage(error) => error.into(),
             error => Self::internal(error),
         }
@@ -321,6 +336,9 @@ impl IntoResponse for Fault {
             tracing::error!(error, "a request failed by our own mistake");
         }
         let mut detail = Detail::new(message);
+        if let Self::QuotaExceeded(QuotaExceeded { quota, limit }) = &self {
+            detail = detail.with("quota", quota.name()).with("limit", *limit);
+        }
         if let Self::NotHome { home } | Self::HomeMoved { home } = &self {
             detail = detail.with("home", home.as_str());
         }

@@ -5,6 +5,7 @@ mod approve_pairing;
 mod claim_pairing;
 pub mod create_pairing;
 mod export_data;
+mod get_usage;
 mod import_data;
 mod list_blocks;
 mod list_devices;

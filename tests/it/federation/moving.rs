@@ -458,3 +458,18 @@ async fn an_invitation_in_flight_survives_the_move_to_its_server() {
     arrives(&carol, &stream).await;
     servers.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_in_the_pool_suffices_to_move_a_conversation() {
+    let servers = known(2, &[("INVITATIONS", "everyone"), ("DATABASE_POOL", "1")]).await;
+    let (alice, bob) = (servers[0].person("alice").await, servers[1].person("bob").await);
+    let stream = alice.create_convo().await.unwrap();
+    alice.add_members(&stream, &[bob.did().clone()]).await.unwrap();
+    arrives(&bob, &stream).await;
+    let to = servers[1].did().clone();
+    let order = move_convo::Input { stream: stream.clone(), idem: idem(), to: to.clone() };
+    until("the move", async || alice.procedure::<MoveConvo>(&order).await.ok()).await;
+    let row = row(&servers[1], &stream).await.unwrap();
+    assert_eq!(row.home, to.as_str());
+    servers.stop().await;
+}

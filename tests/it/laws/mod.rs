@@ -35,17 +35,28 @@
 //! | | `a_member_reads_from_its_first_entry_to_its_last_and_writes_only_between` |
 //! | Redis decides nothing | `redis_killed_in_the_middle_loses_nothing_and_is_used_again_when_it_returns` |
 //! | Postgres alone is enough, and one connection of the pool | `one_connection_in_the_pool_suffices_for_everything` |
+//! | | `one_connection_in_the_pool_suffices_for_every_named_call` |
+//! | | `one_connection_in_the_pool_suffices_to_move_a_conversation` |
+//! | a stream that is held delays no other | `a_stream_that_is_held_delays_no_other` |
+//! | | `a_repeated_call_takes_no_lock_of_any_stream` |
+//! | nothing slow after a transaction's first write | `a_transaction_that_reads_holds_back_no_reader` |
+//! | | `a_transaction_of_too_many_rows_is_refused` |
+//! | | `erasing_20_000_messages_delays_nobody` |
+//! | a revocation binds what is written | `a_device_that_is_revoked_while_its_call_arrives_writes_nothing` |
 
 mod adopt;
 mod clocks;
 mod courier;
 mod crash;
 mod epochs;
+mod erasure;
 mod flow;
 mod idempotency;
+mod locks;
 pub mod order;
 mod page_bytes;
 mod paging;
+mod plans;
 mod relay;
 mod repeats;
 mod replay;

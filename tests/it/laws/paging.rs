@@ -13,7 +13,7 @@ use rookery::lexicon::Method;
 use rookery::lexicon::event::defs::Event;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
 use rookery::lexicon::mls::send_message::SendMessage;
-use rookery::log::{Draft, EntryKind, Log};
+use rookery::log::{Draft, EntryKind, Error, Log, StreamTx};
 use rookery_client::Service;
 use rookery_client::{EventCursor, Feed, Received};
 use tokio::io::AsyncWriteExt;
@@ -130,12 +130,11 @@ async fn stored(server: &TestServer, reader: &Person) -> Vec<(String, u64)> {
 async fn write_to_the_log(log: Log, streams: Vec<i64>, mut chance: StdRng, done: Arc<AtomicBool>) {
     while !done.load(Ordering::SeqCst) {
         let stream = streams[chance.random_range(0..streams.len())];
-        // Older than whoever comes next: the id is taken before the stream is won.
-        let mut tx = match log.lock(stream).await {
+        let mut tx = match begin_writes(&log, stream).await {
             Ok(tx) => tx,
-            // Outrun again and again, or no connection free: it may be asked again.
+            // Another transaction was quicker, or no connection is free: the writer may ask again.
             Err(error) => {
-                assert!(matches!(error, rookery::log::Error::Busy | rookery::log::Error::Storage(_)), "{error}");
+                assert!(matches!(error, Error::Busy | Error::Overtaken | Error::Storage(_)), "{error}");
                 continue;
             }
         };
@@ -153,6 +152,12 @@ async fn write_to_the_log(log: Log, streams: Vec<i64>, mut chance: StdRng, done:
         }
         tokio::time::sleep(Duration::from_millis(chance.random_range(0..SLOW_MS))).await;
     }
+}
+
+async fn begin_writes(log: &Log, stream: i64) -> Result<StreamTx, Error> {
+    let mut tx = log.lock(stream).await?;
+    tx.begin_writes().await?;
+    Ok(tx)
 }
 
 async fn savepoint(conn: &mut rookery::storage::PgConnection, rolled_back: bool) {

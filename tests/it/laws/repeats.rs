@@ -260,6 +260,27 @@ async fn the_same_call_at_once_on_two_replicas_has_one_effect_and_one_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_connection_in_the_pool_suffices_for_every_named_call() {
+    let server = TestServer::start_with(&[("DATABASE_POOL", "1")]).await;
+    let url = server.url();
+    let started = Instant::now();
+    for call in calls(&server.directory, &server.service()).await {
+        let asked = Instant::now();
+        // Its own repeats wait for it, and nothing waits for a second connection.
+        let sending = (0..4).map(|_| {
+            let (call, url) = (call.clone(), url.clone());
+            async move { call.send(&url).await }
+        });
+        for answer in at_once(sending).await {
+            assert_eq!(answer.0, 200, "{}: {}", call.nsid, answer.1);
+        }
+        assert!(asked.elapsed() < Duration::from_secs(4), "{} took {:?}", call.nsid, asked.elapsed());
+    }
+    assert!(started.elapsed() < SETTLES * 3);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_whose_client_went_away_at_any_moment_has_one_effect_and_one_answer() {
     let mut chance = chance();
     let server = TestServer::start().await;

@@ -2,6 +2,7 @@
 
 mod at_once;
 pub mod bent;
+mod bulk;
 pub mod bytes;
 mod chance;
 mod child;
@@ -31,6 +32,7 @@ mod written;
 
 pub use at_once::at_once;
 pub use bent::{BentHome, Chain};
+pub use bulk::write_messages;
 pub use chance::chance;
 pub use child::{ChildServer, Process, command, command_with, person};
 pub use contacts::{Contacts, befriend};

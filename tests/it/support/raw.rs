@@ -16,6 +16,7 @@ const FAULTS: &[(&str, u16)] = &[
     ("AccountSuspended", 403),
     ("AccountHomeElsewhere", 403),
     ("NotOperator", 403),
+    ("QuotaExceeded", 403),
     ("BodyTooSlow", 408),
     ("PayloadTooLarge", 413),
     ("RateLimitExceeded", 429),

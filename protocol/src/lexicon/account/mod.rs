@@ -6,6 +6,7 @@ pub mod claim_pairing;
 pub mod create_pairing;
 pub mod defs;
 pub mod export_data;
+pub mod get_usage;
 pub mod import_data;
 pub mod list_blocks;
 pub mod list_devices;

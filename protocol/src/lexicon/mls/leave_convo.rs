@@ -38,8 +38,9 @@ pub struct Input {
     /// The member who becomes admin; due when the caller is the last one and others remain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_admin: Option<Did>,
-    /// Whether to erase the contents of the account's messages first: every server that holds them drops them
-    /// within a day, and keeps their headers.
+    /// Whether to erase the contents of the account's messages too. The home erases the newest 1,000 before the
+    /// seat ends and others in steps afterwards, by entries of kind `#erased`; every server with a member drops
+    /// what these entries name within a day, and keeps the headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erase: Option<bool>,
     /// Whether to leave without asking the home first: for a home that refuses. This server tells it afterwards.

@@ -33,7 +33,7 @@ pub struct Input {
     /// The client's name for this call, 16 to 64 characters of A-Z, a-z, 0-9, -, _, . and ~: for 35 days a repeat
     /// with the same bytes gets the first answer again.
     pub idem: String,
-    /// The MLSMessage that holds the commit, at most 4 MiB.
+    /// The MLSMessage that holds the commit, at most 4 MiB less 64 KiB.
     pub commit: Bytes,
     /// The MLS GroupInfo of the next epoch with its tree, at most 4 MiB.
     pub group_info: Bytes,

@@ -7,7 +7,7 @@ use crate::lexicon::{Kind, Method, Nothing};
 use crate::types::{Bytes, Detail, Named};
 
 /// Appends one encrypted application message to a conversation; the answer comes when it is stored for good.
-/// Forward: home. Caller: a device.
+/// Messages whose calls overlap may be stored in any order. Forward: home. Caller: a device.
 #[derive(Debug, Clone, Copy)]
 pub struct SendMessage;
 

@@ -106,6 +106,7 @@ pub(super) async fn admit<E: Named>(
         may_begin(tx, owner).await?;
     }
     let state = if begins || judged.is_some() { "certified" } else { "uncertified" };
+    tx.begin_writes().await?;
     let id = match known {
         Some(known) if state == "uncertified" => {
             return Ok(Admitted { id: known.id, state: known.state, is_new: false });
@@ -274,6 +275,7 @@ pub(super) async fn end<E: Named>(
     if was_revoked && judged.is_none() {
         return Ok(false);
     }
+    tx.begin_writes().await?;
     let link = match judged {
         Some(judged) => Some(record(tx, owner, judged, known.id).await?),
         None => None,

@@ -169,8 +169,8 @@ pub(super) async fn bring_welcome(
                      where p.device_id = device.id and p.ref = $7 and w.stream_id = $3
                  )
          ), stored as (
-             insert into welcome (stream_id, term, seq, epoch, bytes, created_at)
-             select $3, $4, $5, $6, $8, $9 from device_of returning id
+             insert into welcome (stream_id, term, seq, epoch, bytes, created_at, account_id)
+             select $3, $4, $5, $6, $8, $9, $1 from device_of returning id
          )
          insert into welcome_pointer (welcome_id, device_id, ref)
          select stored.id, device_of.id, $7 from stored, device_of",

@@ -36,6 +36,8 @@ async fn approve(cx: &Services, caller: &Device, call: &Call<ApprovePairing>) ->
     let stream_id = stream_id.ok_or_else(|| Fault::internal("a device's account has no stream"))?;
 
     let mut tx = cx.log.lock(stream_id).await?;
+    // The pairing's row is locked, which is a write.
+    tx.begin_writes().await?;
     let waiting = store::find_for_update(tx.conn(), &input.pairing, now).await?.ok_or_else(not_found)?;
     if let Some(answer) = approved(&waiting, owner, call.request_hash)? {
         return Ok(answer);

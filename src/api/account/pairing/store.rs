@@ -150,7 +150,7 @@ pub(super) async fn find_for_update(
     public_id: &str,
     now: DateTime<Utc>,
 ) -> Result<Option<Waiting>, Error> {
-    let locked = sqlx::query_scalar!("select id from pairing where public_id = $1 for update", public_id);
+    let locked = sqlx::query_scalar!("select id from pairing where public_id = $1 for no key update", public_id);
     if locked.fetch_optional(&mut *conn).await?.is_none() {
         return Ok(None);
     }

@@ -54,6 +54,7 @@ pub(super) async fn prepare<E: Named>(
     }
     let roster = tx.roster().await?.clone();
     let now = tx.now().to_datetime();
+    tx.begin_writes().await?;
     store::know_devices(tx.conn(), &named, now).await?;
     Ok(Some(Before { roster }))
 }

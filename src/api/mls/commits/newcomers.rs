@@ -57,12 +57,18 @@ pub(super) async fn invite<E: Named>(
         body.refs.push(Bytes(add.reference.clone()));
     }
     let (inviter, now) = (&caller.author.did, tx.now().to_datetime());
-    let mut notices = Vec::with_capacity(by_account.len());
+    let mut invited = Vec::with_capacity(by_account.len());
     for (did, body) in by_account {
         let account_id = newcomers.ids.get(did.as_str()).copied();
         let account_id = account_id.ok_or(storage::Error::Corrupt("account of a claimed package"))?;
-        let held = !newcomers.consenting.contains(&account_id);
-        store::insert_pointers(tx.conn(), welcome_id, &body, held).await?;
+        invited.push((account_id, !newcomers.consenting.contains(&account_id), body));
+    }
+    // For all accounts at once: this transaction holds back every reader of the log.
+    store::insert_pointers(tx.conn(), welcome_id, invited.iter().map(|(_, held, body)| (body, *held))).await?;
+    let consenting: Vec<i64> = invited.iter().filter(|(_, held, _)| !held).map(|(id, ..)| *id).collect();
+    invitation::clear(tx.conn(), stream.public_id.as_str(), &consenting).await?;
+    let mut notices = Vec::with_capacity(invited.len());
+    for (account_id, held, body) in invited {
         notices.push(if held {
             seating::hold_seat(tx.conn(), account_id, stream.public_id.as_str(), from_seq).await?;
             let (stream, home) = (&stream.public_id, cx.log.home());
@@ -70,7 +76,6 @@ pub(super) async fn invite<E: Named>(
             let new = invitation::New { account_id, stream, home, inviter, offer: None, from_seq, state };
             invitation::hold(tx.conn(), &new, now).await?
         } else {
-            invitation::clear(tx.conn(), stream.public_id.as_str(), &[account_id]).await?;
             Outgoing { account_id, kind: EntryKind::Welcome, body: body.encode()? }
         });
     }

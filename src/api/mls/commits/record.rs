@@ -40,8 +40,9 @@ pub(super) async fn record<E: Named>(
     }
     let seat = tx.seat(&caller.author, true).await?;
 
-    let before = elsewhere::prepare(&mut tx, verified, homes).await?;
+    // The last reading: `prepare` begins to write.
     let newcomers = newcomers(cx, &mut tx, &caller.author.did, stream, judged).await?;
+    let before = elsewhere::prepare(&mut tx, verified, homes).await?;
     let draft = Draft {
         kind: EntryKind::Commit,
         epoch: Some(verified.left()),
@@ -54,11 +55,14 @@ pub(super) async fn record<E: Named>(
     tx.set_epoch(verified.epoch(), floor);
 
     let now = tx.now().to_datetime();
-    store::insert_group_info(tx.conn(), stream.id, verified, now).await?;
+    store::insert_group_info(tx.conn(), stream.id, (verified, caller.author.account_id), now).await?;
     let references: Vec<Vec<u8>> = verified.adds().iter().map(|add| add.reference.clone()).collect();
     store::spend_claims(tx.conn(), stream.id, &references, now).await?;
     if let Some(welcome) = verified.welcome() {
-        let welcome_id = store::insert_welcome(tx.conn(), stream.id, &entry, verified.epoch(), welcome, now).await?;
+        let welcome_id = {
+            let brought = (welcome, caller.author.account_id);
+            store::insert_welcome(tx.conn(), stream.id, &entry, verified.epoch(), brought, now).await?
+        };
         let notices = invite(cx, &mut tx, caller, (stream, entry.seq, welcome_id), judged, &newcomers).await?;
         tx.send(notices).await?;
         if let Some(before) = before {
@@ -86,4 +90,41 @@ fn commit_body(cx: &Services, verified: &VerifiedCommit, homes: &Homes) -> Commi
         .iter()
         .map(|(account, device)| body::Removal { account: account.clone(), device: device.clone() });
     CommitBody { commit: Bytes::from(verified.commit()), adds: adds.collect(), removes: removes.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::chain::CONTENT_BYTES;
+    use crate::log::{Content, Head};
+    use crate::mls::limits::COMMIT_BYTES;
+    use crate::types::{DeviceId, Hash, Seq, StreamId, Term, UnixMillis};
+
+    /// Devices that one call adds, and that it removes (addMembers.json).
+    const DEVICES: usize = 100;
+
+    #[test]
+    fn the_largest_commit_fits_into_an_entry() {
+        let account = |number| Did::parse(&format!("did:web:{number:03}.{}.example", "a".repeat(40))).unwrap();
+        let device = DeviceId::parse(&"d".repeat(64)).unwrap();
+        let adds = (0..DEVICES).map(|number| body::Addition {
+            account: account(number),
+            device: device.clone(),
+            reference: Bytes(vec![7; 64]),
+            server: account(number).to_string(),
+        });
+        let removes = (0..DEVICES).map(|number| body::Removal { account: account(number), device: device.clone() });
+        let commit = Bytes(vec![7; COMMIT_BYTES]);
+        let body = CommitBody { commit, adds: adds.collect(), removes: removes.collect() };
+        let content = Content::new(body.encode().unwrap(), Some((account(0), device.clone())));
+        let mut head = Head {
+            stream: StreamId::of_genesis(b"genesis"),
+            term: Term(1),
+            seq: Seq(0),
+            hash: Hash::ZERO,
+            time: UnixMillis(0),
+        };
+        let sealed = head.seal(EntryKind::Commit, None, &content, UnixMillis(0)).unwrap();
+        assert!(sealed.content.len() <= CONTENT_BYTES, "{} of {CONTENT_BYTES} bytes", sealed.content.len());
+    }
 }

@@ -110,20 +110,21 @@ pub(super) async fn spend_claims(
     Ok(())
 }
 
-/// Stores the GroupInfo of the new epoch and drops those that are too old to be of use.
+/// Stores the GroupInfo of the new epoch for the account that brought it, and drops those that are too old to be of use.
 pub(super) async fn insert_group_info(
     conn: &mut PgConnection,
     stream_id: i64,
-    verified: &VerifiedCommit,
+    (verified, by): (&VerifiedCommit, i64),
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     let epoch = verified.epoch().to_db();
     sqlx::query!(
-        "insert into group_info (stream_id, epoch, bytes, created_at) values ($1, $2, $3, $4)",
+        "insert into group_info (stream_id, epoch, bytes, created_at, account_id) values ($1, $2, $3, $4, $5)",
         stream_id,
         epoch,
         verified.group_info(),
-        now
+        now,
+        by
     )
     .execute(&mut *conn)
     .await?;
@@ -133,47 +134,51 @@ pub(super) async fn insert_group_info(
     Ok(())
 }
 
-/// Stores the Welcome once. Pointers and deliveries name its receivers.
+/// Stores the Welcome once, for the account that brought it. For whom it is, say pointers and deliveries.
 pub(super) async fn insert_welcome(
     conn: &mut PgConnection,
     stream_id: i64,
     entry: &Sealed,
     epoch: Epoch,
-    welcome: &[u8],
+    (welcome, by): (&[u8], i64),
     now: DateTime<Utc>,
 ) -> Result<i64, Error> {
     Ok(sqlx::query_scalar!(
-        "insert into welcome (stream_id, term, seq, epoch, bytes, created_at) values ($1, $2, $3, $4, $5, $6)
-         returning id",
+        "insert into welcome (stream_id, term, seq, epoch, bytes, created_at, account_id)
+         values ($1, $2, $3, $4, $5, $6, $7) returning id",
         stream_id,
         entry.term.to_db(),
         entry.seq.to_db(),
         epoch.to_db(),
         welcome,
-        now
+        now,
+        by
     )
     .fetch_one(conn)
     .await?)
 }
 
-/// For the devices of one account of this server; those that are held show when it takes the invitation.
-pub(super) async fn insert_pointers(
+/// For devices of accounts of this server; those that are held show when their account takes the invitation.
+pub(super) async fn insert_pointers<'a>(
     conn: &mut PgConnection,
     welcome_id: i64,
-    body: &WelcomeBody,
-    held: bool,
+    invited: impl Iterator<Item = (&'a WelcomeBody, bool)>,
 ) -> Result<(), Error> {
-    let devices: Vec<String> = body.device.iter().map(ToString::to_string).collect();
-    let references: Vec<Vec<u8>> = body.refs.iter().map(|reference| reference.0.clone()).collect();
+    let (mut devices, mut references, mut states) = (Vec::new(), Vec::new(), Vec::new());
+    for (body, held) in invited {
+        devices.extend(body.device.iter().map(ToString::to_string));
+        references.extend(body.refs.iter().map(|reference| reference.0.clone()));
+        states.resize(devices.len(), if held { "held" } else { "waiting" }.to_owned());
+    }
     sqlx::query!(
         "insert into welcome_pointer (welcome_id, device_id, ref, state)
-         select $1, d.id, n.reference, case when $4 then 'held' else 'waiting' end
-         from unnest($2::text[], $3::bytea[]) n (device, reference)
+         select $1, d.id, n.reference, n.state
+         from unnest($2::text[], $3::bytea[], $4::text[]) n (device, reference, state)
          join device d on d.public_id = n.device and d.state <> 'foreign'",
         welcome_id,
         &devices,
         &references,
-        held
+        &states
     )
     .execute(conn)
     .await?;

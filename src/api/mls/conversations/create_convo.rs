@@ -58,7 +58,7 @@ async fn found(
 
     let tx = cx.storage.begin().await?;
     let mut tx = cx.log.found(tx, StreamKind::Convo).await?;
-    let seat = tx.founder(author)?;
+    let seat = tx.founder(author).await?;
     tx.append(&seat, Draft { kind: EntryKind::Convo, epoch: None, body: convo.encode()?, identity: None }).await?;
     let draft = Draft { kind: EntryKind::Membership, epoch: None, body: opened.encode()?, identity: None };
     let last = tx.append(&seat, draft).await?;
@@ -78,6 +78,7 @@ async fn found(
         policy: &policy,
         metadata: call.input.metadata.as_ref().map(Bytes::as_slice),
         group_info: founded.group_info(),
+        founder_id: author.account_id,
         now: tx.now().to_datetime(),
     };
     store::insert_convo(tx.conn(), &new).await.map_err(|error| match error.constraint() {

@@ -1,22 +1,18 @@
 //! `blue.catbird.mls.leaveConvo`: ends the account's seat.
 //!
 //! Invariants: the entry of the leave is the last entry that the account reads; a conversation with members keeps an
-//! admin. The account's leaves stay in the tree until a member commits their removal, which any member may. An
-//! unresponsive home keeps no account: see `leave_here`.
+//! admin. The account's leaves stay in the tree until a member commits their removal, which any member may. With `erase`
+//! the home erases the account's newest messages in the transaction that ends the seat, and the others afterwards, in
+//! steps. An unresponsive home keeps no account: see `leave_here`.
 
 use super::leave_here::leave_here;
-use super::store;
 use crate::api::mls::access;
 use crate::lexicon::mls::leave_convo::{Error, LeaveConvo, Output};
 use crate::log::body::{Body, ErasedBody, MembershipBody, MembershipChange, Role};
 use crate::log::{CallIdentity, Draft, EntryKind, Roster, StreamInfo, StreamTx};
 use crate::storage;
-use crate::types::{Bytes, Did};
+use crate::types::{Bytes, Did, Seq};
 use crate::xrpc::{Call, Device, Failure, Services};
-
-/// Messages that one entry erases, and that leaving erases: the newest.
-const ERASED_IN_AN_ENTRY: usize = 1_000;
-const ERASED_AT_ONCE: i64 = 500_000;
 
 pub async fn leave_convo(cx: &Services, caller: Device, call: Call<LeaveConvo>) -> Result<Output, Failure<Error>> {
     access::certified(&caller)?;
@@ -26,7 +22,9 @@ pub async fn leave_convo(cx: &Services, caller: Device, call: Call<LeaveConvo>) 
         return leave_here(cx, &caller, &call, &stream).await;
     }
     let erase = call.input.erase == Some(true);
-    let wishes = Wishes { successor: call.input.new_admin.as_ref(), erase };
+    // Before the transaction: a search holds back nobody there.
+    let erased = if erase { cx.log.newest_messages(stream.id, &caller.author).await? } else { Vec::new() };
+    let wishes = Wishes { successor: call.input.new_admin.as_ref(), erase, erased: &erased };
 
     storage::retrying(Failure::is_collision, || leave(cx, &caller, &stream, identity, wishes)).await
 }
@@ -35,6 +33,8 @@ pub async fn leave_convo(cx: &Services, caller: Device, call: Call<LeaveConvo>) 
 struct Wishes<'a> {
     successor: Option<&'a Did>,
     erase: bool,
+    /// Messages that are erased before the seat ends; others are erased afterwards.
+    erased: &'a [Seq],
 }
 
 async fn leave(
@@ -42,7 +42,7 @@ async fn leave(
     caller: &Device,
     stream: &StreamInfo,
     identity: CallIdentity,
-    Wishes { successor, erase }: Wishes<'_>,
+    Wishes { successor, erase, erased }: Wishes<'_>,
 ) -> Result<Output, Failure<Error>> {
     let did = &caller.author.did;
     let mut tx = cx.log.lock(stream.id).await?;
@@ -67,16 +67,16 @@ async fn leave(
         let body = membership(successor, MembershipChange::Role, Some(Role::Admin)).encode()?;
         tx.append(&seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
     }
-    if erase {
-        let written = store::messages_of(tx.conn(), stream.id, caller.author.account_id, ERASED_AT_ONCE).await?;
-        for seqs in written.chunks(ERASED_IN_AN_ENTRY) {
-            let body = ErasedBody { seqs: seqs.to_vec() }.encode()?;
-            tx.append(&seat, Draft { kind: EntryKind::Erased, epoch: None, body, identity: None }).await?;
-        }
+    if !erased.is_empty() {
+        let body = ErasedBody { seqs: erased.to_vec() }.encode()?;
+        tx.append(&seat, Draft { kind: EntryKind::Erased, epoch: None, body, identity: None }).await?;
     }
     let body = membership(did, MembershipChange::Left, None).encode()?;
     let draft = Draft { kind: EntryKind::Membership, epoch: None, body, identity: Some(identity) };
     let left = tx.append(&seat, draft).await?;
+    if erase {
+        tx.erase_later(&caller.author, left.seq).await?;
+    }
     tx.commit().await?;
     Ok(Output { term: left.term.0, seq: left.seq.0, hash: Bytes(left.hash.to_vec()), receipt: None, queued: None })
 }

@@ -34,6 +34,7 @@ pub(super) struct NewConvo<'a> {
     pub policy: &'a serde_json::Value,
     pub metadata: Option<&'a [u8]>,
     pub group_info: &'a [u8],
+    pub founder_id: i64,
     pub now: DateTime<Utc>,
 }
 
@@ -51,10 +52,11 @@ pub(super) async fn insert_convo(conn: &mut PgConnection, new: &NewConvo<'_>) ->
     .execute(&mut *conn)
     .await?;
     sqlx::query!(
-        "insert into group_info (stream_id, epoch, bytes, created_at) values ($1, 0, $2, $3)",
+        "insert into group_info (stream_id, epoch, bytes, created_at, account_id) values ($1, 0, $2, $3, $4)",
         new.stream_id,
         new.group_info,
-        new.now
+        new.now,
+        new.founder_id
     )
     .execute(conn)
     .await?;
@@ -183,24 +185,4 @@ pub(super) async fn advance_read_position(
     .fetch_one(pool)
     .await?;
     Ok(Seq::from_db(seq))
-}
-
-/// Messages of the account in this stream that still have their contents, oldest first; the newest of them.
-pub(super) async fn messages_of(
-    conn: &mut PgConnection,
-    stream_id: i64,
-    account_id: i64,
-    most: i64,
-) -> Result<Vec<Seq>, Error> {
-    let mut seqs = sqlx::query_scalar!(
-        "select seq from entry where stream_id = $1 and author = $2 and kind = 4 and content is not null
-         order by seq desc limit $3",
-        stream_id,
-        account_id,
-        most
-    )
-    .fetch_all(conn)
-    .await?;
-    seqs.reverse();
-    Ok(seqs.into_iter().map(Seq::from_db).collect())
 }

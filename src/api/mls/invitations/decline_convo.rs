@@ -8,9 +8,9 @@ use crate::federation::joining::consent;
 use crate::federation::joining::invitation::{self, Invitation, State};
 use crate::lexicon::mls::decline_convo::{DeclineConvo, Error, Output};
 use crate::log::body::{Body, MembershipBody, MembershipChange, Role};
-use crate::log::{self, Draft, EntryKind, StreamTx};
+use crate::log::{self, Draft, EntryKind, Seat, StreamTx};
 use crate::storage::{self, Tx};
-use crate::types::{StreamId, UnixMillis};
+use crate::types::{Did, StreamId, UnixMillis};
 use crate::xrpc::{Call, Device, Failure, Services, parse};
 
 pub async fn decline_convo(cx: &Services, caller: Device, call: Call<DeclineConvo>) -> Result<Output, Failure<Error>> {
@@ -28,10 +28,16 @@ async fn decline(cx: &Services, caller: &Device, stream: &StreamId, block: bool)
     match ours {
         Some(info) => {
             let mut tx = cx.log.lock(info.id).await?;
+            let is_seated = tx.roster().await?.seats.contains_key(&caller.author.did);
+            let seat = if is_seated { Some(tx.seat(&caller.author, false).await?) } else { None };
+            let next_admin = if is_seated { next_admin(&mut tx, &caller.author.did).await? } else { None };
+            tx.begin_writes().await?;
             if !pass(tx.conn(), caller, stream, block, cx.clock.now()).await? {
                 return Ok(());
             }
-            leave(&mut tx, caller).await?;
+            if let Some(seat) = seat {
+                leave(&mut tx, &seat, caller, next_admin).await?;
+            }
             Ok(tx.commit().await?)
         }
         None => {
@@ -73,21 +79,25 @@ async fn pass(
     Ok(true)
 }
 
-async fn leave(tx: &mut StreamTx, caller: &Device) -> Result<(), Failure<Error>> {
-    let did = &caller.author.did;
+/// Who becomes an admin if this account leaves: the oldest acting member, where the account is the only admin.
+async fn next_admin(tx: &mut StreamTx, did: &Did) -> Result<Option<Did>, log::Error> {
     let roster = tx.roster().await?;
-    if !roster.seats.contains_key(did) {
-        return Ok(());
-    }
     let is_last_admin = roster.admins().all(|admin| admin == did) && roster.admins().count() == 1;
-    let seat = tx.seat(&caller.author, false).await?;
-    if is_last_admin && let Some(next) = tx.acting_members().await?.into_iter().find(|next| next.account != *did) {
-        let (change, role) = (MembershipChange::Role, Some(Role::Admin));
-        let body = MembershipBody { account: next.account, change, role, server: None }.encode()?;
-        tx.append(&seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
+    if !is_last_admin {
+        return Ok(None);
     }
-    let (account, change) = (did.clone(), MembershipChange::Left);
+    let next = tx.acting_members().await?.into_iter().find(|next| next.account != *did);
+    Ok(next.map(|next| next.account))
+}
+
+async fn leave(tx: &mut StreamTx, seat: &Seat, caller: &Device, next_admin: Option<Did>) -> Result<(), Failure<Error>> {
+    if let Some(account) = next_admin {
+        let (change, role) = (MembershipChange::Role, Some(Role::Admin));
+        let body = MembershipBody { account, change, role, server: None }.encode()?;
+        tx.append(seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
+    }
+    let (account, change) = (caller.author.did.clone(), MembershipChange::Left);
     let body = MembershipBody { account, change, role: None, server: None }.encode()?;
-    tx.append(&seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
+    tx.append(seat, Draft { kind: EntryKind::Membership, epoch: None, body, identity: None }).await?;
     Ok(())
 }

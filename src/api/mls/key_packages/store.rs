@@ -209,7 +209,7 @@ pub(super) async fn claim(
                  and p.claimed_at is null and p.retired_at is null and p.expires_at > $3
                  and p.incarnation = (select incarnation from log_origin)
                order by array_position($2, p.cipher_suite), p.id
-               limit 1 for update skip locked
+               limit 1 for no key update skip locked
            ) free
            where d.account_id = any($1) and d.state = 'certified' and k.id = free.id
              and coalesce(d.last_seen_at, d.created_at) >= $4

@@ -96,7 +96,7 @@ pub(super) async fn due(
         "update delivery d set due_at = $2
          from (
              select id from delivery where state = 'waiting' and due_at <= $1
-             order by due_at limit $3 for update skip locked
+             order by due_at limit $3 for no key update skip locked
          ) due
          where d.id = due.id
          returning d.id, d.public_id, d.peer, d.account, d.kind, d.body, d.stream_id, d.welcome_id, d.refs, d.attempts",

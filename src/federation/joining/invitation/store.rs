@@ -75,7 +75,7 @@ pub(super) async fn find_for_update(
 ) -> Result<Option<Invitation>, Error> {
     let row = sqlx::query!(
         "select id, home, inviter, state from invitation where account_id = $1 and stream = $2
-         order by state = 1 desc, id desc limit 1 for update",
+         order by state = 1 desc, id desc limit 1 for no key update",
         account_id,
         stream
     )

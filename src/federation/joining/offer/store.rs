@@ -94,7 +94,7 @@ pub(in crate::federation::joining) async fn find_joinable(
         r#"update invitation i set due_at = $2
            from (
                select id from invitation where state = 2 and due_at <= $1
-               order by due_at limit $3 for update skip locked
+               order by due_at limit $3 for no key update skip locked
            ) due
            where i.id = due.id
            returning i.id, i.account_id, coalesce(i.offer, '') as "offer!", i.attempts"#,

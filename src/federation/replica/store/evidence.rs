@@ -87,7 +87,7 @@ pub async fn due_reports(pool: &PgPool, lease: Duration, now: UnixMillis, limit:
         Report,
         r#"with due as (
                select evidence_id, server from evidence_report where due_at <= $1
-               order by due_at limit $2 for update skip locked
+               order by due_at limit $2 for no key update skip locked
            ), leased as (
                update evidence_report r set due_at = $1::timestamptz + make_interval(secs => $3) from due
                where r.evidence_id = due.evidence_id and r.server = due.server

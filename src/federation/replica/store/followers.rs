@@ -151,7 +151,7 @@ pub async fn lease(
                  and (f.leased_until is null or f.leased_until <= $3)
                  and not exists (select 1 from peer where peer.due_at > $3)
                order by f.due_at limit case when exists (select 1 from peer) then 1::bigint else $2::bigint end
-               for update of f skip locked
+               for no key update of f skip locked
            )
            update follower f set leased_until = $3::timestamptz + make_interval(secs => $4)
            from due where f.stream_id = due.stream_id and f.server = due.server

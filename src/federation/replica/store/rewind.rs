@@ -14,7 +14,7 @@ pub struct FrozenRow {
 pub async fn lock_frozen(conn: &mut PgConnection, stream: &str) -> Result<Option<FrozenRow>, Error> {
     let row = sqlx::query!(
         "select s.id, s.state, s.head_seq from stream s join replica r on r.stream_id = s.id
-         where s.public_id = $1 for update of s",
+         where s.public_id = $1 for no key update of s",
         stream
     )
     .fetch_optional(conn)
