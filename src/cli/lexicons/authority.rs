@@ -24,8 +24,8 @@ mod tests {
     #[test]
     fn every_group_has_a_name_of_its_own() {
         let names = dns_names(DOCUMENTS.iter().map(|(nsid, _)| *nsid));
-        let groups =
-            ["account.", "admin.", "event.", "mls.", "peer."].map(|group| format!("_lexicon.{group}catbird.blue"));
+        let groups = ["account.", "admin.", "event.", "mls.", "peer.", "server."]
+            .map(|group| format!("_lexicon.{group}catbird.blue"));
         assert_eq!(names[0], "_lexicon.catbird.blue");
         assert_eq!(names[1..], groups);
     }
