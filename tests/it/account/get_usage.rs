@@ -1,11 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::account::get_usage::{GetUsage, Params};
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::mls::leave_convo::{self, LeaveConvo};
 use rookery_client::{CallError, ClientError};
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation, idem, refused, write_messages};
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::leave_convo::{Input, LeaveConvo};
 use rookery::log::body::{Body, ErasedBody};
 use rookery_client::{Feed, Received};
+use rookery_testkit::Person;
 use sqlx::PgConnection;
 
 use crate::support::{Fleet, TestServer, conversation, grow, idem, write_messages};

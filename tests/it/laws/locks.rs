@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::leave_convo::{self, LeaveConvo};
 use rookery::lexicon::mls::send_message::{self, SendMessage};
 use rookery::log::chain::CONTENT_BYTES;
 use rookery::log::{Author, Draft, EntryKind, Error};
 use rookery::storage;
 use rookery_client::Service;
+use rookery_testkit::Person;
 use sqlx::{Connection, PgConnection};
 
 use super::order::assert_unbroken;
@@ -235,8 +235,8 @@ async fn an_entry_that_no_follower_takes_is_not_written() {
 
 /// A call whose body comes in two halves.
 mod slow {
-    use rookery::cli::demo::Person;
     use rookery::lexicon::Method;
+    use rookery_testkit::Person;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
