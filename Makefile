@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test vectors soak check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript example-rust manifests image-rehearsal
+.PHONY: help demo run test next-version vectors soak check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript example-rust manifests image-rehearsal
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,9 +13,12 @@ demo: postgres ## Start a server with a private Postgres, let real MLS clients t
 run: postgres ## Run a development server on http://localhost:3000; it keeps its data in ./data.
 	ROOKERY_ENV=development INVITATIONS=$${INVITATIONS:-everyone} cargo run --locked -- serve
 
-test: postgres redis ## Run every test, on a throw-away Postgres (or the one that DATABASE_URL names).
+test: postgres redis next-version ## Run every test, on a throw-away Postgres (or the one that DATABASE_URL names).
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; staging/with-postgres.sh cargo nextest run --locked --workspace; \
 	else set -x; staging/with-postgres.sh cargo test --locked --workspace; fi
+
+next-version: ## Build the server once more, as a later version would be: a test upgrades to it and rolls back.
+	staging/next-version.sh
 
 vectors: override export VECTORS_DIR := $(abspath $(VECTORS_DIR))
 vectors: ## Judge AT Protocol's public vectors in the folder VECTORS_DIR, by the server and both clients.

@@ -25,7 +25,7 @@ pub use peers::{Counted, KeyState, KnownPeer, Policy, Purpose, Quota, ServerDocu
 pub use refused::PeerRefused;
 pub use signature::{ACTOR, AUDIENCE, DEVICE, INCARNATION, Outgoing, Presented, TAG, sign};
 pub use statements::StatementRefused;
-pub use version_support::{PROTOCOL_VERSION, own_support, support_digest};
+pub use version_support::{PROTOCOL_VERSION, VERSION, own_support, support_digest};
 
 use std::collections::BTreeSet;
 use std::hash::Hash;

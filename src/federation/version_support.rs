@@ -11,10 +11,17 @@ use crate::types::Hash;
 /// Version of the protocol between servers, docs/FEDERATION.md.
 pub const PROTOCOL_VERSION: u64 = 1;
 
+/// Version of the software.
+pub const VERSION: &str = if cfg!(feature = "next-version") {
+    concat!(env!("CARGO_PKG_VERSION"), "+next-version")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// The `support` of this version.
 pub fn own_support() -> Support {
     Support {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
         protocol_version: PROTOCOL_VERSION,
         entry_kinds: EntryKind::ALL.iter().map(|kind| kind.name().to_owned()).collect(),
         delivery_kinds: delivery::KINDS.iter().map(|&kind| kind.to_owned()).collect(),

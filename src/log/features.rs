@@ -5,7 +5,10 @@
 //! entry.
 
 /// The features that this version knows, which an entry may name in its header.
-pub const FEATURES: &[&str] = &[];
+pub const FEATURES: &[&str] = &[
+    #[cfg(feature = "next-version")]
+    "test.next-version",
+];
 
 /// The most features that the entries of one stream may require together.
 pub(super) const FEATURES_PER_STREAM: usize = 16;

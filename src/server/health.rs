@@ -14,10 +14,9 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::federation::VERSION;
 use crate::log::LogFlow;
 use crate::xrpc::Services;
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Time that the database's answer serves further probes.
 const DATABASE_SEEN: Duration = Duration::from_millis(500);

@@ -8,6 +8,8 @@ mod health;
 mod home_page;
 mod listen;
 mod metrics_page;
+#[cfg(feature = "next-version")]
+mod next_version;
 mod routes;
 
 use std::net::SocketAddr;

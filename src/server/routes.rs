@@ -61,7 +61,10 @@ pub(super) fn serve(services: &Services) -> Served {
         [("/.well-known/did.json", get(move || async move { Json(document) })), ("/", get(home_page::home_page))];
     let mut paths: Vec<String> = rules.iter().map(|rule| format!("/xrpc/{}", rule.nsid)).collect();
     let mut router = methods.router();
-    for (path, routes) in documents.into_iter().chain(probes) {
+    let served = documents.into_iter().chain(probes);
+    #[cfg(feature = "next-version")]
+    let served = served.chain(super::next_version::routes(services));
+    for (path, routes) in served {
         paths.push(path.to_owned());
         router = router.route(path, routes);
     }

@@ -13,7 +13,11 @@ use super::{Error, Storage};
 
 /// Migrations of a later version may already be applied: during a roll-out, and after a rolled-back one, a server
 /// starts on the schema of the next version, which only adds to its own.
-static MIGRATIONS: Migrator = Migrator { ignore_missing: true, locking: false, ..sqlx::migrate!() };
+static MIGRATIONS: &[Migrator] = &[
+    Migrator { ignore_missing: true, locking: false, ..sqlx::migrate!() },
+    #[cfg(feature = "next-version")]
+    Migrator { ignore_missing: true, locking: false, ..sqlx::migrate!("tests/next-version") },
+];
 
 /// The name of the advisory lock that a migrating server holds.
 const LOCK: &str = "migrations of rookery";
@@ -62,23 +66,26 @@ impl Storage {
         let mut connection = self.shared.options.clone().options(options).connect().await?;
         lock(&mut connection).await?;
         name_invalid_indexes(&mut connection).await?;
-        let mut attempt = 1;
-        loop {
-            match MIGRATIONS.run_direct(None, &mut connection, false).await {
-                Err(error) if attempt < ATTEMPTS && is_lock_timeout(&error) => {
-                    tracing::warn!(attempt, "a migration waits for a table that another session has locked");
-                    attempt += 1;
-                    tokio::time::sleep(ATTEMPT_PAUSE).await;
+        for migrations in MIGRATIONS {
+            let mut attempt = 1;
+            loop {
+                match migrations.run_direct(None, &mut connection, false).await {
+                    Err(error) if attempt < ATTEMPTS && is_lock_timeout(&error) => {
+                        tracing::warn!(attempt, "a migration waits for a table that another session has locked");
+                        attempt += 1;
+                        tokio::time::sleep(ATTEMPT_PAUSE).await;
+                    }
+                    outcome => break outcome?,
                 }
-                // The advisory lock ends with the connection.
-                outcome => return Ok(outcome?),
             }
         }
+        // The lock ends with the connection.
+        Ok(())
     }
 
     /// Whether the schema has every migration of this version. Migrations of later versions do not count.
     pub async fn is_migrated(&self) -> Result<bool, Error> {
-        let wanted: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+        let wanted: Vec<i64> = MIGRATIONS.iter().flat_map(Migrator::iter).map(|migration| migration.version).collect();
         let missing = sqlx::query_scalar!(
             r#"select count(*) as "missing!" from unnest($1::bigint[]) wanted (version)
                where not exists (select 1 from _sqlx_migrations m where m.version = wanted.version and m.success)"#,

@@ -81,9 +81,32 @@ impl ChildServer {
     }
 }
 
+/// Which build of the server a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    Present,
+    /// With the cargo feature `next-version`.
+    Next,
+}
+
+impl Version {
+    fn program(self) -> PathBuf {
+        let present = server_program();
+        match self {
+            Self::Present => present,
+            Self::Next => {
+                let next = present.ancestors().nth(2).unwrap().join("next-version/rookery");
+                assert!(next.exists(), "{} is missing: staging/next-version.sh builds it", next.display());
+                next
+            }
+        }
+    }
+}
+
 /// One server process, started as often as it is killed, always on the same port.
 pub struct Process {
     port: u16,
+    version: Version,
     settings: Vec<(&'static str, String)>,
     child: Option<Child>,
 }
@@ -98,7 +121,20 @@ impl Process {
             ("PLC_URL", plc_url.to_owned()),
         ];
         settings.extend(database.map(|url| ("DATABASE_URL", url.to_owned())));
-        Self { port, settings, child: None }
+        Self { port, version: Version::Present, settings, child: None }
+    }
+
+    /// Another instance of the same server: the same settings, but for its port.
+    pub fn beside(&self) -> Self {
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let mut settings = self.settings.clone();
+        settings.iter_mut().filter(|(name, _)| *name == "SERVER_PORT").for_each(|(_, value)| *value = port.to_string());
+        Self { port, version: self.version, settings, child: None }
+    }
+
+    /// What the process runs from its next start on.
+    pub fn becomes(&mut self, version: Version) {
+        self.version = version;
     }
 
     pub fn with(mut self, name: &'static str, value: &str) -> Self {
@@ -129,7 +165,7 @@ impl Process {
     }
 
     pub fn spawn(&mut self) {
-        let mut command = Command::new(server_program());
+        let mut command = Command::new(self.version.program());
         command.arg("serve").env_remove("DATABASE_URL");
         // Settings of the tests: a server refuses names that it does not know.
         command.env_remove("ROOKERY_SEED").env_remove("ROOKERY_SOAK_ROUNDS");

@@ -30,7 +30,7 @@ mod volume;
 
 pub use at_once::at_once;
 pub use chance::chance;
-pub use child::{ChildServer, Process, command, command_with, person, server_program};
+pub use child::{ChildServer, Process, Version, command, command_with, person, server_program};
 pub use contacts::{Contacts, befriend};
 pub use directory::{Directory, Form, Identity};
 pub use events::{Events, Told};

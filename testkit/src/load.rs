@@ -43,15 +43,15 @@ impl Load {
         }
     }
 
-    /// Each of these people sends one message after the other, with a pause between; each is repeated with its own name
-    /// until it is acknowledged. Their receipts come when `end` is called.
+    /// Each of these people sends one number after the other, from 0, with a pause between; each message is repeated
+    /// with its own name until it is acknowledged. Their receipts come when `end` is called.
     pub fn begin(self: &Arc<Self>, people: &[Arc<Person>], stream: &str, pause: Duration) -> Vec<JoinHandle<Receipts>> {
         let senders = people.iter().enumerate().map(|(number, person)| {
             let (load, person, stream) = (Arc::clone(self), Arc::clone(person), stream.to_owned());
             tokio::spawn(async move {
                 let mut receipts = Vec::new();
                 while !load.has_ended() {
-                    match person.send(&stream, b"under load").await {
+                    match person.send(&stream, receipts.len().to_string().as_bytes()).await {
                         Ok(sent) => receipts.push((sent.seq, sent.hash.0)),
                         // Its epoch is too old, which was never taken, and its server knows no newer one.
                         Err(ClientError::Outrun(_)) => {

@@ -9,7 +9,7 @@ use rookery::identity::Curve;
 use rookery::types::Did;
 use rookery_client::Service;
 
-use crate::child::Process;
+use crate::child::{Process, Version};
 use crate::federation::FEDERATES;
 use crate::postgres::TestDatabase;
 use crate::proxy::Proxy;
@@ -54,6 +54,13 @@ impl Peers {
             server.process.ready().await;
         }
         Self { servers }
+    }
+
+    /// All become that version at once; the first is reached at another instance meanwhile.
+    pub async fn all_become(&mut self, version: Version, other: &Process) {
+        let [first, followers @ ..] = &mut self.servers[..] else { return };
+        let followers = followers.iter_mut().map(|server| server.becomes(version));
+        tokio::join!(first.becomes_beside(version, other), futures_util::future::join_all(followers));
     }
 
     pub async fn stop(self) {
@@ -118,6 +125,37 @@ impl PeerServer {
         self.process.spawn();
         self.process.ready().await;
         self.proxy.listen().await;
+    }
+
+    /// Stops the server as an operator would, and starts it as that version.
+    pub async fn becomes(&mut self, version: Version) {
+        self.stop().await;
+        self.start_as(version).await;
+    }
+
+    /// The same, while others reach another instance of the server.
+    pub async fn becomes_beside(&mut self, version: Version, other: &Process) {
+        self.proxy.lead_to(([127, 0, 0, 1], other.port()).into());
+        self.process.stop().await;
+        self.process.becomes(version);
+        self.process.spawn();
+        self.process.ready().await;
+        self.proxy.lead_to(([127, 0, 0, 1], self.process.port()).into());
+    }
+
+    /// Starts the server, which was stopped, as that version.
+    pub async fn start_as(&mut self, version: Version) {
+        self.process.becomes(version);
+        self.restart().await;
+    }
+
+    /// A further instance of the server, on the same database; not started yet.
+    pub fn further_instance(&self) -> Process {
+        self.process.beside()
+    }
+
+    pub fn url(&self) -> String {
+        self.process.url()
     }
 
     /// A copy of its database, with the server stopped meanwhile.

@@ -38,22 +38,36 @@ impl StreamKind {
     }
 }
 
+/// Kinds of protocol version 1 with their numbers, then later kinds, each with the cargo feature that it is of.
 macro_rules! entry_kinds {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
+    (
+        $($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*
+        => $($(#[$later_doc:meta])* $later:ident, $later_name:literal, $feature:literal;)*
+    ) => {
         /// A kind of entry that this version knows.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum EntryKind { $($(#[$doc])* $variant,)* }
+        pub enum EntryKind {
+            $($(#[$doc])* $variant,)*
+            $($(#[$later_doc])* #[cfg(feature = $feature)] $later,)*
+        }
 
         impl EntryKind {
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            pub const ALL: &'static [Self] =
+                &[$(Self::$variant,)* $(#[cfg(feature = $feature)] Self::$later,)*];
 
             /// As in the header and on the wire.
             pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
+                match self {
+                    $(Self::$variant => $name,)*
+                    $(#[cfg(feature = $feature)] Self::$later => $later_name,)*
+                }
             }
 
             pub const fn to_db(self) -> i16 {
-                match self { $(Self::$variant => $number,)* }
+                match self {
+                    $(Self::$variant => $number,)*
+                    $(#[cfg(feature = $feature)] Self::$later => BY_NAME,)*
+                }
             }
 
             pub const fn from_db(value: i16) -> Option<Self> {
@@ -105,6 +119,10 @@ entry_kinds! {
     ReceiptBroken = 32, "#receiptBroken";
     /// A server with members in a conversation of the account shows a key that none of its earlier keys endorsed.
     PeerKeyChanged = 33, "#peerKeyChanged";
+
+    =>
+    /// A text that changes nothing.
+    Note, "#note", "next-version";
 }
 
 impl EntryKind {
@@ -221,7 +239,7 @@ mod tests {
     #[test]
     fn numbers_and_names_lead_back_to_the_kind() {
         for &kind in EntryKind::ALL {
-            assert_eq!(EntryKind::from_db(kind.to_db()), Some(kind));
+            assert_eq!(EntryKind::from_db(kind.to_db()), Some(kind).filter(|kind| !kind.is_later()));
             assert_eq!(EntryKind::from_name(kind.name()), Some(kind));
         }
     }

@@ -18,14 +18,21 @@ use crate::xrpc::{Call, Failure, Fault, Peer, Services, parse};
 
 /// A delivery, after verification.
 enum Proven {
-    Word { from: Did, word: Word, note: Option<Bytes>, unasked: bool },
+    Word {
+        from: Did,
+        word: Word,
+        note: Option<Bytes>,
+        unasked: bool,
+    },
     Offer(Box<Offer>),
+    #[cfg(feature = "next-version")]
+    Note(Bytes),
 }
 
 pub async fn deliver(cx: &Services, caller: Peer, call: Call<Deliver>) -> Result<Output, Failure<Error>> {
     let input = &call.input;
     let id = parse(Idem::parse, &input.delivery_id)?;
-    if !is_known(input) {
+    if !delivery::is_known(input) {
         return Err(Fault::KindNotImplemented.into());
     }
     let account_id = account(cx, &input.to).await?;
@@ -41,15 +48,6 @@ pub async fn deliver(cx: &Services, caller: Peer, call: Call<Deliver>) -> Result
     cx.log.wake_courier();
     cx.joining.wake();
     Ok(answer)
-}
-
-/// Whether this version knows the kind of the delivery. A later version may know it: the sender tries again.
-fn is_known(input: &Input) -> bool {
-    match input.kind.as_str() {
-        "consentRequest" | "invitation" | "welcome" => true,
-        "relationship" => input.change.as_deref().is_none_or(|change| ["request", "accept", "end"].contains(&change)),
-        _ => false,
-    }
 }
 
 /// The account's row, if it lives here.
@@ -70,6 +68,8 @@ async fn prove(cx: &Services, caller: &Did, input: &Input) -> Result<Proven, Fai
     let malformed = |why: &str| Failure::Named(Error::Malformed(why.into()));
     let word = match (input.kind.as_str(), input.change.as_deref()) {
         ("consentRequest", _) | ("relationship", Some("request")) => Word::Ask,
+        #[cfg(feature = "next-version")]
+        ("note", _) => return Ok(Proven::Note(input.note.clone().unwrap_or_default())),
         ("relationship", Some("accept")) => Word::Agree,
         ("relationship", Some("end")) => Word::End,
         ("relationship", _) => return Err(malformed("a relationship has a change: request, accept or end")),
@@ -120,6 +120,8 @@ async fn take(
             log::queue(tx.conn(), &notices, now).await?;
             if taken { "accepted" } else { "pending" }
         }
+        #[cfg(feature = "next-version")]
+        Proven::Note(text) => super::store::insert_note(tx.conn(), known.account_id, text.as_slice()).await?,
     };
     let (term, seq) = delivered::position(tx.conn(), known.account_id).await?;
     let answer = Output { state: state.to_owned(), account: Position { term, seq } };

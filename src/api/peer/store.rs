@@ -1,5 +1,7 @@
 //! SQL on the seats of accounts that moved.
 
+#[cfg(feature = "next-version")]
+use crate::storage::PgConnection;
 use crate::storage::{Error, PgPool};
 use crate::types::Did;
 
@@ -55,4 +57,15 @@ pub(super) async fn note_server(pool: &PgPool, account: &Did, server: &Did) -> R
         .execute(pool)
         .await?;
     Ok(())
+}
+
+/// A note of another server, as the later version of the test of upgrades keeps it.
+#[cfg(feature = "next-version")]
+pub(super) async fn insert_note(conn: &mut PgConnection, account_id: i64, text: &[u8]) -> Result<&'static str, Error> {
+    sqlx::query("insert into next_delivery (account_id, text) values ($1, $2)")
+        .bind(account_id)
+        .bind(String::from_utf8_lossy(text).into_owned())
+        .execute(conn)
+        .await?;
+    Ok("accepted")
 }

@@ -61,6 +61,8 @@ impl Keep {
             | EntryKind::HomeChanged
             | EntryKind::HomeOpened
             | EntryKind::HomeRestored => Self::Always,
+            #[cfg(feature = "next-version")]
+            EntryKind::Note => Self::Always,
             EntryKind::Message => Self::Messages,
             EntryKind::Commit => Self::Handshakes,
             EntryKind::Welcome

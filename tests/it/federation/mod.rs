@@ -4,7 +4,7 @@ mod courier;
 mod deliveries;
 mod doors;
 mod erasures;
-mod forgotten;
+pub mod forgotten;
 mod forks;
 mod forwarding;
 mod harness;

@@ -7,6 +7,7 @@
 //! | acknowledged means durable | `kill_9_during_load_loses_no_acknowledged_message_and_doubles_none` |
 //! | | `random_kill_9_of_replicas_postgres_and_redis_loses_nothing_and_doubles_nothing` |
 //! | | `production_does_not_start_on_a_postgres_that_does_not_flush` |
+//! | and across upgrades and rollbacks, on one database and between servers | `upgrades_and_rollbacks_under_load_lose_and_double_nothing` |
 //! | seq is dense and unique, the chain covers it | `seq_is_dense_and_unique_under_32_concurrent_senders` |
 //! | | `messages_that_are_refused_leave_no_hole_between_those_that_are_taken` |
 //! | | `a_change_of_any_part_is_found` |
@@ -66,6 +67,7 @@ mod retention;
 mod routes;
 mod seats;
 mod tailer;
+mod upgrade;
 mod versions;
 
 /// A table that names what is not there would only look like proof.

@@ -19,8 +19,8 @@ pub use maker::{DAY_S, Maker};
 pub use rookery_testkit::{
     AccountToken, Answer, Behaviour, Call, ChildServer, Contacts, Events, Fate, Faults, Federation, Fleet, Load,
     Member, Peers, PostgresProxy, Process, Proxy, Redis, Request, Said, Socket, Stalling, Stranger, TestDatabase,
-    TestServer, Told, Volume, at_once, befriend, certify, chance, command_with, conversation, grow, idem, open_folder,
-    paged, person, refused,
+    TestServer, Told, Version, Volume, at_once, befriend, certify, chance, command_with, conversation, grow, idem,
+    open_folder, paged, person, refused,
 };
 pub use two_servers::{TwoServers, allow, bring, caught_up, eventually, row, seat, send_many};
 pub use written::Written;

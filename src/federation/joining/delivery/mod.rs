@@ -10,6 +10,7 @@ mod worker;
 use serde_json::{Value, json};
 
 use super::relationship::Word;
+use crate::lexicon::peer::deliver::Input;
 use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{Bytes, Did, UnixMillis};
 
@@ -18,7 +19,21 @@ pub use store::{announced, redirect_account};
 pub(super) use worker::{repeat, run};
 
 /// The kinds of deliveries that this server receives from other servers.
-pub const KINDS: &[&str] = &["consentRequest", "invitation", "welcome", "relationship"];
+pub const KINDS: &[&str] = &[
+    "consentRequest",
+    "invitation",
+    "welcome",
+    "relationship",
+    #[cfg(feature = "next-version")]
+    "note",
+];
+
+/// Whether this version knows the kind of a delivery, and the change. The sender repeats what a later version knows.
+pub fn is_known(input: &Input) -> bool {
+    let changes = ["request", "accept", "end"];
+    let is_change = |change| input.kind != "relationship" || changes.contains(&change);
+    KINDS.contains(&input.kind.as_str()) && input.change.as_deref().is_none_or(is_change)
+}
 
 /// The kind of a row that announces a move: another method, the same care.
 pub(super) const MOVE_SEATS: &str = "moveSeats";

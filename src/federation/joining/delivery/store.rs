@@ -126,6 +126,29 @@ pub(super) async fn put_off(pool: &PgPool, id: i64, due_at: DateTime<Utc>) -> Re
     Ok(())
 }
 
+/// The peer does not know the kind: the delivery is due `soon` where the peer said since that it does, or `late`.
+pub(super) async fn put_off_older(
+    pool: &PgPool,
+    id: i64,
+    soon: DateTime<Utc>,
+    late: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update delivery d
+         set attempts = least(attempts, 1000) + 1,
+             due_at = case when exists (
+                 select 1 from peer_support p where p.server = d.peer and d.kind = any(p.delivery_kinds)
+             ) then $2::timestamptz else $3 end
+         where id = $1",
+        id,
+        soon,
+        late
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 /// The account lives on another server now.
 pub(super) async fn redirect(pool: &PgPool, id: i64, server: &Did, now: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query!("update delivery set peer = $2, attempts = 0, due_at = $3 where id = $1", id, server.as_str(), now)

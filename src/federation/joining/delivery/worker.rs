@@ -97,7 +97,7 @@ async fn pass(joining: &Joining) -> Result<bool, Error> {
                 Outcome::Answered(state) => store::answered(pool, id, &state, now).await,
                 Outcome::Failed => store::answered(pool, id, "failed", now).await,
                 Outcome::Moved(server) => store::redirect(pool, id, &server, now).await,
-                Outcome::Older => store::put_off(pool, id, now + upgrade()).await,
+                Outcome::Older => store::put_off_older(pool, id, now + patience(attempts, None), now + upgrade()).await,
                 Outcome::Later(asked) => store::put_off(pool, id, now + patience(attempts, asked)).await,
             }
         });
@@ -146,7 +146,7 @@ async fn tell(joining: &Joining, delivery: Due) -> Outcome {
         Err(error) if kind == LEAVE && error.named_home().is_some_and(|named| *named != server) => {
             error.named_home().cloned().map_or(Outcome::Failed, Outcome::Moved)
         }
-        // The peer runs an older version, and may be upgraded before the delivery expires.
+        // The peer, or one of its instances, runs an older version, and may be upgraded before the delivery expires.
         Err(CallError::Refused { status: 501, error, .. }) => {
             tracing::info!(peer = server.as_str(), kind, error, "the peer does not know this kind of delivery yet");
             Outcome::Older
