@@ -137,7 +137,7 @@ async fn ask(queue: &mpsc::Sender<Pending>, key: [u8; 16], exp_s: i64) -> Result
 
 fn in_process(keep_s: i64) -> moka::sync::Cache<[u8; 16], ()> {
     let longest_s = MAX_LIFETIME_S + 2 * SKEW_S + keep_s;
-    // The entries have a fixed size: they are hashes.
+    // Fixed size: hashes.
     moka::sync::Cache::builder()
         .max_capacity(MAX_IN_PROCESS)
         // The default policy may turn a newcomer away in favour of an old entry.

@@ -96,7 +96,7 @@ struct Inner {
 impl Replicas {
     /// Starts the replication sender and the peer monitor, if this server federates. They end with `stop`.
     pub fn start(log: Log, federation: Arc<Federation>, timing: Timing, workers: &Workers) -> Self {
-        // The entries have a fixed size: checkpoints that this server signed itself.
+        // Fixed size: checkpoints that this server signed itself.
         let fresh = Cache::builder().max_capacity(FRESH_STREAMS).time_to_live(FRESH_EVERY).build();
         let (wake, watch, away) = (Notify::new(), Notify::new(), Mutex::default());
         let inner = Inner { log, federation, timing, wake, watch, fresh, away };

@@ -1,6 +1,7 @@
 //! All SQL of the log, but for the writer's batch.
 
 mod adopt;
+mod authors;
 mod entries;
 mod events;
 mod origin;
@@ -16,6 +17,7 @@ pub(super) use adopt::{
     adopt_entries, entry_as_made, find_move, find_stream_id, first_header, headers, know_members, set_applied,
     set_state, unapplied_streams,
 };
+pub(super) use authors::{author_state, silenced, silenced_of_owners};
 pub use entries::Accepted;
 pub(super) use entries::{FirstAnswer, erase, find_accepted, find_head, first_answers, insert_entry};
 pub(super) use events::{
@@ -35,8 +37,8 @@ pub(super) use retention::{
     delete_welcomes, forget_identities, insert_ageing, old_page, try_lock_sweeper,
 };
 pub(super) use seats::{
-    SpanRow, acting_members, author_state, delete_seats, hold_seats, is_seated, roster, seat_entries, silenced,
-    silenced_of_owners, spans_of_account, spans_of_owners, spans_of_streams, was_seated, windows, write_seats,
+    SpanRow, acting_members, delete_seats, hold_seats, is_seated, roster, seat_entries, spans_of_account,
+    spans_of_owners, spans_of_streams, was_seated, windows, write_seats,
 };
 pub(super) use signals::{database, notify};
 #[cfg(debug_assertions)]
