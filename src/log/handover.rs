@@ -34,9 +34,8 @@ impl Log {
             tx.reopen().await?;
             tx.commit().await?;
         }
-        let tx = match self.turning(stream_id, StreamState::Handing).await? {
-            Some(tx) => tx,
-            None => return Err(Error::Halted(self.row(stream_id).await?.state)),
+        let Some(tx) = self.turning(stream_id, StreamState::Handing).await? else {
+            return Err(Error::Halted(self.row(stream_id).await?.state));
         };
         if tx.row().home == self.inner.home.as_str() { Ok(tx) } else { Err(not_ours()) }
     }

@@ -203,7 +203,7 @@ impl Batcher {
             if let Some(found) = first.accepted {
                 match found.answer_to(&one.item.identity) {
                     Ok(found) => tell(&self.recent, one, &found),
-                    Err(refusal) => one.answer_refused(refusal),
+                    Err(refusal) => one.answer_refused(&refusal),
                 }
                 continue;
             }
@@ -219,7 +219,7 @@ impl Batcher {
                 .and_then(|()| Ok(one.item.judge_quota(quota, known.row.held_bytes, bytes, head.seq)?));
             if let Err(refused) = judged {
                 if reading == Reading::Fresh {
-                    one.answer_refused(refused);
+                    one.answer_refused(&refused);
                 } else {
                     behind.push(one);
                 }

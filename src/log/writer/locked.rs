@@ -56,7 +56,9 @@ impl LockedStreams {
             metrics::counter!(metric_name::LOG_LOCKED_ITEMS).increment(waiting.len() as u64);
             let mut queues = self.queues();
             if let Some(queue) = queues.get_mut(&stream_id) {
-                waiting.into_iter().for_each(|one| self.push(queue, one));
+                for one in waiting {
+                    self.push(queue, one);
+                }
             } else {
                 queues.insert(stream_id, waiting);
                 self.tasks.spawn(Arc::clone(self).run(stream_id));

@@ -21,7 +21,7 @@ impl Waiting {
         (self.item.stream.id, self.item.identity.idem)
     }
 
-    pub(super) fn answer_refused(self, refused: impl Into<Error> + Clone) {
+    pub(super) fn answer_refused(self, refused: &(impl Into<Error> + Clone)) {
         for reply in self.replies {
             answer(reply, Err(refused.clone().into()));
         }
@@ -48,7 +48,7 @@ pub(super) fn merge(batch: Vec<Waiting>) -> Vec<Waiting> {
             Some(&first) if merged[first].item.identity == one.item.identity => {
                 merged[first].replies.extend(one.replies);
             }
-            Some(_) => one.answer_refused(identity_conflict()),
+            Some(_) => one.answer_refused(&identity_conflict()),
             None => {
                 by_identity.insert(one.key(), merged.len());
                 merged.push(one);
