@@ -59,6 +59,7 @@ async fn an_entry_of_a_later_kind_is_kept_shown_and_replicated() {
     seat(&mut home, &alice);
     adopt(&log, &home).await;
     show_seats(&server).await;
+    server.settled().await;
     let mut feed = Feed::new(&alice, None);
     feed.connect().await.unwrap();
 
