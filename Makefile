@@ -7,7 +7,8 @@ help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: postgres ## Start a server with a private Postgres, let real MLS clients talk through it, and say what happened.
-	ROOKERY_ENV=development cargo run --locked --release -- demo
+	cargo build --locked --release --bin rookery
+	cargo run --locked --release -p rookery-testkit --bin rookery-demo
 
 run: postgres ## Run a development server on http://localhost:3000; it keeps its data in ./data.
 	ROOKERY_ENV=development INVITATIONS=$${INVITATIONS:-everyone} cargo run --locked -- serve

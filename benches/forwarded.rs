@@ -11,7 +11,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::{Directory, Form, Identity, Person};
 use rookery::config::Config;
 use rookery::identity::Curve;
 use rookery::lexicon::mls::send_message::{Input, SendMessage};
@@ -19,6 +18,7 @@ use rookery::server::Server;
 use rookery::storage::embedded::{Cluster, Options};
 use rookery::types::{Bytes, Clock, Did};
 use rookery_client::Service;
+use rookery_testkit::{Directory, Form, Identity, Person};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 /// Messages of each kind, in turns, so that whatever else the machine does falls on both.

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::{Directory, Form, Identity, Person};
 use rookery::config::Config;
 use rookery::federation::replica::View;
 use rookery::identity::Curve;
@@ -21,6 +20,7 @@ use rookery::server::Server;
 use rookery::storage::embedded::{Cluster, Options};
 use rookery::types::{Bytes, Clock, Did, Epoch, Hash, Idem, Seq, StreamId};
 use rookery_client::Service;
+use rookery_testkit::{Directory, Form, Identity, Person};
 use sqlx::{Connection, Executor, PgConnection};
 
 const ENTRIES: u64 = 100_000;

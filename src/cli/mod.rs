@@ -2,7 +2,6 @@
 
 mod account;
 mod actions;
-pub mod demo;
 mod doctor;
 mod keygen;
 mod lexicons;
@@ -66,8 +65,6 @@ enum Command {
     /// Publish the method descriptions (lexicons) in an account's repository, or see what is published.
     #[command(subcommand)]
     Lexicons(lexicons::Command),
-    /// Start three servers and let real MLS clients talk through them, with a crash in the middle.
-    Demo(demo::Args),
 }
 
 /// Runs one command; what went wrong is said on standard error.
@@ -85,7 +82,6 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Recover(args) => with_runtime(recover::run(file, args)),
         Command::Resolve(args) => with_runtime(resolve::run(file, args)),
         Command::Lexicons(command) => with_runtime(lexicons::run(file, command)),
-        Command::Demo(args) => with_runtime(demo::run(args)),
     };
     outcome.unwrap_or_else(|error| {
         complain(&error);

@@ -176,11 +176,6 @@ fn process_environment() -> Result<BTreeMap<String, String>, ConfigError> {
     Ok(env)
 }
 
-/// Where this machine keeps what is temporary: `TMPDIR`, or its own place.
-pub fn temporary_folder() -> PathBuf {
-    std::env::temp_dir()
-}
-
 /// The folders of `PATH`, in its order: where programs are looked for.
 pub fn executable_path() -> Vec<PathBuf> {
     std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()

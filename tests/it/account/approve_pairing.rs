@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::account::approve_pairing::{ApprovePairing, Input};
 use rookery::lexicon::account::revoke_device::RevokeDevice;
 use rookery::types::{Bytes, Clock};
 use rookery_client::PairingCode;
+use rookery_testkit::Person;
 
 use super::{device_entries, revocation};
 use crate::support::{Handmade, TestServer, at_once, certify, refused};

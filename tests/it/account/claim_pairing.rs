@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::account::claim_pairing::{ClaimPairing, Input, Output};
 use rookery::types::{Bytes, Clock};
 use rookery_client::{CallError, PairingCode};
+use rookery_testkit::Person;
 
 use super::revocation;
 use crate::support::{TestServer, at_once, refused};

@@ -1,6 +1,6 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::account::export_data::{ExportData, Output, Params};
 use rookery::types::Did;
+use rookery_testkit::Person;
 
 use crate::support::{Contacts, TestServer, befriend, refused};
 

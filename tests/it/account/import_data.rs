@@ -1,7 +1,7 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::account::import_data::{ImportData, Input, Output, Relationship, Seat};
 use rookery::types::Did;
 use rookery_client::CallError;
+use rookery_testkit::Person;
 
 use crate::support::{Contacts, TestServer, refused};
 

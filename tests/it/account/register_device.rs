@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::identity::{Curve, DeviceChain, DeviceKeys, DeviceLink, DeviceSigner, MlsKey, SigningKey, body_hash};
 use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::account::register_device::{Input, Output, RegisterDevice};
@@ -11,6 +10,7 @@ use rookery::lexicon::mls::publish_key_packages::PublishKeyPackages;
 use rookery::lexicon::{Method, Nothing};
 use rookery::log::body::{Body, DeviceChainResetBody};
 use rookery::types::{Bytes, Clock, DeviceId};
+use rookery_testkit::Person;
 use serde_json::json;
 
 use super::device_entries;

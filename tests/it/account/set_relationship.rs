@@ -1,9 +1,9 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::account::list_relationships::{self, ListRelationships};
 use rookery::lexicon::account::set_relationship::{Input, SetRelationship};
 use rookery::lexicon::event::list_events::{self, ListEvents};
 use rookery::log::body::{Body, RelationshipBody};
 use rookery::types::{Bytes, Clock};
+use rookery_testkit::Person;
 
 use crate::support::{Contacts, TestServer, befriend, certify, refused};
 

@@ -14,7 +14,7 @@ async fn a_device_changes_its_own_name_and_platform_and_what_is_absent_stays() {
     second.procedure::<UpdateDevice>(&Input { name: None, platform: None }).await.unwrap();
 
     let devices = alice.devices().await.unwrap();
-    let shown = |person: &rookery::cli::demo::Person| {
+    let shown = |person: &rookery_testkit::Person| {
         let device = devices.iter().find(|device| device.device == person.device().as_str()).unwrap();
         (device.name.clone(), device.platform.clone())
     };

@@ -1,8 +1,8 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::admin::list_actions::{Action, ListActions, Params};
 use rookery::lexicon::admin::put_peer::{self, PutPeer};
 use rookery::lexicon::admin::suspend_account::{self, SuspendAccount};
 use rookery::types::{Did, Hash};
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, paged, refused};
 

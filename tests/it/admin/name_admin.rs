@@ -1,8 +1,8 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::admin::list_actions::{ListActions, Params};
 use rookery::lexicon::admin::name_admin::{Input, NameAdmin};
 use rookery::lexicon::admin::suspend_account::{self, SuspendAccount};
 use rookery_client::CallError;
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation, refused};
 

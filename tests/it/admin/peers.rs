@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::{Form, Identity, Person};
 use rookery::identity::Curve;
 use rookery::lexicon::admin::defs::Peer;
 use rookery::lexicon::admin::delete_peer::{self, DeletePeer};
@@ -10,6 +9,7 @@ use rookery::lexicon::admin::list_peers::{self, ListPeers};
 use rookery::lexicon::admin::put_peer::{Input, PutPeer};
 use rookery::types::Did;
 use rookery_client::CallError;
+use rookery_testkit::{Form, Identity, Person};
 
 use crate::support::{Federation, paged, refused};
 

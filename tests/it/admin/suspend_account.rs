@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::admin::suspend_account::{Input, SuspendAccount};
 use rookery::lexicon::event::list_events::{self, ListEvents};
@@ -9,6 +8,7 @@ use rookery::lexicon::mls::claim_key_packages::{self, ClaimKeyPackages};
 use rookery::lexicon::mls::get_key_packages::{self, GetKeyPackages};
 use rookery::lexicon::{Method, Nothing};
 use rookery::types::{Clock, Did};
+use rookery_testkit::Person;
 
 use crate::support::{ChildServer, Socket, TestDatabase, TestServer, conversation, idem, refused};
 

@@ -58,7 +58,7 @@ async fn a_name_that_leads_nowhere_or_to_something_else_is_told() {
     servers[1].proxy.listen().await;
 
     // The directory is a web host, too, and no server.
-    let web = servers.directory.web_identity(Curve::P256, rookery::cli::demo::Form::Multikey).unwrap();
+    let web = servers.directory.web_identity(Curve::P256, rookery_testkit::Form::Multikey).unwrap();
     let directory = web.did.as_str()["did:web:".len()..].to_owned();
     wrong(&examined(&servers, &directory).await, "their document", "answered 404", "without a redirect");
     servers.directory.add(&web);

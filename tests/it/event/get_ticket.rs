@@ -1,4 +1,3 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::Method;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::admin::suspend_account::{self, SuspendAccount};
@@ -6,6 +5,7 @@ use rookery::lexicon::event::get_ticket::{GetTicket, Input};
 use rookery::lexicon::event::stream_events::StreamEvents;
 use rookery::lexicon::event::subscribe::Subscribe;
 use rookery::types::{Clock, UnixMillis};
+use rookery_testkit::Person;
 
 use crate::support::{Events, Socket, TestServer, at_once, refused};
 

@@ -1,6 +1,6 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::Method;
 use rookery::lexicon::event::list_events::{ListEvents, Output, Params};
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation, refused};
 

@@ -2,12 +2,12 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::Method;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::event::list_events::{self, ListEvents};
 use rookery::lexicon::event::stream_events::StreamEvents;
 use rookery::lexicon::mls::update_cursor::{self, UpdateCursor};
+use rookery_testkit::Person;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::Method;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::event::list_events::{self, ListEvents};
 use rookery::lexicon::event::subscribe::Subscribe;
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::lexicon::mls::update_cursor::{self, UpdateCursor};
+use rookery_testkit::Person;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::{Form, Identity, Person};
 use rookery::federation::Age;
 use rookery::identity::Curve;
+use rookery_testkit::{Form, Identity, Person};
 use serde_json::json;
 
 use super::joining::until;

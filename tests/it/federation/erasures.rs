@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::leave_convo::{Input, LeaveConvo};
+use rookery_testkit::Person;
 
 use crate::support::{TwoServers, idem};
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::cli::demo::Person;
 use rookery::identity::Signed;
 use rookery::identity::key_tag;
 use rookery::log::chain::{CHECKPOINT_LABEL, Checkpoint, Content, Genesis, Head};
 use rookery::log::{EntryKind, Held, Span, StreamKind};
 use rookery::types::{Bytes, Clock, Hash, Seq, StreamId};
+use rookery_testkit::Person;
 use serde_json::{Value, json};
 
 use crate::support::{Behaviour, Federation, Stranger, TestServer, idem};

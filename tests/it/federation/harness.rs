@@ -43,7 +43,7 @@ async fn an_account_lives_where_its_document_says() {
     let person = servers[0].person("mover").await;
     let at = |server: &TestServer| rookery_client::Service::new(&server.url(), server.name().clone()).unwrap();
     servers[1].houses(person.account());
-    let moved = rookery::cli::demo::Person::new("moved", person.account().clone(), at(&servers[1]).into()).unwrap();
+    let moved = rookery_testkit::Person::new("moved", person.account().clone(), at(&servers[1]).into()).unwrap();
     moved.register().await.unwrap();
     servers.stop().await;
 }

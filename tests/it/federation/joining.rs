@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::get_welcomes::{self, GetWelcomes};
 use rookery::lexicon::mls::leave_convo::{self, LeaveConvo};
 use rookery_client::ClientError;
+use rookery_testkit::Person;
 
 use crate::support::{Federation, allow, certify, idem};
 

@@ -1,8 +1,8 @@
 //! Key packages across servers: who gets them, how many, and what cannot be made of it.
 
-use rookery::cli::demo::{Form, Identity};
 use rookery::identity::Curve;
 use rookery::types::{DeviceId, Did};
+use rookery_testkit::{Form, Identity};
 use serde_json::{Value, json};
 
 use super::joining::known;
@@ -136,7 +136,7 @@ async fn a_strangers_did_document_cannot_aim_our_calls_at_a_third_party() {
     }
     let account = std::sync::Arc::new(Identity::plc(Curve::K256, Form::Multikey).unwrap());
     servers.directory.add_at(&account, &victim.origin);
-    let person = rookery::cli::demo::Person::new("nobody", account, servers[0].service()).unwrap();
+    let person = rookery_testkit::Person::new("nobody", account, servers[0].service()).unwrap();
     alice.relate(&person, "request").await.unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(victim.asked(), ["did.json"], "its document, once, and no method");

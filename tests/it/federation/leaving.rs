@@ -1,7 +1,7 @@
 //! Leaving conversations whose home is unreachable or refuses.
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::leave_convo::{Input, LeaveConvo, Output};
+use rookery_testkit::Person;
 
 use super::joining::{arrives, hears, known, two, until};
 use crate::support::{Events, Federation, idem, refused};

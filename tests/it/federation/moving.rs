@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::federation::{Actor, CallError};
 use rookery::identity::Curve;
 use rookery::lexicon::Nothing;
@@ -16,6 +15,7 @@ use rookery::log::body::HomeChangedBody;
 use rookery::log::{Head, StreamState};
 use rookery::types::{Did, Seq, Term};
 use rookery_client::CallError as ClientCallError;
+use rookery_testkit::Person;
 use serde_json::json;
 
 use super::joining::{arrives, hears, known, two, until};

@@ -9,9 +9,9 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
-use rookery::cli::demo::Person;
 use rookery::types::Did;
 use rookery_client::ClientError;
+use rookery_testkit::Person;
 use tokio::sync::{Mutex, mpsc};
 
 use super::forgotten::{Forgotten, chain, within};

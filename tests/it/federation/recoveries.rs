@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::cli::demo::Person;
 use rookery::log::StreamState;
 use rookery::types::Bytes;
+use rookery_testkit::Person;
 use serde_json::json;
 
 use crate::support::{Federation, Member, TestDatabase, allow, bring, caught_up, eventually, idem, refused, row, told};

@@ -1,11 +1,11 @@
 //! A home seats accounts of a server that follows anyway: what they see is their own word.
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::Nothing;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
 use rookery::lexicon::mls::accept_convo::{self, AcceptConvo};
 use rookery::lexicon::mls::get_convos::{self, GetConvos};
 use rookery::lexicon::mls::list_invitations::ListInvitations;
+use rookery_testkit::Person;
 
 use super::joining::{arrives, hears, known, two, until, welcomes};
 use crate::support::{Contacts, Events, TwoServers, refused, seat};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
 use rookery::log::body::{Body, WelcomeBody};
 use rookery::types::{Bytes, StreamId};
+use rookery_testkit::Person;
 use sqlx::PgConnection;
 
 use crate::support::TestServer;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use rookery::cli::demo::Person;
 use rookery::lexicon::event::list_events::{self, ListEvents};
 use rookery_client::{EventCursor, Feed, Received};
+use rookery_testkit::Person;
 use tokio::sync::{mpsc, watch};
 
 use super::order::assert_unbroken;

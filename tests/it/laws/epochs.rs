@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::Method;
 use rookery::lexicon::mls::add_members::{self, AddMembers};
 use rookery::log::EntryKind;
 use rookery_client::CallError;
 use rookery_client::Service;
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, at_once};
 

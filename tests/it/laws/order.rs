@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::event::defs::Entry;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::log::chain::{entry_hash, links};
 use rookery::types::Hash;
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation};
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::cli::demo::Person;
 use rookery::config::SubscriberBuffer;
 use rookery::lexicon::Method;
 use rookery::lexicon::event::list_events::ListEvents;
 use rookery::lexicon::mls::get_messages::GetMessages;
 use rookery::log::{Ended, Filter};
 use rookery_client::{EventCursor, Feed, Received};
+use rookery_testkit::Person;
 use serde_json::Value;
 use sqlx::Connection;
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rookery::cli::demo::Person;
 use rookery::lexicon::Method;
 use rookery::lexicon::event::defs::Event;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
@@ -16,6 +15,7 @@ use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::log::{Draft, EntryKind, Log};
 use rookery_client::Service;
 use rookery_client::{EventCursor, Feed, Received};
+use rookery_testkit::Person;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::update_cursor::{self, UpdateCursor};
 use rookery::server::Server;
 use rookery_client::Service;
 use rookery_client::{Feed, Received};
+use rookery_testkit::Person;
 use sqlx::postgres::PgListener;
 
 use crate::support::{Redis, TestServer, conversation};

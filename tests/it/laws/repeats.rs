@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use rookery::cli::demo::{Directory, Form, Identity};
 use rookery::identity::{Curve, DEVICE_TOKEN_HEADER, DeviceSigner, SigningKey, body_hash};
 use rookery::lexicon::Method;
 use rookery::lexicon::account::register_device::{self, RegisterDevice};
@@ -18,6 +17,7 @@ use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::types::Bytes;
 use rookery_client::Service;
 use rookery_client::mls::Client;
+use rookery_testkit::{Directory, Form, Identity};
 use serde_json::Value;
 use sqlx::PgConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -105,7 +105,7 @@ async fn calls(directory: &Directory, service: &Arc<Service>) -> Vec<Call> {
         grow(&people[..2], &stream).await;
         streams.push(stream);
     }
-    let token_of = |person: &Arc<rookery::cli::demo::Person>, nsid: &'static str| {
+    let token_of = |person: &Arc<rookery_testkit::Person>, nsid: &'static str| {
         let person = Arc::clone(person);
         move || person.token(nsid)
     };

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::leave_convo::{self, LeaveConvo};
 use rookery::log::{Adopted, Held, Span};
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, certify, chance, idem};
 

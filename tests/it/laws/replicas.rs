@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery_client::Service;
 use rookery_client::{Feed, FeedError, Received};
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation};
 

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::cli::demo::{Directory, Person};
 use rookery::lexicon::Method;
 use rookery::lexicon::event::defs::Entry;
 use rookery::lexicon::event::list_events::{ListEvents, Output, Params};
@@ -16,6 +15,7 @@ use rookery::storage::embedded::DATABASE;
 use rookery::types::Clock;
 use rookery_client::Service;
 use rookery_client::{EventCursor, Feed, Received};
+use rookery_testkit::{Directory, Person};
 use sqlx::Connection;
 use tokio::time::Instant;
 

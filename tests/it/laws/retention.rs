@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::event::defs::Entry;
 use rookery::lexicon::event::list_events::{ListEvents, Output, Params};
 use rookery::lexicon::mls::claim_key_packages::{self, ClaimKeyPackages};
@@ -12,6 +11,7 @@ use rookery::log::body::{Body, CommitBody};
 use rookery::log::{Author, Draft, EntryKind, Job, Swept};
 use rookery::types::{Bytes, Clock, Epoch};
 use rookery_client::{ClientError, EventCursor, Feed, Heard, Received};
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation, grow, idem, refused};
 

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, Method, header};
-use rookery::cli::demo::Person;
 use rookery::identity::{Curve, DEVICE_TOKEN_HEADER};
 use rookery::lexicon::account::create_pairing::CreatePairing;
 use rookery::lexicon::server::describe::Describe;
 use rookery::lexicon::{Kind, Method as _};
 use rookery::types::Clock;
 use rookery::xrpc::{Class, Rule};
+use rookery_testkit::Person;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -1,12 +1,12 @@
 //! Nobody without a seat reads or writes, and nobody reads from before a seat began or after it ended.
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::event::list_events::{self, ListEvents};
 use rookery::lexicon::mls::claim_key_packages::{self, ClaimKeyPackages};
 use rookery::lexicon::mls::get_group_state::{self, GetGroupState};
 use rookery::lexicon::mls::leave_convo::{self, LeaveConvo};
 use rookery::lexicon::mls::send_message::{self, SendMessage};
 use rookery::lexicon::mls::update_cursor::{self, UpdateCursor};
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation, idem};
 

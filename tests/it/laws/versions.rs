@@ -1,7 +1,6 @@
 //! Servers of two versions on one stream: this server keeps and shows entries of a later version, and derives nothing
 //! from them; an entry that requires an unknown feature makes the stream read-only until this server is upgraded.
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::event::defs::Event;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
 use rookery::lexicon::mls::send_message::SendMessage;
@@ -9,6 +8,7 @@ use rookery::log::body::{Body, MembershipBody, MembershipChange, Role};
 use rookery::log::{Adopted, Draft, EntryKind, Error, Log, StreamState};
 use rookery::types::Seq;
 use rookery_client::{Feed, Received};
+use rookery_testkit::Person;
 use serde_json::json;
 use sqlx::Connection;
 

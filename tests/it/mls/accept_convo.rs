@@ -1,7 +1,7 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
 use rookery::lexicon::mls::accept_convo::{AcceptConvo, Input, Output};
 use rookery_client::CallError;
+use rookery_testkit::Person;
 
 use super::list_invitations::{invited, two, waiting};
 use crate::support::{Contacts, Events, TestServer, certify, refused};

@@ -1,6 +1,6 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::ack_welcome::{AckWelcome, Input};
 use rookery::lexicon::mls::get_welcomes::{self, GetWelcomes};
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, refused};
 

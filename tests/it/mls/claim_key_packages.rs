@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::claim_key_packages::{ClaimKeyPackages, Input, Output, Package};
 use rookery::types::{Clock, Did};
 use rookery_client::CallError;
+use rookery_testkit::Person;
 
 use crate::support::{Handmade, TestServer, at_once, befriend, certify, conversation, idem, refused};
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::add_members::{self, AddMembers};
 use rookery::lexicon::mls::get_group_state::{self, GetGroupState};
 use rookery::lexicon::mls::remove_members::{self, RemoveMembers};
 use rookery::types::Bytes;
 use rookery_client::Claimed;
+use rookery_testkit::Person;
 
 use crate::support::{Handmade, TestServer, addition, bytes, certify, conversation, refused, removal};
 

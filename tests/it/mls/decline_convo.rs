@@ -1,6 +1,6 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::decline_convo::{DeclineConvo, Input, Output};
 use rookery_client::CallError;
+use rookery_testkit::Person;
 
 use super::accept_convo::accept;
 use super::list_invitations::{invited, two, waiting};

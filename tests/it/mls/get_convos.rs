@@ -1,5 +1,5 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::get_convos::{GetConvos, Output, Params};
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation, paged, refused};
 

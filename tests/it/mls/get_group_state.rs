@@ -1,7 +1,7 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::get_group_state::{GetGroupState, Output, Params};
 use rookery::mls::group_info;
 use rookery_client::CallError;
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation, refused};
 

@@ -1,6 +1,6 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::Nothing;
 use rookery::lexicon::mls::get_key_package_status::{GetKeyPackageStatus, Pool};
+use rookery_testkit::Person;
 
 use crate::support::TestServer;
 

@@ -1,6 +1,6 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::get_key_packages::{Account, GetKeyPackages, Params, Suite};
 use rookery::types::Did;
+use rookery_testkit::Person;
 
 use crate::support::{Contacts, TestServer, certify, conversation, refused};
 

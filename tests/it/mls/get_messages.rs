@@ -1,6 +1,6 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::get_messages::{GetMessages, Output, Params};
 use rookery::lexicon::mls::leave_convo::{self, LeaveConvo};
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation, idem, refused};
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::get_welcomes::{GetWelcomes, Output, Params};
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, paged, refused};
 

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::decline_convo::{self, DeclineConvo};
 use rookery::lexicon::mls::leave_convo::{Input, LeaveConvo, Output};
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery_client::CallError;
+use rookery_testkit::Person;
 
 use crate::support::{Contacts, TestServer, at_once, conversation, idem, refused};
 

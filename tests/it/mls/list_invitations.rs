@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::Nothing;
 use rookery::lexicon::mls::list_invitations::{Invitation, ListInvitations};
+use rookery_testkit::Person;
 
 use crate::support::{Contacts, TestServer, refused};
 

@@ -1,8 +1,8 @@
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::leave_convo::{self, LeaveConvo};
 use rookery::lexicon::mls::move_convo::{Input, MoveConvo, Output};
 use rookery::types::Did;
 use rookery_client::CallError;
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation, idem, refused};
 

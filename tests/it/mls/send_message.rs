@@ -1,8 +1,8 @@
 //! Repeats and the order of many senders: `laws/idempotency.rs`, `laws/order.rs`.
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::send_message::{Input, SendMessage};
 use rookery::types::Bytes;
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, bytes, certify, conversation, idem, refused};
 

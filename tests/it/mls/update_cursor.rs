@@ -1,8 +1,8 @@
 //! What the account's other devices hear of it: `event/subscribe.rs`.
 
-use rookery::cli::demo::Person;
 use rookery::lexicon::mls::update_cursor::{Input, Output, UpdateCursor};
 use rookery_client::CallError;
+use rookery_testkit::Person;
 
 use crate::support::{TestServer, conversation, refused};
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::{Form, Identity, Person};
 use rookery::federation::joining::invitation;
 use rookery::identity::Curve;
 use rookery::log::StreamKind;
 use rookery::log::chain::Genesis;
 use rookery::types::{Bytes, DeviceId, Did, StreamId, UnixMillis};
 use rookery_client::mls::Client;
+use rookery_testkit::{Form, Identity, Person};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Contacts, Federation, Stranger, allow, idem};

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
-use rookery::cli::demo::Person;
 use rookery::lexicon::Method;
 use rookery::lexicon::mls::create_convo::CreateConvo;
 use rookery::lexicon::mls::get_convos::GetConvos;
 use rookery::lexicon::mls::update_cursor::UpdateCursor;
+use rookery_testkit::Person;
 use serde_json::json;
 use sqlx::Connection as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
-use rookery::cli::demo::Person;
 use rookery::identity::{DEVICE_HEADER, DEVICE_TOKEN_HEADER, body_hash};
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::mls::get_convos::{self, GetConvos};
@@ -12,6 +11,7 @@ use rookery::lexicon::mls::update_cursor::UpdateCursor;
 use rookery::lexicon::{Kind, Method, schema};
 use rookery::types::Clock;
 use rookery::xrpc::Rule;
+use rookery_testkit::Person;
 use serde_json::{Value, json};
 
 use crate::support::{AccountToken, Answer, Handmade, Request, TestServer};

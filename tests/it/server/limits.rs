@@ -5,7 +5,6 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::{HeaderName, header};
-use rookery::cli::demo::{Form, Identity, Person};
 use rookery::identity::{
     Curve, DEVICE_HEADER, DEVICE_TOKEN_HEADER, DeviceSigner, SharedSecret, SigningKey, body_hash, service_token,
 };
@@ -18,6 +17,7 @@ use rookery::lexicon::mls::get_convos::GetConvos;
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::lexicon::mls::update_cursor::UpdateCursor;
 use rookery::types::{Clock, Did};
+use rookery_testkit::{Form, Identity, Person};
 use serde_json::json;
 
 use crate::support::{AccountToken, Answer, Request, Said, Socket, TestServer, Written, at_once, conversation};

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use http::StatusCode;
-use rookery::cli::demo::Person;
 use rookery::federation::replica::{Replicate, View, ViewDevice, ViewMember, WireEntry, WireErasure};
 use rookery::federation::{Outgoing, sign};
 use rookery::identity::http::{PlainClient, plain};
@@ -22,6 +21,7 @@ use rookery::log::body::{
 use rookery::log::chain::{Checkpoint, Content, Genesis, Head, Header, entry_hash};
 use rookery::log::{EntryKind, Held, StreamKind};
 use rookery::types::{Bytes, Clock, DeviceId, Did, Hash, Seq, StreamId, Term, UnixMillis};
+use rookery_testkit::Person;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::federation::replica::FollowError;
 use rookery::lexicon::event::defs::Event;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
 use rookery::log::StreamState;
 use rookery::types::{Clock, Did, Seq};
+use rookery_testkit::Person;
 use serde_json::Value;
 
+use super::Federation;
 use super::bent::{BentHome, Chain, Said};
-use super::federation::Federation;
 use super::two_servers::{allow, took};
 
 /// The entry by which Bob is seated.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::{Identity, Person};
 use rookery::identity::{Curve, DeviceChain, DeviceKeys, DeviceSigner, MlsKey, SigningKey, body_hash};
 use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::account::register_device::{self, RegisterDevice};
@@ -18,6 +17,7 @@ use rookery::types::{Bytes, Did};
 use rookery_client::Service;
 use rookery_client::mls::Client;
 use rookery_client::{CallError, Claimed, read_chain};
+use rookery_testkit::{Identity, Person};
 
 use super::{TestServer, idem};
 

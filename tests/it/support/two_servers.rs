@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::Person;
 use rookery::federation::replica::View;
 use rookery::log::body::{Addition, Body, CommitBody, ConvoBody, ErasedBody, Removal};
 use rookery::log::{Author, Draft, EntryKind, StreamRow};
 use rookery::types::{Bytes, Clock, Did, Epoch, Seq};
+use rookery_testkit::Person;
 
 use super::bent::BentHome;
-use super::federation::{Federation, Member};
+use super::{Federation, Member};
 
 /// What comes comes within this time.
 const PATIENCE: Duration = Duration::from_secs(20);

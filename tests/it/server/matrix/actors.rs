@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
 use rookery::identity::{Curve, SigningKey};
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::account::set_block::{self, SetBlock};
 use rookery::lexicon::admin::suspend_account::{self, SuspendAccount};
 use rookery::lexicon::mls::get_welcomes::{self, GetWelcomes};
 use rookery::types::Did;
+use rookery_testkit::Person;
 
 use crate::support::{Stranger, TestDatabase, TestServer, certify};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::{Directory, Form, Identity, Person};
+use crate::{Directory, Form, Identity, Person};
 use rookery::config::Config;
 use rookery::identity::Curve;
 use rookery::identity::http::{PlainClient, plain};
@@ -12,7 +12,7 @@ use rookery::server::Server;
 use rookery::types::{Clock, Did};
 use rookery_client::Service;
 
-use super::postgres::TestDatabase;
+use crate::postgres::TestDatabase;
 
 /// What the server under test calls itself; its address is another, as behind a proxy.
 const SERVICE_DID: &str = "did:web:rookery.test";
@@ -241,7 +241,7 @@ impl TestServer {
         let directory = self.directory.url();
         let own = self.own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let settings: Vec<_> = own.chain([("PLC_URL", directory.as_str())]).collect();
-        super::command_with(self.folder.path(), Some(&self.database.url), &settings, arguments).await
+        crate::command_with(self.folder.path(), Some(&self.database.url), &settings, arguments).await
     }
 
     /// While it is stopped: the next start makes others.

@@ -149,7 +149,7 @@ async fn template(admin: &str) -> String {
 
 /// Of all migrations as they are now.
 fn fingerprint() -> rookery::types::Hash {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let texts: Vec<u8> = files.iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
@@ -173,7 +173,7 @@ async fn own_cluster() -> Arc<OwnCluster> {
 }
 
 async fn start_cluster() -> Arc<OwnCluster> {
-    let folder = super::open_folder();
+    let folder = crate::open_folder();
     let options =
         Options { data_dir: folder.path().to_owned(), pg_bin: None, max_connections: CONNECTIONS, durable: false };
     Arc::new(OwnCluster { cluster: Cluster::start(options).await.unwrap(), _folder: folder })

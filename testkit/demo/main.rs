@@ -1,9 +1,8 @@
-//! `rookery demo`: real servers, real MLS clients, a crash in the middle, and a verdict.
+//! `rookery-demo`: real servers, real MLS clients, a crash in the middle, and a verdict.
 //!
 //! Invariant: it says ok only if everything held, and leaves nothing behind: no process, no folder. The last line on
 //! standard output is one JSON object.
 
-pub mod directory;
 mod process;
 mod story;
 mod transcript;
@@ -11,19 +10,16 @@ mod way;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::Parser as _;
+use rookery_testkit::{Directory, server_program};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub use directory::{Directory, Form, Identity};
-/// A device of one of the demo's accounts, whose keys are in its own hands.
-pub type Person = rookery_client::Device<Identity>;
-
-use crate::config::temporary_folder;
 use process::Process;
 use story::Outcome;
 use transcript::Transcript;
@@ -35,9 +31,14 @@ const SERVERS: [&str; 3] = ["a", "b", "c"];
 /// Others pass through: as root, the servers' Postgres runs as somebody else.
 const FOLDER_MODE: u32 = 0o711;
 
-/// Three servers of its own, on free ports and in a temporary folder; a few real clients; one JSON object at the end.
-#[derive(Debug, clap::Args)]
-pub struct Args {
+/// Starts three servers on free ports and in a temporary folder, lets real MLS clients talk through them with a crash in
+/// the middle, and prints one JSON object at the end.
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+struct Arguments {
+    /// The server's program [default: ROOKERY_BIN, or `rookery` beside this program].
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
     /// Leave the folder with the server's data and log where it is.
     #[arg(long)]
     keep: bool,
@@ -46,15 +47,20 @@ pub struct Args {
     messages: u32,
 }
 
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let args = Arguments::parse();
+    let program = args.server.unwrap_or_else(server_program);
     let transcript = Transcript::begin();
     // Before there is anything that somebody would have to clear away.
     let mut interrupts = Interrupts::listen()?;
     let directory = Directory::start().await.context("starting the directory")?;
-    let folder = temporary_folder().join(format!("rookery-demo-{}", hex::encode(rand::random::<[u8; 6]>())));
+    let folder = std::env::temp_dir().join(format!("rookery-demo-{}", hex::encode(rand::random::<[u8; 6]>())));
     make_folder(&folder)?;
-    let mut servers =
-        SERVERS.into_iter().map(|name| Process::new(name, &folder, directory.url())).collect::<Result<Vec<_>, _>>()?;
+    let mut servers = SERVERS
+        .into_iter()
+        .map(|name| Process::new(name, &program, &folder, directory.url()))
+        .collect::<Result<Vec<_>, _>>()?;
 
     let names: Vec<String> = servers.iter().map(|server| server.way.did()).collect();
     for server in &mut servers {

@@ -13,15 +13,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 
-use super::directory::{Directory, Form, Identity};
-use super::process::Process;
-use super::transcript::Transcript;
-use crate::cli::demo::Person;
-use crate::identity::Curve;
-use crate::types::Did;
+use crate::process::Process;
+use crate::transcript::Transcript;
 use cast::{Cast, Player};
 use ledger::{Change, Convo, Difference, Message};
+use rookery::identity::Curve;
+use rookery::types::Did;
 use rookery_client::{Committed, Service};
+use rookery_testkit::Person;
+use rookery_testkit::{Directory, Form, Identity};
 
 /// One-time key packages that everybody publishes, beside one of last resort.
 const KEY_PACKAGES: usize = 12;
@@ -53,7 +53,7 @@ const BRIDGE: usize = 3;
 const ELSEWHERE: (usize, usize) = (2, 3);
 
 /// What came out.
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     pub clients: usize,
     pub accounts: usize,
     pub chains_equal: bool,
@@ -78,7 +78,7 @@ struct Stage<'a> {
     restarts: u32,
 }
 
-pub(super) async fn tell(
+pub(crate) async fn tell(
     transcript: &Transcript,
     directory: &Directory,
     servers: &mut [Process],

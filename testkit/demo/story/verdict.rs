@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use super::cast::{Diary, Player};
 use super::ledger::{Convo, Difference};
 use super::{BRIDGE, Stage};
-use crate::lexicon::event::defs::Entry;
+use rookery::lexicon::event::defs::Entry;
 
 impl Stage<'_> {
     /// How many messages were decrypted, and that nothing is lost, repeated or leaked.

@@ -1,18 +1,30 @@
 //! Servers as processes of their own, so that they can be killed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::{Directory, Form, Identity, Person};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rookery::cli::demo::{Directory, Form, Identity, Person};
 use rookery::identity::Curve;
 use rookery::types::Did;
 use rookery_client::Service;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
+
+/// The server's program: `ROOKERY_BIN`, or the one that cargo built beside this program.
+pub fn server_program() -> PathBuf {
+    if let Some(given) = std::env::var_os("ROOKERY_BIN") {
+        return given.into();
+    }
+    let own = std::env::current_exe().unwrap();
+    // Tests and benchmarks are built one folder below the programs.
+    let program =
+        own.ancestors().skip(1).take(2).map(|folder| folder.join("rookery")).find(|program| program.is_file());
+    program.expect("cargo build --bin rookery comes first")
+}
 
 /// How long a client repeats while the server is away.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,7 +42,7 @@ pub struct ChildServer {
 impl ChildServer {
     pub async fn start() -> Self {
         let directory = Directory::start().await.unwrap();
-        let folder = super::open_folder();
+        let folder = crate::open_folder();
         let process = Process::new(folder.path(), &directory.url(), None);
         let service = Arc::new(process.service(process.did()));
         let mut server = Self { directory, folder, process, service };
@@ -117,7 +129,7 @@ impl Process {
     }
 
     pub fn spawn(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
+        let mut command = Command::new(server_program());
         command.arg("serve").env_remove("DATABASE_URL");
         // Settings of the tests: a server refuses names that it does not know.
         command.env_remove("ROOKERY_SEED").env_remove("ROOKERY_SOAK_ROUNDS");
@@ -214,7 +226,7 @@ pub async fn command_with(
     settings: &[(&str, &str)],
     arguments: &[&str],
 ) -> (String, bool) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
+    let mut command = Command::new(server_program());
     command.env_remove("ROOKERY_SEED").env_remove("ROOKERY_SOAK_ROUNDS");
     command.args(arguments).env_remove("DATABASE_URL").env("ROOKERY_ENV", "development").env("DATA_DIR", data_dir);
     command.envs(settings.iter().copied());

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 const HEAD_BYTES: usize = 64 * 1024;
 const BACKLOG: u32 = 256;
 
-pub(super) struct Way {
+pub(crate) struct Way {
     port: u16,
     barred: Arc<Mutex<HashSet<String>>>,
     /// Raised whenever somebody is barred: what is open then is cut.

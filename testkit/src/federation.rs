@@ -6,12 +6,12 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use rookery::cli::demo::{Directory, Form, Identity, Person};
+use crate::{Directory, Form, Identity, Person};
 use rookery::identity::Curve;
 use rookery::types::{Clock, Did};
 
-use super::TestServer;
-use super::proxy::Proxy;
+use crate::TestServer;
+use crate::proxy::Proxy;
 
 /// What every server that federates is started with, beside the names of the others: on probation, a tenth of the quotas
 /// would be spent in a moment.

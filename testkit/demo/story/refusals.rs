@@ -3,16 +3,16 @@
 use anyhow::{bail, ensure};
 
 use super::{PAIR, STUDY, Stage, VILLAGE};
-use crate::cli::demo::Person;
-use crate::identity::service_token;
-use crate::lexicon::account::list_devices::ListDevices;
-use crate::lexicon::mls::get_convos::{self, GetConvos};
-use crate::lexicon::mls::get_group_state::{self, GetGroupState};
-use crate::lexicon::mls::get_key_packages::{self, GetKeyPackages};
-use crate::lexicon::mls::send_message::{self, SendMessage};
-use crate::lexicon::{Method, Nothing};
-use crate::types::Bytes;
+use rookery::identity::service_token;
+use rookery::lexicon::account::list_devices::ListDevices;
+use rookery::lexicon::mls::get_convos::{self, GetConvos};
+use rookery::lexicon::mls::get_group_state::{self, GetGroupState};
+use rookery::lexicon::mls::get_key_packages::{self, GetKeyPackages};
+use rookery::lexicon::mls::send_message::{self, SendMessage};
+use rookery::lexicon::{Method, Nothing};
+use rookery::types::Bytes;
 use rookery_client::{CallError, ClientError};
+use rookery_testkit::Person;
 
 impl Stage<'_> {
     pub(super) async fn refusals(&mut self, second: &Person) -> anyhow::Result<()> {
@@ -125,7 +125,7 @@ impl Stage<'_> {
         let messages: Vec<_> =
             alice.entries(&stream, 0).await?.into_iter().filter(|entry| entry.kind == "#message").collect();
         let (Some(oldest), Some(newest)) = (messages.first(), messages.last()) else { bail!("nothing was said") };
-        let body = |entry: &crate::lexicon::event::defs::Entry| entry.body.clone().unwrap_or_default();
+        let body = |entry: &rookery::lexicon::event::defs::Entry| entry.body.clone().unwrap_or_default();
         ensure!(erin.try_read(&stream, body(newest).as_slice()).await.is_err(), "erin read on after her removal");
         ensure!(dave.try_read(&stream, body(oldest).as_slice()).await.is_err(), "dave read what was before his time");
         let seen = erin.entries(&stream, 0).await?.last().map_or(0, |entry| entry.seq);

@@ -17,7 +17,7 @@ pub struct Volume {
 impl Volume {
     /// A new cluster: its transaction ids begin anew.
     pub async fn start() -> Self {
-        let mut volume = Self { folder: super::open_folder(), cluster: None };
+        let mut volume = Self { folder: crate::open_folder(), cluster: None };
         volume.restart().await;
         volume
     }
@@ -113,7 +113,7 @@ fn programs() -> PathBuf {
     if let Some(bin) = std::env::var_os("PG_BIN") {
         return bin.into();
     }
-    let found = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("staging/postgres.sh")).output().unwrap();
+    let found = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../staging/postgres.sh")).output().unwrap();
     String::from_utf8(found.stdout).unwrap().trim().into()
 }
 

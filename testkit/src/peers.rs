@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::cli::demo::{Directory, Form, Identity, Person};
+use crate::{Directory, Form, Identity, Person};
 use rookery::identity::Curve;
 use rookery::types::Did;
 use rookery_client::Service;
 
-use super::child::Process;
-use super::federation::FEDERATES;
-use super::postgres::TestDatabase;
-use super::proxy::Proxy;
+use crate::child::Process;
+use crate::federation::FEDERATES;
+use crate::postgres::TestDatabase;
+use crate::proxy::Proxy;
 
 pub struct Peers {
     servers: Vec<PeerServer>,
@@ -37,7 +37,7 @@ impl Peers {
         let allowed = ways.iter().map(Proxy::did).collect::<Vec<_>>().join(",");
         let mut servers = Vec::new();
         for proxy in ways {
-            let (database, folder) = (TestDatabase::create().await, super::open_folder());
+            let (database, folder) = (TestDatabase::create().await, crate::open_folder());
             let mut process = Process::new(folder.path(), &directory.url(), Some(&database.url))
                 .with("SERVICE_DID", &proxy.did())
                 .with("PUBLIC_URL", &proxy.origin())
@@ -146,6 +146,6 @@ impl PeerServer {
 
     /// Another command on the server's own machine: what it said, and whether it went well.
     pub async fn command(&self, arguments: &[&str]) -> (String, bool) {
-        super::command(self.folder.path(), Some(&self.database.url), arguments).await
+        crate::command(self.folder.path(), Some(&self.database.url), arguments).await
     }
 }

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::identity::{Curve, PublicKey, SigningKey, service_token};
-use crate::types::{Did, Malformed, UnixMillis, base32_lower};
+use rookery::identity::{Curve, PublicKey, SigningKey, service_token};
+use rookery::types::{Did, Malformed, UnixMillis, base32_lower};
 
 /// How a document writes its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,8 +192,8 @@ fn answer(documents: &Documents, did: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::DidDocument;
-    use crate::identity::http::{get_plain, plain};
+    use rookery::identity::DidDocument;
+    use rookery::identity::http::{get_plain, plain};
 
     #[test]
     fn a_document_of_either_form_and_curve_is_read_back_with_its_key() {

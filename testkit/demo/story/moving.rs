@@ -6,12 +6,12 @@ use anyhow::{Context, ensure};
 
 use super::federated::TABLET;
 use super::{BRIDGE, KEY_PACKAGES, Stage};
-use crate::cli::demo::directory::Directory;
-use crate::cli::demo::process::Process;
-use crate::lexicon::account::export_data::{self, ExportData};
-use crate::lexicon::account::import_data::{self, ImportData};
-use crate::types::Did;
+use crate::process::Process;
+use rookery::lexicon::account::export_data::{self, ExportData};
+use rookery::lexicon::account::import_data::{self, ImportData};
+use rookery::types::Did;
 use rookery_client::Service;
+use rookery_testkit::Directory;
 
 impl Stage<'_> {
     /// Carol's devices get to know server `to`, her document names it, and it takes over what the old one exports.

@@ -1,4 +1,4 @@
-//! A server as the demo runs it: this very program, as a child with a folder of its own.
+//! A server as the demo runs it: a child process with a folder of its own.
 //!
 //! Invariant: whatever happens to the child, [`Process::end`] leaves nothing running, its Postgres included.
 
@@ -13,9 +13,9 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use super::way::Way;
-use crate::config::SETTINGS;
-use crate::identity::http::{PlainClient, plain};
+use crate::way::Way;
+use rookery::config::SETTINGS;
+use rookery::identity::http::{PlainClient, plain};
 
 /// How long a start may take: `initdb` and a recovery included.
 const READY: Duration = Duration::from_mins(1);
@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const TAIL_LINES: usize = 15;
 
 /// A server that can be started, killed, started again and ended.
-pub(super) struct Process {
+pub(crate) struct Process {
     /// What the story calls it.
     pub name: &'static str,
     /// How other servers reach it.
@@ -46,15 +46,15 @@ pub(super) struct Process {
 
 impl Process {
     /// Nothing runs yet. Others may pass through `parent`, which is there; its own folder will be in it.
-    pub fn new(name: &'static str, parent: &Path, plc_url: String) -> anyhow::Result<Self> {
+    pub fn new(name: &'static str, program: &Path, parent: &Path, plc_url: String) -> anyhow::Result<Self> {
         let free = TcpListener::bind(("127.0.0.1", 0)).context("finding a free port")?;
         let port = free.local_addr()?.port();
         let folder = parent.join(name);
-        super::make_folder(&folder)?;
+        crate::make_folder(&folder)?;
         Ok(Self {
             name,
             way: Way::to(port)?,
-            program: std::env::current_exe().context("finding this program")?,
+            program: program.to_owned(),
             folder,
             port,
             plc_url,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Answer, TestServer};
+use crate::{Answer, TestServer};
 
 /// What it answers to any method.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use rookery::lexicon::{Kind, schema};
 use serde_json::Value;
 
-use super::TestServer;
+use crate::TestServer;
 
 /// What any method may answer instead of its output, and the only statuses that it may come with.
 const FAULTS: &[(&str, u16)] = &[

@@ -5,12 +5,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::Person;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, header};
 use ipld_core::ipld::Ipld;
-use rookery::cli::demo::Person;
 use rookery::lexicon::event::subscribe::Subscribe;
 use rookery::lexicon::{Method, schema};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::TestServer;
+use crate::TestServer;
 
 /// What is expected comes within this time.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use super::ledger::{Convo, Message};
 use super::{A, B, BRIDGE, C, KEY_PACKAGES, Stage};
-use crate::cli::demo::Person;
-use crate::cli::demo::directory::{Directory, Form, Identity};
-use crate::cli::demo::process::Process;
-use crate::identity::Curve;
-use crate::lexicon::Method;
-use crate::lexicon::mls::send_message::{self, SendMessage};
-use crate::types::{Bytes, Did};
+use crate::process::Process;
+use rookery::identity::Curve;
+use rookery::lexicon::Method;
+use rookery::lexicon::mls::send_message::{self, SendMessage};
+use rookery::types::{Bytes, Did};
 use rookery_client::Service;
+use rookery_testkit::Person;
+use rookery_testkit::{Directory, Form, Identity};
 
 /// What is said while somebody is cut off or put back.
 const WORDS: [&str; 4] = ["one", "two", "three", "four"];

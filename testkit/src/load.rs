@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rookery::cli::demo::Person;
+use crate::Person;
 use rookery_client::ClientError;
 use tokio::task::JoinHandle;
 

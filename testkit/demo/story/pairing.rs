@@ -3,9 +3,9 @@
 use anyhow::{Context, ensure};
 
 use super::{KEY_PACKAGES, Stage, VILLAGE};
-use crate::cli::demo::Person;
-use crate::lexicon::account::claim_pairing::{self, ClaimPairing};
+use rookery::lexicon::account::claim_pairing::{self, ClaimPairing};
 use rookery_client::{ClientError, PairingCode};
+use rookery_testkit::Person;
 
 /// Sealed to the new device by the real clients; here nobody looks into it.
 const PAYLOAD: &[u8] = b"what the tablet needs from the phone";

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::Person;
+use crate::Person;
 use rookery::types::Did;
 use rookery_client::{CallError, ClientError, Refused};
 
-use super::TestServer;
+use crate::TestServer;
 
 /// Accounts in one claim.
 const TARGETS: usize = 20;

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use rookery::cli::demo::Person;
+use crate::Person;
 use rookery::lexicon::Method;
 use rookery::lexicon::event::stream_events::StreamEvents;
 use serde_json::Value;
 
-use super::TestServer;
+use crate::TestServer;
 
 /// What is expected comes within this time.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! People who know each other, and those who do not.
 
-use rookery::cli::demo::Person;
+use crate::Person;
 use rookery::lexicon::account::list_relationships::{self, ListRelationships};
 use rookery::lexicon::account::set_block::{self, SetBlock};
 use rookery::lexicon::account::set_invitation_policy::{self, SetInvitationPolicy};
@@ -9,9 +9,10 @@ use rookery::lexicon::mls::claim_key_packages::{self, ClaimKeyPackages};
 use rookery::types::Did;
 use rookery_client::CallError;
 
-use super::idem;
+use crate::idem;
 
 /// What a person says about others.
+#[expect(async_fn_in_trait, reason = "tests call these on their own task")]
 pub trait Contacts {
     /// What it is now.
     async fn relate(&self, other: &Person, change: &str) -> Result<String, CallError>;

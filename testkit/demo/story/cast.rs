@@ -9,8 +9,8 @@ use anyhow::{Context, bail, ensure};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::cli::demo::Person;
 use rookery_client::{ClientError, EventCursor, Feed, FeedError, Heard, Received};
+use rookery_testkit::Person;
 
 /// How long something may take that should happen within moments.
 const SOON: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Shared by all who have something to say.
-pub(super) struct Transcript {
+pub(crate) struct Transcript {
     began: Instant,
     /// What is being done, for whoever asks where it hangs.
     step: Mutex<String>,
@@ -44,7 +44,7 @@ impl Transcript {
 }
 
 /// The last line: one JSON object.
-pub(super) fn last_line(report: &serde_json::Value) {
+pub(crate) fn last_line(report: &serde_json::Value) {
     write(&report.to_string());
 }
 

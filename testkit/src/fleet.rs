@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use rookery::cli::demo::{Directory, Person};
+use crate::{Directory, Person};
 use rookery::storage::embedded::DATABASE;
 use rookery::types::Did;
 use rookery_client::Service;
 use sqlx::{Connection, PgConnection};
 
-use super::child::{Process, kill_9, person};
-use super::redis::Redis;
-use super::volume::Volume;
+use crate::child::{Process, kill_9, person};
+use crate::redis::Redis;
+use crate::volume::Volume;
 
 const SERVICE_DID: &str = "did:web:rookery.test";
 
@@ -25,7 +25,7 @@ pub struct Fleet {
 
 impl Fleet {
     pub async fn start(size: usize) -> Self {
-        let (directory, folder) = (Directory::start().await.unwrap(), super::open_folder());
+        let (directory, folder) = (Directory::start().await.unwrap(), crate::open_folder());
         let (volume, redis) = (Volume::start().await, Redis::start().await);
         let database = volume.url(DATABASE);
         let replica = || {
