@@ -159,7 +159,9 @@ struct Inner {
 
 impl Quotas {
     pub fn new(storage: Storage, settings: config::Quotas) -> Self {
-        Self(Arc::new(Inner { storage, settings, known: Cache::new(CACHED_ACCOUNTS) }))
+        // Fixed size: sums of an account, and the name of its domain, which has 253 bytes at most.
+        let known = Cache::new(CACHED_ACCOUNTS);
+        Self(Arc::new(Inner { storage, settings, known }))
     }
 
     /// Counts a call of that many bytes against the account and its domain, unless one of their quotas is used up. Some

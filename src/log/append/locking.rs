@@ -39,6 +39,7 @@ struct Turn {
 impl Turns {
     pub(in crate::log) fn new(places: u32) -> Self {
         let places = usize::try_from(places).unwrap_or(1).max(1);
+        // Fixed size: one lock for each stream.
         let streams = moka::sync::Cache::builder().max_capacity(TURNS).time_to_idle(TURN_IDLE).build();
         Self { streams, places: Arc::new(Semaphore::new(places)) }
     }

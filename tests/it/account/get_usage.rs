@@ -29,7 +29,7 @@ async fn measure(server: &TestServer) {
 /// Sends until the server refuses; answers how many messages it took.
 async fn fill(person: &Arc<Person>, stream: &str) -> usize {
     for sent in 0..1_000 {
-        match person.send(stream, &[7; BODY]).await {
+        match person.send(stream, &vec![7; BODY]).await {
             Ok(_) => {}
             Err(error) => {
                 let refused = refused::<()>(Err(error), 403, "QuotaExceeded");
@@ -110,7 +110,7 @@ async fn a_conversation_is_refused_above_its_quota() {
     let (full, people) = conversation(&server, 3).await;
     let sent = fill(&people[1], &full).await;
     assert!((5..=14).contains(&sent), "{sent} messages");
-    refused::<()>(people[0].send(&full, &[7; BODY]).await.map(|_| ()), 403, "QuotaExceeded");
+    refused::<()>(people[0].send(&full, &vec![7; BODY]).await.map(|_| ()), 403, "QuotaExceeded");
     // Who is in it still decides who is in it.
     people[0].remove_members(&full, &[people[2].did().clone()]).await.unwrap();
     let other = people[0].create_convo().await.unwrap();
@@ -137,12 +137,12 @@ async fn an_operator_gives_one_account_more() {
     let (said, well) = server.command(&["account", "quota", did, "--bytes", "10000000"]).await;
     assert!(well && said.contains("10000000"), "{said}");
     tokio::time::sleep(READ_AGAIN).await;
-    bob.send(&stream, &[7; BODY]).await.unwrap();
+    bob.send(&stream, &vec![7; BODY]).await.unwrap();
     assert_eq!(usage(bob, "accountBytes").await.1, 10_000_000);
     let (said, well) = server.command(&["account", "quota", did, "--reset"]).await;
     assert!(well && said.contains("1073741824"), "as the command's own settings say: {said}");
     tokio::time::sleep(READ_AGAIN).await;
-    let error = bob.send(&stream, &[7; BODY]).await.unwrap_err();
+    let error = bob.send(&stream, &vec![7; BODY]).await.unwrap_err();
     assert!(matches!(error, ClientError::Call(CallError::Refused(refused)) if refused.error == "QuotaExceeded"));
     let (said, well) = server.command(&["account", "quota", "did:plc:nobodynobodynobodynobody"]).await;
     assert!(!well && said.contains("no account"), "{said}");

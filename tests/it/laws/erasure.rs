@@ -15,7 +15,7 @@ const MESSAGES: usize = 20_000;
 /// What leaving and each message of others take at most, on a busy machine.
 const PROMPT: Duration = Duration::from_secs(4);
 /// The job ends within this time.
-const ENDS: Duration = Duration::from_secs(120);
+const ENDS: Duration = Duration::from_mins(2);
 
 fn leaving(stream: &str) -> Input {
     Input { stream: stream.to_owned(), idem: idem(), new_admin: None, erase: Some(true), immediate: None }
