@@ -29,7 +29,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The same direction, from another entry on.
+    /// A read in this direction that begins at the entry `seq`.
     const fn from(self, seq: Seq) -> Self {
         match self {
             Self::After(_) => Self::After(seq),

@@ -1,7 +1,7 @@
 //! What tests, benchmarks, the demo and attacks stand on: test people with keys of their own, a DID directory, throw-away
 //! databases, servers in this process or as processes, and peers and clients that misbehave.
 //!
-//! Invariant: everything listens on loopback alone, and what was started ends with the value that started it. The server
+//! Invariant: everything listens on loopback alone, and each process ends with the value that started it. The server
 //! depends on nothing in this crate.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "whatever a test cannot do fails it")]

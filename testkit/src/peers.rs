@@ -133,7 +133,7 @@ impl PeerServer {
         self.start_as(version).await;
     }
 
-    /// The same, while others reach another instance of the server.
+    /// Restarts the process with this version, while clients reach another instance of the server.
     pub async fn becomes_beside(&mut self, version: Version, other: &Process) {
         self.proxy.lead_to(([127, 0, 0, 1], other.port()).into());
         self.process.stop().await;

@@ -83,7 +83,7 @@ impl<A: Account> Session<A> {
         self.signer.token(self.service.did().as_str(), nsid, self.service.clock().now(), None)
     }
 
-    /// The same, bound to a body; through a PDS it goes beside a service token.
+    /// A device token that is bound to a body; through a PDS the client sends the token beside a service token.
     pub fn proof(&self, nsid: &str, body: &[u8]) -> String {
         let (aud, now) = (self.service.did().as_str(), self.service.clock().now());
         self.signer.token(aud, nsid, now, Some(&body_hash(body)))

@@ -65,7 +65,7 @@ impl Log {
         self.open_unwritten(tx, stream_id).await
     }
 
-    /// The same for a courier; nothing if another one is at this stream.
+    /// Locks a stream for an outbox worker; `None` if another transaction holds the lock.
     pub(in crate::log) async fn lock_as_courier(&self, stream_id: i64) -> Result<Option<StreamTx>, Error> {
         let guard = self.inner.turns.take(stream_id).await?;
         let mut tx = self.inner.storage.begin().await?;
@@ -105,7 +105,7 @@ impl Log {
     }
 
     fn open_at(&self, tx: Tx, row: StreamRow, first_pos: Option<i64>) -> Result<StreamTx, Error> {
-        // What is frozen is told as such wherever it is ordered.
+        // The server refuses a frozen stream as frozen, whichever server is its home.
         let ours = row.home == self.inner.home.as_str();
         if row.state.refuses().is_some() && (ours || row.state.is_over()) {
             return Err(Error::Halted(row.state));

@@ -70,7 +70,7 @@ impl Batcher {
         }
     }
 
-    /// Answers what was just answered.
+    /// Answers a repeated call from the recent answers; returns a job that needs a write or a look-up.
     fn repeat(&self, Job { item, reply }: Job) -> Option<Waiting> {
         let forgotten = identities_forgotten_before(self.log.clock().now());
         let found = self.recent.get(&(item.stream.id, item.identity.idem));

@@ -1,7 +1,7 @@
 //! What the writer keeps in memory of streams: their rows, and what devices may do there.
 //!
-//! Invariant: the compare-and-set on `head_seq` and `rules` finds out when memory is wrong; a refusal is told only after a
-//! fresh reading.
+//! Invariant: the compare-and-set on `head_seq` and `rules` detects an outdated memory; the writer
+//! refuses an entry only after it has read the rows again.
 
 use std::collections::HashMap;
 

@@ -57,8 +57,8 @@ pub struct Application {
 }
 
 impl Application {
-    /// Whether its conversation takes it, which holds so many bytes, and will hold `added` more with what was judged
-    /// before.
+    /// Judges the entry against the quota of its conversation, which holds `held` bytes, and `added` more with the
+    /// earlier entries of the batch.
     fn judge_quota(&self, quota: ConvoQuota, held: i64, added: usize, head: Seq) -> Result<(), QuotaExceeded> {
         if self.stream.kind != StreamKind::Convo {
             return Ok(());

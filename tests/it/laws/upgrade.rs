@@ -168,7 +168,7 @@ async fn becomes(instance: &mut Process, version: Version) {
     instance.ready().await;
 }
 
-/// Each sender's messages are there once, in the order in which they were sent, where their sender was told.
+/// Each sender's messages are stored once, in the order in which the sender sent them, at the acknowledged numbers.
 async fn judge_messages(reader: &Person, senders: &[Arc<Person>], stream: &str, acknowledged: &[Vec<(u64, Vec<u8>)>]) {
     let entries = reader.entries(stream, 0).await.unwrap();
     assert_unbroken(&entries);
@@ -188,7 +188,7 @@ async fn judge_messages(reader: &Person, senders: &[Arc<Person>], stream: &str, 
     for (sender, acknowledged) in senders.iter().zip(acknowledged) {
         let read = read.get(sender.did().as_str()).map_or(&[][..], Vec::as_slice);
         assert_eq!(read.len(), acknowledged.len(), "{}: every message is there once", sender.name());
-        assert!(read == acknowledged.as_slice(), "{}: and where the sender was told", sender.name());
+        assert!(read == acknowledged.as_slice(), "{}: at the acknowledged numbers", sender.name());
     }
     assert_eq!(read.len(), senders.len());
 }

@@ -108,7 +108,7 @@ impl Handmade {
         self.signer.token(self.service.did().as_str(), nsid, self.service.clock().now(), None)
     }
 
-    /// The same, bound to a body.
+    /// A device token that is bound to a body.
     pub fn proof(&self, nsid: &str, body: &[u8]) -> String {
         let (audience, now) = (self.service.did().as_str(), self.service.clock().now());
         self.signer.token(audience, nsid, now, Some(&body_hash(body)))
