@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::courier::{LEASE, Served, TROUBLE};
 use super::{Replicas, store};
 use crate::log::Error;
+use crate::types::UnixMillis;
 
 /// Requests at a time for one follower.
 const IN_FLIGHT: usize = 8;
@@ -56,6 +57,15 @@ pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {
     while desk.sending.join_next().await.is_some() {}
 }
 
+/// A server that is looked at again. The monotonic timer wakes the scheduler; `due` decides, because the due times in
+/// the database are times of the wall clock, which may be behind the timer.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Retry {
+    wake: Instant,
+    due: UnixMillis,
+    server: String,
+}
+
 /// The requests in flight, and the waiting followers.
 struct Desk {
     replicas: Replicas,
@@ -65,7 +75,7 @@ struct Desk {
     in_flight: HashMap<String, usize>,
     /// Servers for which more was due than could be sent.
     waiting: HashSet<String>,
-    retries: BTreeSet<(Instant, String)>,
+    retries: BTreeSet<Retry>,
 }
 
 impl Desk {
@@ -130,7 +140,7 @@ impl Desk {
             }
         }
         if let Some(pause) = again {
-            self.retries.insert((Instant::now() + pause, lease.server.clone()));
+            self.retry_after(pause, lease.server.clone());
         }
         let outcome = if self.waiting.remove(&lease.server) {
             self.lease(&lease.server, None).await
@@ -140,20 +150,30 @@ impl Desk {
             Ok(())
         };
         if outcome.is_err() {
-            self.retries.insert((Instant::now() + TROUBLE, lease.server));
+            self.retry_after(TROUBLE, lease.server);
         }
     }
 
+    fn retry_after(&mut self, pause: Duration, server: String) {
+        let pause_ms = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+        let due = UnixMillis(self.replicas.clock().now().0.saturating_add(pause_ms));
+        self.retries.insert(Retry { wake: Instant::now() + pause, due, server });
+    }
+
     fn next_retry(&self) -> Option<Instant> {
-        self.retries.first().map(|(at, _)| *at)
+        self.retries.first().map(|retry| retry.wake)
     }
 
     async fn retry(&mut self) {
-        let now = Instant::now();
-        while self.retries.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, server)) = self.retries.pop_first() else { return };
-            if self.lease(&server, None).await.is_err() {
-                self.retries.insert((now + TROUBLE, server));
+        let (woken, now) = (Instant::now(), self.replicas.clock().now());
+        while self.retries.first().is_some_and(|retry| retry.wake <= woken) {
+            let Some(retry) = self.retries.pop_first() else { return };
+            if now < retry.due {
+                let remaining = Duration::from_millis((retry.due.0 - now.0).unsigned_abs());
+                let wake = woken + remaining.clamp(FENCED, TROUBLE);
+                self.retries.insert(Retry { wake, ..retry });
+            } else if self.lease(&retry.server, None).await.is_err() {
+                self.retry_after(TROUBLE, retry.server);
                 return;
             }
         }

@@ -1,5 +1,7 @@
 //! Resumption of stopped streams.
 
+use std::time::Duration;
+
 use rookery::types::{Clock, Seq};
 
 use crate::support::{Following, SEATED, TwoServers, eventually, no, row, seq};
@@ -7,19 +9,20 @@ use crate::support::{Following, SEATED, TwoServers, eventually, no, row, seq};
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 
-/// A clock that runs like the system's and that the test can advance, so that pauses end without waiting.
-fn running() -> Clock {
+/// A clock that runs like the system's and that the test can advance, so that pauses end without waiting. The clock
+/// stands still once the task is aborted.
+fn running() -> (Clock, tokio::task::JoinHandle<()>) {
     const TICK_MS: i64 = 20;
     let clock = Clock::manual(Clock::System.now());
     let ticking = clock.clone();
-    tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(TICK_MS.unsigned_abs()));
+    let ticks = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS.unsigned_abs()));
         loop {
             ticks.tick().await;
             ticking.advance_ms(TICK_MS);
         }
     });
-    clock
+    (clock, ticks)
 }
 
 async fn look(two: &TwoServers, server: usize) {
@@ -39,7 +42,7 @@ async fn held(two: &TwoServers) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_was_off_for_31_days_resumes() {
-    let clock = running();
+    let (clock, _) = running();
     let mut two = TwoServers::start_at(clock.clone(), &[]).await;
     two.invite(&two.stream).await;
     let further = two.another().await;
@@ -71,7 +74,7 @@ async fn a_follower_that_was_off_for_31_days_resumes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_its_home_forgot_is_followed_within_a_week() {
-    let clock = running();
+    let (clock, _) = running();
     let two = TwoServers::start_at(clock.clone(), &[]).await;
     two.invite(&two.stream).await;
     let further = two.another().await;
@@ -94,6 +97,29 @@ async fn a_stream_that_its_home_forgot_is_followed_within_a_week() {
         }
     }
     eventually("the forgotten stream goes on", async || held(&two).await == 9).await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_the_clock_does_not_allow_yet_is_kept() {
+    let (clock, ticks) = running();
+    let mut two = TwoServers::start_at(clock.clone(), &[]).await;
+    two.invite(&two.stream).await;
+    ticks.abort();
+    two.servers[1].pause().await;
+    crate::support::send_many(&two.servers[0], &two.stream, &two.alice, 1).await;
+    eventually("the home has tried", async || {
+        let failing = sqlx::query_scalar::<_, i64>("select count(*) from follower_peer");
+        failing.fetch_one(&mut two.servers[0].database.connect().await).await.unwrap() == 1
+    })
+    .await;
+    let bob = std::sync::Arc::clone(&two.bob);
+    two.servers[1].resume(&[&bob]).await;
+    // The pause of at most a second is over by the timer, and not by the clock.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(held(&two).await, 0);
+    clock.advance_ms(MINUTE_MS);
+    eventually("the retry is made", async || held(&two).await == 1).await;
     two.stop().await;
 }
 
