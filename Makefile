@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test next-version vectors soak check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript example-rust manifests image-rehearsal
+.PHONY: help demo run test next-version vectors soak attack attack-short check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript example-rust manifests image-rehearsal
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,14 @@ soak: postgres redis ## Kill, cut off and put back at random under load: replica
 		cargo test --locked --test it laws::crash::random -- --nocapture
 	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-300} staging/with-postgres.sh \
 		cargo test --locked --test it federation::partitions::random -- --nocapture
+
+attack: postgres ## Attack a release server of its own in 1 GiB and 2 CPUs, beside an honest client; ATTACKS names some of them.
+	cargo build --locked --release --bin rookery
+	cargo run --locked --release -p rookery-attack -- $(ATTACKS:%=--only %)
+
+attack-short: postgres ## The short form of it, at most three minutes, with the program that the tests use.
+	cargo build --locked --workspace --bins
+	$${CARGO_TARGET_DIR:-target}/debug/rookery-attack --short $(ATTACKS:%=--only %)
 
 interop: postgres ## Let a real PDS, official clients and another MLS implementation drive a server (the first time it installs them).
 	cargo build --locked --bin rookery

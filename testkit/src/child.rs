@@ -26,6 +26,10 @@ pub fn server_program() -> PathBuf {
     program.expect("cargo build --bin rookery comes first")
 }
 
+/// What the shell does to enter control groups. The server refuses settings that it does not know.
+const ENTER: &str = r#"for file in $ROOKERY_TEST_GROUPS; do echo $$ >"$file" || exit 97; done
+unset ROOKERY_TEST_GROUPS
+exec "$@""#;
 /// How long a client repeats while the server is away.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A restart recovers a killed Postgres within this time.
@@ -106,8 +110,12 @@ impl Version {
 /// One server process, started as often as it is killed, always on the same port.
 pub struct Process {
     port: u16,
-    version: Version,
     settings: Vec<(&'static str, String)>,
+    program: PathBuf,
+    /// Files of control groups, which take the process's id.
+    groups: Vec<PathBuf>,
+    /// Where the process writes its log, if not to this process's standard error.
+    log: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -121,7 +129,8 @@ impl Process {
             ("PLC_URL", plc_url.to_owned()),
         ];
         settings.extend(database.map(|url| ("DATABASE_URL", url.to_owned())));
-        Self { port, version: Version::Present, settings, child: None }
+        let program = Version::Present.program();
+        Self { port, settings, program, groups: Vec::new(), log: None, child: None }
     }
 
     /// Another instance of the same server: the same settings, but for its port.
@@ -129,12 +138,13 @@ impl Process {
         let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let mut settings = self.settings.clone();
         settings.iter_mut().filter(|(name, _)| *name == "SERVER_PORT").for_each(|(_, value)| *value = port.to_string());
-        Self { port, version: self.version, settings, child: None }
+        let (program, groups, log) = (self.program.clone(), self.groups.clone(), self.log.clone());
+        Self { port, settings, program, groups, log, child: None }
     }
 
     /// What the process runs from its next start on.
     pub fn becomes(&mut self, version: Version) {
-        self.version = version;
+        self.program = version.program();
     }
 
     pub fn with(mut self, name: &'static str, value: &str) -> Self {
@@ -142,8 +152,28 @@ impl Process {
         self
     }
 
+    /// Of another program than [`server_program`].
+    pub fn of_program(self, program: &Path) -> Self {
+        Self { program: program.to_owned(), ..self }
+    }
+
+    /// In the control groups whose `cgroup.procs` these are.
+    pub fn within(self, groups: Vec<PathBuf>) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// With its log in that file, which grows with each start.
+    pub fn logging_to(self, file: &Path) -> Self {
+        Self { log: Some(file.to_owned()), ..self }
+    }
+
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// None before the process is started.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
     }
 
     pub fn port(&self) -> u16 {
@@ -165,7 +195,14 @@ impl Process {
     }
 
     pub fn spawn(&mut self) {
-        let mut command = Command::new(self.version.program());
+        let mut command = if self.groups.is_empty() {
+            Command::new(&self.program)
+        } else {
+            // The shell enters the groups and becomes the program, so that nothing of the program runs outside of them.
+            let mut shell = Command::new("sh");
+            shell.args(["-c", ENTER, "sh"]).arg(&self.program).env("ROOKERY_TEST_GROUPS", self.group_list());
+            shell
+        };
         command.arg("serve").env_remove("DATABASE_URL");
         // Settings of the tests: a server refuses names that it does not know.
         command.env_remove("ROOKERY_SEED").env_remove("ROOKERY_SOAK_ROUNDS");
@@ -186,7 +223,14 @@ impl Process {
         for (name, value) in &self.settings {
             command.env(name, value);
         }
+        if let Some(file) = &self.log {
+            command.stderr(std::fs::File::options().create(true).append(true).open(file).unwrap());
+        }
         self.child = Some(command.stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap());
+    }
+
+    fn group_list(&self) -> String {
+        self.groups.iter().map(|file| file.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
     pub async fn ready(&self) {
@@ -227,6 +271,26 @@ impl Process {
         kill(Pid::from_raw(child.id().unwrap().cast_signed()), Signal::SIGTERM).unwrap();
         let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await.unwrap().unwrap();
         assert!(status.success(), "{status}");
+    }
+
+    /// How the process ended, if it did.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
+    }
+
+    /// Stops the process in order, or kills it after so long.
+    pub async fn end(&mut self, within: Duration) -> std::io::Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        if let Some(pid) = child.id() {
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM)?;
+        }
+        match tokio::time::timeout(within, child.wait()).await {
+            Ok(status) => status.map(drop),
+            Err(_) => {
+                child.kill().await?;
+                Err(std::io::ErrorKind::TimedOut.into())
+            }
+        }
     }
 
     /// Waits until it ends by itself, and says whether it calls that a success.

@@ -165,6 +165,13 @@ impl Directory {
         self.publish(&identity.did, identity.document_at(origin));
     }
 
+    /// From now on the identity's document has so many bytes more, in names and services that nobody needs.
+    pub fn add_padded(&self, identity: &Identity, bytes: usize) {
+        let mut document = identity.document();
+        document[PADDING] = bytes.into();
+        self.publish(&identity.did, document);
+    }
+
     /// From now on this is the document of that DID.
     pub fn publish(&self, did: &Did, document: Value) {
         let mut documents = self.documents.write().unwrap_or_else(PoisonError::into_inner);
@@ -182,8 +189,26 @@ fn web_name(port: u16) -> String {
     format!("did:web:localhost%3A{port}")
 }
 
+/// The member of a kept document that says how many bytes are added when the document is given out.
+const PADDING: &str = "padding";
+
+/// Adds the bytes that [`Directory::add_padded`] asked for, in equal parts.
+fn padded(mut document: Value) -> Value {
+    const PARTS: usize = 60;
+    let Some(bytes) = document.as_object_mut().and_then(|members| members.remove(PADDING)) else { return document };
+    let part = "x".repeat(usize::try_from(bytes.as_u64().unwrap_or_default()).unwrap_or_default() / (2 * PARTS));
+    document["alsoKnownAs"] = (0..PARTS).map(|number| format!("at://{number}-{part}.example")).collect();
+    if let Some(services) = document["service"].as_array_mut() {
+        services.extend((0..PARTS).map(|number| {
+            json!({ "id": format!("#s{number}"), "type": "Padding", "serviceEndpoint": format!("https://{part}.example") })
+        }));
+    }
+    document
+}
+
 fn answer(documents: &Documents, did: &str) -> Response {
-    match documents.read().unwrap_or_else(PoisonError::into_inner).get(did) {
+    let document = documents.read().unwrap_or_else(PoisonError::into_inner).get(did).cloned();
+    match document.map(padded) {
         Some(document) => Json(document).into_response(),
         None => (StatusCode::NOT_FOUND, Json(json!({ "message": "DID not registered" }))).into_response(),
     }

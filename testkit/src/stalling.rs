@@ -1,6 +1,7 @@
-//! A wire to Postgres that can stand still: nothing goes through, and nothing breaks.
+//! A wire to Postgres that can stand still or be slow: nothing goes through, or goes later, and nothing breaks.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -10,7 +11,15 @@ use crate::TestDatabase;
 
 pub struct Stalling {
     pub url: String,
-    flows: watch::Sender<bool>,
+    flows: watch::Sender<Flow>,
+}
+
+/// How bytes pass.
+#[derive(Clone, Copy, PartialEq)]
+enum Flow {
+    Still,
+    /// Each piece after a pause.
+    After(Duration),
 }
 
 impl Stalling {
@@ -26,7 +35,7 @@ impl Stalling {
         url.set_query(None);
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
-        let (flows, may) = watch::channel(true);
+        let (flows, may) = watch::channel(Flow::After(Duration::ZERO));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(join(client, target.clone(), may.clone()));
@@ -36,11 +45,18 @@ impl Stalling {
     }
 
     pub fn stand_still(&self) {
-        self.flows.send_replace(false);
+        self.flows.send_replace(Flow::Still);
     }
 
     pub fn flow(&self) {
-        self.flows.send_replace(true);
+        self.flows.send_replace(Flow::After(Duration::ZERO));
+    }
+}
+
+impl Stalling {
+    /// From now on each piece passes after this pause.
+    pub fn slow(&self, pause: Duration) {
+        self.flows.send_replace(Flow::After(pause));
     }
 }
 
@@ -50,7 +66,7 @@ enum Target {
     Tcp(String),
 }
 
-async fn join(client: TcpStream, target: Target, may: watch::Receiver<bool>) {
+async fn join(client: TcpStream, target: Target, may: watch::Receiver<Flow>) {
     let (from_client, to_client) = client.into_split();
     match target {
         Target::Unix(path) => {
@@ -64,10 +80,16 @@ async fn join(client: TcpStream, target: Target, may: watch::Receiver<bool>) {
     }
 }
 
-async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut may: watch::Receiver<bool>) {
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut may: watch::Receiver<Flow>) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if may.wait_for(|may| *may).await.is_err() || to.write_all(&buffer[..length]).await.is_err() {
+        let Ok(flow) = may.wait_for(|flow| *flow != Flow::Still).await.map(|flow| *flow) else { break };
+        if let Flow::After(pause) = flow
+            && !pause.is_zero()
+        {
+            tokio::time::sleep(pause).await;
+        }
+        if to.write_all(&buffer[..length]).await.is_err() {
             break;
         }
     }
