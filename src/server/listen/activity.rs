@@ -28,8 +28,25 @@ pub(super) struct Activity(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Open requests of HTTP/2; `None` before the first request.
-    open: watch::Sender<Option<usize>>,
+    requests: watch::Sender<Requests>,
+}
+
+/// The requests of a connection.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Requests {
+    /// The client has sent no complete head. An HTTP/2 client may greet and answer pings meanwhile.
+    #[default]
+    NoneYet,
+    /// hyper itself limits the time between two requests of HTTP/1.
+    Http1,
+    /// Open requests of HTTP/2.
+    Http2(usize),
+}
+
+impl Requests {
+    fn are_idle(self) -> bool {
+        matches!(self, Self::NoneYet | Self::Http2(0))
+    }
 }
 
 #[derive(Default)]
@@ -42,22 +59,25 @@ struct State {
 impl Activity {
     pub fn begin(&self, version: Version) -> OpenRequest {
         if version != Version::HTTP_2 {
+            self.0.requests.send_replace(Requests::Http1);
             return OpenRequest(None);
         }
-        self.0.open.send_modify(|open| *open = Some(open.unwrap_or(0) + 1));
+        self.0.requests.send_modify(|requests| {
+            *requests = Requests::Http2(if let Requests::Http2(open) = requests { *open + 1 } else { 1 });
+        });
         let mut state = self.state();
         state.next_id += 1;
         OpenRequest(Some(OpenAnswer { id: state.next_id, activity: self.clone() }))
     }
 
-    /// Completes when no request has been open for `patience`, on a connection that had one.
+    /// Completes when no request has been open for `patience`, from the connection's begin on.
     pub async fn idle_for(&self, patience: Duration) {
-        let mut open = self.0.open.subscribe();
+        let mut requests = self.0.requests.subscribe();
         loop {
-            if open.wait_for(|open| *open == Some(0)).await.is_err() {
+            if requests.wait_for(|requests| requests.are_idle()).await.is_err() {
                 return std::future::pending().await;
             }
-            if tokio::time::timeout(patience, open.wait_for(|open| *open != Some(0))).await.is_err() {
+            if tokio::time::timeout(patience, requests.wait_for(|requests| !requests.are_idle())).await.is_err() {
                 return;
             }
         }
@@ -112,7 +132,11 @@ impl OpenAnswer {
 impl Drop for OpenAnswer {
     fn drop(&mut self) {
         self.asked();
-        self.activity.0.open.send_modify(|open| *open = open.map(|open| open.saturating_sub(1)));
+        self.activity.0.requests.send_modify(|requests| {
+            if let Requests::Http2(open) = requests {
+                *open = open.saturating_sub(1);
+            }
+        });
     }
 }
 
@@ -224,7 +248,7 @@ mod tests {
     async fn a_connection_is_idle_after_its_last_answer_was_received() {
         let activity = Activity::default();
         let idle = async || tokio::time::timeout(2 * PATIENCE, activity.idle_for(PATIENCE)).await.is_ok();
-        assert!(!idle().await, "a connection without a request has the limit of heads");
+        assert!(idle().await, "a connection without a request");
         let request = activity.begin(Version::HTTP_2);
         assert!(!idle().await);
         drop(request.answered(Response::new(Body::empty())));

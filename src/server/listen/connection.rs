@@ -85,7 +85,7 @@ pub(super) async fn serve(
                 metrics::counter!(metric_name::CONNECTIONS_REFUSED, "reason" => "shed").increment(1);
                 return;
             }
-            // HTTP/1 has a time limit of its own for heads, and `Patience` sees all bytes of the client.
+            // Between two requests of HTTP/1 hyper has a time limit of its own, and `Patience` sees all bytes of the client.
             () = activity.idle_for(limits.header) => {
                 served.as_mut().graceful_shutdown();
                 drop(tokio::time::timeout(GOODBYE, served.as_mut()).await);

@@ -84,6 +84,9 @@ impl Target {
             .within(enclosure.members())
             .logging_to(&folder.path().join(LOG))
             .with("DATABASE_POOL", "16")
+            // The defaults of the server: other processes of the testkit run without these bounds.
+            .with("MAX_READS_IN_FLIGHT", "8")
+            .with("MAX_WRITES_IN_FLIGHT", "4")
             .with("METRICS_PORT", &metrics.port().to_string());
         for (name, value) in attack.settings {
             process = process.with(name, value);
