@@ -7,8 +7,8 @@ help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: postgres ## Start a server with a private Postgres, let real MLS clients talk through it, and say what happened.
-	cargo build --locked --release --bin rookery
-	cargo run --locked --release -p rookery-testkit --bin rookery-demo
+	cargo build --locked --release -p rookery -p rookery-testkit --bins
+	$${CARGO_TARGET_DIR:-target}/release/rookery-demo
 
 run: postgres ## Run a development server on http://localhost:3000; it keeps its data in ./data.
 	ROOKERY_ENV=development INVITATIONS=$${INVITATIONS:-everyone} cargo run --locked -- serve
@@ -35,8 +35,8 @@ soak: postgres redis ## Kill, cut off and put back at random under load: replica
 		cargo test --locked --test it federation::partitions::random -- --nocapture
 
 attack: postgres ## Attack a release server of its own in 1 GiB and 2 CPUs, beside an honest client; ATTACKS names some of them.
-	cargo build --locked --release --bin rookery
-	cargo run --locked --release -p rookery-attack -- $(ATTACKS:%=--only %)
+	cargo build --locked --release -p rookery -p rookery-attack --bins
+	$${CARGO_TARGET_DIR:-target}/release/rookery-attack $(ATTACKS:%=--only %)
 
 attack-short: postgres ## The short form of it, at most three minutes, with the program that the tests use.
 	cargo build --locked --workspace --bins

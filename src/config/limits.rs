@@ -45,7 +45,7 @@ pub struct LookupRates {
     pub of_all: Rate,
 }
 
-/// Rates for each address, for unauthenticated requests.
+/// Rates for each address.
 #[derive(Clone, Copy, Debug)]
 pub struct AddressRates {
     /// Methods for anybody, documents, pages, and what is not there.
@@ -58,6 +58,8 @@ pub struct AddressRates {
     pub first_fetch: Rate,
     /// Accounts created.
     pub registration: Rate,
+    /// Calls of accounts that were created less than a day ago.
+    pub young_accounts: Rate,
 }
 
 /// Rates for each registrable domain, for all its did:web accounts together.
@@ -95,6 +97,7 @@ impl Limits {
                 failing_issuer: rate(values, "RATE_FAILING_ISSUER")?,
                 first_fetch: rate(values, "RATE_FIRST_FETCH")?,
                 registration: rate(values, "RATE_REGISTRATION")?,
+                young_accounts: rate(values, "RATE_YOUNG_ACCOUNTS")?,
             },
             domains: DomainRates {
                 calls: rate(values, "RATE_DOMAIN")?,

@@ -79,6 +79,7 @@ pub const SETTINGS: &[Setting] = &[
     row("RATE_LOOKUPS", Is("1200/60"), "Look-ups for all accounts together: one budget for the directory of did:plc, one for hosts of did:web."),
 
     row("RATE_DOMAIN", Is("6000/60"), "Calls of all did:web accounts below one registrable domain together, besides the budget of each account."),
+    row("RATE_YOUNG_ACCOUNTS", Is("6000/60"), "Calls of one address for all accounts that were created less than a day ago together, besides the budget of each account."),
     row("RATE_REGISTRATION", Is("600/3600"), "Accounts that one address may create."),
     row("RATE_REGISTRATIONS", Is("6000/3600"), "Accounts that all addresses together may create. Half of it is kept for addresses that register few."),
     row("RATE_DOMAIN_REGISTRATION", Is("100/86400"), "did:web accounts that may be created below one registrable domain."),

@@ -158,6 +158,7 @@ fn a_wrong_value_is_answered_with_its_name_its_value_and_the_fix() {
         ("RATE_OPEN", "1/2/3"),
         ("RATE_FAILING_ISSUER", "off"),
         ("RATE_DOMAIN", "10"),
+        ("RATE_YOUNG_ACCOUNTS", "1"),
         ("RATE_REGISTRATION", "0/60"),
         ("METRICS_HOST", "localhost"),
         ("DRAIN_MS", "300001"),

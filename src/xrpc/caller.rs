@@ -189,7 +189,7 @@ impl Caller for Account {
         let did = account_of(cx, asked, credentials.token).await?;
         let device_token = credentials.beside()?.proof.map(str::to_owned);
         let row = store::find_account(cx.storage.authentication(), did.as_str()).await?;
-        standing::account(cx, asked.nsid, &did, row.as_ref()).await?;
+        standing::account(cx, asked, &did, row.as_ref()).await?;
         Ok(Self { did, id: row.map(|row| row.id), address: asked.visit.address(), device_token })
     }
 

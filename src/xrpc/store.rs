@@ -17,6 +17,7 @@ pub(super) struct DeviceRow {
     /// When it was last seen, or else registered.
     pub known_at: DateTime<Utc>,
     pub account_proven_at: DateTime<Utc>,
+    pub account_created_at: DateTime<Utc>,
     pub suspended: bool,
     pub server: Option<String>,
     /// When the account's DID was first found to have no document.
@@ -29,7 +30,7 @@ pub(super) async fn find_device(pool: &PgPool, device: &str) -> Result<Option<De
         r#"select d.id, d.public_id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at,
                   coalesce(d.last_seen_at, d.created_at) as "known_at!",
                   coalesce(d.account_proven_at, d.created_at) as "account_proven_at!",
-                  a.suspended_at is not null as "suspended!", a.server, a.did_gone_at
+                  a.created_at as account_created_at, a.suspended_at is not null as "suspended!", a.server, a.did_gone_at
            from device d join account a on a.id = d.account_id where d.public_id = $1 and d.state <> 'foreign'"#,
         device
     )
@@ -44,7 +45,7 @@ pub(super) async fn devices(pool: &PgPool, device_rows: &[i64]) -> Result<Vec<De
         r#"select d.id, d.public_id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at,
                   coalesce(d.last_seen_at, d.created_at) as "known_at!",
                   coalesce(d.account_proven_at, d.created_at) as "account_proven_at!",
-                  a.suspended_at is not null as "suspended!", a.server, a.did_gone_at
+                  a.created_at as account_created_at, a.suspended_at is not null as "suspended!", a.server, a.did_gone_at
            from device d join account a on a.id = d.account_id where d.id = any($1) and d.state <> 'foreign'"#,
         device_rows
     )
@@ -68,6 +69,7 @@ pub(super) async fn touch_device(pool: &PgPool, id: i64, with_account: bool, now
 
 pub(super) struct AccountRow {
     pub id: i64,
+    pub created_at: DateTime<Utc>,
     pub suspended: bool,
     pub server: Option<String>,
     pub did_gone_at: Option<DateTime<Utc>>,
@@ -76,7 +78,8 @@ pub(super) struct AccountRow {
 pub(super) async fn find_account(pool: &PgPool, did: &str) -> Result<Option<AccountRow>, Error> {
     Ok(sqlx::query_as!(
         AccountRow,
-        r#"select id, suspended_at is not null as "suspended!", server, did_gone_at from account where did = $1"#,
+        r#"select id, created_at, suspended_at is not null as "suspended!", server, did_gone_at
+           from account where did = $1"#,
         did
     )
     .fetch_optional(pool)

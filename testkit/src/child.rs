@@ -213,6 +213,7 @@ impl Process {
             ("INVITATIONS", "everyone"),
             ("RATE_REGISTRATION", "1000000/60"),
             ("RATE_REGISTRATIONS", "1000000/60"),
+            ("RATE_YOUNG_ACCOUNTS", "1000000/60"),
             ("MAX_READS_IN_FLIGHT", "1000"),
             ("MAX_WRITES_IN_FLIGHT", "1000"),
             ("DATABASE_POOL", "8"),

@@ -172,6 +172,11 @@ impl Directory {
         self.publish(&identity.did, document);
     }
 
+    /// From now on the DID has no document.
+    pub fn withdraw(&self, did: &Did) {
+        self.documents.write().unwrap_or_else(PoisonError::into_inner).remove(did.as_str());
+    }
+
     /// From now on this is the document of that DID.
     pub fn publish(&self, did: &Did, document: Value) {
         let mut documents = self.documents.write().unwrap_or_else(PoisonError::into_inner);

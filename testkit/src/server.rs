@@ -316,6 +316,7 @@ fn config(database: &str, directory: &str, folder: &std::path::Path, settings: &
         ("RATE_FAILING_ISSUER", "1000000/60"),
         ("RATE_REGISTRATION", "1000000/60"),
         ("RATE_REGISTRATIONS", "1000000/60"),
+        ("RATE_YOUNG_ACCOUNTS", "1000000/60"),
         // Tests call at once as they like: what one device may have in flight has tests of its own.
         ("MAX_READS_IN_FLIGHT", "1000"),
         ("MAX_WRITES_IN_FLIGHT", "1000"),

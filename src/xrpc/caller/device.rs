@@ -45,7 +45,7 @@ impl Caller for Device {
                 // A token with `bodyHash` must match the body.
                 let must_bind = asked.proof == DeviceProof::Always && asked.kind == Kind::Procedure;
                 let bound = must_bind || claims.body_hash.is_some();
-                Self::standing(cx, asked.nsid, row, &claims.iss.clone(), bound.then_some(claims), false).await
+                Self::standing(cx, asked, row, &claims.iss.clone(), bound.then_some(claims), false).await
             }
             TokenKind::Service => {
                 let account = account_of(cx, asked, credentials.token).await?;
@@ -56,11 +56,11 @@ impl Caller for Device {
                     Shown::Proven(proof) => {
                         let (row, claims) = by_key(cx, asked, &credentials, proof, Some(&account)).await?;
                         let bound = writes || claims.body_hash.is_some();
-                        Self::standing(cx, asked.nsid, row, &account, bound.then_some(claims), true).await
+                        Self::standing(cx, asked, row, &account, bound.then_some(claims), true).await
                     }
                     Shown::Named(device) => {
                         let row = find(cx, device, &account).await?;
-                        Self::standing(cx, asked.nsid, row, &account, None, true).await
+                        Self::standing(cx, asked, row, &account, None, true).await
                     }
                 }
             }
@@ -136,13 +136,13 @@ impl Device {
     /// The device, if nothing became of it or its account.
     async fn standing(
         cx: &Services,
-        nsid: &str,
+        asked: Asked<'_>,
         row: DeviceRow,
         did: &Did,
         bound: Option<Claims>,
         with_account: bool,
     ) -> Result<Self, Fault> {
-        standing::device(cx, nsid, did, &row, with_account).await?;
+        standing::device(cx, asked, did, &row, with_account).await?;
         let device = DeviceId::parse(&row.public_id).map_err(Fault::internal)?;
         Ok(Self {
             author: Author { account_id: row.account_id, device_row: row.id, did: did.clone(), device },

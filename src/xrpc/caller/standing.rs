@@ -6,9 +6,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::Asked;
 use crate::identity::{DidDocument, Remembered, TokenRefused};
 use crate::types::{Did, UnixMillis};
 use crate::xrpc::store::{self, AccountRow, DeviceRow};
+use crate::xrpc::limits::Visit;
 use crate::xrpc::{Denied, Fault, Services};
 
 /// How often a device's last sight is written.
@@ -18,6 +20,9 @@ const ACCOUNT_PROOF_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
 /// Time that a DID may have no document before its devices are refused: a directory may lose a document by mistake.
 const GONE: TimeDelta = TimeDelta::days(1);
+
+/// Time for which an account counts as young: its calls count against its address, too.
+const YOUNG: TimeDelta = TimeDelta::days(1);
 
 /// The columns of an account's row that decide its standing.
 struct Seen<'a> {
@@ -39,33 +44,42 @@ const FOR_ANY_HOME: &[&str] = &[
 const FOR_OPERATORS: &str = "blue.catbird.admin.";
 
 /// An account that came with a service token. One that has no row has registered nothing here.
-pub(super) async fn account(cx: &Services, nsid: &str, did: &Did, row: Option<&AccountRow>) -> Result<(), Fault> {
+pub(super) async fn account(cx: &Services, asked: Asked<'_>, did: &Did, row: Option<&AccountRow>) -> Result<(), Fault> {
+    count_young(cx, asked.visit, row.map(|row| row.created_at))?;
     if row.is_some_and(|row| row.suspended) {
         return Err(Denied::AccountSuspended.into());
     }
     let seen = row.map(|row| Seen { account_id: row.id, server: row.server.as_deref(), did_gone_at: row.did_gone_at });
-    home(cx, nsid, did, seen).await
+    home(cx, asked.nsid, did, seen).await
 }
 
 /// A device of that account; `with_account`: beside it came a service token of the account.
 pub(super) async fn device(
     cx: &Services,
-    nsid: &str,
+    asked: Asked<'_>,
     did: &Did,
     row: &DeviceRow,
     with_account: bool,
 ) -> Result<(), Fault> {
+    count_young(cx, asked.visit, Some(row.account_created_at))?;
     of_row(cx, row, with_account)?;
     let now = cx.clock.now();
     let since_proof_ms = now.0 - row.account_proven_at.timestamp_millis();
     let seen = Seen { account_id: row.account_id, server: row.server.as_deref(), did_gone_at: row.did_gone_at };
-    home(cx, nsid, did, Some(seen)).await?;
+    home(cx, asked.nsid, did, Some(seen)).await?;
 
     let unseen = row.last_seen_at.is_none_or(|seen| now.0 - seen.timestamp_millis() > WRITTEN_EVERY_MS);
     if unseen || with_account && since_proof_ms > WRITTEN_EVERY_MS {
         store::touch_device(cx.storage.authentication(), row.id, with_account, now.to_datetime()).await?;
     }
     Ok(())
+}
+
+/// Counts a call of a young account, or of one without a row, against its address: names cost little, and the budget of
+/// each account would multiply with them.
+fn count_young(cx: &Services, visit: &Visit, created_at: Option<DateTime<Utc>>) -> Result<(), Fault> {
+    let now = cx.clock.now().to_datetime();
+    if created_at.is_none_or(|at| now - at < YOUNG) { cx.limits.young(visit) } else { Ok(()) }
 }
 
 /// Checks the standing by the device's own row.

@@ -59,6 +59,8 @@ pub struct Limits {
     failing: Budgets<(Address, Did)>,
     /// Calls of all accounts below one registrable domain, whose names cost nothing.
     domain: Budgets<Arc<str>>,
+    /// Calls of all young accounts at one address.
+    young: Budgets<Address>,
     fetch: FairBudget<Address>,
     registration: FairBudget<Address>,
     domain_registration: Budgets<Arc<str>>,
@@ -101,6 +103,7 @@ impl Limits {
             failure: Budgets::new(addresses.failure, clock),
             failing: Budgets::new(addresses.failing_issuer, clock),
             domain: Budgets::new(limits.domains.calls, clock),
+            young: Budgets::new(addresses.young_accounts, clock),
             fetch: FairBudget::new(addresses.first_fetch, all.first_fetch, clock),
             registration: FairBudget::new(addresses.registration, all.registration, clock),
             domain_registration: Budgets::new(limits.domains.registration, clock),
@@ -148,6 +151,15 @@ impl Limits {
         within(limit, standing)?;
         visit.proves(BodyOwner::of_account(did));
         Ok(())
+    }
+
+    /// Counts a call of a young account against its address.
+    pub(super) fn young(&self, visit: &Visit) -> Result<(), Fault> {
+        let standing = self.young.take(&visit.address);
+        if standing.refused_for.is_some() {
+            visit.counted(standing, self.from(visit));
+        }
+        within("young_accounts", standing)
     }
 
     /// Counts work of an account beyond its one call, in calls of that class. Work beyond the whole budget counts as

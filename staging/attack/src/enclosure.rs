@@ -76,7 +76,7 @@ fn version_1(own: &str, memory_bytes: u64) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// A group with these values; a group that takes one of them not is removed again. Where the kernel does not account swap
+/// A group with these values; removed again if the kernel refuses a value. Where the kernel does not account swap
 /// there is no such file.
 fn made(group: &Path, values: &[(&str, String)]) -> io::Result<PathBuf> {
     std::fs::create_dir(group)?;

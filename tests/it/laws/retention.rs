@@ -13,7 +13,7 @@ use rookery::types::{Bytes, Clock, Epoch};
 use rookery_client::{ClientError, EventCursor, Feed, Heard, Received};
 use rookery_testkit::Person;
 
-use crate::support::{TestServer, conversation, grow, idem, refused};
+use crate::support::{TestServer, conversation, eventually, grow, idem, refused};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -415,5 +415,30 @@ async fn an_entry_dated_ahead_holds_back_no_sweep() {
     let left = "select count(*) from entry where kind = $1 and content is not null";
     let left: i64 = sqlx::query_scalar(left).bind(kind).fetch_one(&mut connection).await.unwrap();
     assert_eq!(left, 0);
+    world.server.stop().await;
+}
+
+#[tokio::test]
+async fn devices_of_a_did_without_a_document_end_after_a_day() {
+    let world = World::start(&[]).await;
+    let alice = world.server.person("alice").await;
+    let stream = alice.create_convo().await.unwrap();
+    world.server.directory.withdraw(alice.did());
+    world.clock.advance_ms(2 * HOUR_MS);
+    // The first call has the stale document fetched again, and a later call finds that there is none.
+    eventually("the server has noted it", async || {
+        alice.convo(&stream).await.unwrap();
+        world.count("account where did_gone_at is not null").await == 1
+    })
+    .await;
+    world.clock.advance_ms(23 * HOUR_MS);
+    alice.convo(&stream).await.unwrap();
+    world.clock.advance_ms(2 * HOUR_MS);
+    refused(alice.convo(&stream).await, 401, "UnknownDid");
+
+    world.server.directory.add(alice.account());
+    world.clock.advance_ms(2 * 60 * 1000);
+    eventually("the document is found again", async || alice.convo(&stream).await.is_ok()).await;
+    assert_eq!(world.count("account where did_gone_at is not null").await, 0);
     world.server.stop().await;
 }

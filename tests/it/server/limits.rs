@@ -300,6 +300,23 @@ async fn names_below_one_domain_share_its_budget_of_calls() {
 }
 
 #[tokio::test]
+async fn young_accounts_of_one_address_share_a_budget() {
+    let clock = clock();
+    let server = start(&clock, &[("RATE_YOUNG_ACCOUNTS", "10/60")]).await;
+    let alice = server.person("alice").await;
+    clock.advance_ms(25 * 60 * 60 * 1000);
+    for _ in 0..10 {
+        assert_eq!(devices_of(&server, &clock, &server.account(), PDS).send().await.status, 200);
+    }
+    let refused = devices_of(&server, &clock, &server.account(), PDS).send().await;
+    assert_eq!(refused.outcome(), (429, "RateLimitExceeded"));
+    assert!(number(&refused, "retry-after") >= 1);
+    assert_eq!(devices_of(&server, &clock, alice.account(), PDS).send().await.status, 200, "an account of yesterday");
+    assert_eq!(devices_of(&server, &clock, &server.account(), ELSEWHERE).send().await.status, 200, "another address");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_address_and_a_domain_create_a_limited_number_of_accounts() {
     let clock = clock();
     let rates = [("RATE_REGISTRATION", "40/3600"), ("RATE_DOMAIN_REGISTRATION", "3/3600"), ("JWT_SECRET", SECRET)];

@@ -1,4 +1,4 @@
-//! Tokens that prove nobody (security.md L1 and L3).
+//! Tokens that prove nobody.
 //!
 //! Half of the calls name issuers whose documents cannot be fetched, half are signed with another key than the issuer's,
 //! which asks the server to fetch the document again. The bound: failed calls are counted by address and issuer, whatever

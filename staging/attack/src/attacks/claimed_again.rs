@@ -1,4 +1,4 @@
-//! Claims that make much of little (security.md H7).
+//! Claims that make much of little.
 //!
 //! One account claims the key packages of another, 20 times in one call and then once in each of many calls; last-resort
 //! packages never run out. The bound: a target is named once in a call, an answer has its greatest size, and no answer is

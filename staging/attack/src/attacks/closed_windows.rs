@@ -1,4 +1,4 @@
-//! HTTP/2 answers that nobody takes (field report 10).
+//! HTTP/2 answers that nobody takes.
 //!
 //! 40 connections with a window of 0 ask for 50 answers each, and take none. The bound: a connection that takes nothing of
 //! its answers is closed after `SEND_TIMEOUT_MS`.

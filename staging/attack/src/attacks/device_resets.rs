@@ -1,4 +1,4 @@
-//! Device chains that are reset again and again (security.md M3 and L13).
+//! Device chains that are reset again and again.
 //!
 //! Ten accounts that share a conversation revoke their only device and register another, by service tokens alone, without a
 //! pause. The bound: an account has few resets a day, its devices are counted with the revoked ones, and notices to those

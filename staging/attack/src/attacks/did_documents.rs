@@ -1,4 +1,4 @@
-//! DID documents of 500 kB and of 60 kB, as many as the budgets let in (security.md H2).
+//! DID documents of 500 kB and of 60 kB, as many as the budgets let in.
 //!
 //! Each call comes from an account that was never seen, whose document is as large as the server reads. The bound: a document
 //! has its greatest size, only what is used is kept, and the cache of documents counts bytes.

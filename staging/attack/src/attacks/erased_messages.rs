@@ -1,4 +1,4 @@
-//! Members who leave and have thousands of messages erased (log.md A3).
+//! Members who leave and have thousands of messages erased.
 //!
 //! Several members of one conversation leave with `erase` at once, after one of them wrote most of the conversation. The bound:
 //! erasing is a job in steps, so that no transaction holds the horizon of all readers, and the call answers at once.

@@ -1,4 +1,4 @@
-//! Pages of a conversation that is full of messages of the greatest size (security.md H3, log.md A2, field report 3).
+//! Pages of a conversation that is full of messages of the greatest size.
 //!
 //! Sixteen readers ask for pages of 100 entries of `getMessages` and `listEvents` at once. The bound: a page ends before 4
 //! MiB of content (8 MiB as JSON), with one entry at least, and an account has few calls in flight.

@@ -1,4 +1,4 @@
-//! Reads whose caller hangs up at once (security.md H4c and L2).
+//! Reads whose caller hangs up at once.
 //!
 //! Workers send a read, close the connection, and go on with the next. The bound: the statement of an abandoned call holds
 //! no place of other callers beyond its deadline, and an abandoned call counts as in flight until its work ended.

@@ -1,4 +1,4 @@
-//! One conversation that is written by many at once, with repeats, wrong epochs and commits (log.md A4 and A5).
+//! One conversation that is written by many at once, with repeats, wrong epochs and commits.
 //!
 //! Every other message repeats an idempotency key, some are of a past epoch, a member commits without a pause, and members
 //! report what they read for the first time. The bound: callers of one stream wait for each other before they take a database

@@ -1,4 +1,4 @@
-//! 15,000 idle connections from 30 loopback addresses (security.md M9, field report 6).
+//! 15,000 idle connections from 30 loopback addresses.
 //!
 //! The connections are opened and say nothing. The bound: the server raises its limit of open files, takes no more
 //! connections than it has files for, and closes the oldest that proved nothing; the honest client and the prober, which

@@ -1,4 +1,4 @@
-//! HTTP/2 connections that answer pings and ask nothing (security.md M9).
+//! HTTP/2 connections that answer pings and ask nothing.
 //!
 //! 1,000 connections of ten addresses greet, acknowledge, and stay. The bound: a connection without a request is closed
 //! after `HEADER_TIMEOUT_MS`, whatever it answers to pings.

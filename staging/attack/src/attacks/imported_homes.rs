@@ -1,4 +1,4 @@
-//! An account that moves in with hundreds of homes that do not exist, where federation is off (security.md H6a and H6b).
+//! An account that moves in with hundreds of homes that do not exist, where federation is off.
 //!
 //! Each call names 200 servers, 300 times a minute. The bound: without federation nothing is queued for other servers, an
 //! account has a bounded number of deliveries that wait, and nothing is looked up after a transaction's first write.

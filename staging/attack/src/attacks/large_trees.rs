@@ -1,4 +1,4 @@
-//! Commits whose GroupInfo has a large tree of leaves that nobody declared (security.md H5).
+//! Commits whose GroupInfo has a large tree of leaves that nobody declared.
 //!
 //! A member makes, offline and once, a commit that adds hundreds of leaves of its own key packages, and sends the commit with
 //! no declared addition, again and again. The bound: the number of leaves is compared with the declared members before any

@@ -1,4 +1,4 @@
-//! Pairings that nobody finishes, from 40 addresses (security.md M2).
+//! Pairings that nobody finishes, from 40 addresses.
 //!
 //! The attackers open as many pairings as their addresses may. The bound: an address has few open pairings, and a share of
 //! the places is kept for addresses that have none, so that a new device can still be paired at the end.

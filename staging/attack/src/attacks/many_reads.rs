@@ -1,4 +1,4 @@
-//! All the reads of a minute at one moment (security.md H4b).
+//! All the reads of a minute at one moment.
 //!
 //! One account calls `listEvents` with a limit of 100 from 300 connections at once, wave after wave. The bound: an account
 //! and a device have few calls in flight, and the connections to the database are divided by class.

@@ -1,4 +1,4 @@
-//! Commits of 4 MiB, and then one page of them (security.md H3, first reproduction).
+//! Commits of 4 MiB, and then one page of them.
 //!
 //! A member makes commits whose ciphertext is padded to nearly 4 MiB: a server that sees only declared changes reads no more
 //! than the frame. Then every reader asks for pages of 100 entries. The bound: a page ends before 4 MiB of content, with one

@@ -1,4 +1,4 @@
-//! Messages of the greatest size, as fast as one account may send them (security.md M7).
+//! Messages of the greatest size, as fast as one account may send them.
 //!
 //! The bound: the writer's queue, request bodies and tails count bytes, and quotas of bytes refuse what an account may not
 //! store, while the honest client writes and reads on.

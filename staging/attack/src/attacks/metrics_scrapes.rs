@@ -1,4 +1,4 @@
-//! Scrapes of `/metrics` without an end, and heads that never end beside them (security.md M5).
+//! Scrapes of `/metrics` without an end, and heads that never end beside them.
 //!
 //! 50 scrapers call at once, each scrape once a query of the database, and 50 connections leave their head open. The bound:
 //! one measurement answers many scrapes, scrapes use no connection of people, and the page has the deadlines of the API.

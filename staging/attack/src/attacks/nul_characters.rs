@@ -1,4 +1,4 @@
-//! U+0000 in strings of the input (field report 4).
+//! U+0000 in strings of the input.
 //!
 //! Several methods, two of them without a token, get strings with a character that Postgres cannot store. The bound: the
 //! input is refused by name (400) before anything is written, and no call ends as an internal error.

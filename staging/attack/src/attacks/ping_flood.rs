@@ -1,4 +1,4 @@
-//! Pings that interrupt the backfill of a subscription (log.md A9).
+//! Pings that interrupt the backfill of a subscription.
 //!
 //! Sockets with cursor 0 of a long conversation send pings without a pause. The bound: a ping neither drops nor repeats the
 //! query that reads the next page, and a socket's pings are bounded.

@@ -1,4 +1,4 @@
-//! A database whose open connections fall silent, while new ones work: a failover (log.md A7, field report 1).
+//! A database whose open connections fall silent, while new ones work: a failover.
 //!
 //! The bound: every statement has a deadline, after which its connection is dropped and not pinged; the server is ready again
 //! within 60 s or ends with a message, and honest calls are answered by 503 meanwhile.

@@ -1,4 +1,4 @@
-//! Bodies that never come to their end, with an `Upgrade` header (security.md H1, field report 2).
+//! Bodies that never come to their end, with an `Upgrade` header.
 //!
 //! 400 anonymous connections announce a body of 256 KiB with a header that once switched the deadline of requests off, send
 //! all but a byte, and go on in drops. The bound: `REQUEST_TIMEOUT_MS` ends every request that is no subscription, and the

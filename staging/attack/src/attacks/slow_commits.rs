@@ -1,4 +1,4 @@
-//! Large bodies that never come to their end, from one account (security.md H1 and H4a).
+//! Large bodies that never come to their end, from one account.
 //!
 //! One account opens 64 requests of 11 MB each, sends all but the last byte, and waits: without a budget the server holds
 //! 700 MB. The bound: the bytes of bodies that are received are taken from one budget, of which an account holds an eighth,

@@ -1,4 +1,4 @@
-//! Servers that take connections and never answer (security.md H6c, L14 and M11).
+//! Servers that take connections and never answer.
 //!
 //! 100 listeners accept and say nothing. An account names them as homes of its seats, and tokens name them as issuers. The
 //! bound: what waits for one server delays only what is for that server, the number of slots and the time of each outbound

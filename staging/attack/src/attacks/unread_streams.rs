@@ -1,4 +1,4 @@
-//! Subscriptions from the beginning that take nothing (security.md H3, second reproduction; log.md A2).
+//! Subscriptions from the beginning that take nothing.
 //!
 //! Two members of a conversation that is full of messages of the greatest size open subscriptions with cursor 0, with the
 //! smallest buffers, and read nothing; a subscription that is closed is opened again. The bound: backfill and live buffers
