@@ -9,8 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Asked;
 use crate::identity::{DidDocument, Remembered, TokenRefused};
 use crate::types::{Did, UnixMillis};
-use crate::xrpc::store::{self, AccountRow, DeviceRow};
 use crate::xrpc::limits::Visit;
+use crate::xrpc::store::{self, AccountRow, DeviceRow};
 use crate::xrpc::{Denied, Fault, Services};
 
 /// How often a device's last sight is written.

@@ -38,6 +38,7 @@ struct Row {
     memory_mib: Option<u64>,
     unready_ms: Option<u64>,
     p99_ms: Option<u64>,
+    short_p99_ms: Option<u64>,
     refused_within_ms: Option<u64>,
     ready_within_ms: Option<u64>,
 }
@@ -62,8 +63,8 @@ impl Table {
         self.0.attacks.keys().map(String::as_str).collect()
     }
 
-    /// The limits of the attack, and the default where the attack's row says nothing.
-    pub fn of(&self, attack: &str) -> anyhow::Result<Limits> {
+    /// The limits of the attack in its long or short form, and the default where the attack's row says nothing.
+    pub fn of(&self, attack: &str, is_short: bool) -> anyhow::Result<Limits> {
         let row = self.0.attacks.get(attack).with_context(|| format!("limits.toml has no attack {attack}"))?;
         let default = &self.0.default;
         let number = |own: Option<u64>, usual: Option<u64>, name: &str| {
@@ -73,13 +74,18 @@ impl Table {
             refused: Duration::from_millis(refused),
             ready: Duration::from_millis(ready),
         });
+        let p99_ms = if is_short {
+            number(row.short_p99_ms, default.short_p99_ms, "short_p99_ms")?
+        } else {
+            number(row.p99_ms, default.p99_ms, "p99_ms")?
+        };
         Ok(Limits {
             seconds: number(row.seconds, default.seconds, "seconds")?,
             short_seconds: number(row.short_seconds, default.short_seconds, "short_seconds")?,
             short: row.short.or(default.short).unwrap_or(true),
             memory_mib: number(row.memory_mib, default.memory_mib, "memory_mib")?,
             unready: Duration::from_millis(number(row.unready_ms, default.unready_ms, "unready_ms")?),
-            p99: Duration::from_millis(number(row.p99_ms, default.p99_ms, "p99_ms")?),
+            p99: Duration::from_millis(p99_ms),
             outage,
         })
     }
@@ -97,7 +103,9 @@ mod tests {
         names.sort_unstable();
         assert_eq!(table.names(), names);
         for name in names {
-            table.of(name).unwrap();
+            for is_short in [false, true] {
+                table.of(name, is_short).unwrap();
+            }
         }
     }
 }

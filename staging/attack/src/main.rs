@@ -76,7 +76,7 @@ async fn run(arguments: &Arguments, table: &Table, program: &std::path::Path) ->
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     let began = std::time::Instant::now();
     for attack in ATTACKS {
-        let limits = table.of(attack.name)?;
+        let limits = table.of(attack.name, arguments.short)?;
         let is_asked_for = arguments.only.is_empty() || arguments.only.iter().any(|name| name == attack.name);
         if !is_asked_for || (arguments.short && !limits.short && arguments.only.is_empty()) {
             continue;

@@ -10,7 +10,7 @@ use anyhow::ensure;
 use serde_json::json;
 
 use super::Attack;
-use super::filling::{conversation, message};
+use super::filling::{conversation, fill, message};
 use crate::target::Target;
 use crate::wire;
 
@@ -21,8 +21,9 @@ const SEND: &str = "blue.catbird.mls.sendMessage";
 const CURSOR: &str = "blue.catbird.mls.updateCursor";
 
 async fn run(target: Arc<Target>) -> anyhow::Result<String> {
-    let (stream, [mallory, member]) = conversation(&target, 20, 500).await?;
+    let (stream, [mallory, member]) = conversation(&target, 0, 500).await?;
     member.arrive(&stream).await?;
+    fill(&target, &mallory, &stream, 20, 500).await?;
     // After the first commit below, messages of this epoch are too old.
     let repeated = Arc::new(message(&member, &stream, 500).await?);
     let until = target.begins();

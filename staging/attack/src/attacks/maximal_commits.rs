@@ -35,6 +35,7 @@ async fn run(target: Arc<Target>) -> anyhow::Result<String> {
     let commits = COMMITS[usize::from(target.lasts.as_secs() < 10)];
     let (device, seed) = raw_device(&target).await?;
     let puppet = target.person("puppet").await?;
+    puppet.publish(commits.div_ceil(2), false).await?;
     let mut client = client_of(&device.did, seed)?;
     let (group, group_info) = client.create_group()?;
     let body = json!({
