@@ -438,10 +438,14 @@ const BOUNDED: &[(&str, &str, &str)] = &[
     ),
     ("src/federation/joining/delivery/store.rs", "announced", "compares bodies, and reads the names of 200 homes"),
     ("src/federation/joining/delivery/store.rs", "due", "deliveries are leased a few at a time, and hold no Welcome"),
-    ("src/api/account/store.rs", "list_devices", "200 devices of links of 4 KiB"),
+    ("src/api/account/store.rs", "list_devices", "600 devices at most, with links of 4 KiB"),
     ("src/api/account/chain/store.rs", "links", "a chain has 1,000 links of 4 KiB"),
     ("src/api/account/moving/store.rs", "list_welcomes", "the page of an export"),
-    ("src/api/mls/key_packages/store.rs", "claim", "a claim names 100 targets, and a key package has 64 KiB"),
+    (
+        "src/api/mls/key_packages/store.rs",
+        "claim",
+        "a claim names 20 accounts of 50 devices, and a key package has 16 KiB",
+    ),
 ];
 
 /// Each statement with `fetch_all`: the function that it stands in, and its text.

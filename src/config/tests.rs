@@ -204,6 +204,22 @@ fn the_environment_wins_over_the_file_and_an_empty_variable_counts_as_not_set() 
 }
 
 #[test]
+fn a_file_with_a_secret_that_others_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "rookery_env = \"development\"\nlog_hash_key = \"hunter2hunter2hunter2\"").unwrap();
+    let loaded = |mode| {
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();
+        Config::load(&BTreeMap::new(), Some(file.path()))
+    };
+    assert!(loaded(0o600).is_ok());
+    for mode in [0o604, 0o644] {
+        let message = loaded(mode).unwrap_err().to_string();
+        assert!(message.contains("LOG_HASH_KEY") && !message.contains("hunter2"), "{message}");
+    }
+}
+
+#[test]
 fn rookery_config_names_the_file() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "rookery_env = \"development\"").unwrap();

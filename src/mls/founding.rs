@@ -104,6 +104,10 @@ mod tests {
         assert_eq!(name(&group_info, &impostor), "InvalidGroupInfo");
         assert_eq!(name(&[group_info.as_slice(), &[0]].concat(), &me), "MalformedMessage");
         assert_eq!(name(&alice.encrypt(&group_id, b"x").unwrap(), &me), "MalformedMessage");
+        let mut unsigned = group_info.clone();
+        *unsigned.last_mut().unwrap() ^= 1;
+        assert_eq!(name(&unsigned, &me), "InvalidGroupInfo");
+        assert_eq!(name(&unsigned, &leaf_of(&bob)), "MembershipMismatch", "before any signature");
         let mut other_suite = group_info.clone();
         other_suite[7] = 0x4d;
         assert_eq!(name(&other_suite, &me), "UnsupportedCipherSuite");

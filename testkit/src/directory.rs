@@ -4,7 +4,7 @@
 //! address. It listens on loopback and stops when dropped.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -108,7 +108,24 @@ impl Account for Identity {
     }
 }
 
-type Documents = Arc<RwLock<HashMap<String, Value>>>;
+type Documents = Arc<Published>;
+
+#[derive(Default)]
+struct Published {
+    documents: RwLock<HashMap<String, Value>>,
+    /// How often each DID was asked for, found or not.
+    asked: Mutex<HashMap<String, usize>>,
+}
+
+impl Published {
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Value>> {
+        self.documents.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The running directory.
 pub struct Directory {
@@ -174,13 +191,22 @@ impl Directory {
 
     /// From now on the DID has no document.
     pub fn withdraw(&self, did: &Did) {
-        self.documents.write().unwrap_or_else(PoisonError::into_inner).remove(did.as_str());
+        self.documents.write().remove(did.as_str());
+    }
+
+    /// How often this DID was asked for.
+    pub fn asked(&self, did: &Did) -> usize {
+        self.documents.asked().get(did.as_str()).copied().unwrap_or_default()
+    }
+
+    /// How many DIDs were asked for.
+    pub fn asked_in_all(&self) -> usize {
+        self.documents.asked().len()
     }
 
     /// From now on this is the document of that DID.
     pub fn publish(&self, did: &Did, document: Value) {
-        let mut documents = self.documents.write().unwrap_or_else(PoisonError::into_inner);
-        documents.insert(did.to_string(), document);
+        self.documents.write().insert(did.to_string(), document);
     }
 }
 
@@ -212,7 +238,8 @@ fn padded(mut document: Value) -> Value {
 }
 
 fn answer(documents: &Documents, did: &str) -> Response {
-    let document = documents.read().unwrap_or_else(PoisonError::into_inner).get(did).cloned();
+    *documents.asked().entry(did.to_owned()).or_default() += 1;
+    let document = documents.documents.read().unwrap_or_else(PoisonError::into_inner).get(did).cloned();
     match document.map(padded) {
         Some(document) => Json(document).into_response(),
         None => (StatusCode::NOT_FOUND, Json(json!({ "message": "DID not registered" }))).into_response(),

@@ -73,6 +73,16 @@ struct Statement {
     mls_keys: Vec<MlsKey>,
 }
 
+impl Statement {
+    fn check_place(&self, account: &Did, head: &ChainHead) -> Result<(), BadLink> {
+        if self.account != *account {
+            return Err(BadLink::OtherAccount);
+        }
+        let is_next = self.seq == head.seq + 1 && self.prev.as_slice() == head.hash.as_slice();
+        if is_next { Ok(()) } else { Err(BadLink::NotNext) }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Verb {
@@ -155,6 +165,16 @@ impl DeviceLink {
 
     pub fn encode(&self) -> Result<Vec<u8>, BadLink> {
         encode(self)
+    }
+
+    /// Whether the link is the account's and follows this head: what can be said without the chain.
+    pub fn check_place(&self, account: &Did, head: &ChainHead) -> Result<(), BadLink> {
+        self.statement()?.check_place(account, head)
+    }
+
+    fn statement(&self) -> Result<Statement, BadLink> {
+        let statement: Statement = decode(self.statement.as_slice())?;
+        if statement.v != VERSION || self.sig.is_none() { Err(BadLink::Malformed) } else { Ok(statement) }
     }
 
     fn hash(&self) -> Hash {
@@ -256,17 +276,8 @@ impl DeviceChain {
 
     /// Validates everything except the signatures: the key that must have signed the link, and the link's effect.
     fn fitting(&self, link: &DeviceLink) -> Result<(&PublicKey, Extension), BadLink> {
-        let statement: Statement = decode(link.statement.as_slice())?;
-        if statement.v != VERSION || link.sig.is_none() {
-            return Err(BadLink::Malformed);
-        }
-        if statement.account != self.account {
-            return Err(BadLink::OtherAccount);
-        }
-        let head = self.head();
-        if statement.seq != head.seq + 1 || statement.prev.as_slice() != head.hash.as_slice() {
-            return Err(BadLink::NotNext);
-        }
+        let (statement, head) = (link.statement()?, self.head());
+        statement.check_place(&self.account, &head)?;
         let signer = self.standing.get(&statement.by).ok_or(BadLink::Signer)?;
         let change = match (statement.change, statement.alg, statement.public_key) {
             (Verb::Certify, Some(alg), Some(public_key)) => {

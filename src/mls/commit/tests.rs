@@ -284,6 +284,15 @@ fn a_group_info_that_does_not_fit_is_refused_before_its_signatures_are_looked_at
 }
 
 #[test]
+fn the_roster_is_judged_before_any_signature() {
+    let (room, mut change) = room_and_change();
+    *change.group_info.last_mut().unwrap() ^= 1;
+    assert_eq!(refused(&room, &change).name, "InvalidGroupInfo", "the signature alone");
+    change.declared.adds.clear();
+    assert_eq!(refused(&room, &change).name, "MembershipMismatch");
+}
+
+#[test]
 fn nobody_is_added_after_the_key_package_has_ended() {
     let (room, change) = room_and_change();
     let expected = expected_roster(&room.stored, &change.declared).unwrap();

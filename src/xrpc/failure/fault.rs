@@ -349,6 +349,9 @@ impl IntoResponse for Fault {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_s));
             }
         }
+        if let Self::RateLimited { retry_after_s } = &self {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_s));
+        }
         let passes = matches!(
             self,
             Self::TimedOut | Self::OutcomeUnknown | Self::TooManyInFlight | Self::Body(_) | Self::DeliveriesWait

@@ -117,8 +117,8 @@ async fn a_certificate_for_another_key_or_out_of_its_place_approves_nothing() {
     let server = TestServer::start().await;
     let (alice, mallory) = (server.person("alice").await, server.person("mallory").await);
     let ((_, code), (_, other)) = (newcomer(&server, &alice).await, newcomer(&server, &alice).await);
-    let good = approval(&alice, &code).await;
-    let for_another = Input { pairing: code.pairing.clone(), ..approval(&alice, &other).await };
+    let (good, late) = (approval(&alice, &code).await, approval(&alice, &other).await);
+    let for_another = Input { pairing: code.pairing.clone(), ..late.clone() };
     refused(alice.procedure::<ApprovePairing>(&for_another).await, 400, "DeviceLinkInvalid");
     let of_another = Input { certificate: mallory.vouch_for(&code.keys).await.unwrap(), ..good.clone() };
     refused(alice.procedure::<ApprovePairing>(&of_another).await, 400, "DeviceLinkInvalid");
@@ -126,6 +126,11 @@ async fn a_certificate_for_another_key_or_out_of_its_place_approves_nothing() {
     certify(&alice, &second).await;
     refused(alice.procedure::<ApprovePairing>(&good).await, 409, "StaleDeviceChain");
     alice.approve_pairing(&code, b"").await.unwrap();
+
+    // The server judges the place of a link without the chain: a chain that cannot be read changes nothing.
+    let spoils = "update device_link set bytes = '\\x00' where seq = 1";
+    sqlx::query(spoils).execute(&mut server.database.connect().await).await.unwrap();
+    refused(alice.procedure::<ApprovePairing>(&late).await, 409, "StaleDeviceChain");
     server.stop().await;
 }
 

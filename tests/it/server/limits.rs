@@ -13,6 +13,8 @@ use rookery::lexicon::account::create_pairing::CreatePairing;
 use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::account::register_device::RegisterDevice;
 use rookery::lexicon::event::subscribe::Subscribe;
+use rookery::lexicon::mls::add_members::AddMembers;
+use rookery::lexicon::mls::claim_key_packages::ClaimKeyPackages;
 use rookery::lexicon::mls::get_convos::GetConvos;
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::lexicon::mls::update_cursor::UpdateCursor;
@@ -20,7 +22,7 @@ use rookery::types::{Clock, Did};
 use rookery_testkit::{Form, Identity, Person};
 use serde_json::json;
 
-use crate::support::{AccountToken, Answer, Request, Said, Socket, TestServer, Written, at_once, conversation};
+use crate::support::{AccountToken, Answer, Request, Said, Socket, TestServer, Written, at_once, conversation, idem};
 
 const TRUSTED: (&str, &str) = ("TRUSTED_PROXIES", "127.0.0.1");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -296,6 +298,37 @@ async fn names_below_one_domain_share_its_budget_of_calls() {
     assert_eq!(call("did:web:a11.evil.example").await, 429);
     assert_eq!(call("did:web:good.example").await, 200, "another domain");
     assert_eq!(call("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa").await, 200, "a name of the directory");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn calls_look_up_strangers_within_the_budget_of_their_account() {
+    let clock = clock();
+    let server = start(&clock, &[("FEDERATION", "open"), ("RATE_LOOKUP", "5/60")]).await;
+    let (alice, mallory) = (server.person("alice").await, server.person("mallory").await);
+    let stream = alice.create_convo().await.unwrap();
+    let strangers: Vec<Arc<Identity>> = (0..7).map(|_| server.account()).collect();
+    let claim = async |targets: &[Arc<Identity>]| {
+        let targets: Vec<&str> = targets.iter().map(|target| target.did.as_str()).collect();
+        let input = json!({ "claimId": idem(), "stream": stream, "targets": targets, "cipherSuites": [1] });
+        let nsid = ClaimKeyPackages::NSID;
+        server.raw(nsid, "").token(&alice.token(nsid)).json(&input).send().await
+    };
+    assert_eq!(claim(&strangers[..5]).await.status, 200);
+    assert_eq!(claim(&strangers[5..6]).await.outcome(), (429, "RateLimitExceeded"));
+    let asked: Vec<usize> = strangers.iter().map(|stranger| server.directory.asked(&stranger.did)).collect();
+    assert_eq!(asked, [1, 1, 1, 1, 1, 0, 0]);
+
+    // Mallory, who has no seat, makes the server look up nobody, although he has a budget of his own.
+    let bytes = json!({ "$bytes": STANDARD_NO_PAD.encode([1; 32]) });
+    let add = json!({ "account": strangers[6].did.as_str(), "device": mallory.device().as_str(), "ref": bytes });
+    let input = json!({
+        "stream": stream, "idem": idem(), "commit": bytes, "groupInfo": bytes, "welcome": bytes, "adds": [add],
+    });
+    let nsid = AddMembers::NSID;
+    let answer = server.raw(nsid, "").token(&mallory.token(nsid)).json(&input).send().await;
+    assert!(answer.status >= 400 && answer.status != 429, "{answer:?}");
+    assert_eq!(server.directory.asked(&strangers[6].did), 0);
     server.stop().await;
 }
 

@@ -65,23 +65,28 @@ pub(super) struct Admitted {
 
 /// Judges a link by the account's chain as it is now: `DeviceLinkInvalid`, `StaleDeviceChain`.
 pub(super) async fn judge<E: Named>(cx: &Services, owner: Owner<'_>, link: &Bytes) -> Result<Judged, Failure<E>> {
-    let links = store::links(cx.storage.pool(), owner.account_id).await?;
-    if links.is_empty() {
-        return Err(invalid("the account has no device chain").into());
-    }
+    let head = store::find_head(cx.storage.pool(), owner.account_id).await?;
+    let head = head.ok_or_else(|| invalid("the account has no device chain"))?;
     let (did, bytes) = (owner.did.clone(), link.0.clone());
+    let link = DeviceLink::decode(&bytes).map_err(|bad| misfit(&bad, head))?;
+    // The chain is loaded and replayed only for a link that follows its head.
+    link.check_place(&did, &head).map_err(|bad| misfit(&bad, head))?;
+    let links = store::links(cx.storage.pool(), owner.account_id).await?;
     // A curve's point for each key of the chain, and one signature.
     blocking(cx, move || {
         let mut chain = DeviceChain::replay(&did, &links).map_err(|broken| Failure::Fault(Fault::internal(broken)))?;
         let before = chain.head();
-        let link = DeviceLink::decode(&bytes).map_err(|bad| invalid(&bad.to_string()))?;
         match chain.extend(&link) {
             Ok(extension) => Ok(Judged { extension, before, bytes }),
-            Err(BadLink::NotNext) => Err(stale(before).into()),
-            Err(bad) => Err(invalid(&bad.to_string()).into()),
+            Err(bad) => Err(misfit(&bad, before).into()),
         }
     })
     .await?
+}
+
+/// The refusal of a link that does not fit the chain with this head.
+fn misfit(bad: &BadLink, head: ChainHead) -> Refusal {
+    if *bad == BadLink::NotNext { stale(head) } else { invalid(&bad.to_string()) }
 }
 
 /// Makes a device the account's, or more than it was: certified by a link; or by none, then as the first of a new chain

@@ -20,6 +20,8 @@ use crate::wire;
 pub const ATTACK: Attack = Attack::new("device_resets", |target| Box::pin(run(target)));
 
 const ACCOUNTS: u16 = 10;
+/// New chains that an account may begin in a day, after its first device was revoked.
+const CHAINS_A_DAY: usize = 3;
 
 async fn run(target: Arc<Target>) -> anyhow::Result<String> {
     let mut people = Vec::new();
@@ -52,6 +54,10 @@ async fn run(target: Arc<Target>) -> anyhow::Result<String> {
     })
     .await;
     ensure!(tally.calls() > usize::from(ACCOUNTS) && tally.of(500) == 0, "{tally}");
+    ensure!(
+        tally.of(200) <= usize::from(ACCOUNTS) * (1 + CHAINS_A_DAY),
+        "more than {CHAINS_A_DAY} new chains: {tally}"
+    );
     Ok(tally.to_string())
 }
 

@@ -5,16 +5,14 @@
 //! entry at least.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use rookery::identity::DeviceSigner;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Attack;
-use super::raw_device::{client_of, raw_device, token};
+use super::raw_device::{accepted, bytes, claim, client_of, raw_device, token};
 use crate::target::Target;
 use crate::wire;
 
@@ -27,7 +25,6 @@ const COMMIT_BYTES: usize = 4_000_000;
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 const LIST: &str = "blue.catbird.event.listEvents";
 const CREATE: &str = "blue.catbird.mls.createConvo";
-const CLAIM: &str = "blue.catbird.mls.claimKeyPackages";
 const ADD: &str = "blue.catbird.mls.addMembers";
 const REMOVE: &str = "blue.catbird.mls.removeMembers";
 
@@ -45,11 +42,7 @@ async fn run(target: Arc<Target>) -> anyhow::Result<String> {
     for number in 0..commits {
         // Adds the puppet's device and removes the device again: a commit must change something.
         let (nsid, packages, removed, change) = if number % 2 == 0 {
-            let body = json!({
-                "claimId": rookery_client::idem(), "stream": stream, "targets": [puppet.did().to_string()],
-                "cipherSuites": [1],
-            });
-            let claimed = accepted(&target, &device, CLAIM, &body).await?["targets"][0]["packages"][0].clone();
+            let claimed = claim(&target, &device, &stream, &puppet).await?;
             let package = claimed["keyPackage"]["$bytes"].as_str().context("no key package")?;
             let package = STANDARD_NO_PAD.decode(package.trim_end_matches('='))?;
             let add = json!({
@@ -85,25 +78,6 @@ async fn run(target: Arc<Target>) -> anyhow::Result<String> {
     ensure!(tally.of(299) == 0, "a page has more than {PAGE_BYTES} bytes: {tally}");
     ensure!(tally.of(200) > 0, "no page was read: {tally}");
     Ok(format!("{commits} commits of {COMMIT_BYTES} bytes; {tally}"))
-}
-
-fn bytes(bytes: &[u8]) -> Value {
-    json!({ "$bytes": STANDARD_NO_PAD.encode(bytes) })
-}
-
-/// The answer of a call that must succeed; while a budget refuses the call, the call is made again.
-async fn accepted(target: &Target, device: &DeviceSigner, nsid: &str, body: &Value) -> anyhow::Result<Value> {
-    let body_bytes = serde_json::to_vec(body)?;
-    for _ in 0..20 {
-        let reply = target.call(0, nsid, "", Some(token(target, device, nsid)), Some(body_bytes.clone())).await;
-        let reply = reply.with_context(|| format!("{nsid} was not answered"))?;
-        match reply.status {
-            200 => return Ok(serde_json::from_slice(&reply.body)?),
-            429 | 503 => tokio::time::sleep(Duration::from_millis(300)).await,
-            status => bail!("{nsid}: {status} {}", String::from_utf8_lossy(&reply.body)),
-        }
-    }
-    bail!("{nsid} was refused for too long")
 }
 
 /// The PrivateMessage with a longer ciphertext, which is its last field (RFC 9420 section 6.3).
