@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long a prober waits for an answer, as a load balancer does.
 const PROBE: Duration = Duration::from_secs(2);
 /// What a failed call counts as.
-const FAILED: Duration = Duration::from_secs(60);
+const FAILED: Duration = Duration::from_mins(1);
 
 /// What the honest client met.
 #[derive(Debug, Default)]

@@ -34,7 +34,7 @@ impl Outcome {
 
     pub fn row(&self, limits: &Limits) -> String {
         let ms = |time: Duration| {
-            if time >= Duration::from_secs(60) { "failed".to_owned() } else { time.as_millis().to_string() }
+            if time >= Duration::from_mins(1) { "failed".to_owned() } else { time.as_millis().to_string() }
         };
         let (p99, unready) = match &limits.outage {
             None => (

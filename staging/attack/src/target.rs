@@ -21,7 +21,7 @@ use crate::enclosure::Enclosure;
 use crate::wire::Reply;
 
 /// How long a patient caller repeats what was refused: attackers prepare themselves while the server may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// What an attacker waits for an answer.
 const CALL: Duration = Duration::from_secs(20);
 

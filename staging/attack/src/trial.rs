@@ -19,7 +19,7 @@ const MIB: u64 = 1024 * 1024;
 /// Between two looks at the server's memory.
 const LOOK: Duration = Duration::from_millis(100);
 /// What an attack may take beyond its seconds: preparation, and waiting for what the attack must see.
-const GRACE: Duration = Duration::from_secs(120);
+const GRACE: Duration = Duration::from_mins(2);
 /// What the honest client goes on for after the attack.
 const AFTERWARDS: Duration = Duration::from_millis(500);
 

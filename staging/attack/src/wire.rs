@@ -132,8 +132,11 @@ pub async fn drip(tcp: &mut TcpStream, pause: Duration, until: Instant) -> bool 
         match tokio::time::timeout(pause, tcp.read(&mut answer)).await {
             Ok(Ok(0) | Err(_)) => return true,
             Ok(Ok(_)) => {}
-            Err(_) if tcp.write_all(b"x").await.is_err() => return true,
-            Err(_) => {}
+            Err(_elapsed) => {
+                if tcp.write_all(b"x").await.is_err() {
+                    return true;
+                }
+            }
         }
     }
     false
@@ -141,7 +144,7 @@ pub async fn drip(tcp: &mut TcpStream, pause: Duration, until: Instant) -> bool 
 
 /// Waits without a word until the server closes the connection or that moment comes; whether the server closed it.
 pub async fn is_closed_by(tcp: &mut TcpStream, until: Instant) -> bool {
-    let mut answer = [0; 16 * 1024];
+    let mut answer = [0; 1024];
     let closed = async { while matches!(tcp.read(&mut answer).await, Ok(1..)) {} };
     tokio::time::timeout_at(until.into(), closed).await.is_ok()
 }
