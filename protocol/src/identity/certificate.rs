@@ -167,7 +167,7 @@ impl DeviceLink {
         encode(self)
     }
 
-    /// Whether the link is the account's and follows this head: what can be said without the chain.
+    /// Checks that the link belongs to the account and follows this head. The check reads no other link of the chain.
     pub fn check_place(&self, account: &Did, head: &ChainHead) -> Result<(), BadLink> {
         self.statement()?.check_place(account, head)
     }

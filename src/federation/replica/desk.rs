@@ -57,8 +57,8 @@ pub(super) async fn run(replicas: Replicas, stop: CancellationToken) {
     while desk.sending.join_next().await.is_some() {}
 }
 
-/// A server that is looked at again. The monotonic timer wakes the scheduler; `due` decides, because the due times in
-/// the database are times of the wall clock, which may be behind the timer.
+/// A scheduled look at a server. The monotonic timer wakes the scheduler, and `due` decides, because the database
+/// compares due times with the wall clock, which may be behind the timer.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Retry {
     wake: Instant,

@@ -70,7 +70,7 @@ impl Activity {
         OpenRequest(Some(OpenAnswer { id: state.next_id, activity: self.clone() }))
     }
 
-    /// Completes when no request has been open for `patience`, from the connection's begin on.
+    /// Completes when no request has been open for `patience`, since the connection began or since its last request.
     pub async fn idle_for(&self, patience: Duration) {
         let mut requests = self.0.requests.subscribe();
         loop {
