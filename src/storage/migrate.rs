@@ -27,6 +27,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(250);
 const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Time that a statement of a migration waits for a lock of a table: other statements on that table queue behind it.
 const LOCK_TIMEOUT: &str = "3s";
+/// SQLSTATE of a statement that waited for a lock beyond [`LOCK_TIMEOUT`], and of one that Postgres ended to resolve a
+/// deadlock with the instances that serve meanwhile. Both roll the migration back, and a later attempt may pass.
+const NO_LOCK: [&str; 2] = ["55P03", "40P01"];
 /// Attempts to run the migrations when a lock of a table is not free, and the pause between two attempts.
 const ATTEMPTS: u32 = 20;
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(2);
@@ -70,7 +73,7 @@ impl Storage {
             let mut attempt = 1;
             loop {
                 match migrations.run_direct(None, &mut connection, false).await {
-                    Err(error) if attempt < ATTEMPTS && is_lock_timeout(&error) => {
+                    Err(error) if attempt < ATTEMPTS && found_no_lock(&error) => {
                         tracing::warn!(attempt, "a migration waits for a table that another session has locked");
                         attempt += 1;
                         tokio::time::sleep(ATTEMPT_PAUSE).await;
@@ -97,11 +100,11 @@ impl Storage {
     }
 }
 
-fn is_lock_timeout(error: &sqlx::migrate::MigrateError) -> bool {
+fn found_no_lock(error: &sqlx::migrate::MigrateError) -> bool {
     let mut error: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(cause) = error {
         if let Some(sqlx::Error::Database(database)) = cause.downcast_ref() {
-            return database.code().as_deref() == Some("55P03");
+            return database.code().is_some_and(|code| NO_LOCK.contains(&&*code));
         }
         error = cause.source();
     }
