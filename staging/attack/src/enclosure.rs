@@ -1,6 +1,6 @@
 //! Where the attacked server runs: in a control group with its memory and its CPUs, if this process may make one.
 //!
-//! Invariant: dropping an enclosure removes what it made; the server must have ended by then.
+//! Invariant: dropping an enclosure removes its groups; the server must have ended by then.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -76,8 +76,8 @@ fn version_1(own: &str, memory_bytes: u64) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// A group with these values; removed again if the kernel refuses a value. Where the kernel does not account swap
-/// there is no such file.
+/// Makes a group with these values, and removes the group if the kernel refuses a value. A kernel that does not account
+/// swap has no `memory.swap.max`.
 fn made(group: &Path, values: &[(&str, String)]) -> io::Result<PathBuf> {
     std::fs::create_dir(group)?;
     for (name, value) in values {

@@ -1,4 +1,4 @@
-//! What came of one attack, and which limits it broke.
+//! The outcome of one attack, and the limits that the attack broke.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Outcome {
     pub note: String,
     /// How long after the database's return the server was ready; None where it was not, or where no database went away.
     pub ready_after: Option<Duration>,
-    /// What went wrong beside the limits.
+    /// Failures beside the limits.
     pub errors: Vec<String>,
     /// The last errors of the server's log.
     pub log: Vec<String>,

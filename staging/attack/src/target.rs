@@ -20,7 +20,7 @@ use crate::attacks::{Attack, Database};
 use crate::enclosure::Enclosure;
 use crate::wire::Reply;
 
-/// How long a patient caller repeats what was refused: attackers prepare themselves while the server may be busy.
+/// How long a patient caller repeats a refused call: attackers prepare themselves while the server may be busy.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// What an attacker waits for an answer.
 const CALL: Duration = Duration::from_secs(20);
@@ -192,7 +192,7 @@ impl Target {
         self.connect_with(from, None).await
     }
 
-    /// The same with a buffer of so many bytes for what was not read.
+    /// A connection from that address, whose receive buffer has so many bytes.
     pub async fn connect_with(&self, from: u16, unread_bytes: Option<u32>) -> std::io::Result<TcpStream> {
         connect(self.address, from, unread_bytes).await
     }

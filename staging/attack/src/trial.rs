@@ -67,7 +67,7 @@ impl Trial {
         watcher.abort();
         record(&target, peak);
         outcome.log = target.last_errors();
-        // Read before the server is told to stop.
+        // The server has not been stopped yet: an end by now is a failure.
         let ended = target.ended().await;
         let stopped = target.stop().await;
         if let Some(status) = ended {

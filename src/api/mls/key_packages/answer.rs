@@ -1,24 +1,18 @@
 //! The answer to a claim, and its stored form.
 //!
-//! Invariants: the stored form names rows and servers and holds no key package, so that a small claim never stores a
-//! large answer; the answer holds at most `ANSWER_BYTES` of key packages, and has `askAgain` for each target that does
-//! not fit, for which no package of this server is taken.
+//! Invariant: the stored form names rows and servers and holds no key package, so that a small claim never stores a large
+//! answer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::store::{Claimed, Target};
-use crate::federation::joining::claims::{ClaimPart, ForeignAnswer, ForeignAnswers, UNAVAILABLE};
+use super::outcome::{ANSWER_BYTES, ASK_AGAIN, Outcome, foreign_bytes, of_ours};
+use super::store::Claimed;
+use crate::federation::joining::claims::{ClaimPart, ForeignAnswers, UNAVAILABLE};
 use crate::lexicon::mls::claim_key_packages::{self as claim, Output, Package};
-use crate::mls::limits::KEY_PACKAGE_BYTES;
 use crate::types::{Bytes, Did};
-
-/// The most bytes of key packages of one answer.
-const ANSWER_BYTES: usize = 4 << 20;
-/// The answer is full: the client claims for this account again, under another claimId.
-const ASK_AGAIN: &str = "askAgain";
 
 /// The stored form of an answer: an item for each target, in the order of the request.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,49 +26,12 @@ pub(super) struct StoredAnswer {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum StoredTarget {
+pub(super) enum StoredTarget {
     /// The rows of the target's key packages.
     Rows(Vec<i64>),
     Problem(String),
     /// The index of the part whose server answered with packages.
     Part(usize),
-}
-
-/// Splits the targets of this server into those whose packages fit into one answer, in the order of the request, and
-/// those that do not. The answers of other servers come first, since those servers have already handed out the
-/// packages.
-pub(super) fn fitting(
-    asked: &[Did],
-    mut targets: Vec<Target>,
-    elsewhere: &ForeignAnswers,
-) -> (Vec<Target>, Vec<Target>) {
-    let mut room =
-        ANSWER_BYTES.saturating_sub(asked.iter().filter_map(|did| elsewhere.get(did)).map(foreign_bytes).sum());
-    let place = |target: &Target| asked.iter().position(|did| did.as_str() == target.did);
-    targets.sort_by_key(place);
-    targets.into_iter().partition(|target| {
-        let most = usize::try_from(target.devices).unwrap_or(usize::MAX).saturating_mul(KEY_PACKAGE_BYTES);
-        let fits = most <= room;
-        room = room.saturating_sub(if fits { most } else { 0 });
-        fits
-    })
-}
-
-fn foreign_bytes(answer: &ForeignAnswer) -> usize {
-    answer.target.packages.iter().flatten().map(|package| package.key_package.as_slice().len()).sum()
-}
-
-/// The results for all targets of a claim.
-pub(super) struct Outcome<'a> {
-    pub asked: &'a [Did],
-    /// Targets that got packages, or had none.
-    pub served: &'a [Target],
-    pub too_many: &'a [Target],
-    pub refused: &'a [Target],
-    pub claimed: &'a [Claimed],
-    pub elsewhere: &'a ForeignAnswers,
-    /// The home of the stream.
-    pub home: &'a Did,
 }
 
 impl StoredAnswer {
@@ -147,26 +104,6 @@ impl StoredAnswer {
         };
         Output { targets: asked.iter().zip(self.targets).map(target).collect() }
     }
-}
-
-fn of_ours(account: &Did, outcome: &Outcome<'_>) -> StoredTarget {
-    let find =
-        |targets: &[Target]| targets.iter().find(|target| target.did == account.as_str()).map(|it| it.account_id);
-    let why = if let Some(account_id) = find(outcome.served) {
-        let of_account = |one: &&Claimed| one.account_id == account_id;
-        let rows: Vec<i64> = outcome.claimed.iter().filter(of_account).map(|one| one.id).collect();
-        if !rows.is_empty() {
-            return StoredTarget::Rows(rows);
-        }
-        "exhausted"
-    } else if find(outcome.too_many).is_some() {
-        ASK_AGAIN
-    } else if find(outcome.refused).is_some() {
-        "consentRequired"
-    } else {
-        "notHere"
-    };
-    StoredTarget::Problem(why.to_owned())
 }
 
 fn problem(account: &Did, why: &str) -> claim::Target {

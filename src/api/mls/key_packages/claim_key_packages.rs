@@ -7,7 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use super::answer::{Outcome, StoredAnswer, fitting};
+use super::answer::StoredAnswer;
+use super::outcome::{Outcome, fitting};
 use super::purpose::{self, Purpose};
 use super::store::{self, Asker, Target};
 use crate::api::mls::access;

@@ -7,6 +7,7 @@ mod answer;
 pub(super) mod claim_key_packages;
 pub(super) mod get_key_package_status;
 pub(super) mod get_key_packages;
+mod outcome;
 mod publish;
 pub(super) mod publish_key_package;
 pub(super) mod publish_key_packages;

@@ -4,14 +4,13 @@
 //! its answers is closed after `SEND_TIMEOUT_MS`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::ensure;
 use tokio::io::AsyncWriteExt;
 
-use super::Attack;
+use super::{Attack, waves};
 use crate::target::Target;
-use crate::wire::{self, http2};
+use crate::wire::http2;
 
 pub const ATTACK: Attack =
     Attack::new("closed_windows", |target| Box::pin(run(target))).with(&[("SEND_TIMEOUT_MS", "2000")]);
@@ -21,25 +20,13 @@ const STREAMS: u32 = 50;
 const PATIENCE: Duration = Duration::from_secs(12);
 
 async fn run(target: Arc<Target>) -> anyhow::Result<String> {
-    let (until, mut connections, mut held) = (target.begins(), 0, 0);
-    while Instant::now() < until || connections == 0 {
-        let attackers = Arc::clone(&target);
-        let tally = wire::burst(CONNECTIONS, move |number| {
-            let target = Arc::clone(&attackers);
-            async move {
-                let mut tcp = target.connect(number).await.ok()?;
-                tcp.write_all(&http2::hello(0)).await.ok();
-                for stream in 0..STREAMS {
-                    tcp.write_all(&http2::get(2 * stream + 1, "/.well-known/did.json")).await.ok();
-                }
-                let stays = tokio::time::timeout(PATIENCE, http2::stay(&mut tcp)).await;
-                Some(if stays.is_ok() { 1 } else { 2 })
-            }
-        })
-        .await;
-        connections += tally.calls();
-        held += tally.of(2);
-    }
-    ensure!(held == 0, "{held} of {connections} connections that take nothing were open after {PATIENCE:?}");
-    Ok(format!("{connections} connections with {STREAMS} answers that nobody takes, all closed"))
+    let ended = waves::all_end(&target, CONNECTIONS, |target, number| async move {
+        let mut tcp = target.connect(number).await.ok()?;
+        tcp.write_all(&http2::hello(0)).await.ok();
+        for stream in 0..STREAMS {
+            tcp.write_all(&http2::get(2 * stream + 1, "/.well-known/did.json")).await.ok();
+        }
+        Some(tokio::time::timeout(PATIENCE, http2::stay(&mut tcp)).await.is_ok())
+    });
+    Ok(format!("{} connections with {STREAMS} unread answers, all closed", ended.await?))
 }

@@ -1,7 +1,7 @@
 //! DID documents of 500 kB and of 60 kB, as many as the budgets let in.
 //!
 //! Each call comes from an account that was never seen, whose document is as large as the server reads. The bound: a document
-//! has its greatest size, only what is used is kept, and the cache of documents counts bytes.
+//! has its greatest size, the server keeps only the parts that it uses, and the cache of documents counts bytes.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub const ATTACK: Attack = Attack::new("did_documents", |target| Box::pin(run(ta
 const WORKERS: u16 = 12;
 const ADDRESSES: u16 = 40;
 const NSID: &str = "blue.catbird.account.listDevices";
-/// Just below what the server reads, at the reviewed commit and since.
+/// Above the greatest document that the server reads, and just below.
 const SIZES: [usize; 2] = [500_000, 58_000];
 
 async fn run(target: Arc<Target>) -> anyhow::Result<String> {

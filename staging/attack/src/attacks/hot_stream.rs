@@ -1,7 +1,7 @@
 //! One conversation that is written by many at once, with repeats, wrong epochs and commits.
 //!
 //! Every other message repeats an idempotency key, some are of a past epoch, a member commits without a pause, and members
-//! report what they read for the first time. The bound: callers of one stream wait for each other before they take a database
+//! report their first read positions. The bound: callers of one stream wait for each other before they take a database
 //! connection, so that one stream never holds more than a few; the honest client writes to another stream.
 
 use std::sync::Arc;

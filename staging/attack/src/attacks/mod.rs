@@ -32,6 +32,7 @@ mod slow_postgres;
 mod stalling_peers;
 mod unknown_targets;
 mod unread_streams;
+mod waves;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 //! More probes than anybody needs, from the address of the prober.
 //!
 //! Calls of `/health/live` come without a pause, each on a connection of its own, from the address of the honest prober. The
-//! bound: a probe is counted and never refused, so that nobody who shares the prober's address restarts the server.
+//! bound: a probe is counted and never refused, so that a client at the prober's address cannot cause a restart of the server.
 
 use std::sync::Arc;
 use std::time::Duration;

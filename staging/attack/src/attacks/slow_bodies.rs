@@ -7,10 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
 use tokio::io::AsyncWriteExt;
 
-use super::Attack;
+use super::{Attack, waves};
 use crate::target::Target;
 use crate::wire;
 
@@ -24,28 +23,12 @@ const BODY: usize = 262_144;
 const PATIENCE: Duration = Duration::from_secs(12);
 
 async fn run(target: Arc<Target>) -> anyhow::Result<String> {
-    let (until, mut waves, mut held) = (target.begins(), 0, 0);
-    while Instant::now() < until || waves == 0 {
-        let attackers = Arc::clone(&target);
-        let tally = wire::burst(CONNECTIONS, move |number| {
-            let target = Arc::clone(&attackers);
-            async move {
-                let head = wire::post("blue.catbird.account.createPairing", None, BODY, "upgrade: x\r\n");
-                let mut tcp = target.connect(number % ADDRESSES).await.ok()?;
-                tcp.write_all(&[head, vec![b' '; BODY - 1]].concat()).await.ok();
-                // The last byte would complete the body.
-                let closed = wire::is_closed_by(&mut tcp, Instant::now() + PATIENCE).await;
-                Some(if closed { 1 } else { 2 })
-            }
-        })
-        .await;
-        waves += 1;
-        held += tally.of(2);
-    }
-    ensure!(
-        held == 0,
-        "{held} of {} connections were still open {PATIENCE:?} after they began",
-        waves * usize::from(CONNECTIONS)
-    );
-    Ok(format!("{} connections with a body that does not end, all closed", waves * usize::from(CONNECTIONS)))
+    let ended = waves::all_end(&target, CONNECTIONS, |target, number| async move {
+        let head = wire::post("blue.catbird.account.createPairing", None, BODY, "upgrade: x\r\n");
+        let mut tcp = target.connect(number % ADDRESSES).await.ok()?;
+        tcp.write_all(&[head, vec![b' '; BODY - 1]].concat()).await.ok();
+        // The last byte would complete the body.
+        Some(wire::is_closed_by(&mut tcp, Instant::now() + PATIENCE).await)
+    });
+    Ok(format!("{} connections with a body that does not end, all closed", ended.await?))
 }

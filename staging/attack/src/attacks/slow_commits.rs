@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn run(target: Arc<Target>) -> anyhow::Result<String> {
     let mallory = target.person("mallory").await?;
     let nsid = "blue.catbird.mls.createConvo";
-    let (until, mut requests, mut held) = (target.begins(), 0, 0);
+    let (until, mut requests, mut refused, mut held) = (target.begins(), 0, 0, 0);
     while Instant::now() < until || requests == 0 {
         let (attackers, mallory) = (Arc::clone(&target), Arc::clone(&mallory));
         let tally = wire::burst(REQUESTS, move |number| {
@@ -51,8 +51,10 @@ async fn run(target: Arc<Target>) -> anyhow::Result<String> {
         })
         .await;
         requests += tally.calls();
+        refused += tally.of(0);
         held += tally.of(2);
     }
+    ensure!(refused < requests, "the attackers got no connection");
     ensure!(held == 0, "{held} of {requests} requests were still open after {PATIENCE:?}");
     Ok(format!("{requests} requests of 11 MB without their last byte, all ended"))
 }

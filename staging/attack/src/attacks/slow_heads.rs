@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
 use tokio::io::AsyncWriteExt;
 
-use super::Attack;
+use super::{Attack, waves};
 use crate::target::Target;
 use crate::wire;
 
@@ -23,22 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn run(target: Arc<Target>) -> anyhow::Result<String> {
     let head = format!("GET /xrpc/blue.catbird.mls.getConvos HTTP/1.1\r\nhost: x\r\nx-long: {}", "x".repeat(60_000));
-    let (until, mut connections, mut held) = (target.begins(), 0, 0);
-    while Instant::now() < until || connections == 0 {
-        let (attackers, head) = (Arc::clone(&target), head.clone());
-        let tally = wire::burst(CONNECTIONS, move |number| {
-            let (target, head) = (Arc::clone(&attackers), head.clone());
-            async move {
-                let mut tcp = target.connect(number % ADDRESSES).await.ok()?;
-                tcp.write_all(head.as_bytes()).await.ok();
-                let closed = wire::drip(&mut tcp, PAUSE, Instant::now() + PATIENCE).await;
-                Some(if closed { 1 } else { 2 })
-            }
-        })
-        .await;
-        connections += tally.calls();
-        held += tally.of(2);
-    }
-    ensure!(held == 0, "{held} of {connections} connections were still open after {PATIENCE:?}");
-    Ok(format!("{connections} connections with a head that does not end, all closed"))
+    let head = Arc::new(head);
+    let ended = waves::all_end(&target, CONNECTIONS, |target, number| {
+        let head = Arc::clone(&head);
+        async move {
+            let mut tcp = target.connect(number % ADDRESSES).await.ok()?;
+            tcp.write_all(head.as_bytes()).await.ok();
+            Some(wire::drip(&mut tcp, PAUSE, Instant::now() + PATIENCE).await)
+        }
+    });
+    Ok(format!("{} connections with a head that does not end, all closed", ended.await?))
 }

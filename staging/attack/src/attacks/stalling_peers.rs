@@ -1,7 +1,7 @@
 //! Servers that take connections and never answer.
 //!
 //! 100 listeners accept and say nothing. An account names them as homes of its seats, and tokens name them as issuers. The
-//! bound: what waits for one server delays only what is for that server, the number of slots and the time of each outbound
+//! bound: requests that wait for one server delay only requests to that server, the number of slots and the time of each outbound
 //! call are bounded, and calls of people do not wait for them.
 
 use std::net::Ipv4Addr;

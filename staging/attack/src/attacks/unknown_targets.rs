@@ -1,4 +1,4 @@
-//! Look-ups of accounts that nobody has seen, by an account that is allowed to ask.
+//! Look-ups of accounts that the server has never seen, by an account that may ask.
 //!
 //! One account names 20 new DIDs in each claim and in each look at key packages: 24,000 fetches a minute without a bound. The
 //! bound: every first look-up takes from the budgets of first fetches, whoever asks.
