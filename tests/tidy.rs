@@ -524,7 +524,8 @@ const NOT_METHODS: &[(&str, &str)] = &[
     ("src/api/mls/commits/snapshot.rs", "what all methods that commit are judged against"),
     ("src/api/mls/conversations/leave_here.rs", "leaveConvo where the home cannot be asked"),
     ("src/api/mls/conversations/view.rs", "the view that getConvo and getConvos share"),
-    ("src/api/mls/key_packages/answer.rs", "the answer of a claim, and what is stored of it"),
+    ("src/api/mls/key_packages/answer.rs", "the answer of a claim, and its stored form"),
+    ("src/api/mls/key_packages/outcome.rs", "the results of a claim, and the targets that fit into its answer"),
     ("src/api/mls/key_packages/purpose.rs", "what a claim is for, apart from how it is answered"),
     ("src/api/mls/key_packages/publish.rs", "what publishKeyPackage and publishKeyPackages share"),
 ];
