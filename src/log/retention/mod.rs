@@ -142,7 +142,21 @@ impl Log {
     }
 
     async fn sweep_beating(&self, beat: &Beat) -> Result<Swept, Error> {
+        self.note_age().await?;
         Ok(self.sweep_jobs(Job::ALL, beat).await?.unwrap_or_default())
+    }
+
+    /// Notes how far the log reaches today, so that a date that another home put ahead delays no job by more than a day.
+    async fn note_age(&self) -> Result<(), Error> {
+        let now = self.clock().now();
+        let terms = &self.inner.retention;
+        let longest = terms.messages_days.max(terms.notices_days).max(IDENTITY_DAYS);
+        let mut tx = self.inner.storage.begin().await?;
+        if store::try_lock_sweeper(tx.conn()).await? {
+            store::note_age(tx.conn(), now.to_datetime(), ago(now, longest).to_datetime()).await?;
+            tx.commit().await?;
+        }
+        Ok(())
     }
 
     /// Runs the due jobs; `None` if another instance is sweeping.

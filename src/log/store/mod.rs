@@ -34,7 +34,7 @@ pub(super) use replica::{
 };
 pub(super) use retention::{
     OldPage, advance, age_out, age_out_backfilled, age_out_handshakes, delete_answers, delete_key_packages,
-    delete_welcomes, forget_identities, insert_ageing, old_page, try_lock_sweeper,
+    delete_welcomes, forget_identities, insert_ageing, note_age, old_page, try_lock_sweeper,
 };
 pub(super) use seats::{
     SpanRow, acting_members, delete_seats, hold_seats, is_seated, roster, seat_entries, spans_of_account,

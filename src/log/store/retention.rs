@@ -23,8 +23,9 @@ pub(in crate::log) struct OldPage {
 }
 
 /// The next entries, at most `limit`, that were made before `before`; the first younger entry ends the page. An entry
-/// dated after `now` has a wrong time, counts as old as its neighbours, and ends no page. Reads below the horizon,
-/// because beyond it an older entry may still appear.
+/// counts as old, whatever its date, if this server stored it before `before`. An entry dated after `now` has a wrong
+/// time, counts as old as its neighbours, and ends no page. Reads below the horizon, because beyond it an older entry may
+/// still appear.
 pub(in crate::log) async fn old_page(
     conn: &mut PgConnection,
     job: i16,
@@ -34,9 +35,10 @@ pub(in crate::log) async fn old_page(
 ) -> Result<Option<OldPage>, Error> {
     let row = sqlx::query!(
         r#"with mark as materialized (
-               select pos from log_sweep where job = $1
+               select pos, (select coalesce(max(log_age.pos), 0) from log_age where noted_at <= $2) as aged
+               from log_sweep where job = $1
            ), page as materialized (
-               select e.pos, e.created_at
+               select e.pos, e.created_at, e.created_at < $2 or e.pos <= mark.aged as old
                from mark cross join lateral (
                    select pos, created_at from entry
                    where entry.pos > mark.pos and entry.pos < (
@@ -45,10 +47,10 @@ pub(in crate::log) async fn old_page(
                    order by entry.pos limit $3
                ) e
            ), young as (
-               select min(pos) as pos from page where created_at >= $2 and created_at <= $4
+               select min(pos) as pos from page where not old and created_at <= $4
            )
            select (select pos from mark) as "after!",
-                  max(page.pos) filter (where page.created_at < $2) as "through",
+                  max(page.pos) filter (where page.old) as "through",
                   (select count(*) from page) as "count!",
                   (select pos from young) is not null as "ends!"
            from page cross join young where page.pos < coalesce(young.pos, 9223372036854775807)"#,
@@ -61,6 +63,30 @@ pub(in crate::log) async fn old_page(
     .await?;
     let full = row.count >= limit && !row.ends;
     Ok(row.through.map(|through| OldPage { after: row.after, through, full }))
+}
+
+/// Notes, once a day, up to where the log reaches, and forgets the notes that no term needs: `longest_ago` is the start of
+/// the longest term. A clock that went back notes nothing, because its note would age younger entries.
+pub(in crate::log) async fn note_age(
+    conn: &mut PgConnection,
+    now: DateTime<Utc>,
+    longest_ago: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "insert into log_age (noted_at, pos)
+         select $1::timestamptz, base + (pg_snapshot_xmin(pg_current_snapshot())::text::bigint << 10) - 1 from log_origin
+         where not exists (select 1 from log_age where noted_at > $1::timestamptz - interval '1 day')",
+        now
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "delete from log_age where noted_at < (select max(noted_at) from log_age where noted_at <= $1)",
+        longest_ago
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 pub(in crate::log) async fn forget_identities(conn: &mut PgConnection, after: i64, through: i64) -> Result<u64, Error> {

@@ -397,24 +397,50 @@ async fn replicas_that_sweep_at_once_do_it_once() {
     world.server.stop().await;
 }
 
-/// A clock that was a year ahead for a moment must not keep erased contents for a year.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_entry_dated_ahead_holds_back_no_sweep() {
-    let world = World::start(&[]).await;
+/// The first message of the stream is dated ahead by `ahead`, an interval of Postgres.
+async fn dated_ahead(world: &World, ahead: &str) {
     let (stream, people) = conversation(&world.server, 2).await;
     for text in [&b"one"[..], b"two", b"three"] {
         people[0].send(&stream, text).await.unwrap();
     }
+    let date = "update entry set created_at = created_at + $2::text::interval where pos = (
+                    select pos from entry where kind = $1 order by pos limit 1)";
     let mut connection = world.server.database.connect().await;
-    let ahead = "update entry set created_at = created_at + interval '1 year' where pos = (
-                     select pos from entry where kind = $1 order by pos limit 1)";
     let kind = EntryKind::Message.to_db();
-    sqlx::query(ahead).bind(kind).execute(&mut connection).await.unwrap();
+    sqlx::query(date).bind(kind).bind(ahead).execute(&mut connection).await.unwrap();
+}
+
+async fn messages_left(world: &World) -> i64 {
+    let left = "select count(*) from entry where kind = $1 and content is not null";
+    let mut connection = world.server.database.connect().await;
+    sqlx::query_scalar(left).bind(EntryKind::Message.to_db()).fetch_one(&mut connection).await.unwrap()
+}
+
+/// A clock that was a year ahead for a moment must not keep erased contents for a year.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_dated_ahead_holds_back_no_sweep() {
+    let world = World::start(&[]).await;
+    dated_ahead(&world, "1 year").await;
     world.day(31);
     world.sweep().await;
-    let left = "select count(*) from entry where kind = $1 and content is not null";
-    let left: i64 = sqlx::query_scalar(left).bind(kind).fetch_one(&mut connection).await.unwrap();
-    assert_eq!(left, 0);
+    assert_eq!(messages_left(&world).await, 0);
+    world.server.stop().await;
+}
+
+/// The date has come when the other contents age, and looks like the date of a young entry.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_date_that_has_come_holds_back_no_sweep() {
+    let world = World::start(&[]).await;
+    dated_ahead(&world, "20 days").await;
+    world.day(1);
+    world.sweep().await;
+    let (stream, people) = conversation(&world.server, 2).await;
+    people[0].send(&stream, b"a day later").await.unwrap();
+    for (day, left) in [(30, 4), (31, 1), (32, 0)] {
+        world.day(day);
+        world.sweep().await;
+        assert_eq!(messages_left(&world).await, left, "day {day}");
+    }
     world.server.stop().await;
 }
 
