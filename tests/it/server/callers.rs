@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header;
 use rookery::identity::{DEVICE_HEADER, DEVICE_TOKEN_HEADER, body_hash};
+use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::mls::get_convos::{self, GetConvos};
 use rookery::lexicon::mls::update_cursor::UpdateCursor;
@@ -66,6 +67,17 @@ async fn whoever_shows_no_token_is_asked_for_one() {
         assert_eq!(answer.outcome(), (401, "AuthenticationRequired"));
         assert_eq!(answer.header("www-authenticate"), "Bearer error=\"AuthenticationRequired\"");
     }
+    server.stop().await;
+}
+
+/// A client that waits as told asks when the server tries the issuer's directory again.
+#[tokio::test]
+async fn a_document_out_of_reach_is_answered_with_its_wait() {
+    let server = TestServer::start_with(&[("PLC_URL", "http://127.0.0.1:9")]).await;
+    let account = server.account();
+    let token = account.service_token(TestServer::did().as_str(), ListDevices::NSID, Clock::System.now());
+    let answer = server.raw(ListDevices::NSID, "").token(&token).send().await;
+    assert_eq!((answer.outcome(), answer.header("retry-after")), ((503, "DidUnresolvable"), "5"));
     server.stop().await;
 }
 

@@ -1,6 +1,7 @@
+use rookery_testkit::Directory;
 use serde_json::{Value, json};
 
-use crate::support::{Stalling, TestDatabase, TestServer};
+use crate::support::{Process, Stalling, TestDatabase, TestServer, open_folder};
 
 async fn get(server: &TestServer, path: &str) -> (u16, Value) {
     let response = server.at(http::Method::GET, path).send().await.unwrap();
@@ -53,6 +54,30 @@ async fn a_draining_server_is_not_ready_and_still_serves() {
     tokio::join!(server.server().drain(), meanwhile);
     assert!(begun.elapsed() >= std::time::Duration::from_secs(1));
     server.stop().await;
+}
+
+/// As Kubernetes ends a pod: requests arrive until every proxy has seen that the pod is not ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminated_process_serves_until_its_drain_is_over() {
+    let database = TestDatabase::create().await;
+    let directory = Directory::start().await.unwrap();
+    let folder = open_folder();
+    let mut process = Process::new(folder.path(), &directory.url(), Some(&database.url)).with("DRAIN_MS", "3000");
+    process.spawn();
+    process.ready().await;
+    let (url, client) = (process.url(), rookery::identity::http::plain().unwrap());
+    let begun = std::time::Instant::now();
+    let meanwhile = async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        for (path, expected) in [("/health/ready", 503), ("/health/live", 200), ("/.well-known/did.json", 200)] {
+            // On a new connection each: the client keeps none.
+            let answer = client.get(format!("{url}{path}")).send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), expected, "{path}");
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(3), "within the drain time");
+    };
+    tokio::join!(process.stop(), meanwhile);
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

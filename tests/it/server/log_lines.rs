@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rookery::lexicon::Method;
@@ -6,10 +7,14 @@ use rookery::lexicon::account::revoke_device::{self, RevokeDevice};
 use rookery::lexicon::event::get_ticket::{self, GetTicket};
 use rookery::lexicon::event::stream_events::StreamEvents;
 
+use rookery_testkit::{Directory, Person};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::{Events, Socket, Stalling, TestDatabase, TestServer, Written, conversation, refused};
+use crate::support::{
+    Events, Process, Socket, Stalling, TestDatabase, TestServer, Written, conversation, eventually, open_folder,
+    person, refused,
+};
 
 /// On one thread, so that all that the server does is heard here.
 #[tokio::test]
@@ -45,8 +50,46 @@ async fn the_log_has_a_line_for_each_request_and_names_nobody() {
     assert!(!log.contains("Bearer ") && !log.contains("eyJ"), "no token is written");
 }
 
+/// In a process of its own: the metrics of one process are the sum of its servers.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_request_leaves_the_gauge_of_open_requests() {
+    let database = TestDatabase::create().await;
+    let wire = Stalling::before(&database).await;
+    let directory = Directory::start().await.unwrap();
+    let folder = open_folder();
+    let metrics_port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string();
+    let process = Process::new(folder.path(), &directory.url(), Some(&wire.url));
+    let mut process = process.with("METRICS_PORT", &metrics_port);
+    process.spawn();
+    process.ready().await;
+    let client = rookery::identity::http::plain().unwrap();
+    let open = async || {
+        let answer = client.get(format!("http://127.0.0.1:{metrics_port}/metrics")).send().await.unwrap();
+        let page = String::from_utf8(answer.bytes().await.unwrap().to_vec()).unwrap();
+        let gauge = page.lines().find_map(|line| line.strip_prefix("rookery_http_requests_open ")).map(str::to_owned);
+        gauge.expect("the gauge is shown")
+    };
+    let alice = person("alice", &directory, &Arc::new(process.service(process.did()))).await;
+    assert_eq!(open().await, "0");
+    wire.stand_still();
+    let request = get_devices(&alice);
+    let mut tcp = TcpStream::connect(("127.0.0.1", process.port())).await.unwrap();
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    eventually("the request is open", async || open().await == "1").await;
+    drop(tcp);
+    eventually("the request is not open", async || open().await == "0").await;
+    wire.flow();
+    process.stop().await;
+}
+
+/// A request whose answer reads the database.
+fn get_devices(person: &Person) -> String {
+    let nsid = ListDevices::NSID;
+    format!("GET /xrpc/{nsid} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", person.token(nsid))
+}
+
 #[tokio::test]
-async fn an_abandoned_request_is_logged_and_no_longer_open() {
+async fn an_abandoned_request_is_logged() {
     let written = Written::default();
     let _listening = written.listen();
     let database = TestDatabase::create().await;
@@ -54,10 +97,8 @@ async fn an_abandoned_request_is_logged_and_no_longer_open() {
     let server = TestServer::start_at_url(&wire.url, &[]).await;
     let alice = server.newcomer("alice", 0).await;
     wire.stand_still();
-    let nsid = ListDevices::NSID;
-    let head = format!("GET /xrpc/{nsid} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", alice.token(nsid));
     let mut tcp = TcpStream::connect(server.server().address()).await.unwrap();
-    tcp.write_all(head.as_bytes()).await.unwrap();
+    tcp.write_all(get_devices(&alice).as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     drop(tcp);
     let until = Instant::now() + Duration::from_secs(5);

@@ -19,4 +19,5 @@ mod requests;
 mod silent_postgres;
 mod slow_clients;
 mod start;
+mod tls_postgres;
 mod unsafe_postgres;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rookery::storage::embedded::{Cluster, DATABASE, Options};
 
-use crate::support::{PostgresProxy, TestDatabase, TestServer, command_with, open_folder};
+use crate::support::{PostgresProxy, TestDatabase, TestServer, Written, command_with, open_folder};
 
 #[tokio::test]
 async fn authorities_that_cannot_be_read_or_are_none_stop_the_start_with_the_fix() {
@@ -90,6 +90,30 @@ async fn one_lost_key_of_two_is_named_with_what_to_do() {
     assert!(!well && said.contains("peer.key is missing") && said.contains("Fix: put it back"), "{said}");
     let why = TestServer::refused(&TestDatabase::create().await, &settings).await;
     assert!(why.contains("peer.key is missing"), "{why}");
+}
+
+/// The operator can put the old keys back only until other servers see the new keys.
+#[tokio::test]
+async fn keys_that_replace_others_are_named_at_the_start() {
+    let mut server = TestServer::start().await;
+    server.pause().await;
+    let written = Written::default();
+    let listening = written.listen();
+    server.start_again(&[]).await;
+    server.pause().await;
+    assert!(!written.text().contains("signed with another key"), "{}", written.text());
+    server.forget_keys();
+    server.start_again(&[]).await;
+    drop(listening);
+    let log = written.text();
+    let warned: Vec<&str> = log.lines().filter(|line| line.contains("signed with another key until now")).collect();
+    for (line, purpose) in warned.iter().zip(["peer", "checkpoint"]) {
+        for part in ["WARN", purpose, "other servers hold this one for 72 h", "put it back now"] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+    assert_eq!(warned.len(), 2, "{log}");
+    server.stop().await;
 }
 
 /// A shell limits a process to few open files, and each connection is one.
