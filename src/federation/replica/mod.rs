@@ -56,6 +56,7 @@ pub const REQUEST_BYTES: usize = 8 << 20;
 /// Fresh checkpoints of a stream are made at most this often; an earlier request gets the latest one.
 const FRESH_EVERY: Duration = Duration::from_secs(10);
 const FRESH_STREAMS: u64 = 10_000;
+const SILENT_SERVERS: u64 = 10_000;
 
 /// How long things take that an operator, or a test, may want otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +92,8 @@ struct Inner {
     fresh: Cache<i64, (crate::types::Seq, Signed)>,
     /// Followers that could not be reached when they were last tried.
     away: Mutex<HashSet<String>>,
+    /// Followers that did not answer a recovering stream a moment ago: the next streams do not wait for them again.
+    silent: Cache<String, ()>,
 }
 
 impl Replicas {
@@ -98,8 +101,10 @@ impl Replicas {
     pub fn start(log: Log, federation: Arc<Federation>, timing: Timing, workers: &Workers) -> Self {
         // Fixed size: checkpoints that this server signed itself.
         let fresh = Cache::builder().max_capacity(FRESH_STREAMS).time_to_live(FRESH_EVERY).build();
+        // Fixed size: names of servers that this server knows, of at most 256 bytes.
+        let silent = Cache::builder().max_capacity(SILENT_SERVERS).time_to_live(timing.look_every).build();
         let (wake, watch, away) = (Notify::new(), Notify::new(), Mutex::default());
-        let inner = Inner { log, federation, timing, wake, watch, fresh, away };
+        let inner = Inner { log, federation, timing, wake, watch, fresh, away, silent };
         let replicas = Self { inner: Arc::new(inner) };
         if replicas.inner.federation.is_on() {
             let stop = workers.stop();

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::StreamExt;
+
 use super::evidence::Claim;
 use super::home::Witnessed;
 use super::{Replicas, store};
@@ -20,6 +22,8 @@ use crate::types::{Bytes, Did, Refusal, Seq, StreamId, Term, UnixMillis};
 
 /// Streams looked at in one pass.
 const BATCH: i64 = 32;
+/// Streams that recover concurrently.
+const AT_ONCE: usize = 8;
 /// Entries and bytes of one request: as JSON they must fit into an answer.
 const ENTRIES: u64 = 256;
 const BYTES: u64 = 4 << 20;
@@ -107,22 +111,33 @@ impl Replicas {
         Ok(())
     }
 
-    /// Goes on with every recovery that is due.
+    /// Goes on with the recoveries that are due, a batch of them. After a full batch the monitor looks again at once.
     pub(super) async fn recover_due(&self) -> Result<(), Error> {
-        let (pool, now) = (self.storage().pool(), self.clock().now());
-        for (stream_id, begun_at) in store::due_recoveries(pool, now, BATCH).await? {
-            let over =
-                now.0 - begun_at.0 >= i64::try_from(self.inner.timing.recovery_wait.as_millis()).unwrap_or(i64::MAX);
-            match self.recover(stream_id, over).await {
-                Ok(true) => store::end_recovery(pool, stream_id).await?,
-                Ok(false) => store::put_off_recovery(pool, stream_id, self.inner.timing.look_every, now).await?,
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a stream could not be recovered yet");
-                    store::put_off_recovery(pool, stream_id, self.inner.timing.look_every, now).await?;
-                }
-            }
+        let due = store::due_recoveries(self.storage().pool(), self.clock().now(), BATCH).await?;
+        let is_full = i64::try_from(due.len()) == Ok(BATCH);
+        let steps = due.into_iter().map(|(stream_id, begun_at)| self.recover_one(stream_id, begun_at));
+        let mut steps = futures_util::stream::iter(steps).buffer_unordered(AT_ONCE);
+        while let Some(step) = steps.next().await {
+            step?;
+        }
+        if is_full {
+            self.inner.watch.notify_one();
         }
         Ok(())
+    }
+
+    async fn recover_one(&self, stream_id: i64, begun_at: UnixMillis) -> Result<(), Error> {
+        let (pool, timing) = (self.storage().pool(), self.inner.timing);
+        let waited_ms = self.clock().now().0 - begun_at.0;
+        let over = waited_ms >= i64::try_from(timing.recovery_wait.as_millis()).unwrap_or(i64::MAX);
+        match self.recover(stream_id, over).await {
+            Ok(true) => return Ok(store::end_recovery(pool, stream_id).await?),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a stream could not be recovered yet");
+            }
+        }
+        Ok(store::put_off_recovery(pool, stream_id, timing.look_every, self.clock().now()).await?)
     }
 
     /// Whether the stream goes on. `over`: without the followers that did not answer.
@@ -135,10 +150,17 @@ impl Replicas {
         let mut holding: BTreeMap<(Term, Seq), Vec<Did>> = BTreeMap::new();
         for server in store::holders(self.storage().pool(), stream_id, self.log().home()).await? {
             let Ok(server) = Did::parse(&server) else { continue };
+            if self.inner.silent.contains_key(server.as_str()) {
+                all_answered = false;
+                continue;
+            }
             match self.newest_of(&row, &server).await {
                 Ok(Some(at)) => holding.entry(at).or_default().push(server),
                 Ok(None) => {}
                 Err(error) => {
+                    if matches!(error, CallError::NotSent(_) | CallError::NoAnswer) {
+                        self.inner.silent.insert(server.as_str().to_owned(), ());
+                    }
                     tracing::info!(peer = server.as_str(), %error, "a follower did not say what it holds");
                     all_answered = false;
                 }

@@ -1,14 +1,16 @@
 //! A home that asks several servers for what a restore took from it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rookery::log::StreamState;
 use rookery::types::Bytes;
 use rookery_testkit::Person;
 use serde_json::json;
 
-use crate::support::{Federation, Member, TestDatabase, allow, bring, caught_up, eventually, idem, refused, row, told};
+use crate::support::{
+    Federation, Member, TestDatabase, TwoServers, allow, bring, caught_up, eventually, idem, refused, row, told,
+};
 
 const SEND: &str = "blue.catbird.mls.sendMessage";
 /// Tokens from before a restore are refused for a second or so.
@@ -150,4 +152,40 @@ async fn a_home_that_waits_says_so_and_goes_on_when_its_operator_lets_it() {
     three.servers[2].settled().await;
     assert_eq!(told(&three.carol, "#historyRewound").await.len(), 1);
     three.servers.stop().await;
+}
+
+/// A restore stops all shared streams at once. One call to the follower takes eight seconds to fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_do_not_wait_for_a_silent_follower_in_turn() {
+    let two = TwoServers::followed().await;
+    for _ in 0..70 {
+        two.alice.create_convo().await.unwrap();
+    }
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    two.servers[1].proxy.lead_to(silent.local_addr().unwrap());
+    let mut database = two.servers[0].database.connect().await;
+    let mut restored = sqlx::Connection::begin(&mut database).await.unwrap();
+    for statement in [
+        "insert into follower (stream_id, server, from_seq, acked_seq, due_at, created_at)
+         select id, $1, 1, head_seq, now() + interval '1 hour', now() from stream on conflict do nothing",
+        // The wait for followers is over.
+        "insert into recovery (stream_id, begun_at, due_at)
+         select stream_id, now() - interval '1 hour', now() from follower where server = $1",
+        "update stream set state = 1 where id in (select stream_id from follower where server = $1)",
+    ] {
+        let done = sqlx::query(statement).bind(two.servers[1].did().as_str()).execute(&mut *restored).await.unwrap();
+        assert!(done.rows_affected() > 70);
+    }
+    restored.commit().await.unwrap();
+    let since = Instant::now();
+    loop {
+        let left = "select count(*) from stream where state = 1";
+        if sqlx::query_scalar::<_, i64>(left).fetch_one(&mut database).await.unwrap() == 0 {
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_mins(1), "the streams wait for the follower one after the other");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    two.alice.send(&two.stream, b"on").await.unwrap();
+    two.stop().await;
 }
