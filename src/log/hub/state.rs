@@ -243,6 +243,8 @@ fn live<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -272,5 +274,32 @@ mod tests {
         assert!(own[0].is_cancelled());
         assert_eq!(own.iter().filter(|ended| ended.is_cancelled()).count(), 2);
         assert!(!other.is_cancelled());
+    }
+
+    /// The least time in which a hundred listeners begin and end beside so many others.
+    fn takes(others: i64) -> Duration {
+        let mut state = State::at(Cursor::default(), Arc::default());
+        let begin = |state: &mut State, row: i64| {
+            state.begin(row.unsigned_abs(), row, row, CancellationToken::new());
+            state.merge(&[SpanRow { stream_id: row, account_id: row, from_seq: 1, until_seq: None }]);
+        };
+        (0..others).for_each(|row| begin(&mut state, row));
+        let attempt = |_| {
+            let began = Instant::now();
+            for row in others..others + 50 {
+                begin(&mut state, row);
+                state.end_device(row);
+                begin(&mut state, row);
+                state.end_account(row);
+            }
+            began.elapsed()
+        };
+        (0..20).map(attempt).min().unwrap()
+    }
+
+    #[test]
+    fn a_listener_costs_no_more_beside_many_others() {
+        let (few, many) = (takes(100), takes(30_000));
+        assert!(many < few * 20, "{many:?} beside 30,000 others, {few:?} beside 100");
     }
 }

@@ -30,8 +30,11 @@ async fn run(target: Arc<Target>) -> anyhow::Result<String> {
     let stream = founder.create_convo().await?;
     let dids: Vec<Did> = members.iter().map(|member| member.did().clone()).collect();
     founder.add_members(&stream, &dids).await?;
+    // A client that joins reads only what it can decrypt in order; the messages below are sent concurrently.
     for member in &members {
         member.arrive(&stream).await?;
+    }
+    for member in &members {
         fill(&target, member, &stream, messages / usize::from(MEMBERS), 500).await?;
     }
     let (members, until) = (Arc::new(members), target.begins());

@@ -21,6 +21,9 @@ pub const ATTACK: Attack = Attack::new("maximal_commits", |target| Box::pin(run(
 const READERS: u16 = 8;
 const COMMITS: [usize; 2] = [40, 6];
 const COMMIT_BYTES: usize = 4_000_000;
+/// Commits that add or remove one puppet: a stranger gets few one-time key packages of an account, and commits may use a
+/// package of last resort ten times.
+const OF_ONE_PUPPET: usize = 20;
 /// What a page may have, as JSON.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 const LIST: &str = "blue.catbird.event.listEvents";
@@ -31,8 +34,10 @@ const REMOVE: &str = "blue.catbird.mls.removeMembers";
 async fn run(target: Arc<Target>) -> anyhow::Result<String> {
     let commits = COMMITS[usize::from(target.lasts.as_secs() < 10)];
     let (device, seed) = raw_device(&target).await?;
-    let puppet = target.person("puppet").await?;
-    puppet.publish(commits.div_ceil(2), false).await?;
+    let mut puppets = Vec::new();
+    for number in 0..commits.div_ceil(OF_ONE_PUPPET) {
+        puppets.push(target.person(&format!("puppet {number}")).await?);
+    }
     let mut client = client_of(&device.did, seed)?;
     let (group, group_info) = client.create_group()?;
     let body = json!({
@@ -40,9 +45,10 @@ async fn run(target: Arc<Target>) -> anyhow::Result<String> {
     });
     let stream = accepted(&target, &device, CREATE, &body).await?["stream"].as_str().context("no stream")?.to_owned();
     for number in 0..commits {
-        // Adds the puppet's device and removes the device again: a commit must change something.
+        // Adds a puppet's device and removes the device again: a commit must change something.
+        let puppet = &puppets[number / OF_ONE_PUPPET];
         let (nsid, packages, removed, change) = if number % 2 == 0 {
-            let claimed = claim(&target, &device, &stream, &puppet).await?;
+            let claimed = claim(&target, &device, &stream, puppet).await?;
             let package = claimed["keyPackage"]["$bytes"].as_str().context("no key package")?;
             let package = STANDARD_NO_PAD.decode(package.trim_end_matches('='))?;
             let add = json!({
