@@ -4,5 +4,5 @@ create table log_age (
     noted_at timestamptz constraint log_age_pkey primary key,
     pos bigint not null
 );
-comment on table log_age is 'Once a day, a position below which this server had stored every entry by then.';
-comment on column log_age.pos is 'Entries up to here are at least as old as the row, whatever their dates say.';
+comment on table log_age is 'One row a day: by noted_at, this server had stored every entry up to pos.';
+comment on column log_age.pos is 'Entries up to here count as at least as old as the row, whatever their dates are.';

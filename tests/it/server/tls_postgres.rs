@@ -18,7 +18,7 @@ const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/identity/http/t
 /// SSLRequest: the length of the message, and the code in the place of a protocol version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// Ends TLS in front of a Postgres (PostgreSQL 17, 53.2.11), and takes no connection without TLS.
+/// Ends TLS in front of a Postgres (PostgreSQL's "SSL Session Encryption"), and takes no other connection.
 async fn end_tls_before(postgres: u16) -> u16 {
     install_crypto_provider();
     let testdata = Path::new(TESTDATA);
@@ -66,7 +66,7 @@ async fn the_systems_authorities_count_for_postgres() {
         process.with("SSL_CERT_FILE", &format!("{TESTDATA}/{authorities}"))
     };
 
-    // The system's store, as rustls reads it; of an authority that signed nothing here.
+    // The variable stands for the system's store; this authority signed no certificate here.
     let mut distrusting = process("localhost.pem");
     distrusting.spawn();
     assert!(!distrusting.ends().await);
