@@ -99,7 +99,8 @@ async fn an_abandoned_request_is_logged() {
     wire.stand_still();
     let mut tcp = TcpStream::connect(server.server().address()).await.unwrap();
     tcp.write_all(get_devices(&alice).as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // Until the server has begun to answer.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     drop(tcp);
     let until = Instant::now() + Duration::from_secs(5);
     while !written.text().contains("\"abandoned\"") {
