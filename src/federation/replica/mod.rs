@@ -92,7 +92,8 @@ struct Inner {
     fresh: Cache<i64, (crate::types::Seq, Signed)>,
     /// Followers that could not be reached when they were last tried.
     away: Mutex<HashSet<String>>,
-    /// Followers that did not answer a recovering stream a moment ago: the next streams do not wait for them again.
+    /// Followers that left a question about a recovering stream unanswered a moment ago: the next streams do not wait for
+    /// them again.
     silent: Cache<String, ()>,
 }
 

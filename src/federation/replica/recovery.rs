@@ -158,7 +158,8 @@ impl Replicas {
                 Ok(Some(at)) => holding.entry(at).or_default().push(server),
                 Ok(None) => {}
                 Err(error) => {
-                    if matches!(error, CallError::NotSent(_) | CallError::NoAnswer) {
+                    // A call that was not sent costs no time: the client knows which servers it cannot reach.
+                    if matches!(error, CallError::NoAnswer) {
                         self.inner.silent.insert(server.as_str().to_owned(), ());
                     }
                     tracing::info!(peer = server.as_str(), %error, "a follower did not say what it holds");

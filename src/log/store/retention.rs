@@ -66,7 +66,8 @@ pub(in crate::log) async fn old_page(
 }
 
 /// Notes, once a day, up to where the log reaches, and forgets the notes that no term needs: `longest_ago` is the start of
-/// the longest term. A clock that went back notes nothing, because its note would age younger entries.
+/// the longest term. A clock that went back notes nothing, because its note would age younger entries; after a clock that
+/// was ahead, entries age by their dates alone until the date of its note.
 pub(in crate::log) async fn note_age(
     conn: &mut PgConnection,
     now: DateTime<Utc>,

@@ -26,7 +26,7 @@ pub(super) struct StoredAnswer {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum StoredTarget {
+enum StoredTarget {
     /// The rows of the target's key packages.
     Rows(Vec<i64>),
     Problem(String),
@@ -52,7 +52,10 @@ impl StoredAnswer {
                         (problem, _) => StoredTarget::Problem(problem.unwrap_or(UNAVAILABLE).to_owned()),
                     }
                 }
-                None => of_ours(account, outcome),
+                None => match of_ours(account, outcome) {
+                    Ok(rows) => StoredTarget::Rows(rows),
+                    Err(problem) => StoredTarget::Problem(problem.to_owned()),
+                },
             };
             stored.targets.push(target);
         }

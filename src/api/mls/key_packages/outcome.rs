@@ -3,7 +3,6 @@
 //! Invariant: an answer holds at most `ANSWER_BYTES` of key packages, and has `askAgain` for each target that does not
 //! fit, for which the server takes no package.
 
-use super::answer::StoredTarget;
 use super::store::{Claimed, Target};
 use crate::federation::joining::claims::{ForeignAnswer, ForeignAnswers};
 use crate::mls::limits::KEY_PACKAGE_BYTES;
@@ -51,23 +50,19 @@ pub(super) struct Outcome<'a> {
     pub home: &'a Did,
 }
 
-/// The stored form of the result for an account of this server.
-pub(super) fn of_ours(account: &Did, outcome: &Outcome<'_>) -> StoredTarget {
+/// The rows of the packages of an account of this server, or the problem for which there are none.
+pub(super) fn of_ours(account: &Did, outcome: &Outcome<'_>) -> Result<Vec<i64>, &'static str> {
     let find =
         |targets: &[Target]| targets.iter().find(|target| target.did == account.as_str()).map(|it| it.account_id);
-    let why = if let Some(account_id) = find(outcome.served) {
+    if let Some(account_id) = find(outcome.served) {
         let of_account = |one: &&Claimed| one.account_id == account_id;
         let rows: Vec<i64> = outcome.claimed.iter().filter(of_account).map(|one| one.id).collect();
-        if !rows.is_empty() {
-            return StoredTarget::Rows(rows);
-        }
-        "exhausted"
+        if rows.is_empty() { Err("exhausted") } else { Ok(rows) }
     } else if find(outcome.too_many).is_some() {
-        ASK_AGAIN
+        Err(ASK_AGAIN)
     } else if find(outcome.refused).is_some() {
-        "consentRequired"
+        Err("consentRequired")
     } else {
-        "notHere"
-    };
-    StoredTarget::Problem(why.to_owned())
+        Err("notHere")
+    }
 }

@@ -30,7 +30,7 @@ async fn run(target: Arc<Target>) -> anyhow::Result<String> {
     let stream = founder.create_convo().await?;
     let dids: Vec<Did> = members.iter().map(|member| member.did().clone()).collect();
     founder.add_members(&stream, &dids).await?;
-    // A client that joins reads only what it can decrypt in order; the messages below are sent concurrently.
+    // All join first: a joining client reads the backlog in order, and `fill` sends messages out of order.
     for member in &members {
         member.arrive(&stream).await?;
     }

@@ -1,8 +1,8 @@
 //! Servers that take connections and never answer.
 //!
 //! 100 listeners accept and say nothing. An account names them as homes of its seats, and tokens name them as issuers. The
-//! bound: requests that wait for one server delay only requests to that server, the number of slots and the time of each outbound
-//! call are bounded, and calls of people do not wait for them.
+//! bound: requests that wait for one server delay only requests to that server, the number of slots and the time of each
+//! outbound call are bounded, and calls of people do not wait for them.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
