@@ -225,8 +225,9 @@ impl Replicas {
         if lease.failures > 0 || store::peer_failures(pool, &lease.server).await?.is_some() {
             store::reached(pool, &lease.server).await?;
         }
-        if answer.seq > row.head_seq.0 {
-            // It holds what we do not: entries of ours were lost.
+        // Entries appended after the row was read may be among those sent.
+        if answer.seq > row.head_seq.max(last_seq).0 {
+            // The follower holds entries that this home does not: this home lost them.
             self.suspect(lease.stream_id, &server).await?;
             return Err(Stopped::Refused("the follower is ahead".to_owned()));
         }

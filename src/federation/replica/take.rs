@@ -58,7 +58,9 @@ impl Replicas {
         if self.is_ours(&row.home) {
             return Err(not_home().into());
         }
-        let replica = store::find_replica(pool, row.id).await?.ok_or_else(stream_not_found)?;
+        let Some(replica) = store::find_replica(pool, row.id).await? else {
+            return self.ended(peer, &row, &request).await;
+        };
         if row.home != peer.as_str() && !replica.foretells(peer, row.term) {
             return Err(not_home().into());
         }
@@ -92,6 +94,17 @@ impl Replicas {
             _ => {}
         }
         taken
+    }
+
+    /// The answer of a server that no longer follows the stream. The answer that said so may be lost, so the home
+    /// gets `stop` again for entries that are all held; entries beyond them belong to a following that begins.
+    async fn ended(&self, peer: &Did, row: &StreamRow, request: &Replicate) -> Result<Taken, Error> {
+        let all_held = ends(request, &row.public_id)?.seq <= row.head_seq;
+        if row.home != peer.as_str() || !all_held || !store::is_ended(self.storage().pool(), row.id).await? {
+            return Err(stream_not_found());
+        }
+        let head = row.head();
+        Ok(Taken { term: head.term, seq: head.seq, hash: head.hash, state: TakenState::Stop })
     }
 
     async fn judge_and_store(

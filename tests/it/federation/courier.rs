@@ -65,7 +65,7 @@ async fn one_stream_that_a_follower_refuses_holds_back_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_no_seat_any_more_is_sent_the_entry_that_says_so_and_forgotten() {
+async fn a_follower_without_seats_gets_their_last_entry_and_is_forgotten() {
     let two = TwoServers::followed().await;
     two.alice.send(&two.stream, b"together").await.unwrap();
     two.dismiss(&two.stream).await;
@@ -82,6 +82,48 @@ async fn who_has_no_seat_any_more_is_sent_the_entry_that_says_so_and_forgotten()
     let read = two.bob.entries(&two.stream, 0).await.unwrap();
     assert_eq!(read.len(), 5, "nothing of the time between");
     assert_eq!(two.bob.convo(&two.stream).await.unwrap().members.len(), 2);
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_whose_answer_of_its_end_was_lost_answers_again() {
+    let two = TwoServers::followed().await;
+    two.alice.send(&two.stream, b"together").await.unwrap();
+    two.dismiss(&two.stream).await;
+    eventually("the follower is forgotten", async || progress(&two).await.is_empty()).await;
+    let lost = "insert into follower (stream_id, server, from_seq, acked_seq, due_at, created_at)
+        select id, $1, 4, 4, now(), now() from stream where public_id = $2";
+    sqlx::query(lost)
+        .bind(two.servers[1].did().as_str())
+        .bind(&two.stream)
+        .execute(&mut two.servers[0].database.connect().await)
+        .await
+        .unwrap();
+    two.alice.send(&two.stream, b"alone").await.unwrap();
+    eventually("the follower is forgotten again", async || progress(&two).await.is_empty()).await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_appended_during_a_request_raise_no_suspicion() {
+    let two = TwoServers::followed().await;
+    let sending = futures_util::future::join_all((0..8_u8).map(async |sender| {
+        for number in 0..40 {
+            two.alice.send(&two.stream, &[sender, number]).await.unwrap();
+        }
+    }));
+    let watching = async {
+        loop {
+            let failures: Vec<i32> = progress(&two).await.into_iter().map(|(_, failures)| failures).collect();
+            assert_eq!(failures, [0], "the home suspects that it lost entries");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        _ = sending => {}
+        () = watching => {}
+    }
+    two.caught_up(&two.stream).await;
     two.stop().await;
 }
 

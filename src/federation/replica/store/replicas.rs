@@ -176,6 +176,16 @@ pub async fn has_ended(pool: &PgPool, stream_id: i64, server: &Did) -> Result<bo
     .unwrap_or(false))
 }
 
+/// Whether this server followed the stream until its last seat there ended.
+pub async fn is_ended(pool: &PgPool, stream_id: i64) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select 1 from replica where stream_id = $1 and ended_at is not null) as "ended!""#,
+        stream_id
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
 pub async fn end_replica(pool: &PgPool, stream_id: i64, now: UnixMillis) -> Result<(), Error> {
     sqlx::query!(
         "update replica set ended_at = coalesce(ended_at, $2), follow_due_at = null where stream_id = $1",
