@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test next-version vectors soak attack attack-short check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript example-rust manifests image-rehearsal
+.PHONY: help demo run test next-version vectors soak attack attack-short check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript example-rust manifests image-rehearsal load
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,10 +103,14 @@ schema: ## Renew docs/SCHEMA.md from the migrations.
 schema-check: ## Compare docs/SCHEMA.md with the migrations.
 	staging/schema.sh check
 
-bench: postgres ## Measure: token checks, catching up and forwarded sends, each beside a ceiling of the same run.
+bench: postgres load ## Measure: messages, token checks, catching up and forwarded sends, each beside a ceiling of the same run.
 	cargo bench --locked --bench token
 	cargo bench --locked --bench replication
 	cargo bench --locked --bench forwarded
+
+load: postgres ## Drive a release server with many clients; print what a message costs; fail below staging/load/floors.toml. SCENARIOS names some.
+	cargo build --locked --release -p rookery -p rookery-load --bins
+	$${CARGO_TARGET_DIR:-target}/release/rookery-load $(SCENARIOS:%=--only %)
 
 FUZZ_SECONDS ?= 120
 fuzz: ## Fuzz each reader of hostile bytes for FUZZ_SECONDS (needs a nightly compiler and cargo-fuzz).

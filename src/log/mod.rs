@@ -100,6 +100,7 @@ struct Inner {
     /// The incarnation that this process began with: it writes nothing after a raise.
     incarnation: i64,
     hub: Arc<Hub>,
+    neighbours: relay::Neighbours,
     writer: writer::Handle,
     turns: append::Turns,
     streams: moka::sync::Cache<String, Arc<StreamInfo>>,
@@ -144,6 +145,7 @@ impl Log {
             time,
             incarnation,
             hub,
+            neighbours: relay::Neighbours::default(),
             writer,
             turns,
             streams: moka::sync::Cache::builder().max_capacity(STREAM_CACHE_BYTES).weigher(entry_weight).build(),

@@ -21,6 +21,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// Pauses while a committed position is not below the horizon yet.
 const BACK_OFF: [Duration; 4] =
     [Duration::from_millis(1), Duration::from_millis(2), Duration::from_millis(4), Duration::from_millis(8)];
+/// The least pause between two looks while nobody listens.
+const UNHEARD: Duration = Duration::from_millis(100);
 /// Pause after the database did not answer.
 const TROUBLE: Duration = Duration::from_millis(250);
 /// Keys of one read: more than the 1,024 entries that one transaction may have.
@@ -50,6 +52,14 @@ pub(super) async fn run(log: Log, stop: CancellationToken, beat: Beat) {
                 waits = 0;
                 POLL
             }
+            Ok(Progress::Unheard) => {
+                waits = 0;
+                let began = tokio::time::timeout(UNHEARD, log.inner.hub.listener_began()).await;
+                if began.is_ok() || log.inner.hub.position() < log.inner.hub.woken() {
+                    continue;
+                }
+                POLL
+            }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "failed to read the log for delivery");
                 TROUBLE
@@ -73,6 +83,8 @@ enum Progress {
     /// A committed position is not below the horizon yet.
     Behind,
     Idle,
+    /// No device listens, so that the tailer only follows the horizon.
+    Unheard,
 }
 
 async fn step(log: &Log) -> Result<Progress, Error> {
@@ -81,7 +93,7 @@ async fn step(log: &Log) -> Result<Progress, Error> {
     let woken = hub.woken();
     if hub.nobody_listens() {
         hub.skip_to(store::newest_readable(pool).await?);
-        return Ok(if hub.position() < woken { Progress::Behind } else { Progress::Idle });
+        return Ok(Progress::Unheard);
     }
     let (keys, full) = store::tail_keys(pool, hub.position(), LOOK_ENTRIES).await?;
     if let Some(end) = keys.last().map(|key| key.cursor) {

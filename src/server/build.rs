@@ -25,7 +25,7 @@ use crate::storage::{self, Class, Storage, refuse_unsafe};
 use crate::telemetry::{Redactor, causes};
 use crate::types::Clock;
 use crate::worker::Workers;
-use crate::xrpc::{Limits, Services};
+use crate::xrpc::{DeviceLookups, Limits, ServiceParts, Services};
 
 /// Epochs back from which an application message is accepted: what MLS clients keep keys for.
 const PAST_EPOCHS: u64 = 5;
@@ -168,8 +168,9 @@ pub(super) async fn services(
         quota::run(quotas.clone(), clock.clone(), workers.stop().clone(), beat)
     });
     let limits = Limits::new(&config.limits, &config.http, redactor.clone(), &clock);
-    Ok(Services {
+    Ok(Services::from(ServiceParts {
         config: Arc::new(config),
+        devices: DeviceLookups::new(storage.clone()),
         storage,
         log,
         resolver,
@@ -188,7 +189,7 @@ pub(super) async fn services(
         draining: CancellationToken::new(),
         stopping: CancellationToken::new(),
         sockets: TaskTracker::new(),
-    })
+    }))
 }
 
 fn federation_settings(config: &Config) -> federation::Settings {

@@ -29,6 +29,12 @@ pub enum Class {
 impl Class {
     pub(super) const ALL: [Self; 5] = [Self::Authentication, Self::Tailer, Self::Reads, Self::Writes, Self::Workers];
 
+    /// Whether every statement of the class finds its rows by an index, whatever the values are: Postgres then plans a
+    /// statement once for each connection.
+    pub(super) const fn finds_by_index(self) -> bool {
+        matches!(self, Self::Authentication | Self::Tailer)
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Authentication => "authentication",

@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metric_name;
 
-/// Plans of the log writer.
+/// Plans of connections whose statements all find their rows by an index.
 const BY_INDEX: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),

@@ -140,18 +140,23 @@ impl PgPool {
         room: &Arc<Room>,
         uprooted: &CancellationToken,
     ) -> Self {
-        let pool = |size: u32| {
-            let (options, room, uprooted) = (options.clone(), Arc::clone(room), uprooted.clone());
+        let pool = |size: u32, options: PgConnectOptions| {
+            let (room, uprooted) = (Arc::clone(room), uprooted.clone());
             let manager = Manager { options, cluster, room, uprooted, doubted: Mutex::default() };
             let size = usize::try_from(size).unwrap_or(usize::MAX);
             managed::Pool::builder(manager).max_size(size).queue_mode(managed::QueueMode::Lifo).build()
         };
         // Only a pool with time-outs of its own can fail to be built.
-        let pool = |size| pool(size).unwrap_or_else(|_| unreachable!("a pool without time-outs needs no runtime"));
+        let pool = |size, options| {
+            pool(size, options).unwrap_or_else(|_| unreachable!("a pool without time-outs needs no runtime"))
+        };
         let pools = match split(connections) {
-            Some(sizes) => sizes.map(pool),
+            Some(sizes) => std::array::from_fn(|place| {
+                let by_index = if Class::ALL[place].finds_by_index() { &super::BY_INDEX[..] } else { &[] };
+                pool(sizes[place], options.clone().options(by_index.iter().copied()))
+            }),
             None => {
-                let shared = pool(connections);
+                let shared = pool(connections, options.clone());
                 std::array::from_fn(|_| shared.clone())
             }
         };

@@ -6,6 +6,7 @@
 mod api;
 mod caller;
 mod denied;
+mod device_lookups;
 mod failure;
 mod forward;
 mod idempotency;
@@ -26,11 +27,12 @@ pub use caller::{
     Account, AccountOrDevice, Anyone, Asked, Behalf, Caller, Device, Operator, Peer, PeerActor, ProvenDevice,
 };
 pub use denied::Denied;
+pub use device_lookups::DeviceLookups;
 pub use failure::{Failure, Fault};
 pub use idempotency::{Repeat, keep_answer, repeated_answer};
 pub use limits::{Address, BodyOwner, BodyRefused, CallOwner, Class, ClientConnection, Doors, Limits, around};
 pub use listeners::{judge_listeners, watch_listeners};
 pub use method::{Call, blocking, parse};
 pub use observe::observe;
-pub use services::{Group, Services};
+pub use services::{Group, ServiceParts, Services};
 pub use ticket::DeviceOrTicket;

@@ -1,3 +1,4 @@
+use std::ops::Deref;
 use std::sync::Arc;
 
 use moka::sync::Cache;
@@ -5,7 +6,7 @@ use moka::sync::Cache;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Limits;
+use super::{DeviceLookups, Limits};
 use crate::config::Config;
 use crate::federation::Federation;
 use crate::federation::joining::Joining;
@@ -34,9 +35,26 @@ impl Weigh for Group {
     }
 }
 
-/// The services that a method may use. Cheap to clone.
+/// The services that a method may use. Cheap to clone: all clones share one value.
 #[derive(Clone)]
-pub struct Services {
+pub struct Services(Arc<ServiceParts>);
+
+impl Deref for Services {
+    type Target = ServiceParts;
+
+    fn deref(&self) -> &ServiceParts {
+        &self.0
+    }
+}
+
+impl From<ServiceParts> for Services {
+    fn from(parts: ServiceParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+/// The services, one by one.
+pub struct ServiceParts {
     pub config: Arc<Config>,
     pub storage: Storage,
     pub log: Log,
@@ -51,6 +69,8 @@ pub struct Services {
     pub joining: Joining,
     pub redactor: Redactor,
     pub limits: Arc<Limits>,
+    /// Looks up the devices that call.
+    pub devices: DeviceLookups,
     pub quotas: Quotas,
     /// Where methods go that this server does not have; development alone.
     pub upstream: Option<Upstream>,

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{DeviceId, Did, Hash};
 
+#[derive(Clone)]
 pub(super) struct DeviceRow {
     pub id: i64,
     pub public_id: String,
@@ -24,17 +25,18 @@ pub(super) struct DeviceRow {
     pub did_gone_at: Option<DateTime<Utc>>,
 }
 
-pub(super) async fn find_device(pool: &PgPool, device: &str) -> Result<Option<DeviceRow>, Error> {
+/// Devices of this server's accounts by their ids.
+pub(super) async fn find_devices(pool: &PgPool, devices: &[String]) -> Result<Vec<DeviceRow>, Error> {
     Ok(sqlx::query_as!(
         DeviceRow,
         r#"select d.id, d.public_id, d.account_id, a.did, d.public_key, d.alg, d.state, d.last_seen_at,
                   coalesce(d.last_seen_at, d.created_at) as "known_at!",
                   coalesce(d.account_proven_at, d.created_at) as "account_proven_at!",
                   a.created_at as account_created_at, a.suspended_at is not null as "suspended!", a.server, a.did_gone_at
-           from device d join account a on a.id = d.account_id where d.public_id = $1 and d.state <> 'foreign'"#,
-        device
+           from device d join account a on a.id = d.account_id where d.public_id = any($1) and d.state <> 'foreign'"#,
+        devices
     )
-    .fetch_optional(pool)
+    .fetch_all(pool)
     .await?)
 }
 

@@ -111,6 +111,8 @@ pub struct Hub {
     /// The greatest position that a signal named.
     woken: AtomicI64,
     wake: Notify,
+    /// A device began to listen.
+    began: Notify,
     /// For those who look at commits by themselves.
     commits: watch::Sender<i64>,
     /// Signals to the other instances.
@@ -130,8 +132,13 @@ impl Log {
         let hub = Arc::clone(&self.inner.hub);
         let id = hub.next_id.fetch_add(1, Ordering::Relaxed);
         let ended = CancellationToken::new();
+        if hub.nobody_listens() {
+            // The tailer rests while nobody listens, and its position may be behind the present.
+            hub.skip_to(store::newest_readable(self.inner.storage.pool()).await?);
+        }
         lock(&hub.state).begin(id, account_id, device_row, ended.clone());
         metrics::gauge!(crate::telemetry::metric_name::SUBSCRIPTIONS_OPEN).increment(1);
+        hub.began.notify_one();
         let listener = Listener { id, hub, account_id, ended };
         // After it is known to the hub: a revocation is seen here, or its entry passes the tail.
         let revoked = store::silenced(self.inner.storage.pool(), &[device_row]).await?;
@@ -173,6 +180,7 @@ impl Hub {
             next_id: AtomicU64::new(1),
             woken: AtomicI64::new(position.to_db()),
             wake: Notify::new(),
+            began: Notify::new(),
             commits: watch::Sender::new(position.to_db()),
             leaving: Leaving::default(),
             held_bytes,
@@ -219,6 +227,11 @@ impl Hub {
 
     pub(super) async fn woken_up(&self) {
         self.wake.notified().await;
+    }
+
+    /// Waits until a device begins to listen.
+    pub(super) async fn listener_began(&self) {
+        self.began.notified().await;
     }
 
     /// Up to where the tail has read: whatever is committed below it was seen.

@@ -6,19 +6,22 @@
 //! them wait for each other.
 //!
 //! Signals go by Redis where there is one and it carries, otherwise by NOTIFY. Every instance hears both ways at any
-//! time, so that instances need not agree on the way. Losing Redis costs nothing but its speed.
+//! time, so that instances need not agree on the way. Losing Redis costs nothing but its speed. An instance without
+//! neighbours sends no NOTIFY.
 
 mod leaving;
 mod link;
+mod neighbours;
 mod words;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 pub(super) use leaving::Leaving;
 pub(super) use link::Link;
+pub(super) use neighbours::Neighbours;
 pub(super) use words::Carried;
 use words::Word;
 
@@ -69,7 +72,7 @@ async fn send_what_leaves(log: &Log, link: Option<&Link>, beat: &Beat) -> Result
                 Some(link) => link.publish(&text).await,
                 None => false,
             };
-            if !carried {
+            if !carried && !log.inner.neighbours.is_alone(Instant::now()) {
                 notify(log, &mut postgres, &text).await?;
             }
         }
@@ -95,6 +98,7 @@ pub(super) async fn hear(log: Log, stop: CancellationToken, beat: Beat) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "failed to listen for signals of other instances");
             },
         }
+        log.inner.neighbours.end_listening();
         tokio::time::sleep(TROUBLE).await;
     }
 }
@@ -109,6 +113,7 @@ async fn hear_on_one_connection(log: &Log, beat: &Beat) -> Result<(), Error> {
     let mut listener = tokio::time::timeout(HEARD_WITHIN, connecting).await.map_err(|_| silent())??;
     // What was committed before this moment was not heard.
     log.inner.hub.look();
+    log.inner.neighbours.begin_listening(Instant::now());
     let hello = Word::Hello.write(&log.inner.replica);
     let (mut every, mut unheard) = (tokio::time::interval(HELLO), false);
     loop {
@@ -145,8 +150,14 @@ pub async fn close_sockets(conn: &mut PgConnection, account_id: i64) -> Result<(
 
 /// Handles a signal; an instance ignores its own.
 fn take(log: &Log, text: &str) {
-    match Word::read(text) {
-        Some((replica, _)) if replica == log.inner.replica => {}
+    let word = Word::read(text);
+    match &word {
+        Some((replica, _)) if *replica == log.inner.replica => return,
+        // A transaction of any process, which may be the operator's command.
+        Some((replica, _)) if *replica == EVERYBODY => {}
+        _ => log.inner.neighbours.heard(Instant::now()),
+    }
+    match word {
         Some((_, Word::Look(pos))) => log.inner.hub.wake_from_afar(pos),
         Some((_, Word::Signal(carried))) => log.inner.hub.signal_here(&carried),
         Some((_, Word::Close(account_id))) => log.inner.hub.close_account(account_id),

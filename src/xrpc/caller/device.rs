@@ -179,6 +179,6 @@ async fn by_key(
 }
 
 async fn find(cx: &Services, device: &DeviceId, account: &Did) -> Result<DeviceRow, Fault> {
-    let found = store::find_device(cx.storage.authentication(), device.as_str()).await?;
+    let found = cx.devices.find(device).await?;
     found.filter(|row| row.did == account.as_str()).ok_or_else(|| TokenRefused::DeviceUnknown.into())
 }

@@ -1,5 +1,7 @@
 //! The errors that any method may answer instead of its output: one closed set for all methods.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
@@ -276,6 +278,18 @@ impl From<storage::Error> for Fault {
                 Self::StorageFull
             }
             error => Self::internal(error),
+        }
+    }
+}
+
+/// For several calls that one statement served, whose error was logged once.
+impl From<Arc<storage::Error>> for Fault {
+    fn from(error: Arc<storage::Error>) -> Self {
+        match *error {
+            storage::Error::Collision(_) => Self::Collided,
+            storage::Error::Unavailable(_) => Self::Unavailable,
+            storage::Error::Full(_) => Self::StorageFull,
+            _ => Self::internal(error),
         }
     }
 }

@@ -193,3 +193,31 @@ async fn two_servers_on_one_redis_do_not_wake_each_other() {
     one.stop().await;
     two.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_alone_sends_no_notify() {
+    let mut pair = Pair::start(None).await;
+    assert!(pair.by_postgres().await, "two instances signal each other");
+    let Pair { server, replica, stream, speaker, feed, mut notified } = pair;
+    drop(feed);
+    replica.stop().await.unwrap();
+    // A NOTIFY of the server to itself is its sign of life.
+    let mut looks = async || {
+        while tokio::time::timeout(Duration::from_millis(20), notified.recv()).await.is_ok() {}
+        speaker.send(&stream, b"is anybody there?").await.unwrap();
+        let signal = async { while !notified.recv().await.unwrap().payload().contains(" look ") {} };
+        tokio::time::timeout(Duration::from_millis(300), signal).await.is_ok()
+    };
+    let until = Instant::now() + Duration::from_mins(1);
+    while looks().await {
+        assert!(Instant::now() < until, "an instance that is alone still sends signals");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let replica = Box::pin(server.replica_with(&[])).await;
+    let until = Instant::now() + NOTICED;
+    while !looks().await {
+        assert!(Instant::now() < until, "a new instance gets no signals");
+    }
+    replica.stop().await.unwrap();
+    server.stop().await;
+}

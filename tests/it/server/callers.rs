@@ -14,6 +14,7 @@ use rookery::types::Clock;
 use rookery::xrpc::Rule;
 use rookery_testkit::Person;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 
 use crate::support::{AccountToken, Answer, Handmade, Request, TestServer};
 
@@ -414,5 +415,36 @@ async fn after_a_crash_of_the_database_the_first_fresh_token_is_not_refused_for_
     // Tokens of the second in which the memory was lost are refused, whoever comes first.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     alice.query::<GetConvos>(&get_convos::Params { limit: 10, cursor: None }).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_at_one_time_share_two_look_ups() {
+    let server = TestServer::start_with(&[("DATABASE_POOL", "64")]).await;
+    let mut people = Vec::new();
+    for number in 0..16 {
+        people.push(server.newcomer(&format!("caller {number}"), 0).await);
+    }
+    let mut database = server.database.connect().await;
+    let mut held = database.begin().await.unwrap();
+    sqlx::query("lock table device in access exclusive mode").execute(&mut *held).await.unwrap();
+    let calls = people
+        .iter()
+        .map(async |person| server.raw(GetConvos::NSID, "").token(&person.token(GetConvos::NSID)).send().await.status);
+    let watching = async {
+        let mut watcher = server.database.connect().await;
+        let waiting = "select count(*) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock' and query like '%d.public_id = any(%'";
+        let mut most = 0;
+        for _ in 0..50 {
+            most = most.max(sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut watcher).await.unwrap());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        held.rollback().await.unwrap();
+        most
+    };
+    let (statuses, most) = tokio::join!(futures_util::future::join_all(calls), watching);
+    assert_eq!(most, 2, "statements that look up devices");
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     server.stop().await;
 }

@@ -1,0 +1,141 @@
+//! `rookery-load`: drives the server's program with real clients, and measures what one unit of work costs.
+//!
+//! Every scenario has a server and a database of its own, on one private Postgres with `fsync` on. The clients are devices
+//! with keys of their own that sign a fresh token for each call. The program prints a table, and one JSON object.
+//!
+//! Invariants: a failed call ends the program with an error; CPU times are those that the operating system counted for the
+//! server and for Postgres, without the clients'; statements are those that Postgres counted; the program ends with 0 only
+//! if every row reached its floor.
+
+mod bare;
+mod floors;
+mod listeners;
+mod report;
+mod scenarios;
+mod senders;
+mod stage;
+mod statements;
+mod usage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use rookery_testkit::server_program;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::floors::Floors;
+use crate::report::Report;
+use crate::scenarios::SCENARIOS;
+use crate::stage::Postgres;
+
+#[derive(Debug, Parser)]
+#[command(version, about = "Measures what messages cost a server and its Postgres.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the ceiling that `sendMessage` is compared with; the scenarios start this process themselves.
+    #[command(hide = true)]
+    Bare(bare::Arguments),
+}
+
+#[derive(Clone, Debug, Args)]
+struct Run {
+    /// Only these scenarios.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// How long each scenario is measured.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    seconds: u64,
+    /// Devices that send at one time, in the scenarios with many.
+    #[arg(long, value_name = "NUMBER", default_value_t = 64)]
+    senders: usize,
+    /// Sockets of the scenario with idle ones.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    sockets: usize,
+    /// Conversations of the scenarios with many.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    conversations: usize,
+    /// The server's program [default: ROOKERY_BIN, or `rookery` beside this program].
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
+    /// Print the statements that took Postgres longest in each scenario.
+    #[arg(long)]
+    statements: bool,
+    /// Print the names of the scenarios.
+    #[arg(long)]
+    list: bool,
+}
+
+impl Run {
+    fn duration(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    fn program(&self) -> PathBuf {
+        self.server.clone().unwrap_or_else(server_program)
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if let Some(Command::Bare(arguments)) = arguments.command {
+        bare::serve(arguments).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let run = arguments.run;
+    if run.list {
+        for scenario in SCENARIOS {
+            say(scenario.name());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = run.only.iter().find(|name| !SCENARIOS.iter().any(|scenario| scenario.name() == **name)) {
+        bail!("unknown scenario {unknown}: --list prints the names");
+    }
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening to SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listening to SIGTERM")?;
+    tokio::select! {
+        held = measure(&run) => Ok(if held? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
+
+/// Whether every row reached its floor.
+async fn measure(run: &Run) -> anyhow::Result<bool> {
+    let floors = Floors::committed()?;
+    let postgres = Postgres::start().await?;
+    let (mut report, mut missed) = (Report::default(), Vec::new());
+    say(Report::head());
+    for scenario in SCENARIOS {
+        if !run.only.is_empty() && !run.only.iter().any(|name| name == scenario.name()) {
+            continue;
+        }
+        let row = scenario.run(run, &postgres).await.with_context(|| format!("scenario {}", scenario.name()))?;
+        say(&row.line());
+        if run.statements {
+            row.slowest_statements().iter().for_each(|line| say(line));
+        }
+        missed.extend(floors.missed(&row)?);
+        report.rows.push(row);
+    }
+    postgres.stop().await?;
+    say(&report.json()?);
+    missed.iter().for_each(|what| say(&format!("MISSED {what}")));
+    Ok(missed.is_empty())
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what this program is for")]
+fn say(line: &str) {
+    println!("{line}");
+}
