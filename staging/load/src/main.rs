@@ -124,14 +124,18 @@ async fn measure(run: &Run) -> anyhow::Result<bool> {
         let row = scenario.run(run, &postgres).await.with_context(|| format!("scenario {}", scenario.name()))?;
         say(&row.line());
         if run.statements {
-            row.slowest_statements().iter().for_each(|line| say(line));
+            for line in row.slowest_statements() {
+                say(&line);
+            }
         }
         missed.extend(floors.missed(&row)?);
         report.rows.push(row);
     }
     postgres.stop().await?;
     say(&report.json()?);
-    missed.iter().for_each(|what| say(&format!("MISSED {what}")));
+    for what in &missed {
+        say(&format!("MISSED {what}"));
+    }
     Ok(missed.is_empty())
 }
 
