@@ -22,8 +22,9 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const LISTENERS: usize = 300;
 const PACE: Duration = Duration::from_millis(50);
 const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
-/// Conversations of each device with idle sockets, and how long the server's memory settles.
+/// Conversations of each device with idle sockets.
 const SEATS: usize = 5;
+/// How long opened sockets get until they are live and the server's memory is settled.
 const SETTLES: Duration = Duration::from_secs(3);
 /// Accounts in one claim of key packages.
 const TARGETS: usize = 20;
@@ -103,6 +104,8 @@ impl Scenario {
         let members = crowd(&stage, LISTENERS.div_ceil(SOCKETS_PER_DEVICE)).await?;
         let people: Vec<Arc<Person>> = members.iter().map(|member| Arc::clone(member.person())).collect();
         let mut listening = Listening::begin(listeners::open(&people, LISTENERS).await?);
+        // A socket that is open may still be reading the past.
+        tokio::time::sleep(SETTLES).await;
         let sender = members.first().context("a conversation without a member")?;
         let (sent_at, mut sent) = (SentAt::default(), 0);
         let meter = Meter::begin(&stage, postgres).await?;
