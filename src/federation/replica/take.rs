@@ -59,7 +59,7 @@ impl Replicas {
             return Err(not_home().into());
         }
         let Some(replica) = store::find_replica(pool, row.id).await? else {
-            return self.ended(peer, &row, &request).await;
+            return self.repeat_stop(peer, &row, &request).await;
         };
         if row.home != peer.as_str() && !replica.foretells(peer, row.term) {
             return Err(not_home().into());
@@ -96,9 +96,9 @@ impl Replicas {
         taken
     }
 
-    /// The answer of a server that no longer follows the stream. The answer that said so may be lost, so the home
-    /// gets `stop` again for entries that are all held; entries beyond them belong to a following that begins.
-    async fn ended(&self, peer: &Did, row: &StreamRow, request: &Replicate) -> Result<Taken, Error> {
+    /// Answers `stop` again after this server's following of the stream has ended, because the home may not have
+    /// received the first `stop`. Entries beyond the held head belong to a following that begins: `StreamNotFound`.
+    async fn repeat_stop(&self, peer: &Did, row: &StreamRow, request: &Replicate) -> Result<Taken, Error> {
         let all_held = ends(request, &row.public_id)?.seq <= row.head_seq;
         if row.home != peer.as_str() || !all_held || !store::is_ended(self.storage().pool(), row.id).await? {
             return Err(stream_not_found());

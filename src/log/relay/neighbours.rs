@@ -64,6 +64,6 @@ mod tests {
         assert!(neighbours.is_alone(at(226)));
         neighbours.end_listening();
         neighbours.begin_listening(at(300));
-        assert!(!neighbours.is_alone(at(320)), "what was said during the break was not heard");
+        assert!(!neighbours.is_alone(at(320)), "signals of other instances during the break are lost");
     }
 }

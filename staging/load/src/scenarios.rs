@@ -16,7 +16,7 @@ use crate::senders::{Sender, Sent, Until, send};
 use crate::stage::{Postgres, Stage};
 use crate::{statements, usage};
 
-/// What is sent before the measurement begins: pools, caches and plans are filled.
+/// Time for which the senders send before the measurement begins, so that pools, caches and plans are filled.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Sockets that listen to one conversation, and the pause between its messages.
 const LISTENERS: usize = 300;
@@ -31,7 +31,7 @@ const TARGETS: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
-    /// One sender whose messages go to a conversation each, to which nobody has sent since the server started.
+    /// One sender, whose every message is the first of its conversation since the server started.
     FirstTouch,
     /// One sender, one conversation.
     SingleSender,

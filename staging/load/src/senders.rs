@@ -31,7 +31,7 @@ impl Sender {
         &self.person
     }
 
-    /// The same device with the same messages, which calls another server.
+    /// A sender for this device and its messages that calls another server.
     pub fn at(&self, service: Arc<rookery_client::Service>) -> Self {
         Self { person: Arc::new(self.person.at(service)), drafts: self.drafts.clone() }
     }
