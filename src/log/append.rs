@@ -96,6 +96,7 @@ impl Log {
             time: now,
         };
         let (home, incarnation) = (self.inner.home.as_str(), self.inner.incarnation);
+        self.ensure_partitions_in(tx.conn()).await?;
         let row = store::insert_stream(tx.conn(), &head, kind, home, incarnation, &bytes).await?;
         let first_pos = self.first_position(&mut tx).await?;
         let mut tx = StreamTx::new(self, tx, row, Some(first_pos));
@@ -204,7 +205,7 @@ impl StreamTx {
 
     /// The first answer of a call that already happened.
     pub async fn repeated(&mut self, identity: &CallIdentity) -> Result<Option<store::Accepted>, Error> {
-        Ok(match store::find_accepted(self.tx.conn(), self.row.id, identity.idem).await? {
+        Ok(match store::find_accepted(self.tx.conn(), self.row.id, identity.idem, self.log.clock().now()).await? {
             Some(accepted) => Some(accepted.answer_to(identity)?),
             None => None,
         })
@@ -265,7 +266,8 @@ impl StreamTx {
         }
         self.added_bytes += sealed.size_bytes();
         let pos = first_pos + self.index;
-        store::insert_entry(self.tx.conn(), self.row.id, pos, kind, epoch, &sealed, author, identity).await?;
+        let at = self.log.partitions_now();
+        store::insert_entry(self.tx.conn(), self.row.id, pos, at, kind, epoch, &sealed, author, identity).await?;
         self.index += 1;
         self.appended.push(kind);
         if kind == EntryKind::Erased {

@@ -27,6 +27,7 @@ mod hub;
 mod identity;
 mod origin;
 mod page;
+mod partitions;
 mod read;
 mod recover;
 mod relay;
@@ -101,6 +102,7 @@ struct Inner {
     incarnation: i64,
     hub: Arc<Hub>,
     neighbours: relay::Neighbours,
+    partitions: partitions::KnownPartitions,
     writer: writer::Handle,
     turns: append::Turns,
     streams: moka::sync::Cache<String, Arc<StreamInfo>>,
@@ -146,6 +148,7 @@ impl Log {
             incarnation,
             hub,
             neighbours: relay::Neighbours::default(),
+            partitions: partitions::KnownPartitions::default(),
             writer,
             turns,
             streams: moka::sync::Cache::builder().max_capacity(STREAM_CACHE_BYTES).weigher(entry_weight).build(),
@@ -158,6 +161,7 @@ impl Log {
             replica: hex::encode(rand::random::<[u8; 8]>()),
         };
         let log = Self { inner: Arc::new(inner) };
+        log.ensure_partitions().await?;
         retention::begin_after_restore(&log).await;
         let stop = workers.stop();
         workers.spawn_beating("log writer", Class::Writes, |beat| {
@@ -210,7 +214,7 @@ impl Log {
     /// The first answer of a call, if it happened before; `IdempotencyConflict` if another request had its name.
     pub async fn repeated(&self, stream_id: i64, identity: &CallIdentity) -> Result<Option<Accepted>, Error> {
         let mut connection = self.inner.storage.pool().acquire().await?;
-        let found = store::find_accepted(&mut connection, stream_id, identity.idem).await?;
+        let found = store::find_accepted(&mut connection, stream_id, identity.idem, self.clock().now()).await?;
         Ok(found.map(|accepted| accepted.answer_to(identity)).transpose()?)
     }
 

@@ -86,7 +86,7 @@ pub(super) async fn count_entries(conn: &mut PgConnection, limit: i64) -> Result
            ), page as materialized (
                select e.pos, e.author, e.bytes
                from mark cross join lateral (
-                   select pos, author, octet_length(header) + octet_length(coalesce(content, '')) as bytes from entry
+                   select pos, author, octet_length(header) + content_bytes as bytes from entry
                    where entry.pos > mark.pos and entry.pos < (
                        select base + (pg_snapshot_xmin(pg_current_snapshot())::text::bigint << 10) from log_origin
                    )

@@ -19,6 +19,11 @@ impl Log {
         }
         let entries: Vec<Entry<'_>> = entries.iter().map(read).collect::<Result<_, _>>()?;
         let broken = || Refusal::new("ChainBroken", "the entries do not lead to the first that is held");
+        let weeks: Vec<Option<i16>> = entries
+            .iter()
+            .map(|entry| self.week_of_backfilled(Keep::of_named(&entry.kind), entry.header.time))
+            .collect();
+        self.ensure_weeks(&weeks).await?;
         let mut won = self.win(stream_id).await?;
         let first = store::first_header(won.tx.conn(), stream_id).await?.ok_or_else(broken)?;
         let following = entries.iter().skip(1).map(|entry| &entry.header).chain([&first]);
@@ -32,7 +37,7 @@ impl Log {
         // Below every position of the order of all streams: readers reach these entries by seq alone. A later call of
         // this function brings earlier entries in a younger transaction, so that positions rise with seqs.
         let first_pos = backfill_position(won.first_pos, entries.len());
-        store::adopt_entries(won.tx.conn(), stream_id, first_pos, &entries).await?;
+        store::adopt_entries(won.tx.conn(), stream_id, first_pos, &entries, &weeks).await?;
         store::grow(won.tx.conn(), stream_id, entries.iter().map(Entry::size_bytes).sum()).await?;
         for (seq, time) in ageing(&entries)? {
             store::insert_ageing(won.tx.conn(), stream_id, seq, time).await?;

@@ -161,7 +161,9 @@ impl Log {
                 first_pos
             }
         };
-        store::adopt_entries(tx.conn(), row.id, first_pos, fresh).await?;
+        let at = self.partitions_now();
+        let weeks: Vec<_> = fresh.iter().map(|entry| Some(at.week_of(Keep::of_named(&entry.kind)))).collect();
+        store::adopt_entries(tx.conn(), row.id, first_pos, fresh, &weeks).await?;
         if let (Some(signed), Some(last), true) = (&span.checkpoint, fresh.last(), is_whole) {
             store::keep_checkpoint(tx.conn(), row.id, &last.head(), signed).await?;
         }
@@ -214,6 +216,7 @@ impl Log {
             return Ok((tx, row, None));
         }
         let mut tx = self.inner.storage.begin().await?;
+        self.ensure_partitions_in(tx.conn()).await?;
         // With an anchor the homes before are in the lineage, which the caller has verified.
         let home = if span.anchor.is_some() { span.home.as_str() } else { &verified.genesis.home };
         let head = span.anchor.clone().unwrap_or_else(|| verified.start());

@@ -68,6 +68,7 @@ impl Log {
     /// Locks a stream for an outbox worker; `None` if another transaction holds the lock.
     pub(in crate::log) async fn lock_as_courier(&self, stream_id: i64) -> Result<Option<StreamTx>, Error> {
         let guard = self.inner.turns.take(stream_id).await?;
+        self.ensure_partitions().await?;
         let mut tx = self.inner.storage.begin().await?;
         tx.hold(guard);
         if !store::try_lock_queue(tx.conn(), stream_id).await? {
@@ -80,6 +81,7 @@ impl Log {
     /// A transaction that holds the stream's advisory lock, and no transaction id yet.
     pub(in crate::log) async fn turn(&self, stream_id: i64) -> Result<Tx, Error> {
         let guard = self.inner.turns.take(stream_id).await?;
+        self.ensure_partitions().await?;
         let mut tx = self.inner.storage.begin().await?;
         tx.hold(guard);
         store::lock_stream_advisory(tx.conn(), stream_id).await?;

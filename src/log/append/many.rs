@@ -32,7 +32,7 @@ impl StreamTx {
         if self.index.saturating_add_unsigned(entries.len() as u64) > ENTRIES_PER_TRANSACTION {
             return Err(Error::TooManyEntries);
         }
-        let mut columns = EntryColumns::beginning_at(self.index);
+        let mut columns = EntryColumns::after(self.index, self.log.partitions_now());
         let mut appended = Vec::with_capacity(entries.len());
         for (entry, content) in entries {
             let sealed = self.head.seal(entry.kind, entry.epoch, &content, self.log.entry_time())?;
@@ -42,7 +42,7 @@ impl StreamTx {
             self.added_bytes += sealed.size_bytes();
             self.appended.push(entry.kind);
             self.index += 1;
-            columns.push(self.row.id, &entry, &sealed);
+            columns.push(self.row.id, &entry, sealed.clone());
             appended.push(sealed);
         }
         insert_entries(self.tx.conn(), first_pos, &columns).await?;

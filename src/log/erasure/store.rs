@@ -69,7 +69,7 @@ pub(super) async fn next_job(pool: &PgPool) -> Result<Option<Job>, Error> {
 pub(super) async fn find_messages(pool: &PgPool, job: &Job, entries: i64, messages: i64) -> Result<Found, Error> {
     let row = sqlx::query!(
         r#"with page as materialized (
-               select seq, author = $4 and kind = $5 and content is not null as wanted from entry
+               select seq, author = $4 and kind = $5 and content is not null as wanted from entry_content
                where stream_id = $1 and seq > $2 and seq <= $3 order by seq limit $6
            ), wanted as materialized (
                select seq from page where wanted order by seq limit $7
@@ -144,11 +144,11 @@ pub(super) async fn newest_messages(
     messages: i64,
 ) -> Result<Vec<Seq>, Error> {
     let mut seqs = sqlx::query_scalar!(
-        "select e.seq from (
-             select seq, author, kind, content is not null as has_content from entry
+        r#"select e.seq as "seq!" from (
+             select seq, author, kind, content is not null as has_content from entry_content
              where stream_id = $1 order by seq desc limit $3
          ) e
-         where e.author = $2 and e.kind = $4 and e.has_content order by e.seq desc limit $5",
+         where e.author = $2 and e.kind = $4 and e.has_content order by e.seq desc limit $5"#,
         stream_id,
         account_id,
         entries,

@@ -3,6 +3,7 @@
 use super::{IDENTITY_DAYS, Keep, ago};
 use crate::config::Retention;
 use crate::log::body::{Body, KeyPackagesLowBody};
+use crate::log::partitions::{is_over, is_period_over};
 use crate::log::{EntryKind, Error, store};
 use crate::storage::PgConnection;
 use crate::types::UnixMillis;
@@ -23,9 +24,12 @@ pub enum Job {
     AskedFollowers,
     /// Homes to continue from this server's heads after a restore.
     AskedHomes,
-    /// Names of calls on entries.
+    /// Partitions of identities of calls.
     Identities,
+    /// Contents of messages, hidden from readers.
     Messages,
+    /// Partitions of hidden contents.
+    ContentWeeks,
     Notices,
     Handshakes,
     /// First answers that no entry can rebuild.
@@ -55,13 +59,15 @@ impl Job {
         Self::DoubtfulKeyPackages,
         Self::AskedFollowers,
         Self::AskedHomes,
-        Self::Identities,
         Self::Messages,
         Self::Notices,
         Self::Handshakes,
         Self::Answers,
         Self::KeyPackages,
         Self::Welcomes,
+        // Last: a partition that is in use fails the step, and with it the sweep.
+        Self::ContentWeeks,
+        Self::Identities,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -71,6 +77,7 @@ impl Job {
             Self::AskedHomes => "asked_homes",
             Self::Identities => "identities",
             Self::Messages => "messages",
+            Self::ContentWeeks => "content_weeks",
             Self::Notices => "notices",
             Self::Handshakes => "handshakes",
             Self::Answers => "answers",
@@ -82,13 +89,14 @@ impl Job {
     /// Its row in `log_sweep`, for jobs that pass over entries.
     const fn mark(self) -> i16 {
         match self {
-            Self::Identities => 1,
             Self::Messages => 2,
             Self::Notices => 3,
             Self::Handshakes => 4,
             Self::DoubtfulKeyPackages
             | Self::AskedFollowers
             | Self::AskedHomes
+            | Self::Identities
+            | Self::ContentWeeks
             | Self::Answers
             | Self::KeyPackages
             | Self::Welcomes => 0,
@@ -110,15 +118,13 @@ impl Job {
             }
             Self::AskedFollowers => Ok(Step::of(store::ask_followers(conn, batch, now.to_datetime()).await?, batch)),
             Self::AskedHomes => Ok(Step::of(store::ask_homes(conn, batch, now.to_datetime()).await?, batch)),
-            Self::Identities => {
-                let Some(page) = self.next_page(conn, before(IDENTITY_DAYS), now, batch).await? else {
-                    return Ok(Step { rows: 0, more: false });
-                };
-                let rows = store::forget_identities(conn, page.after, page.through).await?;
-                store::advance(conn, self.mark(), page.through, None).await?;
-                Ok(Step { rows, more: page.full })
+            Self::Identities => forget_identities(conn, ago(now, IDENTITY_DAYS)).await,
+            Self::Messages => {
+                // Erasures read the mark under a lock, too: one message is freed once.
+                store::lock_mark(conn, self.mark()).await?;
+                self.age_out(conn, before(terms.messages_days), Keep::Messages, now, batch).await
             }
-            Self::Messages => self.age_out(conn, before(terms.messages_days), Keep::Messages, now, batch).await,
+            Self::ContentWeeks => drop_week(conn, ago(now, terms.messages_days), batch).await,
             Self::Notices => self.age_out(conn, before(terms.notices_days), Keep::Notices, now, batch).await,
             Self::Handshakes => {
                 let lapsed = before(terms.lapse_days);
@@ -165,15 +171,41 @@ impl Job {
     ) -> Result<Step, Error> {
         let kinds: Vec<i16> =
             EntryKind::ALL.iter().filter(|&&kind| Keep::of(kind) == keep).map(|kind| kind.to_db()).collect();
-        let backfilled = store::age_out_backfilled(conn, before, &kinds, batch).await?;
-        if backfilled > 0 {
-            return Ok(Step { rows: backfilled, more: true });
-        }
         let Some(page) = self.next_page(conn, before, now, batch).await? else {
             return Ok(Step { rows: 0, more: false });
         };
-        let aged = store::age_out(conn, page.after, page.through, &kinds).await?;
+        let aged = match keep {
+            Keep::Messages => store::age_out_messages(conn, page.after, page.through, &kinds).await?,
+            _ => store::age_out_notices(conn, page.after, page.through, &kinds).await?,
+        };
         store::advance(conn, self.mark(), page.through, aged.greatest).await?;
         Ok(Step { rows: aged.rows, more: page.full })
     }
+}
+
+/// Drops the oldest partition of contents, once the sweep has hidden all its messages. Contents of backfilled entries,
+/// which that sweep does not pass, are deleted before.
+async fn drop_week(conn: &mut PgConnection, before: UnixMillis, batch: i64) -> Result<Step, Error> {
+    for week in store::content_weeks(conn).await? {
+        if !is_over(week, before) || store::holds_unswept(conn, week).await? {
+            continue;
+        }
+        let rows = store::delete_backfilled(conn, week, batch).await?;
+        if rows == 0 {
+            store::drop_week(conn, week).await?;
+            return Ok(Step { rows: 1, more: true });
+        }
+        return Ok(Step { rows, more: true });
+    }
+    Ok(Step { rows: 0, more: false })
+}
+
+/// Drops a partition of identities that are all forgotten.
+async fn forget_identities(conn: &mut PgConnection, before: UnixMillis) -> Result<Step, Error> {
+    let periods = store::identity_periods(conn).await?;
+    let Some(&over) = periods.iter().find(|&&period| is_period_over(period, before)) else {
+        return Ok(Step { rows: 0, more: false });
+    };
+    store::drop_period(conn, over).await?;
+    Ok(Step { rows: 1, more: true })
 }

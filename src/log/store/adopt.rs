@@ -65,10 +65,13 @@ pub(in crate::log) async fn entry_as_made(
     stream_id: i64,
     seq: Seq,
 ) -> Result<(Vec<u8>, Option<Vec<u8>>), Error> {
-    let row =
-        sqlx::query!("select header, content from entry where stream_id = $1 and seq = $2", stream_id, seq.to_db())
-            .fetch_one(conn)
-            .await?;
+    let row = sqlx::query!(
+        r#"select header as "header!", content from entry_content where stream_id = $1 and seq = $2"#,
+        stream_id,
+        seq.to_db()
+    )
+    .fetch_one(conn)
+    .await?;
     Ok((row.header, row.content))
 }
 
@@ -92,7 +95,7 @@ pub(in crate::log) async fn find_move(
     seq: Seq,
 ) -> Result<Option<Move>, Error> {
     let row = sqlx::query!(
-        r#"select header, content as "content!" from entry
+        r#"select header as "header!", content as "content!" from entry_content
            where stream_id = $1 and seq = $2 and kind = 23 and content is not null"#,
         stream_id,
         seq.to_db()
@@ -104,12 +107,14 @@ pub(in crate::log) async fn find_move(
     Ok(Some(handed(&header, &content.body)?))
 }
 
-/// Inserts entries as they were made, at positions of this database from `first_pos` on.
+/// Inserts entries as they were made, at positions of this database from `first_pos` on. Stores the content of each in
+/// the partition of its week, and drops a content without a week.
 pub(in crate::log) async fn adopt_entries(
     conn: &mut PgConnection,
     stream_id: i64,
     first_pos: i64,
     entries: &[Entry<'_>],
+    weeks: &[Option<i16>],
 ) -> Result<(), Error> {
     let seqs: Vec<i64> = entries.iter().map(|entry| entry.header.seq.to_db()).collect();
     let epochs: Vec<Option<i64>> = entries.iter().map(|entry| entry.header.epoch.map(Epoch::to_db)).collect();
@@ -117,14 +122,22 @@ pub(in crate::log) async fn adopt_entries(
     let kinds: Vec<i16> = entries.iter().map(|entry| entry.kind.to_db()).collect();
     let names: Vec<Option<String>> = entries.iter().map(|entry| entry.kind.db_name().map(str::to_owned)).collect();
     let headers: Vec<Vec<u8>> = entries.iter().map(|entry| entry.bytes.to_vec()).collect();
-    let contents: Vec<Option<Vec<u8>>> = entries.iter().map(|entry| entry.stored.map(<[u8]>::to_vec)).collect();
+    let stored = |(entry, week): (&Entry<'_>, &Option<i16>)| week.and(entry.stored).map(<[u8]>::to_vec);
+    let contents: Vec<Option<Vec<u8>>> = entries.iter().zip(weeks).map(stored).collect();
+    let weeks: Vec<i16> = weeks.iter().map(|week| week.unwrap_or_default()).collect();
     let hashes: Vec<Vec<u8>> = entries.iter().map(|entry| entry.hash.to_vec()).collect();
     sqlx::query!(
-        "insert into entry (stream_id, pos, seq, epoch, created_at, kind, header, content, hash, kind_name)
-         select $1, $2 + n.index - 1, n.seq, n.epoch, n.created_at, n.kind, n.header, n.content, n.hash, n.kind_name
-         from unnest($3::bigint[], $4::bigint[], $5::timestamptz[], $6::smallint[], $7::bytea[], $8::bytea[],
-                     $9::bytea[], $10::text[]) with ordinality
-             n (seq, epoch, created_at, kind, header, content, hash, kind_name, index)",
+        "with fresh as materialized (
+             select $2 + n.index - 1 as pos, n.*
+             from unnest($3::bigint[], $4::bigint[], $5::timestamptz[], $6::smallint[], $7::bytea[], $8::bytea[],
+                         $9::bytea[], $10::text[], $11::smallint[]) with ordinality
+                 n (seq, epoch, created_at, kind, header, content, hash, kind_name, week, index)
+         ), contents as (
+             insert into content (week, pos, bytes) select week, pos, content from fresh where content is not null
+         )
+         insert into entry (stream_id, seq, pos, created_at, epoch, content_bytes, week, kind, header, hash, kind_name)
+         select $1, seq, pos, created_at, epoch, coalesce(octet_length(content), 0), week, kind, header, hash, kind_name
+         from fresh",
         stream_id,
         first_pos,
         &seqs,
@@ -134,7 +147,8 @@ pub(in crate::log) async fn adopt_entries(
         &headers,
         &contents as &[Option<Vec<u8>>],
         &hashes,
-        &names as &[Option<String>]
+        &names as &[Option<String>],
+        &weeks
     )
     .execute(conn)
     .await?;

@@ -4,6 +4,8 @@ use uuid::Uuid;
 
 use super::hash;
 use crate::log::chain::{Header, Sealed};
+use crate::log::partitions::TimePartitions;
+use crate::log::retention::{Keep, identities_forgotten_before};
 use crate::log::{Application, Author, AuthorState, CallIdentity, EntryKind, Error, identity_conflict};
 use crate::storage::PgConnection;
 use crate::types::{Epoch, Hash, Refusal, Seq, Term, UnixMillis};
@@ -37,6 +39,7 @@ pub(in crate::log) async fn insert_entry(
     conn: &mut PgConnection,
     stream_id: i64,
     pos: i64,
+    at: TimePartitions,
     kind: EntryKind,
     epoch: Option<Epoch>,
     sealed: &Sealed,
@@ -44,9 +47,15 @@ pub(in crate::log) async fn insert_entry(
     identity: Option<CallIdentity>,
 ) -> Result<(), Error> {
     sqlx::query!(
-        "insert into entry (seq, pos, epoch, created_at, stream_id, author, device, idem, request_hash, kind,
-                            header, content, hash, kind_name)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        "with contents as (
+             insert into content (week, pos, bytes) values ($15, $2, $12)
+         ), called as (
+             insert into call_identity (period, stream_id, idem, seq, request_hash)
+             select $16::smallint, $5, $8, $1, $9 where $8::uuid is not null
+         )
+         insert into entry (seq, pos, epoch, created_at, stream_id, author, device, kind, header, content_bytes, hash,
+                            kind_name, week)
+         values ($1, $2, $3, $4, $5, $6, $7, $10, $11, octet_length($12::bytea), $13, $14, $15)",
         sealed.seq.to_db(),
         pos,
         epoch.map(Epoch::to_db),
@@ -60,27 +69,40 @@ pub(in crate::log) async fn insert_entry(
         sealed.header,
         sealed.content,
         sealed.hash.as_slice(),
-        kind.is_later().then(|| kind.name())
+        kind.is_later().then(|| kind.name()),
+        at.week_of(Keep::of(kind)),
+        at.period
     )
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// The entry that a call with this identity made.
+/// The entry that a call with this identity made, unless the identity is forgotten.
 pub(in crate::log) async fn find_accepted(
     conn: &mut PgConnection,
     stream_id: i64,
     idem: Uuid,
+    now: UnixMillis,
 ) -> Result<Option<Accepted>, Error> {
+    let period = TimePartitions::at(now).period;
     let row = sqlx::query!(
-        "select header, hash, epoch, request_hash from entry where stream_id = $1 and idem = $2",
+        "select e.header, e.hash, e.epoch, c.request_hash
+         from call_identity c
+         cross join lateral (
+             select header, hash, epoch, created_at from entry
+             where entry.stream_id = c.stream_id and entry.seq = c.seq limit 1
+         ) e
+         where c.stream_id = $1 and c.idem = $2 and c.period in ($3::smallint - 1, $3::smallint) and e.created_at >= $4
+         order by c.period desc limit 1",
         stream_id,
-        idem
+        idem,
+        period,
+        identities_forgotten_before(now).to_datetime()
     )
     .fetch_optional(conn)
     .await?;
-    row.map(|row| accepted(&row.header, &row.hash, row.epoch, row.request_hash.as_deref())).transpose()
+    row.map(|row| accepted(&row.header, &row.hash, row.epoch, Some(&row.request_hash))).transpose()
 }
 
 /// What is known of a call before it is judged.
@@ -93,6 +115,7 @@ pub(in crate::log) struct FirstAnswer {
 pub(in crate::log) async fn first_answers(
     conn: &mut PgConnection,
     items: &[&Application],
+    now: UnixMillis,
 ) -> Result<Vec<FirstAnswer>, Error> {
     let streams: Vec<i64> = items.iter().map(|item| item.stream.id).collect();
     let idems: Vec<Uuid> = items.iter().map(|item| item.identity.idem).collect();
@@ -102,8 +125,13 @@ pub(in crate::log) async fn first_answers(
                   coalesce(a.revoked, false) as "revoked!", coalesce(a.suspended, false) as "suspended!"
            from unnest($1::bigint[], $2::uuid[], $3::bigint[]) with ordinality n (stream_id, idem, device_id, place)
            left join lateral (
-               select header, hash, epoch, request_hash from entry
-               where entry.stream_id = n.stream_id and entry.idem = n.idem limit 1
+               select seq, request_hash from call_identity c
+               where c.stream_id = n.stream_id and c.idem = n.idem and c.period in ($4::smallint - 1, $4::smallint)
+               order by c.period desc limit 1
+           ) c on true
+           left join lateral (
+               select header, hash, epoch, c.request_hash from entry
+               where entry.stream_id = n.stream_id and entry.seq = c.seq and entry.created_at >= $5 limit 1
            ) e on true
            left join lateral (
                select d.state = 'revoked' as revoked, account.suspended_at is not null as suspended
@@ -112,7 +140,9 @@ pub(in crate::log) async fn first_answers(
            order by n.place"#,
         &streams,
         &idems,
-        &devices
+        &devices,
+        TimePartitions::at(now).period,
+        identities_forgotten_before(now).to_datetime()
     )
     .fetch_all(conn)
     .await?;
@@ -160,21 +190,25 @@ pub(in crate::log) async fn erase(conn: &mut PgConnection, stream_id: i64, seqs:
     }
     let seqs: Vec<i64> = seqs.iter().map(|seq| seq.to_db()).collect();
     sqlx::query!(
-        "with gone as materialized (
-             select pos, author, octet_length(content) as bytes from entry
-             where stream_id = $1 and seq = any($2) and kind = $3 and content is not null
+        // The sweep frees what is behind its mark: the lock keeps both from freeing one message.
+        "with swept as materialized (
+             select pos from log_sweep where job = 2 for share
+         ), old as materialized (
+             select e.pos, e.week, e.author, e.content_bytes from entry e cross join swept
+             where e.stream_id = $1 and e.seq = any($2) and e.kind = $3 and (e.pos < 0 or e.pos > swept.pos)
+         ), deleted as (
+             delete from content c
+             where c.week = any(array(select distinct week from old)) and c.pos = any(array(select pos from old))
+             returning c.pos
+         ), gone as materialized (
+             select old.author, old.content_bytes as bytes from deleted join old on old.pos = deleted.pos
          ), freed as (
              insert into stream_freed (stream_id, freed_bytes) select $1, sum(bytes) from gone having count(*) > 0
              on conflict (stream_id) do update set freed_bytes = stream_freed.freed_bytes + excluded.freed_bytes
-         ), freed_of_authors as (
-             -- What the worker has not counted yet it will count without its content.
-             insert into account_usage (account_id, freed_bytes)
-             select author, sum(bytes) from gone
-             where author is not null and pos <= (select pos from log_sweep where job = 50)
-             group by author order by author
-             on conflict (account_id) do update set freed_bytes = account_usage.freed_bytes + excluded.freed_bytes
          )
-         update entry e set content = null from gone where e.pos = gone.pos",
+         insert into account_usage (account_id, freed_bytes)
+         select author, sum(bytes) from gone where author is not null group by author order by author
+         on conflict (account_id) do update set freed_bytes = account_usage.freed_bytes + excluded.freed_bytes",
         stream_id,
         &seqs,
         EntryKind::Message.to_db()

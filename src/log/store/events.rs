@@ -1,8 +1,8 @@
 //! SQL of readers, in two steps: keys with the lengths of their entries, then the entries of the keys that fit a page.
 //!
-//! Invariant: no statement here reads contents without a bound of bytes. A key query reads lengths alone (`octet_length`
-//! of a value that Postgres keeps out of line does not read the value), and [`read_entries`] reads what
-//! [`crate::log::page::PageBudget`] let through. The horizon is read in the same snapshot as the keys that it bounds.
+//! Invariant: no statement here reads contents without a bound of bytes. A key query reads lengths alone, which count a
+//! content that has gone as if it were there, and [`read_entries`] reads what [`crate::log::page::PageBudget`] let
+//! through. The horizon is read in the same snapshot as the keys that it bounds.
 
 use chrono::{DateTime, Utc};
 
@@ -80,7 +80,7 @@ pub(in crate::log) async fn account_keys(
                order by p.pos limit $4
            )
            select key.pos as "pos!", key.stream_id as "stream_id!", key.seq as "seq!", e.kind,
-                  (octet_length(e.header) + coalesce(octet_length(e.content), 0))::bigint as "bytes!"
+                  (octet_length(e.header) + e.content_bytes)::bigint as "bytes!"
            from key
            join entry e on e.stream_id = key.stream_id and e.seq = key.seq
            order by key.pos"#,
@@ -123,7 +123,7 @@ pub(in crate::log) async fn keys_after(
     let rows = sqlx::query_as!(
         KeyRow,
         r#"select e.pos, e.stream_id, e.seq, e.kind,
-                  (octet_length(e.header) + coalesce(octet_length(e.content), 0))::bigint as "bytes!"
+                  (octet_length(e.header) + e.content_bytes)::bigint as "bytes!"
            from entry e
            where e.stream_id = $1 and e.seq > $3
              and (cardinality($4::smallint[]) + cardinality($6::text[]) = 0
@@ -155,7 +155,7 @@ pub(in crate::log) async fn keys_before(
     let rows = sqlx::query_as!(
         KeyRow,
         r#"select e.pos, e.stream_id, e.seq, e.kind,
-                  (octet_length(e.header) + coalesce(octet_length(e.content), 0))::bigint as "bytes!"
+                  (octet_length(e.header) + e.content_bytes)::bigint as "bytes!"
            from entry e
            where e.stream_id = $1 and e.seq < $3
              and (cardinality($4::smallint[]) + cardinality($6::text[]) = 0
@@ -204,7 +204,7 @@ pub(in crate::log) async fn tail_keys(
     let mut rows = sqlx::query_as!(
         TailRow,
         r#"select e.pos, e.stream_id, e.seq, e.kind,
-                  (octet_length(e.header) + coalesce(octet_length(e.content), 0))::bigint as "bytes!",
+                  (octet_length(e.header) + e.content_bytes)::bigint as "bytes!",
                   (e.pos - o.base) >> 10 as "transaction!"
            from log_origin o, entry e
            where e.pos > $1
@@ -248,7 +248,7 @@ pub(in crate::log) async fn read_entries(pool: &PgPool, keys: &[EntryKey]) -> Re
                   e.created_at as "created_at!", e.header as "header!", e.content, e.hash as "hash!"
            from unnest($1::bigint[], $2::bigint[]) with ordinality as key (stream_id, seq, place)
            cross join lateral (
-               select * from entry where entry.stream_id = key.stream_id and entry.seq = key.seq limit 1
+               select * from entry_content c where c.stream_id = key.stream_id and c.seq = key.seq limit 1
            ) e
            join stream t on t.id = key.stream_id
            order by key.place"#,

@@ -6,6 +6,7 @@ mod entries;
 mod events;
 mod origin;
 mod outbox;
+mod partitions;
 mod replica;
 mod retention;
 mod seats;
@@ -28,13 +29,14 @@ pub(super) use origin::{
     forgive_followers, insert_origin, lock_origin, name_server, raise_origin, reached, restored_to,
 };
 pub(super) use outbox::{Queue, delete_outbox, due_queues, insert_outbox, put_off, queued, try_lock_queue, withdraw};
+pub(super) use partitions::{add_partitions, content_weeks, drop_period, drop_week, holds_unswept, identity_periods};
 pub(super) use replica::{
     changes_of_reign, erasures, find_checkpoint, genesis, keep_checkpoint, missing_messages, newest_checkpoint,
     raise_rules, raw_entries,
 };
 pub(super) use retention::{
-    OldPage, advance, age_out, age_out_backfilled, age_out_handshakes, delete_answers, delete_key_packages,
-    delete_welcomes, forget_identities, insert_ageing, note_age, old_page, try_lock_sweeper,
+    OldPage, advance, age_out_handshakes, age_out_messages, age_out_notices, delete_answers, delete_backfilled,
+    delete_key_packages, delete_welcomes, insert_ageing, lock_mark, note_age, old_page, try_lock_sweeper,
 };
 pub(super) use seats::{
     SpanRow, acting_members, delete_seats, hold_seats, is_seated, roster, seat_entries, spans_of_account,

@@ -14,7 +14,8 @@ pub(in crate::log) async fn genesis(pool: &PgPool, stream_id: i64) -> Result<Vec
 /// Entries that ended or opened a term, oldest first.
 pub(in crate::log) async fn changes_of_reign(pool: &PgPool, stream_id: i64) -> Result<Vec<RawEntry>, Error> {
     let rows = sqlx::query!(
-        "select seq, hash, header, content from entry where stream_id = $1 and kind in (21, 22, 23) order by seq",
+        r#"select seq as "seq!", hash as "hash!", header as "header!", content
+           from entry_content where stream_id = $1 and kind in (21, 22, 23) order by seq"#,
         stream_id
     )
     .fetch_all(pool)
@@ -43,7 +44,7 @@ pub(in crate::log) async fn raw_entries(
                group by s.until_seq
            ), sized as (
                select e.seq, covered.is as is_covered,
-                      sum(octet_length(e.header) + case when covered.is then coalesce(octet_length(e.content), 0) else 0 end)
+                      sum(octet_length(e.header) + case when covered.is then e.content_bytes else 0 end)
                           over (order by e.seq) as bytes
                from (select * from entry where stream_id = $1 and seq >= $2 order by seq limit $3) e
                cross join lateral (
@@ -54,8 +55,9 @@ pub(in crate::log) async fn raw_entries(
                ) covered
            )
            -- What says who orders is withheld from nobody: it names servers alone.
-           select e.seq, e.hash, e.header, case when z.is_covered or e.kind in (21, 22, 23) then e.content end as content
-           from sized z join entry e on e.stream_id = $1 and e.seq = z.seq
+           select e.seq as "seq!", e.hash as "hash!", e.header as "header!",
+                  case when z.is_covered or e.kind in (21, 22, 23) then e.content end as content
+           from sized z join entry_content e on e.stream_id = $1 and e.seq = z.seq
            where z.bytes <= $4 or z.seq = $2
            order by e.seq"#,
         stream_id,
@@ -82,14 +84,14 @@ pub(in crate::log) async fn missing_messages(
     since: UnixMillis,
 ) -> Result<Vec<Seq>, Error> {
     let seqs = sqlx::query_scalar!(
-        "select e.seq from entry e
+        r#"select e.seq as "seq!" from entry_content e
          where e.stream_id = $1 and e.seq between $2 and $3 and e.kind = $6 and e.content is null
            and e.created_at >= $5 and exists (
                select 1 from seat s
                where s.stream_id = e.stream_id and s.server = $4
                  and s.from_seq <= e.seq and (s.until_seq is null or e.seq <= s.until_seq)
            )
-         order by e.seq",
+         order by e.seq"#,
         stream_id,
         from.to_db(),
         until.to_db(),
@@ -110,8 +112,8 @@ pub(in crate::log) async fn erasures(
 ) -> Result<Vec<RawEntry>, Error> {
     // The number itself, so that the planner finds the index of such entries.
     let rows = sqlx::query!(
-        "select seq, hash, header, content from entry
-         where stream_id = $1 and kind = 8 and seq > $2 and content is not null order by seq limit $3",
+        r#"select seq as "seq!", hash as "hash!", header as "header!", content from entry_content
+           where stream_id = $1 and kind = 8 and seq > $2 and content is not null order by seq limit $3"#,
         stream_id,
         after.to_db(),
         i64::from(limit)

@@ -90,15 +90,10 @@ pub(in crate::log) async fn note_age(
     Ok(())
 }
 
-pub(in crate::log) async fn forget_identities(conn: &mut PgConnection, after: i64, through: i64) -> Result<u64, Error> {
-    let updated = sqlx::query!(
-        "update entry set idem = null, request_hash = null where pos > $1 and pos <= $2 and idem is not null",
-        after,
-        through
-    )
-    .execute(conn)
-    .await?;
-    Ok(updated.rows_affected())
+/// Keeps erasures of messages waiting until this transaction has moved the mark of its job.
+pub(in crate::log) async fn lock_mark(conn: &mut PgConnection, job: i16) -> Result<(), Error> {
+    sqlx::query!("select pos from log_sweep where job = $1 for no key update", job).fetch_one(conn).await?;
+    Ok(())
 }
 
 /// Contents that went.
@@ -107,7 +102,9 @@ pub(in crate::log) struct Aged {
     pub greatest: Option<i64>,
 }
 
-pub(in crate::log) async fn age_out(
+/// Counts the contents of messages of this span as freed. The mark of the job hides them from readers, and they go with
+/// the partition of their week.
+pub(in crate::log) async fn age_out_messages(
     conn: &mut PgConnection,
     after: i64,
     through: i64,
@@ -115,22 +112,21 @@ pub(in crate::log) async fn age_out(
 ) -> Result<Aged, Error> {
     let row = sqlx::query!(
         r#"with old as materialized (
-               select pos, stream_id, author, octet_length(content) as bytes from entry
-               where pos > $1 and pos <= $2 and kind = any($3) and content is not null
+               select e.pos, e.stream_id, e.author, e.content_bytes as bytes from entry e
+               cross join lateral (
+                   select 1 from content where content.week = e.week and content.pos = e.pos limit 1
+               ) held
+               where e.pos > $1 and e.pos <= $2 and e.kind = any($3)
            ), freed as (
                insert into stream_freed (stream_id, freed_bytes)
                select stream_id, sum(bytes) from old group by stream_id order by stream_id
                on conflict (stream_id) do update set freed_bytes = stream_freed.freed_bytes + excluded.freed_bytes
            ), freed_of_authors as (
                insert into account_usage (account_id, freed_bytes)
-               select author, sum(bytes) from old
-               where author is not null and pos <= (select pos from log_sweep where job = 50)
-               group by author order by author
+               select author, sum(bytes) from old where author is not null group by author order by author
                on conflict (account_id) do update set freed_bytes = account_usage.freed_bytes + excluded.freed_bytes
-           ), aged as (
-               update entry e set content = null from old where e.pos = old.pos returning e.pos
            )
-           select count(*) as "count!", max(pos) as greatest from aged"#,
+           select count(*) as "count!", max(pos) as greatest from old"#,
         after,
         through,
         kinds
@@ -140,31 +136,64 @@ pub(in crate::log) async fn age_out(
     Ok(Aged { rows: u64::try_from(row.count).unwrap_or_default(), greatest: row.greatest })
 }
 
-/// Removes contents of these kinds from old backfilled entries, which the passes over positions do not reach.
-pub(in crate::log) async fn age_out_backfilled(
+/// Deletes the contents of notices of this span.
+pub(in crate::log) async fn age_out_notices(
     conn: &mut PgConnection,
-    before: DateTime<Utc>,
+    after: i64,
+    through: i64,
     kinds: &[i16],
-    limit: i64,
-) -> Result<u64, Error> {
-    let aged = sqlx::query!(
-        "with old as materialized (
-             select pos, stream_id, octet_length(content) as bytes from entry
-             where pos < 0 and created_at < $1 and kind = any($2) and content is not null
-             order by created_at limit $3 for no key update
-         ), freed as (
-             insert into stream_freed (stream_id, freed_bytes)
-             select stream_id, sum(bytes) from old group by stream_id order by stream_id
-             on conflict (stream_id) do update set freed_bytes = stream_freed.freed_bytes + excluded.freed_bytes
-         )
-         update entry e set content = null from old where e.pos = old.pos",
-        before,
-        kinds,
+) -> Result<Aged, Error> {
+    let row = sqlx::query!(
+        r#"with old as materialized (
+               select pos, stream_id, author, content_bytes as bytes from entry
+               where pos > $1 and pos <= $2 and kind = any($3)
+           ), deleted as (
+               delete from content c where c.week = 0 and c.pos = any(array(select pos from old)) returning c.pos
+           ), gone as materialized (
+               select old.* from deleted join old on old.pos = deleted.pos
+           ), freed as (
+               insert into stream_freed (stream_id, freed_bytes)
+               select stream_id, sum(bytes) from gone group by stream_id order by stream_id
+               on conflict (stream_id) do update set freed_bytes = stream_freed.freed_bytes + excluded.freed_bytes
+           ), freed_of_authors as (
+               insert into account_usage (account_id, freed_bytes)
+               select author, sum(bytes) from gone where author is not null group by author order by author
+               on conflict (account_id) do update set freed_bytes = account_usage.freed_bytes + excluded.freed_bytes
+           )
+           select count(*) as "count!", max(pos) as greatest from gone"#,
+        after,
+        through,
+        kinds
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Aged { rows: u64::try_from(row.count).unwrap_or_default(), greatest: row.greatest })
+}
+
+/// Deletes contents of backfilled entries of a week, which the passes over positions do not reach; how many.
+pub(in crate::log) async fn delete_backfilled(conn: &mut PgConnection, week: i16, limit: i64) -> Result<u64, Error> {
+    let deleted = sqlx::query_scalar!(
+        r#"with old as materialized (
+               select pos from content where week = $1 and pos < 0 order by pos limit $2
+           ), deleted as (
+               delete from content c where c.week = $1 and c.pos = any(array(select pos from old)) returning c.pos
+           ), gone as materialized (
+               select e.stream_id, e.content_bytes as bytes from deleted
+               cross join lateral (
+                   select stream_id, content_bytes from entry where entry.pos = deleted.pos limit 1
+               ) e
+           ), freed as (
+               insert into stream_freed (stream_id, freed_bytes)
+               select stream_id, sum(bytes) from gone group by stream_id order by stream_id
+               on conflict (stream_id) do update set freed_bytes = stream_freed.freed_bytes + excluded.freed_bytes
+           )
+           select count(*) as "count!" from deleted"#,
+        week,
         limit
     )
-    .execute(conn)
+    .fetch_one(conn)
     .await?;
-    Ok(aged.rows_affected())
+    Ok(u64::try_from(deleted).unwrap_or_default())
 }
 
 /// The job has done everything up to `through`, and contents up to `aged` went.
@@ -225,23 +254,24 @@ pub(in crate::log) async fn age_out_handshakes(
                delete from entry_ageing a using due where a.stream_id = due.stream_id and a.seq = due.seq
                returning a.stream_id, a.seq
            ), old as materialized (
-               select e.pos, e.stream_id, e.author, octet_length(e.content) as bytes
-               from due join entry e on e.stream_id = due.stream_id and e.seq = due.seq where e.content is not null
+               select e.pos, e.stream_id, e.author, e.content_bytes as bytes
+               from gone cross join lateral (
+                   select * from entry where entry.stream_id = gone.stream_id and entry.seq = gone.seq limit 1
+               ) e
+           ), deleted as (
+               delete from content c where c.week = 0 and c.pos = any(array(select pos from old)) returning c.pos
+           ), aged as materialized (
+               select old.* from deleted join old on old.pos = deleted.pos
            ), freed as (
                insert into stream_freed (stream_id, freed_bytes)
-               select stream_id, sum(bytes) from old group by stream_id order by stream_id
+               select stream_id, sum(bytes) from aged group by stream_id order by stream_id
                on conflict (stream_id) do update set freed_bytes = stream_freed.freed_bytes + excluded.freed_bytes
            ), freed_of_authors as (
                insert into account_usage (account_id, freed_bytes)
-               select author, sum(bytes) from old
-               where author is not null and pos <= (select pos from log_sweep where job = 50)
-               group by author order by author
+               select author, sum(bytes) from aged where author is not null group by author order by author
                on conflict (account_id) do update set freed_bytes = account_usage.freed_bytes + excluded.freed_bytes
-           ), aged as (
-               update entry e set content = null from gone
-               where e.stream_id = gone.stream_id and e.seq = gone.seq returning e.pos
            )
-           select count(*) as "count!", max(pos) as greatest from aged"#,
+           select (select count(*) from gone) as "count!", max(pos) as greatest from aged"#,
         before,
         lapsed,
         limit

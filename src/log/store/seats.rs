@@ -91,14 +91,14 @@ pub(in crate::log) async fn seat_entries(
     let rows = sqlx::query!(
         r#"with sized as (
                select e.seq, row_number() over (order by e.seq) as place,
-                      sum(coalesce(octet_length(e.content), 0)) over (order by e.seq) as bytes
+                      sum(e.content_bytes) over (order by e.seq) as bytes
                from (
-                   select seq, content from entry
+                   select seq, content_bytes from entry
                    where stream_id = $1 and seq > $2 and kind in (3, 5) order by seq limit $3
                ) e
            )
-           select e.seq, e.kind, e.content
-           from sized z join entry e on e.stream_id = $1 and e.seq = z.seq
+           select e.seq as "seq!", e.kind as "kind!", e.content
+           from sized z join entry_content e on e.stream_id = $1 and e.seq = z.seq
            where z.place = 1 or z.bytes <= $4
            order by e.seq"#,
         stream_id,

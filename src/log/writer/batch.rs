@@ -10,6 +10,7 @@ use super::locked::LockedStreams;
 use super::store::{self, EntryColumns, HeadColumns, NewEntry};
 use super::waiting::{Recent, Waiting, answer, fail, merge, next_batch, remember};
 use super::{Job, Refused, Right, judge_epoch};
+use crate::log::partitions::TimePartitions;
 use crate::log::retention::identities_forgotten_before;
 use crate::log::store::{Accepted, FirstAnswer};
 use crate::log::{Content, EntryKind, Error, Log};
@@ -97,6 +98,9 @@ impl Batcher {
                 Err(error) => return fail(waiting, &error),
             },
         };
+        if let Err(error) = self.log.ensure_partitions_on(&mut connection).await {
+            return fail(waiting, &error);
+        }
         match self.write_quickly(&mut connection, waiting).await {
             Ok(behind) => {
                 self.connection = Some(connection);
@@ -135,7 +139,8 @@ impl Batcher {
         waiting: Vec<Waiting>,
         reading: Reading,
     ) -> Result<Vec<Waiting>, (Error, Vec<Waiting>)> {
-        let first_answers = match self.known.learn(connection, &waiting).await {
+        let now = self.log.clock().now();
+        let first_answers = match self.known.learn(connection, &waiting, now).await {
             Ok(first_answers) => first_answers,
             Err(error) => return Err((error, waiting)),
         };
@@ -143,7 +148,7 @@ impl Batcher {
         for (one, first) in waiting.into_iter().zip(first_answers) {
             by_stream.entry(one.item.stream.id).or_default().push((one, first));
         }
-        let (mut entries, mut heads) = (EntryColumns::default(), HeadColumns::default());
+        let (mut entries, mut heads) = (EntryColumns::at(TimePartitions::at(now)), HeadColumns::default());
         let (mut behind, mut written): (_, Vec<Written>) = (Vec::new(), Vec::new());
         for (stream_id, items) in by_stream {
             let sealed = self.judge(stream_id, items, reading, (&mut entries, &mut heads), &mut behind);
@@ -230,9 +235,9 @@ impl Batcher {
             let (kind, epoch) = (EntryKind::Message, Some(one.item.epoch));
             match head.seal(kind, epoch, &content, now) {
                 Ok(sealed) => {
-                    entries.push(stream_id, &NewEntry::of(&one.item), &sealed);
                     bytes += sealed.size_bytes();
                     let answer = Accepted::of(&sealed, epoch, Some(one.item.identity));
+                    entries.push(stream_id, &NewEntry::of(&one.item), sealed);
                     accepted.push((one, answer));
                 }
                 Err(_) => behind.push(one),

@@ -10,6 +10,7 @@ use super::{Application, Right, Rights, store};
 use crate::log::Error;
 use crate::log::store::{FirstAnswer, StreamRow, first_answers, streams};
 use crate::storage::PgConnection;
+use crate::types::UnixMillis;
 
 /// Streams whose heads are kept in memory; beyond it the memory starts anew.
 const CACHED_STREAMS: usize = 20_000;
@@ -43,6 +44,7 @@ impl KnownStreams {
         &mut self,
         connection: &mut PgConnection,
         waiting: &[Waiting],
+        now: UnixMillis,
     ) -> Result<Vec<FirstAnswer>, Error> {
         if self.0.len() > CACHED_STREAMS {
             self.0.clear();
@@ -74,6 +76,6 @@ impl KnownStreams {
             }
         }
         let items: Vec<&Application> = waiting.iter().map(|one| &one.item).collect();
-        first_answers(connection, &items).await
+        first_answers(connection, &items, now).await
     }
 }

@@ -160,7 +160,7 @@ async fn append(log: &Log, stream_id: i64, items: &[&Application]) -> Result<Vec
     let mut tx = log.lock(stream_id).await?;
     let pairs: Vec<(i64, i64)> = items.iter().map(|item| (stream_id, item.author.device_row)).collect();
     let rights = store::rights(tx.conn(), &pairs).await?;
-    let first_answers = first_answers(tx.conn(), items).await?;
+    let first_answers = first_answers(tx.conn(), items, log.clock().now()).await?;
     let (epoch, floor) = (tx.row().epoch, tx.row().epoch_floor);
     let (quota, held, mut bytes) = (log.convo_quota(), tx.row().held_bytes, 0);
     // None: to be appended.

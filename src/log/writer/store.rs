@@ -7,6 +7,8 @@ use uuid::Uuid;
 
 use super::{Application, Right, Rights, SeatRight};
 use crate::log::chain::{Head, Sealed};
+use crate::log::partitions::TimePartitions;
+use crate::log::retention::Keep;
 use crate::log::store::StreamRow;
 use crate::log::{Author, CallIdentity, EntryKind, Error};
 use crate::storage::{self, PgConnection};
@@ -33,8 +35,8 @@ impl<'a> NewEntry<'a> {
 }
 
 /// Entries to insert, column by column; `index` is the place within the transaction.
-#[derive(Default)]
 pub(in crate::log) struct EntryColumns {
+    at: TimePartitions,
     begins: i64,
     stream_id: Vec<i64>,
     seq: Vec<i64>,
@@ -44,6 +46,7 @@ pub(in crate::log) struct EntryColumns {
     author: Vec<Option<i64>>,
     device: Vec<Option<i64>>,
     kind: Vec<i16>,
+    week: Vec<i16>,
     idem: Vec<Option<Uuid>>,
     request_hash: Vec<Option<Vec<u8>>>,
     header: Vec<Vec<u8>>,
@@ -52,24 +55,47 @@ pub(in crate::log) struct EntryColumns {
 }
 
 impl EntryColumns {
-    /// For a transaction that has so many entries already.
-    pub(in crate::log) fn beginning_at(begins: i64) -> Self {
-        Self { begins, ..Self::default() }
+    /// For a transaction that has no entries yet.
+    pub(in crate::log) fn at(at: TimePartitions) -> Self {
+        Self::after(0, at)
     }
 
-    pub(in crate::log) fn push(&mut self, stream_id: i64, entry: &NewEntry<'_>, sealed: &Sealed) {
+    /// For a transaction that has `begins` entries already.
+    pub(in crate::log) fn after(begins: i64, at: TimePartitions) -> Self {
+        Self {
+            at,
+            begins,
+            stream_id: Vec::new(),
+            seq: Vec::new(),
+            index: Vec::new(),
+            epoch: Vec::new(),
+            created_at: Vec::new(),
+            author: Vec::new(),
+            device: Vec::new(),
+            kind: Vec::new(),
+            week: Vec::new(),
+            idem: Vec::new(),
+            request_hash: Vec::new(),
+            header: Vec::new(),
+            content: Vec::new(),
+            hash: Vec::new(),
+        }
+    }
+
+    pub(in crate::log) fn push(&mut self, stream_id: i64, entry: &NewEntry<'_>, sealed: Sealed) {
         self.index.push(self.begins.saturating_add_unsigned(self.index.len() as u64));
         self.stream_id.push(stream_id);
         self.seq.push(sealed.seq.to_db());
         self.epoch.push(entry.epoch.map(Epoch::to_db));
         self.kind.push(entry.kind.to_db());
+        self.week.push(self.at.week_of(Keep::of(entry.kind)));
         self.created_at.push(sealed.time.to_datetime());
         self.author.push(entry.author.map(|author| author.account_id));
         self.device.push(entry.author.map(|author| author.device_row));
         self.idem.push(entry.identity.map(|identity| identity.idem));
         self.request_hash.push(entry.identity.map(|identity| identity.request_hash.to_vec()));
-        self.header.push(sealed.header.clone());
-        self.content.push(sealed.content.clone());
+        self.header.push(sealed.header);
+        self.content.push(sealed.content);
         self.hash.push(sealed.hash.to_vec());
     }
 
@@ -135,17 +161,25 @@ pub(super) async fn write_batch(
                where s.id = n.stream_id and s.head_seq = n.expected_seq and s.rules = n.expected_rules
                  and s.incarnation = o.incarnation and s.head_pos < o.first_pos
                returning s.id, s.head_pos
-           ), added as (
-               insert into entry (stream_id, seq, pos, epoch, created_at, author, device, idem, request_hash, kind,
-                                  header, content, hash)
-               select n.stream_id, n.seq, o.first_pos + n.index, n.epoch, n.created_at, n.author, n.device, n.idem,
-                      n.request_hash, n.kind, n.header, n.content, n.hash
+           ), fresh as materialized (
+               select o.first_pos + n.index as pos, n.*
                from origin o, unnest($8::smallint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::timestamptz[],
                                      $14::bigint[], $15::bigint[], $16::uuid[], $17::bytea[], $18::bytea[],
-                                     $19::bytea[], $20::bytea[])
+                                     $19::bytea[], $20::bytea[], $23::smallint[])
                    n (kind, stream_id, seq, index, epoch, created_at, author, device, idem, request_hash, header,
-                      content, hash)
+                      content, hash, week)
                join head h on h.id = n.stream_id
+           ), added as (
+               insert into entry (stream_id, seq, pos, created_at, epoch, author, device, content_bytes, week, kind,
+                                  header, hash)
+               select stream_id, seq, pos, created_at, epoch, author, device, octet_length(content), week, kind, header,
+                      hash
+               from fresh
+           ), contents as (
+               insert into content (week, pos, bytes) select week, pos, content from fresh
+           ), called as (
+               insert into call_identity (period, stream_id, idem, seq, request_hash)
+               select $24::smallint, stream_id, idem, seq, request_hash from fresh where idem is not null
            )
            select id as "id!", head_pos as "head_pos!" from head"#,
         &heads.stream_id,
@@ -169,7 +203,9 @@ pub(super) async fn write_batch(
         &entries.content,
         &entries.hash,
         incarnation,
-        &heads.bytes
+        &heads.bytes,
+        &entries.week,
+        entries.at.period
     )
     .fetch_all(conn)
     .await?;
@@ -183,13 +219,23 @@ pub(in crate::log) async fn insert_entries(
     entries: &EntryColumns,
 ) -> Result<(), Error> {
     sqlx::query!(
-        "insert into entry (stream_id, seq, pos, epoch, created_at, author, device, idem, request_hash, kind, header,
-                            content, hash)
-         select n.stream_id, n.seq, $1 + n.index, n.epoch, n.created_at, n.author, n.device, n.idem, n.request_hash,
-                n.kind, n.header, n.content, n.hash
-         from unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[],
-                     $8::bigint[], $9::bigint[], $10::uuid[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[])
-             n (kind, stream_id, seq, index, epoch, created_at, author, device, idem, request_hash, header, content, hash)",
+        "with fresh as materialized (
+             select $1 + n.index as pos, n.*
+             from unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[],
+                         $8::bigint[], $9::bigint[], $10::uuid[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[],
+                         $15::smallint[])
+                 n (kind, stream_id, seq, index, epoch, created_at, author, device, idem, request_hash, header, content,
+                    hash, week)
+         ), contents as (
+             insert into content (week, pos, bytes) select week, pos, content from fresh
+         ), called as (
+             insert into call_identity (period, stream_id, idem, seq, request_hash)
+             select $16::smallint, stream_id, idem, seq, request_hash from fresh where idem is not null
+         )
+         insert into entry (stream_id, seq, pos, created_at, epoch, author, device, content_bytes, week, kind, header,
+                            hash)
+         select stream_id, seq, pos, created_at, epoch, author, device, octet_length(content), week, kind, header, hash
+         from fresh",
         first_pos,
         &entries.kind,
         &entries.stream_id,
@@ -203,7 +249,9 @@ pub(in crate::log) async fn insert_entries(
         &entries.request_hash as &[Option<Vec<u8>>],
         &entries.header,
         &entries.content,
-        &entries.hash
+        &entries.hash,
+        &entries.week,
+        entries.at.period
     )
     .execute(conn)
     .await?;

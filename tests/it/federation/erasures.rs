@@ -9,7 +9,7 @@ use crate::support::{TwoServers, idem};
 
 /// Number, hash and whether there is a content, of entries that the follower has a right to.
 async fn held(two: &TwoServers, server: usize) -> Vec<(i64, Vec<u8>, bool)> {
-    let held = "select e.seq, e.hash, e.content is not null from entry e join stream s on s.id = e.stream_id
+    let held = "select e.seq, e.hash, e.content is not null from entry_content e join stream s on s.id = e.stream_id
         where s.public_id = $1 and e.seq >= (
             select min(seat.from_seq) from seat where seat.stream_id = s.id and seat.server = $2
         ) order by e.seq";

@@ -144,7 +144,7 @@ async fn who_leaves_may_erase_what_it_said_wherever_it_is_held() {
         let server = &servers[number];
         until("erasing", async || {
             let contents =
-                "select e.seq, e.content is null, h.head_seq from entry e join stream h on h.id = e.stream_id
+                "select e.seq, e.content is null, h.head_seq from entry_content e join stream h on h.id = e.stream_id
                             where h.public_id = $1 and e.kind = 4 order by e.seq";
             let contents = sqlx::query_as::<_, (i64, bool, i64)>(contents).bind(&stream);
             let found = contents.fetch_all(&mut server.database.connect().await).await.unwrap();

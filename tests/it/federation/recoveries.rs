@@ -84,8 +84,8 @@ async fn what_several_followers_hold_in_part_comes_back_whole() {
     let last = three.say(b"Carol's server alone holds this", &[2]).await;
     let before = three.carol.entries(&three.stream, 0).await.unwrap();
     // And of what both hold it has but the header.
-    let drop =
-        "update entry e set content = null from stream s where s.id = e.stream_id and s.public_id = $1 and e.seq = $2";
+    let drop = "delete from content c using entry e join stream s on s.id = e.stream_id
+         where c.week = e.week and c.pos = e.pos and s.public_id = $1 and e.seq = $2";
     let drop = sqlx::query(drop).bind(&three.stream).bind(i64::try_from(shared).unwrap());
     let done = drop.execute(&mut connection(&three.servers[2]).await).await.unwrap();
     assert_eq!(done.rows_affected(), 1);

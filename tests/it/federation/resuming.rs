@@ -36,7 +36,7 @@ async fn followers(two: &TwoServers) -> i64 {
 
 /// The number of messages that the follower holds with their contents.
 async fn held(two: &TwoServers) -> i64 {
-    let count = sqlx::query_scalar("select count(content) from entry where kind = 4");
+    let count = sqlx::query_scalar("select count(content) from entry_content where kind = 4");
     count.fetch_one(&mut two.servers[1].database.connect().await).await.unwrap()
 }
 

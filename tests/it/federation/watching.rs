@@ -79,7 +79,7 @@ async fn contents_of_a_stream_without_a_seat_here_go_after_29_days_and_headers_s
     let held = async || {
         look(&following).await;
         let held = sqlx::query_as::<_, (i64, i64)>(
-            "select count(header), count(content) from entry e
+            "select count(header), count(content) from entry_content e
             join stream s on s.id = e.stream_id where s.public_id = $1",
         );
         let held = held.bind(following.chain.stream().as_str());

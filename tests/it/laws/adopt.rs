@@ -252,7 +252,7 @@ async fn the_home_of_the_row_decides_which_door_is_open() {
 
 async fn ours_as_span(server: &TestServer, stream: &str) -> Span {
     let rows = sqlx::query_as::<_, (Vec<u8>, Vec<u8>, Option<Vec<u8>>)>(
-        "select t.genesis, e.header, e.content from entry e join stream t on t.id = e.stream_id
+        "select t.genesis, e.header, e.content from entry_content e join stream t on t.id = e.stream_id
          where t.public_id = $1 order by e.seq",
     );
     let rows = rows.bind(stream).fetch_all(&mut server.database.connect().await).await.unwrap();

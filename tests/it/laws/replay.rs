@@ -117,7 +117,7 @@ struct Stream {
 /// Every stream of the database, by its name: nothing but what a server would be sent.
 async fn everything(server: &TestServer) -> BTreeMap<String, Stream> {
     let rows = sqlx::query_as::<_, (String, Vec<u8>, Vec<u8>, Option<Vec<u8>>)>(
-        "select t.public_id, t.genesis, e.header, e.content from entry e join stream t on t.id = e.stream_id
+        "select t.public_id, t.genesis, e.header, e.content from entry_content e join stream t on t.id = e.stream_id
          order by e.stream_id, e.seq",
     );
     let mut streams = BTreeMap::new();
@@ -141,7 +141,7 @@ const STREAMS: &str = "select row_to_json(x)::text from (
     from stream order by 1) x";
 const ENTRIES: &str = "select row_to_json(x)::text from (
     select t.public_id, e.seq, e.kind, e.epoch, e.created_at, e.header, e.content, e.hash
-    from entry e join stream t on t.id = e.stream_id order by 1, 2) x";
+    from entry_content e join stream t on t.id = e.stream_id order by 1, 2) x";
 
 async fn rows(server: &TestServer, what: &'static str) -> Vec<String> {
     sqlx::query_scalar(what).fetch_all(&mut server.database.connect().await).await.unwrap()

@@ -221,15 +221,21 @@ async fn the_same_call_gets_its_first_answer_for_35_days_and_is_a_new_call_after
     assert_eq!(alice.procedure::<ClaimKeyPackages>(&claim).await.unwrap(), claimed);
 
     world.day(36);
-    // Not yet swept: nothing is written that the next sweep would find twice.
-    assert_eq!(alice.procedure::<SendMessage>(&draft).await.unwrap(), first);
-    let swept = world.sweep().await;
-    assert!(swept.rows(Job::Identities) > 0 && swept.rows(Job::Answers) > 0, "{swept:?}");
+    // Before a sweep, too.
     let second = alice.procedure::<SendMessage>(&draft).await.unwrap();
     assert!(second.seq > first.seq, "{second:?}");
     assert_eq!(alice.procedure::<SendMessage>(&draft).await.unwrap(), second, "it has a name again");
+    let swept = world.sweep().await;
+    assert!(swept.rows(Job::Answers) > 0, "{swept:?}");
     let again = alice.procedure::<ClaimKeyPackages>(&claim).await.unwrap();
     assert_ne!(again, claimed);
+
+    let identities = async || world.count("call_identity").await;
+    let before = identities().await;
+    // A period of 35 days ends at most 35 days after the first call, and its partition goes 35 days later.
+    world.day(71);
+    assert!(world.sweep().await.rows(Job::Identities) > 0);
+    assert!(identities().await < before);
     world.server.stop().await;
 }
 
@@ -411,7 +417,7 @@ async fn dated_ahead(world: &World, ahead: &str) {
 }
 
 async fn messages_left(world: &World) -> i64 {
-    let left = "select count(*) from entry where kind = $1 and content is not null";
+    let left = "select count(*) from entry_content where kind = $1 and content is not null";
     let mut connection = world.server.database.connect().await;
     sqlx::query_scalar(left).bind(EntryKind::Message.to_db()).fetch_one(&mut connection).await.unwrap()
 }
@@ -470,5 +476,37 @@ async fn devices_of_a_did_without_a_document_end_after_a_day() {
     })
     .await;
     assert_eq!(world.count("account where did_gone_at is not null").await, 0);
+    world.server.stop().await;
+}
+
+/// A dropped partition frees its disk at once, whatever Postgres vacuums.
+#[tokio::test(flavor = "multi_thread")]
+async fn contents_of_a_week_go_with_their_partition() {
+    let world = World::start(&[]).await;
+    let (stream, people) = conversation(&world.server, 2).await;
+    for text in [&b"one"[..], b"two", b"three"] {
+        people[0].send(&stream, text).await.unwrap();
+    }
+    world.server.settled().await;
+    let messages = async || world.count("content where week > 0").await;
+    let kept = world.count("content where week = 0").await;
+    assert_eq!(messages().await, 3);
+
+    world.day(31);
+    let swept = world.sweep().await;
+    assert_eq!((swept.rows(Job::Messages), swept.rows(Job::ContentWeeks)), (3, 0));
+    assert_eq!(
+        (messages_left(&world).await, messages().await),
+        (0, 3),
+        "hidden, and on the disk until the week is over"
+    );
+    world.day(38);
+    assert!(world.sweep().await.rows(Job::ContentWeeks) > 0);
+    assert_eq!((messages().await, world.count("content where week = 0").await), (0, kept));
+
+    returns(&people[0], &stream).await;
+    let sent = people[0].send(&stream, b"a later week").await.unwrap();
+    let entries = people[0].entries(&stream, sent.seq - 1).await.unwrap();
+    assert!(entries[0].body.is_some(), "a week that begins has its partition");
     world.server.stop().await;
 }

@@ -204,7 +204,7 @@ async fn judge_rows(peers: &Peers, stream: &str, written: usize) {
 
 /// Numbers and texts of the notes that a server holds.
 async fn notes(peers: &Peers, server: usize, stream: &str) -> Vec<(u64, String)> {
-    let held = "select e.seq, e.content from entry e join stream s on s.id = e.stream_id
+    let held = "select e.seq, e.content from entry_content e join stream s on s.id = e.stream_id
                 where s.public_id = $1 and e.kind = 0 and e.kind_name = '#note' order by e.seq";
     let mut connection = peers[server].database.connect().await;
     let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(held).bind(stream).fetch_all(&mut connection).await.unwrap();

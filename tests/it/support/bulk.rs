@@ -51,11 +51,15 @@ async fn write(database: &mut PgConnection, stream: &str, author: &Did, count: u
     sqlx::query(
         "with origin as materialized (
              select base + (pg_current_xact_id()::text::bigint << 10) - 1 as first_pos from log_origin
+         ), message as materialized (
+             select o.first_pos + n.place as pos, floor(extract(epoch from now()) / 604800)::smallint as week, n.*
+             from origin o, unnest($6::bytea[], $7::bytea[], $8::bytea[], $9::timestamptz[])
+                 with ordinality n (header, content, hash, time, place)
+         ), contents as (
+             insert into content (week, pos, bytes) select week, pos, content from message
          )
-         insert into entry (stream_id, seq, pos, epoch, created_at, author, device, kind, header, content, hash)
-         select $1, $2 + n.place - 1, o.first_pos + n.place, $3, n.time, $4, $5, 4, n.header, n.content, n.hash
-         from origin o, unnest($6::bytea[], $7::bytea[], $8::bytea[], $9::timestamptz[])
-             with ordinality n (header, content, hash, time, place)",
+         insert into entry (stream_id, seq, pos, epoch, created_at, author, device, kind, header, content_bytes, week, hash)
+         select $1, $2 + place - 1, pos, $3, time, $4, $5, 4, header, octet_length(content), week, hash from message",
     )
     .bind(id)
     .bind(first_seq)

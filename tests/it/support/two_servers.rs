@@ -183,11 +183,12 @@ pub async fn seat(home: &Member, stream: &str, by: &Person, whom: &Person, serve
     let log = &home.server().services().log;
     let info = log.find_stream(stream).await.unwrap().unwrap();
     let roster = log.roster(info.id).await.unwrap();
-    let convo: Vec<u8> = sqlx::query_scalar("select e.content from entry e where e.stream_id = $1 and e.kind = 2")
-        .bind(info.id)
-        .fetch_one(&mut home.database.connect().await)
-        .await
-        .unwrap();
+    let convo: Vec<u8> =
+        sqlx::query_scalar("select e.content from entry_content e where e.stream_id = $1 and e.kind = 2")
+            .bind(info.id)
+            .fetch_one(&mut home.database.connect().await)
+            .await
+            .unwrap();
     let convo = rookery::log::chain::Content::decode(&convo).unwrap().body;
     let view = View::of(ConvoBody::decode(&convo).unwrap(), &roster, |_| home.did().clone());
     let add = Addition {

@@ -143,7 +143,10 @@ impl Replicas {
             None => tracing::error!("a stream came here that is not held whole: who was in it once is not known"),
         }
         match &arrival.snapshot {
-            Some(snapshot) => snapshots::take_snapshot(tx.conn(), stream_id, snapshot).await?,
+            Some(snapshot) => {
+                let period = self.log().identity_period();
+                snapshots::take_snapshot(tx.conn(), stream_id, snapshot, period).await?;
+            }
             None => tracing::error!("a stream came here without what goes with it: repeated calls are new ones"),
         }
         Ok(rows::arrived(tx.conn(), stream_id).await?)

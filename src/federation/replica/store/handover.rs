@@ -229,7 +229,8 @@ pub async fn first_held(pool: &PgPool, stream_id: i64) -> Result<Option<Seq>, Er
 /// The next entry that is held without its content.
 pub async fn next_hole(pool: &PgPool, stream_id: i64, after: Seq) -> Result<Option<Seq>, Error> {
     let hole = sqlx::query_scalar!(
-        "select seq from entry where stream_id = $1 and seq > $2 and content is null order by seq limit 1",
+        r#"select seq as "seq!" from entry_content where stream_id = $1 and seq > $2 and content is null
+           order by seq limit 1"#,
         stream_id,
         after.to_db()
     );
@@ -239,7 +240,13 @@ pub async fn next_hole(pool: &PgPool, stream_id: i64, after: Seq) -> Result<Opti
 /// A content that was missing, of exactly this entry.
 pub async fn fill(pool: &PgPool, stream_id: i64, seq: Seq, entry: &Held) -> Result<(), Error> {
     sqlx::query!(
-        "update entry set content = $4 where stream_id = $1 and seq = $2 and header = $3 and content is null",
+        "with hole as (
+             select pos, week from entry_content
+             where stream_id = $1 and seq = $2 and header = $3 and content is null
+         ), filled as (
+             insert into content (week, pos, bytes) select week, pos, $4 from hole on conflict do nothing returning pos
+         )
+         update entry e set content_bytes = octet_length($4::bytea) from filled where e.pos = filled.pos",
         stream_id,
         seq.to_db(),
         entry.header,

@@ -315,11 +315,12 @@ pub async fn replicas_of(pool: &PgPool, home: &str) -> Result<Vec<i64>, Error> {
 /// Drops the contents of streams in which no seat of this server is left, 29 days after the last one ended.
 pub async fn forget_ended(pool: &PgPool, now: UnixMillis) -> Result<u64, Error> {
     let done = sqlx::query!(
-        "update entry e set content = null from (
-             select e.stream_id, e.seq from replica r join entry e on e.stream_id = r.stream_id
+        "with old as materialized (
+             select e.week, e.pos from replica r join entry_content e on e.stream_id = r.stream_id
              where r.ended_at < $1::timestamptz - interval '29 days' and e.content is not null limit 500
-         ) old
-         where e.stream_id = old.stream_id and e.seq = old.seq",
+         )
+         delete from content c
+         where c.week = any(array(select distinct week from old)) and c.pos = any(array(select pos from old))",
         now.to_datetime()
     )
     .execute(pool)

@@ -54,8 +54,9 @@ pub struct Gone {
 
 pub async fn entries_after(conn: &mut PgConnection, stream_id: i64, base: Seq) -> Result<Vec<Gone>, Error> {
     let rows = sqlx::query!(
-        "select seq, header, case when kind = 3 and octet_length(content) <= $3 then content end as content from entry
-         where stream_id = $1 and seq > $2 order by seq",
+        r#"select seq as "seq!", header as "header!",
+                  case when kind = 3 and octet_length(content) <= $3 then content end as content
+           from entry_content where stream_id = $1 and seq > $2 order by seq"#,
         stream_id,
         base.to_db(),
         MEMBERSHIP_BYTES
@@ -99,7 +100,19 @@ pub async fn give_up(
     now: UnixMillis,
 ) -> Result<(), Error> {
     let base = base.to_db();
-    sqlx::query!("delete from entry where stream_id = $1 and seq > $2", stream_id, base).execute(&mut *conn).await?;
+    sqlx::query!(
+        "with old as materialized (
+             delete from entry where stream_id = $1 and seq > $2 returning week, pos
+         ), calls as (
+             delete from call_identity where stream_id = $1 and seq > $2
+         )
+         delete from content c
+         where c.week = any(array(select distinct week from old)) and c.pos = any(array(select pos from old))",
+        stream_id,
+        base
+    )
+    .execute(&mut *conn)
+    .await?;
     sqlx::query!("delete from checkpoint where stream_id = $1 and seq > $2", stream_id, base)
         .execute(&mut *conn)
         .await?;

@@ -35,8 +35,9 @@ pub async fn leaf_keys(pool: &PgPool, stream_id: i64) -> Result<Vec<LeafKey>, Er
 /// The author and the call of each entry.
 pub async fn calls(pool: &PgPool, stream_id: i64, snapshot: &mut Snapshot) -> Result<(), Error> {
     let rows = sqlx::query!(
-        r#"select e.seq, e.idem, e.request_hash, a.did, d.public_id
+        r#"select e.seq, c.idem as "idem?", c.request_hash as "request_hash?", a.did, d.public_id
            from entry e join account a on a.id = e.author join device d on d.id = e.device
+           left join (select seq, idem, request_hash from call_identity where stream_id = $1) c on c.seq = e.seq
            where e.stream_id = $1 order by e.seq"#,
         stream_id
     )
@@ -59,8 +60,13 @@ pub async fn calls(pool: &PgPool, stream_id: i64, snapshot: &mut Snapshot) -> Re
     Ok(())
 }
 
-/// Writes the former home's snapshot.
-pub async fn take_snapshot(conn: &mut PgConnection, stream_id: i64, snapshot: &Snapshot) -> Result<(), Error> {
+/// Writes the former home's snapshot, with the identities of calls in the partition of this period.
+pub async fn take_snapshot(
+    conn: &mut PgConnection,
+    stream_id: i64,
+    snapshot: &Snapshot,
+    period: i16,
+) -> Result<(), Error> {
     for info in &snapshot.group_infos {
         sqlx::query!(
             "insert into group_info (stream_id, epoch, bytes, created_at)
@@ -85,7 +91,7 @@ pub async fn take_snapshot(conn: &mut PgConnection, stream_id: i64, snapshot: &S
         .execute(&mut *conn)
         .await?;
     }
-    take_calls(&mut *conn, stream_id, snapshot).await?;
+    take_calls(&mut *conn, stream_id, snapshot, period).await?;
     for link in &snapshot.lineage {
         let Ok(checkpoint) = crate::log::chain::Checkpoint::of(&link.checkpoint) else { continue };
         sqlx::query!(
@@ -104,7 +110,7 @@ pub async fn take_snapshot(conn: &mut PgConnection, stream_id: i64, snapshot: &S
     Ok(())
 }
 
-async fn take_calls(conn: &mut PgConnection, stream_id: i64, snapshot: &Snapshot) -> Result<(), Error> {
+async fn take_calls(conn: &mut PgConnection, stream_id: i64, snapshot: &Snapshot, period: i16) -> Result<(), Error> {
     let accounts: Vec<&str> = snapshot.callers.iter().map(|caller| caller.account.as_str()).collect();
     let devices: Vec<&str> = snapshot.callers.iter().map(|caller| caller.device.as_str()).collect();
     let seqs: Vec<i64> = snapshot.calls.iter().map(|call| call.0.to_db()).collect();
@@ -118,21 +124,31 @@ async fn take_calls(conn: &mut PgConnection, stream_id: i64, snapshot: &Snapshot
              select n.place, d.id as device_id, a.id as account_id
              from unnest($2::text[], $3::text[]) with ordinality n (did, device, place)
              join account a on a.did = n.did join device d on d.account_id = a.id and d.public_id = n.device
+         ), call as materialized (
+             select n.*, caller.account_id, caller.device_id
+             from unnest($4::bigint[], $5::bigint[], $6::uuid[], $7::bytea[]) n (seq, place, idem, request_hash)
+             join caller on caller.place = n.place
+             where not exists (
+                 select 1 from call_identity o where o.stream_id = $1 and o.idem = n.idem and o.seq <> n.seq
+             )
+         ), named as (
+             update entry e set author = call.account_id, device = call.device_id
+             from call where e.stream_id = $1 and e.seq = call.seq
+             returning e.seq
          )
-         update entry e
-         set author = caller.account_id, device = caller.device_id, idem = n.idem, request_hash = n.request_hash
-         from unnest($4::bigint[], $5::bigint[], $6::uuid[], $7::bytea[]) n (seq, place, idem, request_hash)
-         join caller on caller.place = n.place
-         where e.stream_id = $1 and e.seq = n.seq and not exists (
-             select 1 from entry o where o.stream_id = $1 and o.idem = n.idem and o.seq <> n.seq
-         )",
+         insert into call_identity (period, stream_id, idem, seq, request_hash)
+         select $8, $1, call.idem, call.seq, call.request_hash
+         from call join named on named.seq = call.seq
+         where call.idem is not null and call.request_hash is not null
+         on conflict do nothing",
         stream_id,
         &accounts as &[&str],
         &devices as &[&str],
         &seqs,
         &places,
         &idems as &[Option<uuid::Uuid>],
-        &hashes as &[Option<Vec<u8>>]
+        &hashes as &[Option<Vec<u8>>],
+        period
     )
     .execute(conn)
     .await?;
