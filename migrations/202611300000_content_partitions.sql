@@ -112,6 +112,8 @@ alter table entry
 alter table entry_ageing
     add constraint entry_ageing_stream_id_seq_fkey foreign key (stream_id, seq) references entry (stream_id, seq);
 create index entry_erased_idx on entry (stream_id, seq) where kind = 8;
+-- Unread messages are all entries but these.
+create index entry_other_idx on entry (stream_id, seq) where kind <> 4;
 create index entry_reign_idx on entry (stream_id, seq) where kind in (21, 22, 23);
 
 comment on column log_sweep.pos is 'Entries up to here are done with. Readers find no content of messages up to the mark of job 2.';

@@ -25,7 +25,7 @@ use crate::storage::{self, Class, Storage, refuse_unsafe};
 use crate::telemetry::{Redactor, causes};
 use crate::types::Clock;
 use crate::worker::Workers;
-use crate::xrpc::{DeviceLookups, Limits, ServiceParts, Services};
+use crate::xrpc::{DeviceLookups, Limits, ReadPositions, ServiceParts, Services};
 
 /// Epochs back from which an application message is accepted: what MLS clients keep keys for.
 const PAST_EPOCHS: u64 = 5;
@@ -171,6 +171,7 @@ pub(super) async fn services(
     Ok(Services::from(ServiceParts {
         config: Arc::new(config),
         devices: DeviceLookups::new(storage.clone()),
+        read_positions: ReadPositions::new(storage.clone()),
         storage,
         log,
         resolver,

@@ -19,6 +19,7 @@ mod guard;
 mod migrate;
 mod pool;
 mod room;
+mod statement_queue;
 
 pub mod embedded;
 mod tx;
@@ -32,6 +33,7 @@ pub use guard::{Unsafe, refuse_unsafe};
 pub use migrate::MigrateError;
 pub use pool::PgPool;
 pub use room::{Disk, DiskWatch};
+pub use statement_queue::{SharedError, SharedStatement, StatementQueue};
 pub use tx::Tx;
 
 use std::str::FromStr;

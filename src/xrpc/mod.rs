@@ -14,6 +14,7 @@ mod limits;
 mod listeners;
 mod method;
 mod observe;
+mod read_positions;
 mod room;
 mod services;
 mod store;
@@ -34,5 +35,6 @@ pub use limits::{Address, BodyOwner, BodyRefused, CallOwner, Class, ClientConnec
 pub use listeners::{judge_listeners, watch_listeners};
 pub use method::{Call, blocking, parse};
 pub use observe::observe;
+pub use read_positions::{ReadPosition, ReadPositions};
 pub use services::{Group, ServiceParts, Services};
 pub use ticket::DeviceOrTicket;

@@ -6,7 +6,7 @@ use moka::sync::Cache;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{DeviceLookups, Limits};
+use super::{DeviceLookups, Limits, ReadPositions};
 use crate::config::Config;
 use crate::federation::Federation;
 use crate::federation::joining::Joining;
@@ -71,6 +71,8 @@ pub struct ServiceParts {
     pub limits: Arc<Limits>,
     /// Looks up the devices that call.
     pub devices: DeviceLookups,
+    /// Moves the read positions of accounts.
+    pub read_positions: ReadPositions,
     pub quotas: Quotas,
     /// Where methods go that this server does not have; development alone.
     pub upstream: Option<Upstream>,

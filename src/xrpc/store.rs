@@ -1,9 +1,13 @@
-//! SQL of the protocol surface: devices for token checks, first answers of calls that no entry can rebuild.
+//! SQL of the protocol surface: devices for token checks, first answers of calls that no entry can rebuild, read
+//! positions.
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
+use super::read_positions::{Advance, ReadPosition};
 use crate::storage::{Error, PgConnection, PgPool};
-use crate::types::{DeviceId, Did, Hash};
+use crate::types::{DeviceId, Did, Hash, Seq};
 
 #[derive(Clone)]
 pub(super) struct DeviceRow {
@@ -225,4 +229,48 @@ pub(super) async fn insert_answer(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Moves read positions forward; the positions afterwards, by account and stream. No pair comes twice.
+pub(super) async fn advance_read_positions<'a>(
+    pool: &PgPool,
+    wishes: impl Iterator<Item = &'a Advance>,
+) -> Result<HashMap<(i64, i64), ReadPosition>, Error> {
+    let (mut accounts, mut streams, mut seqs, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for wish in wishes {
+        accounts.push(wish.account_id);
+        streams.push(wish.stream_id);
+        seqs.push(wish.seq.to_db());
+        times.push(wish.now);
+    }
+    let rows = sqlx::query!(
+        r#"with wish as materialized (
+               select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
+                   n (account_id, stream_id, seq, now)
+           ), moved as (
+               -- In one order, so that two instances never wait for each other in a circle.
+               insert into read_position (account_id, stream_id, seq, updated_at)
+               select account_id, stream_id, seq, now from wish order by account_id, stream_id
+               on conflict (account_id, stream_id)
+               do update set seq = excluded.seq, updated_at = excluded.updated_at
+               where read_position.seq < excluded.seq
+               returning account_id, stream_id
+           )
+           select wish.account_id as "account_id!", wish.stream_id as "stream_id!",
+                  moved.account_id is not null as "moved!", greatest(wish.seq, r.seq) as "seq!"
+           from wish
+           left join moved on moved.account_id = wish.account_id and moved.stream_id = wish.stream_id
+           left join lateral (
+               select seq from read_position p
+               where p.account_id = wish.account_id and p.stream_id = wish.stream_id limit 1
+           ) r on true"#,
+        &accounts,
+        &streams,
+        &seqs,
+        &times
+    )
+    .fetch_all(pool)
+    .await?;
+    let position = |seq, moved| ReadPosition { seq: Seq::from_db(seq), moved };
+    Ok(rows.into_iter().map(|row| ((row.account_id, row.stream_id), position(row.seq, row.moved))).collect())
 }

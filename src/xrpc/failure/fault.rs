@@ -12,7 +12,7 @@ use crate::identity::TokenRefused;
 use crate::log::chain::CONTENT_BYTES;
 use crate::log::{self, AuthorState, StreamState};
 use crate::quota::QuotaExceeded;
-use crate::storage;
+use crate::storage::{self, SharedError};
 use crate::telemetry::metric_name;
 use crate::types::Detail;
 use crate::xrpc::Denied;
@@ -290,6 +290,15 @@ impl From<Arc<storage::Error>> for Fault {
             storage::Error::Unavailable(_) => Self::Unavailable,
             storage::Error::Full(_) => Self::StorageFull,
             _ => Self::internal(error),
+        }
+    }
+}
+
+impl From<SharedError> for Fault {
+    fn from(error: SharedError) -> Self {
+        match error {
+            SharedError::Full => Self::Unavailable,
+            SharedError::Failed(error) => error.into(),
         }
     }
 }

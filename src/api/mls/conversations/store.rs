@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use crate::storage::{Error, PgConnection, PgPool};
-use crate::types::Seq;
 use crate::xrpc::Group;
 
 /// Devices of one account in one conversation, when its policy does not say less.
@@ -97,13 +96,22 @@ pub(super) async fn list_convos(
            join stream t on t.id = s.stream_id
            join convo c on c.stream_id = s.stream_id
            left join read_position r on r.account_id = s.account_id and r.stream_id = s.stream_id
+           cross join lateral (select greatest(coalesce(r.seq, 0), s.from_seq - 1) as seq) last
            cross join lateral (
-               select count(*) as unread from (
+               -- Entries of other kinds are few, and have an index of their own.
+               select count(*) as entries from (
                    select 1 from entry e
-                   where e.stream_id = s.stream_id and e.seq > greatest(coalesce(r.seq, 0), s.from_seq - 1)
-                     and e.kind = 4
-                   limit $5
+                   where e.stream_id = s.stream_id and e.seq > last.seq and e.kind <> 4 limit $5
                ) counted
+           ) other
+           cross join lateral (
+               select case when other.entries < $5 then least($5, greatest(0, t.head_seq - last.seq - other.entries))
+                      else (
+                          select count(*) from (
+                              select 1 from entry e
+                              where e.stream_id = s.stream_id and e.seq > last.seq and e.kind = 4 limit $5
+                          ) counted
+                      ) end as unread
            ) u
            where s.account_id = $1 and s.until_seq is null and s.stream_id > $3 and ($2::bigint is null or s.stream_id = $2)
              and not s.held
@@ -162,27 +170,4 @@ pub(super) async fn list_members(pool: &PgPool, stream_ids: &[i64]) -> Result<Ve
     )
     .fetch_all(pool)
     .await?)
-}
-
-/// Moves the read position forward; what it is now.
-pub(super) async fn advance_read_position(
-    pool: &PgPool,
-    account_id: i64,
-    stream_id: i64,
-    seq: Seq,
-    now: DateTime<Utc>,
-) -> Result<Seq, Error> {
-    let seq = sqlx::query_scalar!(
-        r#"insert into read_position (account_id, stream_id, seq, updated_at) values ($1, $2, $3, $4)
-           on conflict (account_id, stream_id)
-           do update set seq = greatest(read_position.seq, excluded.seq), updated_at = excluded.updated_at
-           returning seq"#,
-        account_id,
-        stream_id,
-        seq.to_db(),
-        now
-    )
-    .fetch_one(pool)
-    .await?;
-    Ok(Seq::from_db(seq))
 }
