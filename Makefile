@@ -28,11 +28,8 @@ vectors: ## Judge AT Protocol's public vectors in the folder VECTORS_DIR, by the
 	cd clients/typescript && PATH="$$(../../staging/interop/setup.sh node):$$PATH" && \
 	npm ci && npm run generate && npm run vectors
 
-soak: postgres redis ## Kill, cut off and put back at random under load: replicas 200 times, servers that federate 300 (ROOKERY_SOAK_ROUNDS, ROOKERY_SEED).
-	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-200} staging/with-postgres.sh \
-		cargo test --locked --test it laws::crash::random -- --nocapture
-	ROOKERY_SOAK_ROUNDS=$${ROOKERY_SOAK_ROUNDS:-300} staging/with-postgres.sh \
-		cargo test --locked --test it federation::partitions::random -- --nocapture
+soak: postgres redis next-version ## Run the laws, then kill, cut off and put back at random, on each installed Postgres (or POSTGRES_VERSIONS); ROOKERY_SOAK_ROUNDS, ROOKERY_SEED.
+	staging/soak.sh
 
 attack: postgres ## Attack a release server of its own in 1 GiB and 2 CPUs, beside an honest client; ATTACKS names some of them.
 	cargo build --locked --release -p rookery -p rookery-attack --bins

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Makes sure that the programs of Postgres 14 or newer are on this machine, and prints their folder.
+# Makes sure that the programs of Postgres 14 or newer are on this machine, and prints the folder of the newest version.
+#   staging/postgres.sh --each    prints the folder of each version, the oldest first
+# With --each, POSTGRES_VERSIONS may name some major versions ("14 18"): one that is missing is an error.
 # Missing: installs the distribution's package if it may (root, or sudo without a password), without the cluster that
 # the package would start; otherwise prints the one command to run and exits 2.
 set -euo pipefail
 
 least=14
 
-# The folder of the newest usable programs; the same places as src/storage/embedded/programs.rs.
-find_programs() {
-  local dir version program major best="" best_major=0
+# The major version and the folder of each usable version, the oldest first; the same places as
+# src/storage/embedded/programs.rs. Of PG_BIN alone, if that is set and usable.
+installations() {
+  local dir version program major
   local -a dirs path
   IFS=: read -ra path <<<"$PATH"
   shopt -s nullglob
@@ -22,10 +25,27 @@ find_programs() {
     # A link may stand alone; what it leads to has all the other programs (psql, pg_ctl) beside it.
     program=$(readlink -f "$dir/postgres")
     major=$(sed -E 's/^[^0-9]*([0-9]+).*/\1/' <<<"$version")
-    if [ "$major" -ge "$least" ] && [ "$major" -gt "$best_major" ]; then best=${program%/*} best_major=$major; fi
+    [ "$major" -lt "$least" ] || printf '%s %s\n' "$major" "${program%/*}"
     if [ -n "${PG_BIN:-}" ] && [ "$dir" = "$PG_BIN" ]; then break; fi
+  done | sort -s -n -u -k1,1
+}
+
+# The folder of the newest usable version.
+find_programs() {
+  local newest
+  newest=$(installations | tail -n 1)
+  [ -n "$newest" ] && printf '%s\n' "${newest#* }"
+}
+
+# The folder of each version, or of those that POSTGRES_VERSIONS names.
+find_each() {
+  local found version folder
+  found=$(installations)
+  for version in ${POSTGRES_VERSIONS:-$(cut -d' ' -f1 <<<"$found")}; do
+    folder=$(sed -n "s/^$version //p" <<<"$found")
+    [ -n "$folder" ] || { echo "Postgres $version is not on this machine; these versions are:" ${found:+$(cut -d' ' -f1 <<<"$found")} >&2; exit 2; }
+    printf '%s\n' "$folder"
   done
-  [ -n "$best" ] && printf '%s\n' "$best"
 }
 
 may_install() {
@@ -53,6 +73,10 @@ advice() {
   else echo "install Postgres $least or newer, or set PG_BIN to the folder of its programs"; fi
 }
 
+if [ "${1:-}" = --each ] && [ -n "$(installations)" ]; then
+  find_each
+  exit
+fi
 find_programs && exit 0
 if may_install; then
   echo "Postgres is missing: installing the distribution's package." >&2

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::{Directory, Person};
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
 use rookery::storage::embedded::DATABASE;
 use rookery::types::Did;
 use rookery_client::Service;
@@ -77,6 +79,32 @@ impl Fleet {
     pub async fn restart(&mut self, replica: usize) {
         self.replicas[replica].spawn();
         self.replicas[replica].ready().await;
+    }
+
+    /// That replica does nothing until it resumes.
+    pub fn suspend(&self, replica: usize) {
+        self.replicas[replica].halt();
+    }
+
+    pub fn resume(&self, replica: usize) {
+        self.replicas[replica].go_on();
+    }
+
+    /// Lets Postgres end connections of the replicas, each by a chance of one in three; one at least. Answers how many.
+    pub async fn terminate_connections(&self, chance: &mut impl Rng) -> usize {
+        let mut connection = self.connect().await;
+        let theirs = "select pid from pg_stat_activity where application_name = 'rookery' order by pid";
+        let mut pids: Vec<i32> = sqlx::query_scalar(theirs).fetch_all(&mut connection).await.unwrap();
+        pids.shuffle(chance);
+        let count = pids.iter().filter(|_| chance.random_ratio(1, 3)).count().max(1);
+        pids.truncate(count);
+        let terminate = "select count(*) from unnest($1::int[]) n (pid) where pg_terminate_backend(n.pid)";
+        let ended: i64 = sqlx::query_scalar(terminate).bind(&pids).fetch_one(&mut connection).await.unwrap();
+        usize::try_from(ended).unwrap()
+    }
+
+    pub async fn postgres_version(&self) -> String {
+        sqlx::query_scalar("show server_version").fetch_one(&mut self.connect().await).await.unwrap()
     }
 
     /// Kills Postgres with -9 under the running replicas, and starts it again: it recovers from its log.

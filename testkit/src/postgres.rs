@@ -162,6 +162,11 @@ fn with_database(url: &str, name: &str) -> String {
     url.into()
 }
 
+/// The folder of the Postgres that the environment selects; the newest of the machine without it.
+pub(crate) fn pg_bin() -> Option<std::path::PathBuf> {
+    std::env::var_os("PG_BIN").map(Into::into)
+}
+
 async fn own_cluster() -> Arc<OwnCluster> {
     let mut own = OWN.lock().await;
     if let Some(running) = own.upgrade() {
@@ -174,7 +179,7 @@ async fn own_cluster() -> Arc<OwnCluster> {
 
 async fn start_cluster() -> Arc<OwnCluster> {
     let folder = crate::open_folder();
-    let options =
-        Options { data_dir: folder.path().to_owned(), pg_bin: None, max_connections: CONNECTIONS, durable: false };
+    let data_dir = folder.path().to_owned();
+    let options = Options { data_dir, pg_bin: pg_bin(), max_connections: CONNECTIONS, durable: false };
     Arc::new(OwnCluster { cluster: Cluster::start(options).await.unwrap(), _folder: folder })
 }

@@ -35,7 +35,7 @@ impl Volume {
         self.cluster = None;
         let options = Options {
             data_dir: self.folder.path().to_owned(),
-            pg_bin: None,
+            pg_bin: crate::postgres::pg_bin(),
             max_connections: CONNECTIONS,
             durable: false,
         };
@@ -110,8 +110,8 @@ impl Volume {
 
 /// Where Postgres keeps its programs on this machine.
 fn programs() -> PathBuf {
-    if let Some(bin) = std::env::var_os("PG_BIN") {
-        return bin.into();
+    if let Some(bin) = crate::postgres::pg_bin() {
+        return bin;
     }
     let found = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../staging/postgres.sh")).output().unwrap();
     String::from_utf8(found.stdout).unwrap().trim().into()

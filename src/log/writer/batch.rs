@@ -61,9 +61,25 @@ impl Batcher {
         Self { log, connection: None, known: KnownStreams::default(), recent, locked }
     }
 
-    /// Writes all of `jobs`, in batches of limited bytes, and answers each.
+    /// Waits until items have come back from the locked path.
+    pub(super) async fn returned(&self) {
+        self.locked.task_ended().await;
+    }
+
+    /// Waits for the tasks of the locked path, and writes the items that come back from them.
+    pub(super) async fn finish(&mut self, beat: &Beat) {
+        while !self.locked.is_idle() {
+            beat.rest();
+            self.returned().await;
+            self.write_all(&mut Vec::new(), beat).await;
+        }
+    }
+
+    /// Writes all of `jobs`, and before them the items that came back from the locked path, in batches of limited bytes;
+    /// answers each.
     pub(super) async fn write_all(&mut self, jobs: &mut Vec<Job>, beat: &Beat) {
-        let mut rest: Vec<Waiting> = jobs.drain(..).filter_map(|job| self.repeat(job)).collect();
+        let mut rest = self.locked.take_returned();
+        rest.extend(jobs.drain(..).filter_map(|job| self.repeat(job)));
         while !rest.is_empty() {
             beat.beat();
             let batch = merge(next_batch(&mut rest));

@@ -1,11 +1,13 @@
 //! The careful path: one stream, its lock held, everything read afresh.
 //!
-//! Invariant: one task writes a stream under its lock; what comes for that stream meanwhile waits for this task, and takes
-//! no connection of its own.
+//! Invariant: one task writes a stream under its lock. Items that arrive for that stream meanwhile wait for this task, take
+//! no connection of their own, and go back to the quick path when the task ends: under steady traffic some item always
+//! waits, and a task that wrote those items too would never end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use super::waiting::{Recent, Waiting, answer, fail, merge, next_batch, remember};
@@ -22,11 +24,32 @@ pub(super) struct LockedStreams {
     /// Items of one stream that may wait; one more is answered `Busy`.
     queue_items: usize,
     queues: Mutex<HashMap<i64, Vec<Waiting>>>,
+    /// Items that waited for a task that has ended.
+    returned: Mutex<Vec<Waiting>>,
+    /// Notified at the end of each task.
+    ended: Notify,
 }
 
 impl LockedStreams {
     pub(super) fn new(log: Log, recent: Recent, tasks: TaskTracker, queue_items: usize) -> Self {
-        Self { log, recent, tasks, queue_items, queues: Mutex::default() }
+        let (queues, returned) = (Mutex::default(), Mutex::default());
+        Self { log, recent, tasks, queue_items, queues, returned, ended: Notify::new() }
+    }
+
+    /// Waits until a task has ended since the last call.
+    pub(super) async fn task_ended(&self) {
+        self.ended.notified().await;
+    }
+
+    /// Whether no task runs and no item has come back.
+    pub(super) fn is_idle(&self) -> bool {
+        let queues = self.queues();
+        queues.is_empty() && self.returned().is_empty()
+    }
+
+    /// Takes the items that waited for tasks that have ended.
+    pub(super) fn take_returned(&self) -> Vec<Waiting> {
+        std::mem::take(&mut *self.returned())
     }
 
     /// Queues the items of streams that a task is writing, and answers the others.
@@ -53,15 +76,15 @@ impl LockedStreams {
             by_stream.entry(one.item.stream.id).or_default().push(one);
         }
         for (stream_id, waiting) in by_stream {
-            metrics::counter!(metric_name::LOG_LOCKED_ITEMS).increment(waiting.len() as u64);
             let mut queues = self.queues();
             if let Some(queue) = queues.get_mut(&stream_id) {
                 for one in waiting {
                     self.push(queue, one);
                 }
             } else {
-                queues.insert(stream_id, waiting);
-                self.tasks.spawn(Arc::clone(self).run(stream_id));
+                queues.insert(stream_id, Vec::new());
+                metrics::counter!(metric_name::LOG_LOCKED_ITEMS).increment(waiting.len() as u64);
+                self.tasks.spawn(Arc::clone(self).run(stream_id, waiting));
             }
         }
     }
@@ -74,10 +97,10 @@ impl LockedStreams {
         }
     }
 
-    async fn run(self: Arc<Self>, stream_id: i64) {
-        let mut running = Running { streams: &self, stream_id, ended: false };
-        while let Some(batch) = running.next() {
-            self.settle(stream_id, batch).await;
+    async fn run(self: Arc<Self>, stream_id: i64, mut waiting: Vec<Waiting>) {
+        let _running = Running { streams: &self, stream_id };
+        while !waiting.is_empty() {
+            self.settle(stream_id, merge(next_batch(&mut waiting))).await;
         }
     }
 
@@ -123,35 +146,26 @@ impl LockedStreams {
     fn queues(&self) -> MutexGuard<'_, HashMap<i64, Vec<Waiting>>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Locked after the queues, where both are.
+    fn returned(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// The one task of a stream. However the task ends, nothing waits for it any longer.
+/// The one task of a stream. However the task ends, its queue goes back to the quick path.
 struct Running<'a> {
     streams: &'a LockedStreams,
     stream_id: i64,
-    /// Its queue is gone already: a queue that is there now belongs to another task.
-    ended: bool,
-}
-
-impl Running<'_> {
-    /// What one transaction takes of the queue; nothing, and the task's end, if the queue is empty.
-    fn next(&mut self) -> Option<Vec<Waiting>> {
-        let mut queues = self.streams.queues();
-        let queue = queues.get_mut(&self.stream_id)?;
-        if queue.is_empty() {
-            queues.remove(&self.stream_id);
-            self.ended = true;
-            return None;
-        }
-        Some(merge(next_batch(queue)))
-    }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        if !self.ended {
-            self.streams.queues().remove(&self.stream_id);
-        }
+        let mut queues = self.streams.queues();
+        let waited = queues.remove(&self.stream_id).unwrap_or_default();
+        self.streams.returned().extend(waited);
+        drop(queues);
+        self.streams.ended.notify_one();
     }
 }
 

@@ -141,11 +141,13 @@ pub(super) async fn run(
         tokio::select! {
             biased;
             count = queue.recv_many(&mut jobs, BATCH_ITEMS) => if count == 0 { return },
+            () = batcher.returned() => {}
             () = stop.cancelled() => {
                 queue.close();
                 while queue.recv_many(&mut jobs, BATCH_ITEMS).await > 0 {
                     batcher.write_all(&mut jobs, &beat).await;
                 }
+                batcher.finish(&beat).await;
                 return;
             }
         }

@@ -5,10 +5,11 @@
 //! | invariant | test |
 //! | --- | --- |
 //! | acknowledged means durable | `kill_9_during_load_loses_no_acknowledged_message_and_doubles_none` |
-//! | | `random_kill_9_of_replicas_postgres_and_redis_loses_nothing_and_doubles_nothing` |
+//! | | `random_faults_lose_double_and_reorder_nothing` |
 //! | | `production_does_not_start_on_a_postgres_that_does_not_flush` |
 //! | and across upgrades and rollbacks, on one database and between servers | `upgrades_and_rollbacks_under_load_lose_and_double_nothing` |
 //! | seq is dense and unique, the chain covers it | `seq_is_dense_and_unique_under_32_concurrent_senders` |
+//! | | `seq_is_dense_when_32_senders_alternate_instances` |
 //! | | `messages_that_are_refused_leave_no_hole_between_those_that_are_taken` |
 //! | | `a_change_of_any_part_is_found` |
 //! | the same across a restore, term by term | `a_dump_that_is_loaded_into_a_new_cluster_goes_on_beyond_everything_that_was_handed_out` |
@@ -24,11 +25,12 @@
 //! | | `the_home_of_the_row_decides_which_door_is_open` |
 //! | epoch and group id come from MLS bytes; one commit wins an epoch | `of_concurrent_commits_on_two_replicas_one_wins_the_epoch` |
 //! | | `of_32_concurrent_commits_on_one_epoch_one_wins_and_31_learn_the_current_epoch` |
-//! | the same call gets the first answer, another is refused | `the_same_call_at_once_on_two_replicas_has_one_effect_and_one_answer` |
+//! | the same call gets the first answer, another is refused | `the_same_call_at_once_on_three_instances_has_one_answer` |
 //! | | `a_call_whose_client_went_away_at_any_moment_has_one_effect_and_one_answer` |
 //! | | `a_server_that_is_killed_between_commit_and_answer_gives_that_answer_afterwards` |
 //! | | `the_first_answer_comes_again_after_the_epoch_moved_and_after_the_seat_ended` |
 //! | | `the_same_call_gets_its_first_answer_for_35_days_and_is_a_new_call_after` |
+//! | a token is taken once, by all instances together | `a_token_is_taken_once_by_three_instances` |
 //! | an effect elsewhere happens once, in its order | `effects_happen_once_and_in_order_with_several_couriers_one_of_which_is_killed` |
 //! | what ages out is needed by nobody who may return | `devices_return_after_20_and_60_and_100_days` |
 //! | | `a_handshake_outlasts_its_term_until_every_device_returned_or_lapsed` |
@@ -39,6 +41,7 @@
 //! | | `one_connection_in_the_pool_suffices_for_every_named_call` |
 //! | | `one_connection_in_the_pool_suffices_to_move_a_conversation` |
 //! | a stream that is held delays no other | `a_stream_that_is_held_delays_no_other` |
+//! | | `waiters_for_a_held_stream_delay_no_other_stream` |
 //! | | `a_repeated_call_takes_no_lock_of_any_stream` |
 //! | nothing slow after a transaction's first write | `a_transaction_that_reads_holds_back_no_reader` |
 //! | | `a_transaction_of_too_many_rows_is_refused` |
@@ -47,6 +50,7 @@
 
 mod adopt;
 mod clocks;
+mod contention;
 mod courier;
 mod crash;
 mod epochs;
@@ -66,6 +70,7 @@ mod restore;
 mod retention;
 mod routes;
 mod seats;
+mod soak;
 mod tailer;
 mod upgrade;
 mod versions;

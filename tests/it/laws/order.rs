@@ -2,28 +2,50 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rookery::lexicon::event::defs::Entry;
 use rookery::lexicon::event::list_events::{ListEvents, Params};
 use rookery::lexicon::mls::send_message::SendMessage;
 use rookery::log::chain::{entry_hash, links};
 use rookery::types::Hash;
+use rookery_client::{Feed, Received};
 use rookery_testkit::Person;
 
-use crate::support::{TestServer, conversation};
+use crate::support::{Instances, TestServer, conversation};
 
+const INSTANCES: usize = 3;
 const SENDERS: usize = 32;
 const MESSAGES_EACH: usize = 8;
+/// A listener hears all that was sent within this time, on a busy machine too.
+const HEARD: Duration = Duration::from_secs(30);
 /// Messages of each kind that reach the writer together.
 const MIXED: usize = 24;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn seq_is_dense_and_unique_under_32_concurrent_senders() {
-    let server = TestServer::start().await;
-    let (stream, people) = conversation(&server, SENDERS).await;
-    let before = people[0].entries(&stream, 0).await.unwrap().len();
+    seq_is_dense_on(1).await;
+}
 
-    let receipts = send_all_at_once(&people, &stream).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn seq_is_dense_when_32_senders_alternate_instances() {
+    seq_is_dense_on(INSTANCES).await;
+}
+
+/// Each sender calls one instance after the other; on each instance somebody listens.
+async fn seq_is_dense_on(instances: usize) {
+    let servers = Instances::start(instances).await;
+    let (stream, people) = conversation(&servers.first, SENDERS).await;
+    let before = people[0].entries(&stream, 0).await.unwrap().len();
+    let senders: Vec<_> = people.iter().map(|person| servers.spread(person)).collect();
+    let mut feeds = Vec::new();
+    for (instance, sender) in (0..instances).zip(&senders) {
+        let mut feed = Feed::new(&sender[instance], None);
+        feed.connect().await.unwrap();
+        feeds.push(feed);
+    }
+
+    let receipts = send_all_at_once(&senders, &stream).await;
 
     let sent = SENDERS * MESSAGES_EACH;
     let seqs: BTreeSet<u64> = receipts.iter().map(|(seq, _)| *seq).collect();
@@ -31,20 +53,43 @@ async fn seq_is_dense_and_unique_under_32_concurrent_senders() {
     assert_eq!(*seqs.first().unwrap(), before as u64 + 1);
     assert_eq!(*seqs.last().unwrap(), (before + sent) as u64, "there are no gaps");
 
-    let entries = people[0].entries(&stream, 0).await.unwrap();
-    assert_unbroken(&entries);
-    for (seq, hash) in receipts {
-        let entry = &entries[usize::try_from(seq).unwrap() - 1];
-        assert_eq!(entry.hash.0, hash, "the receipt is that of the entry");
+    for sender in &senders[0] {
+        let entries = sender.entries(&stream, 0).await.unwrap();
+        assert_unbroken(&entries);
+        assert_eq!(entries.len(), before + sent);
+        for (seq, hash) in &receipts {
+            let entry = &entries[usize::try_from(*seq).unwrap() - 1];
+            assert_eq!(entry.hash.0, *hash, "the receipt is that of the entry");
+        }
     }
-    server.stop().await;
+    for feed in &mut feeds {
+        let heard = tokio::time::timeout(HEARD, hear_until(feed, &stream, (before + sent) as u64)).await;
+        assert_eq!(heard.expect("a listener hears every message"), seqs.iter().copied().collect::<Vec<_>>());
+    }
+    drop(feeds);
+    servers.stop().await;
 }
 
+/// What a subscription from the present brings of that stream, up to that entry.
+async fn hear_until(feed: &mut Feed, stream: &str, last: u64) -> Vec<u64> {
+    let mut heard = Vec::new();
+    while heard.last() != Some(&last) {
+        if let Received::Event(event) = feed.next().await.unwrap()
+            && event.stream == stream
+        {
+            heard.push(event.seq);
+        }
+    }
+    heard
+}
+
+/// Senders and reader call one instance after the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_pages_while_others_write_misses_nothing_and_sees_nothing_twice() {
-    let server = TestServer::start().await;
-    let (stream, people) = conversation(&server, 8).await;
-    let reader = Arc::clone(&people[7]);
+    let servers = Instances::start(INSTANCES).await;
+    let (stream, people) = conversation(&servers.first, 8).await;
+    let people: Vec<_> = people.iter().map(|person| servers.spread(person)).collect();
+    let reader = people[7].clone();
 
     let writing = {
         let (people, stream) = (people.clone(), stream.clone());
@@ -53,10 +98,10 @@ async fn a_reader_that_pages_while_others_write_misses_nothing_and_sees_nothing_
     let mut seen = Vec::new();
     let mut cursor = "0".to_owned();
     let mut last_position = 0_u64;
-    loop {
+    for reader in reader.iter().cycle() {
         let finished = writing.is_finished();
         if finished {
-            server.settled().await;
+            servers.first.settled().await;
         }
         let page = reader.query::<ListEvents>(&Params { cursor: Some(cursor), limit: 3 }).await.unwrap();
         for event in &page.events {
@@ -79,7 +124,7 @@ async fn a_reader_that_pages_while_others_write_misses_nothing_and_sees_nothing_
     assert_eq!(seen, expected, "in order, each once");
     let newest = receipts.iter().map(|(seq, _)| *seq).max().unwrap();
     assert_eq!(*seen.last().unwrap(), newest);
-    server.stop().await;
+    servers.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,15 +174,16 @@ pub fn assert_unbroken(entries: &[Entry]) {
     }
 }
 
-/// Everybody sends at once; answers what each receipt said.
-async fn send_all_at_once(people: &[Arc<Person>], stream: &str) -> Vec<(u64, Vec<u8>)> {
-    let tasks: Vec<_> = people
+/// All senders send at once, each one message after the other, by its instances in turn; answers the content of each
+/// receipt.
+async fn send_all_at_once(senders: &[Vec<Arc<Person>>], stream: &str) -> Vec<(u64, Vec<u8>)> {
+    let tasks: Vec<_> = senders
         .iter()
-        .map(|person| {
-            let (person, stream) = (Arc::clone(person), stream.to_owned());
+        .map(|sender| {
+            let (sender, stream) = (sender.clone(), stream.to_owned());
             tokio::spawn(async move {
                 let mut receipts = Vec::new();
-                for number in 0..MESSAGES_EACH {
+                for (number, person) in sender.iter().cycle().take(MESSAGES_EACH).enumerate() {
                     let sent = person.send(&stream, format!("message {number}").as_bytes()).await.unwrap();
                     receipts.push((sent.seq, sent.hash.0));
                 }

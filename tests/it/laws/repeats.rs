@@ -24,7 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use crate::support::{Fleet, TestServer, at_once, chance, grow, idem, person};
+use crate::support::{Fleet, Instances, TestServer, at_once, chance, grow, idem, person};
 
 /// What was committed is settled, and a call is answered, within this time.
 const SETTLES: Duration = Duration::from_secs(20);
@@ -233,15 +233,14 @@ fn every_method_whose_calls_have_names_is_in_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_call_at_once_on_two_replicas_has_one_effect_and_one_answer() {
-    let server = TestServer::start().await;
-    let replica = server.replica().await;
-    let urls = [server.url(), format!("http://{}", replica.address())];
+async fn the_same_call_at_once_on_three_instances_has_one_answer() {
+    let servers = Instances::start(3).await;
+    let (server, urls) = (&servers.first, servers.urls());
     let mut database = server.database.connect().await;
     for call in calls(&server.directory, &server.service()).await {
         let before = count(&mut database).await.0;
         let sending = (0..6).map(|number| {
-            let (call, url) = (call.clone(), urls[number % 2].clone());
+            let (call, url) = (call.clone(), urls[number % 3].clone());
             async move { call.send(&url).await }
         });
         let answers = at_once(sending).await;
@@ -255,8 +254,7 @@ async fn the_same_call_at_once_on_two_replicas_has_one_effect_and_one_answer() {
         }
         assert_eq!(count(&mut database).await, after, "{}: no second effect", call.nsid);
     }
-    replica.stop().await.unwrap();
-    server.stop().await;
+    servers.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

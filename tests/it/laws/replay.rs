@@ -10,8 +10,10 @@ use rookery::lexicon::mls::leave_convo::{self, LeaveConvo};
 use rookery::log::{Adopted, Held, Span};
 use rookery_testkit::Person;
 
-use crate::support::{TestServer, certify, chance, idem};
+use crate::support::{Instances, TestServer, certify, chance, idem};
 
+/// Instances of the server whose entries are replayed.
+const INSTANCES: usize = 3;
 const CONVERSATIONS: usize = 3;
 const PEOPLE: usize = 6;
 const CHANGES: usize = 14;
@@ -21,7 +23,8 @@ const SPAN: usize = 9;
 #[tokio::test(flavor = "multi_thread")]
 async fn replaying_all_entries_into_an_empty_database_gives_equal_seats() {
     let mut chance = chance();
-    let server = TestServer::start().await;
+    let servers = Instances::start(INSTANCES).await;
+    let server = &servers.first;
     let mut people = Vec::new();
     for number in 0..PEOPLE {
         let person = server.person(&format!("person {number}")).await;
@@ -31,7 +34,7 @@ async fn replaying_all_entries_into_an_empty_database_gives_equal_seats() {
             certify(&person, &second).await;
             second.publish(20, true).await.unwrap();
         }
-        people.push(person);
+        people.push(servers.spread(&person));
     }
     let histories: Vec<_> = (0..CONVERSATIONS)
         .map(|_| tokio::spawn(history(people.clone(), StdRng::seed_from_u64(chance.random()))))
@@ -43,7 +46,7 @@ async fn replaying_all_entries_into_an_empty_database_gives_equal_seats() {
 
     let follower = TestServer::start_with(&[("SERVICE_DID", "did:web:follower.test")]).await;
     let log = follower.server().services().log.clone();
-    let mut streams = everything(&server).await;
+    let mut streams = everything(server).await;
     let entries: usize = streams.values().map(|stream| stream.entries.len()).sum();
     assert!(entries > 60, "there was a history: {entries} entries");
     // Streams in any order, in spans of any length that overlap what was sent before.
@@ -68,22 +71,22 @@ async fn replaying_all_entries_into_an_empty_database_gives_equal_seats() {
         }
     }
     for what in [SEATS, LEAVES, STREAMS, ENTRIES] {
-        let (theirs, ours) = (rows(&server, what).await, rows(&follower, what).await);
+        let (theirs, ours) = (rows(server, what).await, rows(&follower, what).await);
         assert!(theirs.len() > PEOPLE, "there is something to compare");
         assert_eq!(ours, theirs);
     }
     follower.stop().await;
-    server.stop().await;
+    servers.stop().await;
 }
 
 /// One conversation's life: people come, speak, leave, are removed and come back, with one device or two; in the end
-/// the founder hands over and leaves.
-async fn history(people: Vec<Arc<Person>>, mut chance: StdRng) {
-    let founder = Arc::clone(&people[chance.random_range(0..people.len())]);
-    let others: Vec<Arc<Person>> = people.into_iter().filter(|person| person.did() != founder.did()).collect();
-    let stream = founder.create_convo().await.unwrap();
+/// the founder hands over and leaves. Each call goes to any instance.
+async fn history(mut people: Vec<Vec<Arc<Person>>>, mut chance: StdRng) {
+    let founder_everywhere = people.swap_remove(chance.random_range(0..people.len()));
+    let stream = founder_everywhere[0].create_convo().await.unwrap();
     for _ in 0..CHANGES {
-        let person = &others[chance.random_range(0..others.len())];
+        let founder = &founder_everywhere[chance.random_range(0..INSTANCES)];
+        let person = &people[chance.random_range(0..people.len())][chance.random_range(0..INSTANCES)];
         let targets = [person.did().clone()];
         // What does not fit the moment is refused, and changes nothing.
         let _refused = match chance.random_range(0..6) {
@@ -93,9 +96,10 @@ async fn history(people: Vec<Arc<Person>>, mut chance: StdRng) {
             _ => founder.send(&stream, b"words").await.map(|_| ()),
         };
     }
+    let founder = &founder_everywhere[0];
     let members = founder.convo(&stream).await.unwrap().members;
     let heir = members.iter().find(|member| member.account != *founder.did()).map(|member| member.account.clone());
-    leave(&founder, &stream, heir).await.unwrap();
+    leave(founder, &stream, heir).await.unwrap();
 }
 
 async fn leave(

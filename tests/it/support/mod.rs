@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod fake_home;
 mod following;
 mod handmade;
+mod instances;
 mod maker;
 mod two_servers;
 mod written;
@@ -15,6 +16,7 @@ pub use bent::{BentHome, Chain};
 pub use bulk::write_messages;
 pub use following::{Following, SEATED, json, no, seq, state, told};
 pub use handmade::{Handmade, addition, listed, removal};
+pub use instances::Instances;
 pub use maker::{DAY_S, Maker};
 pub use rookery_testkit::{
     AccountToken, Answer, Behaviour, Call, ChildServer, Contacts, Events, Fate, Faults, Federation, Fleet, Load,
