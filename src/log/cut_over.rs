@@ -66,24 +66,54 @@ impl CutOver {
     /// The next event, or why there is none any more. May be dropped and asked again.
     pub async fn next(&mut self) -> Result<Result<Delivery, Ended>, Error> {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
-                self.handed_on = frame.cursor;
-                return Ok(Ok(Delivery::Stored(frame)));
+            if let Some(delivery) = self.next_now() {
+                return Ok(Ok(delivery));
             }
-            (self.handed_on, self.memory) = (self.position, None);
             if let Phase::Live(subscription) = &mut self.phase {
                 match subscription.next().await {
-                    Ok(Delivery::Stored(frame)) if frame.cursor <= self.position => continue,
-                    Ok(Delivery::Stored(frame)) => {
-                        self.position = frame.cursor;
-                        self.handed_on = frame.cursor;
-                        return Ok(Ok(Delivery::Stored(frame)));
+                    Ok(delivery) => {
+                        if let Some(delivery) = self.unread(delivery) {
+                            return Ok(Ok(delivery));
+                        }
                     }
-                    signal_or_end => return Ok(signal_or_end),
+                    Err(ended) => return Ok(Err(ended)),
                 }
+            } else {
+                // On the heap: the way from the past is short, and its future is large.
+                Box::pin(self.step()).await?;
             }
-            self.step().await?;
         }
+    }
+
+    /// The next event if there is one already.
+    pub fn next_now(&mut self) -> Option<Delivery> {
+        if let Some(frame) = self.ready.pop_front() {
+            self.handed_on = frame.cursor;
+            return Some(Delivery::Stored(frame));
+        }
+        if self.memory.is_some() {
+            (self.ready, self.memory) = (VecDeque::new(), None);
+        }
+        self.handed_on = self.position;
+        loop {
+            let Phase::Live(subscription) = &mut self.phase else { return None };
+            let delivery = subscription.next_now()?;
+            if let Some(delivery) = self.unread(delivery) {
+                return Some(delivery);
+            }
+        }
+    }
+
+    /// The event, unless it was read from the log.
+    fn unread(&mut self, delivery: Delivery) -> Option<Delivery> {
+        if let Delivery::Stored(frame) = &delivery {
+            if frame.cursor <= self.position {
+                return None;
+            }
+            self.position = frame.cursor;
+            self.handed_on = frame.cursor;
+        }
+        Some(delivery)
     }
 
     /// Where to go on from: everything up to here came out of [`Self::next`], or was not wanted.

@@ -91,8 +91,21 @@ impl Event {
             epoch: self.epoch,
         };
         let (header, body) = (message_header(kind.name())?, encode(&wire, "frame body")?);
-        let (body_at, bytes) = (header.len(), [header, body].concat().into());
-        Ok(Frame { cursor, stream_id, stream, seq, kind, bytes, body_at, text: OnceLock::new(), _weight: None })
+        let websocket = binary_message(&[&header, &body]);
+        let bytes = websocket.slice(websocket.len() - header.len() - body.len()..);
+        let body_at = header.len();
+        Ok(Frame {
+            cursor,
+            stream_id,
+            stream,
+            seq,
+            kind,
+            websocket,
+            bytes,
+            body_at,
+            text: OnceLock::new(),
+            _weight: None,
+        })
     }
 }
 
@@ -153,7 +166,9 @@ pub struct Frame {
     pub stream: StreamId,
     pub seq: Seq,
     pub kind: NamedKind,
-    /// DAG-CBOR header and body: one binary WebSocket message (AT Protocol event streams).
+    /// The binary WebSocket message that a subscriber receives, its frame header included.
+    pub websocket: Shared,
+    /// The payload of that message: DAG-CBOR header and body (AT Protocol event streams).
     pub bytes: Shared,
     /// Where in `bytes` the body begins.
     body_at: usize,
@@ -237,6 +252,28 @@ impl Signal {
     }
 }
 
+/// A binary WebSocket message in one frame, as a server sends the message (RFC 6455 section 5.2): final, without a mask.
+pub fn binary_message(parts: &[&[u8]]) -> Shared {
+    const FINAL_BINARY: u8 = 0x82;
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let mut bytes = Vec::with_capacity(length + 10);
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(length @ ..=125), _) => bytes.extend([FINAL_BINARY, length]),
+        (_, Ok(length)) => {
+            bytes.extend([FINAL_BINARY, 126]);
+            bytes.extend(length.to_be_bytes());
+        }
+        _ => {
+            bytes.extend([FINAL_BINARY, 127]);
+            bytes.extend((length as u64).to_be_bytes());
+        }
+    }
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
+    bytes.into()
+}
+
 #[derive(Serialize)]
 struct MessageHeader<'a> {
     op: i8,
@@ -249,7 +286,7 @@ fn message_header(kind: &str) -> Result<Vec<u8>, NotCanonical> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, NamedKind, Signal};
+    use super::{Event, NamedKind, Signal, binary_message};
     use crate::log::EntryKind;
     use crate::types::{Cursor, Hash, Seq, StreamId, Term, UnixMillis};
 
@@ -270,9 +307,25 @@ mod tests {
         };
         let json = serde_json::to_string(&event.clone().into_event()).unwrap();
         let frame = event.into_frame().unwrap();
+        assert_eq!(frame.websocket, binary_message(&[&frame.bytes]));
         let text = frame.text().unwrap();
         assert_eq!(text, format!("id: 1048\nevent: #message\ndata: {json}\n\n"));
         assert_eq!(frame.text().unwrap().as_ptr(), text.as_ptr());
+    }
+
+    #[test]
+    fn the_length_of_a_message_has_three_forms() {
+        for (length, head) in [
+            (0, &[0x82, 0][..]),
+            (125, &[0x82, 125]),
+            (126, &[0x82, 126, 0, 126]),
+            (65_535, &[0x82, 126, 0xff, 0xff]),
+            (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let payload = vec![7; length];
+            let message = binary_message(&[&payload[..length / 2], &payload[length / 2..]]);
+            assert_eq!(message, [head, &payload].concat(), "{length} bytes");
+        }
     }
 
     #[derive(serde::Serialize)]

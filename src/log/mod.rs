@@ -55,7 +55,7 @@ pub use cut_over::CutOver;
 pub use error::Error;
 pub use features::FEATURES;
 pub use flow::LogFlow;
-pub use frame::{Event, Frame, Signal, server_sent};
+pub use frame::{Event, Frame, Signal, binary_message, server_sent};
 pub use handover::{Handover, Replayed};
 pub use hub::{Delivery, Ended, Filter, Hub, Listener, Subscription};
 use identity::identity_conflict;

@@ -18,9 +18,9 @@ use crate::worker::Beat;
 
 /// Without a signal the log is looked at this often.
 const POLL: Duration = Duration::from_millis(500);
-/// Pauses while a committed position is not below the horizon yet.
-const BACK_OFF: [Duration; 4] =
-    [Duration::from_millis(1), Duration::from_millis(2), Duration::from_millis(4), Duration::from_millis(8)];
+/// The first pause while a committed position is not below the horizon yet, and the longest: a transaction that holds
+/// the horizon back for long holds back every instance, and all of them look.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 /// The least pause between two looks while nobody listens.
 const UNHEARD: Duration = Duration::from_millis(100);
 /// Pause after the database did not answer.
@@ -44,7 +44,7 @@ pub(super) async fn run(log: Log, stop: CancellationToken, beat: Beat) {
                 continue;
             }
             Ok(Progress::Behind) => {
-                let pause = BACK_OFF[waits.min(BACK_OFF.len() - 1)];
+                let pause = back_off(waits);
                 waits += 1;
                 pause
             }
@@ -75,6 +75,11 @@ pub(super) async fn run(log: Log, stop: CancellationToken, beat: Beat) {
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// The pause after so many looks in vain.
+fn back_off(looks: u32) -> Duration {
+    BACK_OFF.0.saturating_mul(2_u32.saturating_pow(looks)).min(BACK_OFF.1)
 }
 
 enum Progress {
@@ -164,4 +169,16 @@ async fn deliver(log: &Log, keys: &[EntryKey], wanted: &HashSet<i64>) -> Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_bound() {
+        let pauses: Vec<u128> = (0..9).map(|looks| back_off(looks).as_millis()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(back_off(u32::MAX), BACK_OFF.1);
+    }
 }

@@ -53,6 +53,10 @@ impl Source for Feed {
         }
     }
 
+    fn next_now(&mut self) -> Option<Delivery> {
+        if self.told.is_some() { None } else { self.events.next_now() }
+    }
+
     fn cursor(&self) -> Cursor {
         self.events.cursor()
     }

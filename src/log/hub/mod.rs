@@ -1,17 +1,22 @@
 //! The listeners of this instance, and the delivery of entries to them.
 //!
 //! Invariants: handing out never waits for a reader (a full buffer ends that subscription, it resumes by cursor); every
-//! listener receives each entry that its seats cover once, in cursor order, beginning right after `position`.
+//! listener receives each entry that its seats cover once, in cursor order, beginning right after `position`; the lock
+//! over all listeners is held while the hub looks up at most [`LISTENERS_AT_ONCE`] of them, and not while frames are
+//! pushed.
 
+mod mailbox;
 mod state;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::mailbox::Mailbox;
 use self::state::{Live, State};
 use super::frame::FrameWeight;
 use super::relay::{Carried, Leaving};
@@ -19,6 +24,16 @@ use super::store::{self, SpanRow};
 use super::{Error, Frame, Log, Signal};
 use crate::config::SubscriberBuffer;
 use crate::types::{Cursor, StreamId};
+
+/// Listeners that the hub looks up under one hold of its lock.
+const LISTENERS_AT_ONCE: usize = 256;
+/// Listeners that receive frames before the hub wakes them: a listener that is woken once for many frames sends them
+/// together.
+const WAKE_AFTER: usize = 1_024;
+/// Bytes of frames that wait for listeners of this instance. Beyond it, a listener ends before its queue exceeds
+/// [`CROWDED_BYTES`].
+const HELD_BYTES: usize = 96 << 20;
+const CROWDED_BYTES: usize = 64 << 10;
 
 /// An event for a subscriber.
 #[derive(Clone, Debug)]
@@ -81,10 +96,7 @@ impl Drop for Listener {
 
 /// The live events of a listener, which end with its [`Listener`].
 pub struct Subscription {
-    receiver: mpsc::Receiver<Delivery>,
-    /// Bytes of stored events that wait in the channel.
-    queued: Arc<AtomicUsize>,
-    ended: Arc<Mutex<Option<Ended>>>,
+    mailbox: Arc<Mailbox>,
     /// Everything after this position comes through [`Self::next`].
     pub position: Cursor,
 }
@@ -92,15 +104,12 @@ pub struct Subscription {
 impl Subscription {
     /// The next delivery, or why there is none any more.
     pub async fn next(&mut self) -> Result<Delivery, Ended> {
-        match self.receiver.recv().await {
-            Some(delivery) => {
-                if let Delivery::Stored(frame) = &delivery {
-                    self.queued.fetch_sub(frame.bytes.len(), Ordering::Relaxed);
-                }
-                Ok(delivery)
-            }
-            None => Err(lock(&self.ended).unwrap_or(Ended::Closed)),
-        }
+        std::future::poll_fn(|cx| self.mailbox.poll_next(cx)).await
+    }
+
+    /// The next delivery if there is one already.
+    pub fn next_now(&mut self) -> Option<Delivery> {
+        self.mailbox.pop()
     }
 }
 
@@ -154,21 +163,12 @@ impl Log {
     ) -> Result<Subscription, Error> {
         // The tail keeps this account's spans up to date since it listens; what it missed, this query sees.
         let spans = store::spans_of_account(self.inner.storage.pool(), listener.account_id).await?;
-        let (sender, receiver) = mpsc::channel(buffer.events.max(1));
-        let (ended, queued) = (Arc::default(), Arc::default());
+        let mailbox = Arc::new(Mailbox::new(buffer));
         let mut state = lock(&listener.hub.state);
         state.merge(&spans);
         let position = state.joins_at();
-        let live = Live {
-            filter,
-            sender,
-            ended: Arc::clone(&ended),
-            after: position,
-            queued: Arc::clone(&queued),
-            most_bytes: buffer.bytes,
-        };
-        state.go_live(listener.id, live);
-        Ok(Subscription { receiver, queued, ended, position })
+        state.go_live(listener.id, Live { filter, mailbox: Arc::clone(&mailbox), after: position });
+        Ok(Subscription { mailbox, position })
     }
 }
 
@@ -176,7 +176,7 @@ impl Hub {
     pub(super) fn new(position: Cursor) -> Self {
         let held_bytes = Arc::new(AtomicUsize::new(0));
         Self {
-            state: Mutex::new(State::at(position, Arc::clone(&held_bytes))),
+            state: Mutex::new(State::at(position)),
             next_id: AtomicU64::new(1),
             woken: AtomicI64::new(position.to_db()),
             wake: Notify::new(),
@@ -270,10 +270,25 @@ impl Hub {
 
     /// Hands out frames in order.
     pub(super) fn hand_out(&self, frames: &[Arc<Frame>]) {
-        let mut state = lock(&self.state);
+        let mut readers = Vec::new();
         for frame in frames {
-            state.hand_out(frame);
+            let is_crowded = self.held_bytes.load(Ordering::Relaxed) > HELD_BYTES;
+            let most_bytes = if is_crowded { CROWDED_BYTES } else { usize::MAX };
+            let mut after = None;
+            loop {
+                let due = lock(&self.state).due(frame, after, LISTENERS_AT_ONCE);
+                readers.extend(due.mailboxes.iter().filter_map(|mailbox| mailbox.push_frame(frame, most_bytes)));
+                after = due.up_to_account;
+                if after.is_none() {
+                    break;
+                }
+            }
+            lock(&self.state).position = frame.cursor;
+            if readers.len() >= WAKE_AFTER {
+                readers.drain(..).for_each(Waker::wake);
+            }
         }
+        readers.into_iter().for_each(Waker::wake);
     }
 
     /// Sends an ephemeral event about a stream to the account's live listeners on every instance, except those of
@@ -290,7 +305,13 @@ impl Hub {
         let wants = |device_row: i64, filter: &Filter| {
             Some(device_row) != *except && filter.wants_stream(stream) && filter.wants_kind(&signal.kind)
         };
-        lock(&self.state).signal(*account_id, wants, &Delivery::Ephemeral(Arc::clone(signal)));
+        let mailboxes = lock(&self.state).live_of_account(*account_id, wants);
+        let delivery = Delivery::Ephemeral(Arc::clone(signal));
+        for mailbox in mailboxes {
+            if let Some(reader) = mailbox.push_signal(&delivery) {
+                reader.wake();
+            }
+        }
     }
 
     /// The devices with a listener on this instance.
@@ -308,3 +329,6 @@ impl Hub {
         lock(&self.state).end_account(account_id);
     }
 }
+
+#[cfg(test)]
+mod tests;

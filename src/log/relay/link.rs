@@ -58,11 +58,11 @@ impl Link {
         Ok(Self { client, channel, carrier: Mutex::default(), broken: Notify::new() })
     }
 
-    /// Whether an instance, at least this one, received it.
-    pub(super) async fn publish(&self, text: &str) -> bool {
+    /// Publishes signals together. Whether an instance, at least this one, received each.
+    pub(super) async fn publish(&self, texts: &[String]) -> bool {
         let carrier = self.carrier.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(mut carrier) = carrier else { return false };
-        match self.say(&mut carrier, text).await {
+        match self.say(&mut carrier, texts).await {
             Ok(()) => true,
             Err(_) => {
                 self.broken.notify_one();
@@ -71,10 +71,13 @@ impl Link {
         }
     }
 
-    async fn say(&self, connection: &mut MultiplexedConnection, text: &str) -> Result<(), Trouble> {
-        let mut publish = redis::cmd("PUBLISH");
-        let receivers: i64 = publish.arg(&self.channel).arg(text).query_async(connection).await?;
-        if receivers > 0 { Ok(()) } else { Err(Trouble::Refused) }
+    async fn say(&self, connection: &mut MultiplexedConnection, texts: &[String]) -> Result<(), Trouble> {
+        let mut publish = redis::pipe();
+        for text in texts {
+            publish.cmd("PUBLISH").arg(&self.channel).arg(text);
+        }
+        let receivers: Vec<i64> = publish.query_async(connection).await?;
+        if receivers.iter().all(|receivers| *receivers > 0) { Ok(()) } else { Err(Trouble::Refused) }
     }
 
     fn set(&self, carrier: Option<MultiplexedConnection>) {
@@ -114,13 +117,13 @@ impl Link {
         // Of an earlier connection.
         let _past = self.broken.notified().now_or_never();
         let mut messages = heard.on_message();
-        let hello = Word::Hello.write(&log.inner.replica);
+        let hello = [Word::Hello.write(&log.inner.replica)];
         let (mut every, mut unheard) = (tokio::time::interval(HELLO), false);
         loop {
             tokio::select! {
                 message = messages.next() => {
                     let text: String = message.ok_or(Trouble::Closed)?.get_payload().unwrap_or_default();
-                    if text == hello {
+                    if text == hello[0] {
                         if std::mem::take(&mut unheard) && self.carrier.lock().is_ok_and(|carrier| carrier.is_none()) {
                             self.set(Some(own.clone()));
                             // Signals of other instances before this moment were missed.

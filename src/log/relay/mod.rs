@@ -33,8 +33,10 @@ const CHANNEL: &str = "rookery_log";
 /// The sender's name in signals without an instance: any process may have made the transaction. No instance has this
 /// name.
 const EVERYBODY: &str = "-";
-/// Commits within this time share a signal.
+/// Commits within this time share a signal by Redis.
 const COALESCE: Duration = Duration::from_millis(2);
+/// Commits within this time share a NOTIFY: all transactions of a cluster that send a NOTIFY commit one after the other.
+const COALESCE_NOTIFY: Duration = Duration::from_millis(10);
 /// Pause after the database did not answer; the slow poll of every tail bridges it.
 const TROUBLE: Duration = Duration::from_secs(1);
 /// Interval at which an instance sends itself a NOTIFY, which it must receive before the next.
@@ -63,29 +65,32 @@ async fn send_what_leaves(log: &Log, link: Option<&Link>, beat: &Beat) -> Result
     let mut postgres = None;
     loop {
         beat.rest();
-        let (committed, signals) = hub.leaving().next().await;
-        let look = committed.then(|| Word::Look(hub.woken().to_db()));
-        for word in look.into_iter().chain(signals.into_iter().map(Word::Signal)) {
-            beat.beat();
-            let text = word.write(&log.inner.replica);
-            let carried = match link {
-                Some(link) => link.publish(&text).await,
-                None => false,
-            };
-            if !carried && !log.inner.neighbours.is_alone(Instant::now()) {
-                notify(log, &mut postgres, &text).await?;
-            }
+        let departure = hub.leaving().next().await;
+        beat.beat();
+        // The commits first: their entries are what other instances wait for.
+        let look = departure.committed.then(|| Word::Look(hub.woken().to_db()));
+        let words = look.into_iter().chain(departure.signals.into_iter().map(Word::Signal));
+        let texts: Vec<String> = words.map(|word| word.write(&log.inner.replica)).collect();
+        let carried = match link {
+            Some(link) => link.publish(&texts).await,
+            None => false,
+        };
+        if carried || log.inner.neighbours.is_alone(Instant::now()) {
+            tokio::time::sleep(COALESCE).await;
+        } else {
+            notify(log, &mut postgres, &texts).await?;
+            tokio::time::sleep(COALESCE_NOTIFY).await;
         }
-        tokio::time::sleep(COALESCE).await;
     }
 }
 
-async fn notify(log: &Log, connection: &mut Option<PgConnection>, text: &str) -> Result<(), Error> {
+/// Sends all signals in one transaction.
+async fn notify(log: &Log, connection: &mut Option<PgConnection>, texts: &[String]) -> Result<(), Error> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(log.inner.storage.dedicated().await?),
     };
-    store::notify(connection, CHANNEL, text).await
+    store::notify_all(connection, CHANNEL, texts).await
 }
 
 /// Receives the signals of other instances by NOTIFY, until `stop`.

@@ -42,7 +42,7 @@ pub(super) use seats::{
     SpanRow, acting_members, delete_seats, hold_seats, is_seated, roster, seat_entries, spans_of_account,
     spans_of_owners, spans_of_streams, was_seated, windows, write_seats,
 };
-pub(super) use signals::{database, notify};
+pub(super) use signals::{database, notify, notify_all};
 #[cfg(debug_assertions)]
 pub(super) use streams::has_transaction_id;
 pub use streams::{StreamInfo, StreamRow};

@@ -8,8 +8,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::conn::auto::upgrade::downcast;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,7 @@ use super::activity::Activity;
 use super::patience::Patience;
 use crate::telemetry::metric_name;
 use crate::xrpc::ClientConnection;
+use crate::xrpc::stream::{PendingUpgrade, UpgradedConnection};
 
 /// The most bytes of a request's head, and of a connection's buffer.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -31,6 +34,12 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PONG_WITHIN: Duration = Duration::from_secs(20);
 /// Time in which an idle HTTP/2 client should close after GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The connection after an upgrade, without the layers that spoke HTTP.
+async fn upgraded(upgrade: OnUpgrade) -> Option<UpgradedConnection> {
+    let parts = downcast::<TokioIo<Patience>>(upgrade.await.ok()?).ok()?;
+    Some(UpgradedConnection { transport: Box::new(parts.io.into_inner()), received: parts.read_buf })
+}
 
 pub(super) async fn serve(
     stream: TcpStream,
@@ -50,6 +59,9 @@ pub(super) async fn serve(
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(ClientConnection::clone(&open));
+        if let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() {
+            request.extensions_mut().insert(PendingUpgrade::new(upgraded(upgrade)));
+        }
         request
     });
     let service = tower::service_fn(move |request: http::Request<Incoming>| {

@@ -3,8 +3,11 @@
 mod frame;
 mod gzip;
 mod server_sent;
+mod socket;
 mod source;
+mod upgrade;
 mod websocket;
 
 pub use frame::{error_frame, info};
 pub use source::{Opening, Over, Source};
+pub use upgrade::{PendingUpgrade, UpgradedConnection};

@@ -13,6 +13,9 @@ pub trait Source: Send + 'static {
     /// The next event; the end of the stream as the error for the client. The future may be dropped and called again.
     fn next(&mut self) -> impl Future<Output = Result<Delivery, Over>> + Send;
 
+    /// The next event if there is one already.
+    fn next_now(&mut self) -> Option<Delivery>;
+
     /// Where to go on from: everything up to here came out of [`Self::next`], or was not wanted.
     fn cursor(&self) -> Cursor;
 

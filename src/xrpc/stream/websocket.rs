@@ -6,31 +6,37 @@
 //! that answers no ping does not keep it at all; nothing that a client sends costs more than reading it; and both sides
 //! say good-bye before the connection goes.
 
+use std::io;
 use std::ops::Range;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{StatusCode, header};
 use rand::RngExt;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::WaitForCancellationFuture;
+use tracing::Instrument as _;
 
 use super::error_frame;
+use super::socket::{ClientFrame, Socket as RawSocket};
 use super::source::{Opening, Over, Source, begin, count_end};
+use super::upgrade::{Handshake, Transport};
 use crate::lexicon::Method;
-use crate::log::Delivery;
+use crate::log::{Delivery, binary_message};
 use crate::xrpc::{Api, Caller, Failure, Fault, Services};
 
-/// Bytes of buffer for each socket, each way: an idle one must cost little.
-const BUFFER_BYTES: usize = 4096;
-/// A client has nothing to say but control frames.
-const CLIENT_MESSAGE_BYTES: usize = 4096;
+/// Status codes of close frames (RFC 6455 section 7.4.1).
+const AWAY: u16 = 1001;
+const PROTOCOL_ERROR: u16 = 1002;
+const UNSUPPORTED: u16 = 1003;
+const POLICY: u16 = 1008;
+/// Events that are there at once are sent together, up to so many bytes of them.
+const TOGETHER_BYTES: usize = 64 * 1024;
 /// Pings that a client may leave unanswered; it is gone when the next one is due.
 const UNANSWERED_PINGS: u32 = 2;
 /// Control frames that a client may send at once, and how soon one more is granted.
@@ -59,6 +65,8 @@ impl Api {
     }
 }
 
+type Socket = RawSocket<Box<dyn Transport>>;
+
 async fn upgrade<M, C, F>(cx: Services, opening: F, request: Request) -> Response
 where
     M: Method,
@@ -66,45 +74,47 @@ where
     F: for<'a> Opening<'a, M, C> + 'static,
 {
     let (mut parts, _) = request.into_parts();
-    let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &cx).await else {
+    let Some(handshake) = Handshake::of(&mut parts) else {
         let body = serde_json::json!({
             "error": "InvalidRequest",
             "message": "XRPC subscriptions are only available over WebSocket"
         });
         return (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, "websocket")], axum::Json(body)).into_response();
     };
-    let span = tracing::Span::current();
-    upgrade
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(BUFFER_BYTES)
-        .max_message_size(CLIENT_MESSAGE_BYTES)
-        .on_upgrade(move |socket| {
-            let sockets = cx.sockets.clone();
-            let served = async move { serve::<M, C, F>(&cx, &opening, &parts, socket).await };
-            sockets.track_future(tracing::Instrument::instrument(served, span))
-        })
+    let (response, upgrading) = handshake.answer();
+    let sockets = cx.sockets.clone();
+    let begun = async move {
+        if let Some(connection) = upgrading.await {
+            serve::<M, C, F>(cx, opening, parts, Socket::new(connection.transport, connection.received)).await;
+        }
+    };
+    sockets.spawn(begun.in_current_span());
+    response
 }
 
-async fn serve<M, C, F>(cx: &Services, opening: &F, parts: &Parts, mut socket: WebSocket)
+/// Proves the caller, then gives the subscription a task of its own: what the proof needed is not kept for the
+/// socket's life.
+async fn serve<M, C, F>(cx: Services, opening: F, parts: Parts, mut socket: Socket)
 where
     M: Method,
     C: Caller,
     F: for<'a> Opening<'a, M, C>,
 {
-    let begun = timeout(PROOF, begin::<M, C, F>(cx, opening, parts)).await;
-    let last = match begun.unwrap_or(Err(Fault::TimedOut.into())) {
-        Ok(source) => pump(cx, source, &mut socket).await,
+    let begun = timeout(PROOF, begin::<M, C, F>(&cx, &opening, &parts)).await;
+    match begun.unwrap_or(Err(Fault::TimedOut.into())) {
+        Ok(source) => {
+            let sockets = cx.sockets.clone();
+            sockets.spawn(Subscriber::new(cx.clone(), socket).run(source));
+        }
         Err(failure) => {
             if let Failure::Fault(Fault::Internal(error)) = &failure {
                 let error: &(dyn std::error::Error + 'static) = error.as_ref();
                 tracing::error!(error, "a subscription failed by our own mistake");
             }
             let (name, message) = failure.told();
-            Last::refuse(name, &message)
+            Last::refuse(name, &message).say(&mut socket).await;
         }
-    };
-    // A client that does not take the last frame is gone.
-    drop(timeout(LAST_WORD, last.say(&mut socket)).await);
+    }
 }
 
 /// The last that a client hears.
@@ -116,20 +126,28 @@ struct Last {
 enum Close {
     /// We say good-bye, and the client answers.
     With(u16, &'static str),
-    /// The client sent a close frame, and gets an answer.
-    Answer,
+    /// The client said good-bye with this code, and gets an answer.
+    Answer(Option<u16>),
     /// The client is gone.
     Gone,
 }
 
 impl Last {
-    const STOPPING: Self = Self { frame: None, close: Close::With(close_code::AWAY, "the server is stopping") };
-    const LIVED: Self = Self { frame: None, close: Close::With(close_code::AWAY, "the socket's time is over") };
-    const ANSWER: Self = Self { frame: None, close: Close::Answer };
+    const STOPPING: Self = Self { frame: None, close: Close::With(AWAY, "the server is stopping") };
+    const LIVED: Self = Self { frame: None, close: Close::With(AWAY, "the socket's time is over") };
     const NOTHING: Self = Self { frame: None, close: Close::Gone };
 
+    /// Codes below 1000 and reserved codes are not answered as they are (RFC 6455 section 7.4).
+    fn answer(code: Option<u16>) -> Self {
+        let code = code.map(|code| match code {
+            1000..=1003 | 1007..=1014 | 3000..=4999 => code,
+            _ => PROTOCOL_ERROR,
+        });
+        Self { frame: None, close: Close::Answer(code) }
+    }
+
     fn refuse(name: &'static str, message: &str) -> Self {
-        Self::refuse_by(close_code::POLICY, name, message)
+        Self::refuse_by(POLICY, name, message)
     }
 
     fn refuse_by(code: u16, name: &'static str, message: &str) -> Self {
@@ -141,117 +159,203 @@ impl Last {
         Self::refuse(over.name, over.message)
     }
 
-    async fn say(self, socket: &mut WebSocket) -> Result<(), axum::Error> {
+    /// Says good-bye. A client that does not take the last frame in time is gone.
+    async fn say(self, socket: &mut Socket) {
+        drop(timeout(LAST_WORD, self.say_in_time(socket)).await);
+    }
+
+    async fn say_in_time(self, socket: &mut Socket) -> io::Result<()> {
         if let Some(frame) = self.frame {
-            socket.send(Message::Binary(frame)).await?;
+            socket.queue(binary_message(&[&frame]));
         }
         match self.close {
-            Close::With(code, reason) => {
-                socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await?;
+            Close::With(code, reason) => socket.queue_close(Some(code), reason),
+            Close::Answer(code) => {
+                socket.queue_close(code, "");
+                return socket.flush().await;
             }
-            // The answer is written by the next look at the socket.
-            Close::Answer => {}
             Close::Gone => return Ok(()),
         }
+        socket.flush().await?;
         // Reads up to the client's close frame: a connection that ends with unread bytes is reset, and loses the last
         // frames.
-        while let Some(heard) = socket.recv().await {
-            heard?;
+        while let Some(heard) = socket.receive().await {
+            if let ClientFrame::Close(_) = heard? {
+                break;
+            }
         }
         Ok(())
     }
 }
 
-async fn pump(cx: &Services, mut source: impl Source, socket: &mut WebSocket) -> Last {
-    let limits = &cx.config.streams;
-    let ended = source.ended();
-    let mut lived = pin!(sleep(limits.socket_life.mul_f64(rand::rng().random_range(LIFE_SPREAD))));
-    let mut client = Client::new(limits.socket_ping);
-    loop {
-        // One wait for the next event until it is there: frames of the client do not restart it.
-        let mut next = pin!(source.next());
-        let delivery = loop {
-            let heard = tokio::select! {
-                () = cx.stopping.cancelled() => return Last::STOPPING,
-                () = ended.cancelled() => return Last::over(Over::CLOSED),
-                () = &mut lived => return Last::LIVED,
-                heard = socket.recv() => client.said(heard.as_ref()),
-                _ = client.pings.tick() => match client.ping() {
-                    Some(ping) => match send(cx, &ended, socket, ping).await {
-                        Ok(()) => continue,
-                        Err(last) => Some(last),
-                    },
-                    None => Some(Last::NOTHING),
-                },
-                next = &mut next => match next {
-                    Ok(delivery) => break delivery,
-                    Err(over) => Some(Last::over(over)),
-                },
+/// The client's side of a subscription that began.
+struct Subscriber {
+    cx: Services,
+    socket: Socket,
+    client: Client,
+}
+
+impl Subscriber {
+    fn new(cx: Services, socket: Socket) -> Self {
+        let client = Client::new(cx.config.streams.socket_ping);
+        Self { cx, socket, client }
+    }
+
+    /// The task of the socket, for the socket's life. An async block, since an async function would hold its arguments
+    /// twice.
+    fn run(mut self, mut source: impl Source) -> impl Future<Output = ()> + Send {
+        async move {
+            let last = self.pump(&mut source).await;
+            drop(source);
+            last.say(&mut self.socket).await;
+        }
+    }
+
+    async fn pump(&mut self, source: &mut impl Source) -> Last {
+        let Self { cx, socket, client } = self;
+        let limits = &cx.config.streams;
+        let until = Instant::now() + limits.socket_life.mul_f64(rand::rng().random_range(LIFE_SPREAD));
+        let ended = source.ended();
+        // Each is registered once for the socket's life, not once for each event.
+        let mut stops = Stops { ended: pin!(ended.cancelled()), stopping: pin!(cx.stopping.cancelled()) };
+        let mut due = pin!(sleep_until(until.min(client.ping_at)));
+        loop {
+            let delivery = {
+                // One wait for the next event until it is there: frames of the client do not restart it.
+                let mut next = pin!(source.next());
+                loop {
+                    let last = tokio::select! {
+                        biased;
+                        last = stops.next() => Some(last),
+                        () = &mut due => {
+                            if Instant::now() >= until {
+                                return Last::LIVED;
+                            }
+                            if !client.pings() {
+                                return Last::NOTHING;
+                            }
+                            due.as_mut().reset(until.min(client.ping_at));
+                            socket.queue_ping();
+                            stops.sent(limits.send_timeout, socket).await.err()
+                        }
+                        heard = socket.receive() => match client.said(heard) {
+                            Said::Nothing => None,
+                            Said::Ping(payload) => {
+                                socket.queue_pong(&payload);
+                                stops.sent(limits.send_timeout, socket).await.err()
+                            }
+                            Said::Last(last) => Some(last),
+                        },
+                        next = &mut next => match next {
+                            Ok(delivery) => break delivery,
+                            Err(over) => Some(Last::over(over)),
+                        },
+                    };
+                    if let Some(last) = last {
+                        return last;
+                    }
+                }
             };
-            if let Some(last) = heard {
+            let mut queued = queue(socket, &delivery);
+            while queued < TOGETHER_BYTES
+                && let Some(delivery) = source.next_now()
+            {
+                queued += queue(socket, &delivery);
+            }
+            if let Err(last) = stops.sent(limits.send_timeout, socket).await {
                 return last;
             }
-        };
-        let message = Message::Binary(match delivery {
-            Delivery::Stored(frame) => frame.bytes.clone(),
-            Delivery::Ephemeral(signal) => signal.bytes.clone(),
-        });
-        if let Err(last) = send(cx, &ended, socket, message).await {
-            return last;
         }
     }
 }
 
-/// Sends one message, while the client takes it and the right to listen lasts.
-async fn send(cx: &Services, ended: &CancellationToken, socket: &mut WebSocket, message: Message) -> Result<(), Last> {
-    tokio::select! {
-        sent = timeout(cx.config.streams.send_timeout, socket.send(message)) => match sent {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Last::NOTHING),
-        },
-        () = ended.cancelled() => Err(Last::over(Over::CLOSED)),
-        () = cx.stopping.cancelled() => Err(Last::STOPPING),
+/// Queues an event; its bytes.
+fn queue(socket: &mut Socket, delivery: &Delivery) -> usize {
+    let message = match delivery {
+        Delivery::Stored(frame) => frame.websocket.clone(),
+        Delivery::Ephemeral(signal) => binary_message(&[&signal.bytes]),
+    };
+    let bytes = message.len();
+    socket.queue(message);
+    bytes
+}
+
+/// What ends a socket at any time.
+struct Stops<'a, 'token> {
+    ended: Pin<&'a mut WaitForCancellationFuture<'token>>,
+    stopping: Pin<&'a mut WaitForCancellationFuture<'token>>,
+}
+
+impl Stops<'_, '_> {
+    async fn next(&mut self) -> Last {
+        tokio::select! {
+            biased;
+            () = &mut self.ended => Last::over(Over::CLOSED),
+            () = &mut self.stopping => Last::STOPPING,
+        }
+    }
+
+    /// Sends what is queued, while the client takes it and the right to listen lasts.
+    async fn sent(&mut self, within: Duration, socket: &mut Socket) -> Result<(), Last> {
+        tokio::select! {
+            biased;
+            sent = timeout(within, socket.flush()) => match sent {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) | Err(_) => Err(Last::NOTHING),
+            },
+            last = self.next() => Err(last),
+        }
     }
 }
 
 /// The server's state of the client.
 struct Client {
-    pings: Interval,
+    ping_every: Duration,
+    ping_at: Instant,
     unanswered: u32,
     /// Control frames that it may still send.
     control_frames: u32,
     granted_at: Instant,
 }
 
+/// What follows from a client's frame.
+enum Said {
+    Nothing,
+    /// The client's ping is to be answered.
+    Ping(Bytes),
+    Last(Last),
+}
+
 impl Client {
     fn new(ping_every: Duration) -> Self {
         let now = Instant::now();
-        let mut pings = interval_at(now + ping_every, ping_every);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { pings, unanswered: 0, control_frames: CONTROL_FRAMES, granted_at: now }
+        Self { ping_every, ping_at: now + ping_every, unanswered: 0, control_frames: CONTROL_FRAMES, granted_at: now }
     }
 
-    /// The next ping, unless the client left too many unanswered.
-    fn ping(&mut self) -> Option<Message> {
-        (self.unanswered < UNANSWERED_PINGS).then(|| {
-            self.unanswered += 1;
-            Message::Ping(Bytes::new())
-        })
+    /// Whether the next ping is to be sent: not if the client left too many unanswered.
+    fn pings(&mut self) -> bool {
+        self.ping_at = Instant::now() + self.ping_every;
+        let may = self.unanswered < UNANSWERED_PINGS;
+        self.unanswered += 1;
+        may
     }
 
-    /// Takes in what the client said; the end, if that was one.
-    fn said(&mut self, heard: Option<&Result<Message, axum::Error>>) -> Option<Last> {
+    /// Takes in what the client said.
+    fn said(&mut self, heard: Option<io::Result<ClientFrame>>) -> Said {
         match heard {
-            Some(Ok(Message::Pong(_))) if self.unanswered > 0 => {
+            Some(Ok(ClientFrame::Pong)) if self.unanswered > 0 => {
                 self.unanswered = 0;
-                None
+                Said::Nothing
             }
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => (!self.may_say_more())
-                .then(|| Last::refuse("RateLimitExceeded", "a subscriber sends at most one control frame a second")),
-            Some(Ok(Message::Close(_))) => Some(Last::ANSWER),
-            Some(Err(_)) | None => Some(Last::NOTHING),
-            Some(Ok(Message::Text(_) | Message::Binary(_))) => {
-                Some(Last::refuse_by(close_code::UNSUPPORTED, "InvalidRequest", "a subscriber sends nothing"))
+            Some(Ok(ClientFrame::Ping(_) | ClientFrame::Pong)) if !self.may_say_more() => {
+                Said::Last(Last::refuse("RateLimitExceeded", "a subscriber sends at most one control frame a second"))
+            }
+            Some(Ok(ClientFrame::Ping(payload))) => Said::Ping(payload),
+            Some(Ok(ClientFrame::Pong)) => Said::Nothing,
+            Some(Ok(ClientFrame::Close(code))) => Said::Last(Last::answer(code)),
+            Some(Err(_)) | None => Said::Last(Last::NOTHING),
+            Some(Ok(ClientFrame::Data)) => {
+                Said::Last(Last::refuse_by(UNSUPPORTED, "InvalidRequest", "a subscriber sends nothing"))
             }
         }
     }

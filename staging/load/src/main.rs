@@ -8,6 +8,7 @@
 //! if every row reached its floor.
 
 mod bare;
+mod bare_fan_out;
 mod floors;
 mod listeners;
 mod report;
@@ -45,6 +46,9 @@ enum Command {
     /// Serves the ceiling that `sendMessage` is compared with; the scenarios start this process themselves.
     #[command(hide = true)]
     Bare(bare::Arguments),
+    /// Serves the ceiling that deliveries are compared with.
+    #[command(hide = true)]
+    BareFanOut(bare_fan_out::Arguments),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -88,9 +92,12 @@ impl Run {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    if let Some(Command::Bare(arguments)) = arguments.command {
-        bare::serve(arguments).await?;
-        return Ok(ExitCode::SUCCESS);
+    match arguments.command {
+        Some(Command::Bare(arguments)) => return bare::serve(arguments).await.map(|()| ExitCode::SUCCESS),
+        Some(Command::BareFanOut(arguments)) => {
+            return bare_fan_out::serve(arguments).await.map(|()| ExitCode::SUCCESS);
+        }
+        None => {}
     }
     let run = arguments.run;
     if run.list {

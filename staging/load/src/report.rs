@@ -45,6 +45,12 @@ impl Row {
         self.counts.as_ref().map(|counts| count(counts) as f64 / as_f64(self.units.max(1)))
     }
 
+    /// Takes as the ceiling the rate of a server that uses `bare` CPU time for each unit, in the CPU time of this row.
+    pub fn beside_cpu_time(self, bare: Duration) -> Self {
+        let ceiling = self.per_second() * self.micros(self.server) / (bare.as_secs_f64() * 1e6);
+        Self { ceiling: Some(ceiling), ..self }
+    }
+
     pub fn of_ceiling(&self) -> Option<f64> {
         self.ceiling.map(|ceiling| self.per_second() / ceiling)
     }

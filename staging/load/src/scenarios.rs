@@ -14,7 +14,7 @@ use crate::listeners::{self, Listening, SOCKETS_PER_DEVICE, SentAt};
 use crate::report::Row;
 use crate::senders::{Sender, Sent, Until, send};
 use crate::stage::{Postgres, Stage};
-use crate::{statements, usage};
+use crate::{bare_fan_out, statements, usage};
 
 /// Time for which the senders send before the measurement begins, so that pools, caches and plans are filled.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -121,7 +121,8 @@ impl Scenario {
         let row = meter.row(self, LISTENERS, Sent { latencies, lasted: began.elapsed() }).await?;
         listening.stop().await;
         stage.stop().await?;
-        Ok(row)
+        let bare = bare_fan_out::measure(LISTENERS, PACE, run.duration()).await.context("the ceiling")?;
+        Ok(row.beside_cpu_time(bare))
     }
 
     async fn idle(self, run: &Run, stage: Stage, postgres: &Postgres) -> anyhow::Result<Row> {
