@@ -100,14 +100,15 @@ schema: ## Renew docs/SCHEMA.md from the migrations.
 schema-check: ## Compare docs/SCHEMA.md with the migrations.
 	staging/schema.sh check
 
-bench: postgres load ## Measure: messages, token checks, catching up and forwarded sends, each beside a ceiling of the same run.
+bench: LOAD_OPTIONS = --sockets 10000
+bench: postgres load ## Measure: messages, sockets, reading the past, token checks and forwarded sends; the full form of make load.
 	cargo bench --locked --bench token
 	cargo bench --locked --bench replication
 	cargo bench --locked --bench forwarded
 
-load: postgres ## Drive a release server with many clients; print what a message costs; fail below staging/load/floors.toml. SCENARIOS names some.
+load: postgres ## Drive a release server with many clients; fail below staging/load/floors.toml. SCENARIOS names some, LOAD_OPTIONS has options.
 	cargo build --locked --release -p rookery -p rookery-load --bins
-	$${CARGO_TARGET_DIR:-target}/release/rookery-load $(SCENARIOS:%=--only %)
+	$${CARGO_TARGET_DIR:-target}/release/rookery-load $(LOAD_OPTIONS) $(SCENARIOS:%=--only %)
 
 FUZZ_SECONDS ?= 120
 fuzz: ## Fuzz each reader of hostile bytes for FUZZ_SECONDS (needs a nightly compiler and cargo-fuzz).

@@ -1,85 +1,78 @@
 //! Devices that listen by WebSocket. Each socket checks the seq, the hash and the order of what comes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures_util::stream::{StreamExt, TryStreamExt, iter};
-use rookery_client::{Feed, Received};
-use rookery_testkit::Person;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
-/// Sockets that one device may open.
-pub const SOCKETS_PER_DEVICE: usize = 5;
-/// Sockets that are opened at one time.
-const OPENING: usize = 32;
+use crate::senders::Sender;
+use crate::sockets::Socket;
 
-/// Opens sockets of each of these devices, from the present on.
-pub async fn open(people: &[Arc<Person>], sockets: usize) -> anyhow::Result<Vec<Feed>> {
-    let devices = people.iter().flat_map(|person| std::iter::repeat_n(person, SOCKETS_PER_DEVICE)).take(sockets);
-    let opening = devices.map(async |person| {
-        let mut feed = Feed::new(person.as_ref(), None);
-        feed.connect().await?;
-        Ok::<_, anyhow::Error>(feed)
-    });
-    iter(opening).buffer_unordered(OPENING).try_collect().await.context("opening sockets")
-}
-
-/// When each message was sent, by its seq.
-pub type SentAt = Arc<Mutex<HashMap<u64, Instant>>>;
+/// Messages that did not reach every socket within this time are lost.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
 
 /// Sockets that listen in tasks of their own.
 pub struct Listening {
     tasks: JoinSet<anyhow::Result<()>>,
     arrivals: mpsc::UnboundedReceiver<(u64, Instant)>,
+    count: usize,
 }
 
 impl Listening {
-    pub fn begin(feeds: Vec<Feed>) -> Self {
+    pub fn begin(sockets: Vec<Socket>) -> Self {
         let (arrived, arrivals) = mpsc::unbounded_channel();
-        let mut tasks = JoinSet::new();
-        for mut feed in feeds {
+        let (mut tasks, count) = (JoinSet::new(), sockets.len());
+        for mut socket in sockets {
             let arrived = arrived.clone();
             tasks.spawn(async move {
                 loop {
-                    if let Received::Event(event) = feed.next().await?
-                        && event.kind == "#message"
-                        && arrived.send((event.seq, Instant::now())).is_err()
-                    {
+                    let event = socket.event().await?;
+                    if event.kind == "#message" && arrived.send((event.seq, Instant::now())).is_err() {
                         return Ok(());
                     }
                 }
             });
         }
-        Self { tasks, arrivals }
+        Self { tasks, arrivals, count }
     }
 
-    /// Waits for so many messages; the delay of each, in ascending order.
-    pub async fn delays(
-        &mut self,
-        deliveries: usize,
-        sent_at: &SentAt,
-        within: Duration,
-    ) -> anyhow::Result<Vec<Duration>> {
-        let mut arrivals = Vec::with_capacity(deliveries);
+    /// Sends messages of one conversation at this pace for so long, and waits until each has reached every socket; the
+    /// delays from the call to the delivery, in ascending order.
+    pub async fn deliver(&mut self, sender: &Sender, pace: Duration, time: Duration) -> anyhow::Result<Vec<Duration>> {
+        let (mut sent_at, mut ticks, began) = (HashMap::new(), tokio::time::interval(pace), Instant::now());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while began.elapsed() < time || sent_at.is_empty() {
+            ticks.tick().await;
+            let at = Instant::now();
+            sent_at.insert(sender.send(0).await?.seq, at);
+        }
+        let (mut delays, expected) = (Vec::new(), sent_at.len() * self.count);
         let arriving = async {
-            while arrivals.len() < deliveries {
+            while delays.len() < expected {
                 tokio::select! {
-                    Some(arrival) = self.arrivals.recv() => arrivals.push(arrival),
+                    Some((seq, at)) = self.arrivals.recv() => {
+                        let sent = sent_at.get(&seq).context("a message arrived that nobody sent")?;
+                        delays.push(at.saturating_duration_since(*sent));
+                    }
                     Some(ended) = self.tasks.join_next() => ended.context("a listener panicked")??,
                 }
             }
             Ok::<_, anyhow::Error>(())
         };
-        tokio::time::timeout(within, arriving).await.context("messages did not arrive in time")??;
-        let sent_at = sent_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let delay = |(seq, at): (u64, Instant)| sent_at.get(&seq).map(|sent| at.saturating_duration_since(*sent));
-        let mut delays: Vec<Duration> = arrivals.into_iter().filter_map(delay).collect();
-        anyhow::ensure!(delays.len() == deliveries, "a message arrived that nobody sent");
+        tokio::time::timeout(ARRIVES_WITHIN, arriving).await.context("messages did not arrive in time")??;
         delays.sort_unstable();
         Ok(delays)
+    }
+
+    /// An error if a socket ended.
+    pub fn all_are_live(&mut self) -> anyhow::Result<()> {
+        match self.tasks.try_join_next() {
+            Some(ended) => ended.context("a listener panicked")?.context("a socket ended"),
+            None => Ok(()),
+        }
     }
 
     /// Ends all sockets.

@@ -11,9 +11,13 @@ mod bare;
 mod bare_fan_out;
 mod floors;
 mod listeners;
+mod meter;
+mod progress;
 mod report;
 mod scenarios;
+mod seed;
 mod senders;
+mod sockets;
 mod stage;
 mod statements;
 mod usage;
@@ -22,15 +26,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use rookery_testkit::server_program;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::floors::Floors;
+use crate::progress::note;
 use crate::report::Report;
-use crate::scenarios::SCENARIOS;
+use crate::scenarios::{Bench, SCENARIOS};
 use crate::stage::Postgres;
+use crate::usage::raise_open_files;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Measures what messages cost a server and its Postgres.")]
@@ -62,9 +68,18 @@ struct Run {
     /// Devices that send at one time, in the scenarios with many.
     #[arg(long, value_name = "NUMBER", default_value_t = 64)]
     senders: usize,
-    /// Sockets of the scenario with idle ones.
+    /// Sockets of the scenario with idle sockets.
     #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
     sockets: usize,
+    /// Sockets that read, and sockets that read nothing, in the scenario with stalled readers.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    readers: usize,
+    /// Sockets that break and come back in the scenario of that name.
+    #[arg(long, value_name = "NUMBER", default_value_t = 5000)]
+    storm: usize,
+    /// Messages that the scenarios of the past read.
+    #[arg(long, value_name = "NUMBER", default_value_t = 100_000)]
+    entries: usize,
     /// Conversations of the scenarios with many.
     #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
     conversations: usize,
@@ -102,11 +117,11 @@ async fn main() -> anyhow::Result<ExitCode> {
     let run = arguments.run;
     if run.list {
         for scenario in SCENARIOS {
-            say(scenario.name());
+            say(scenario.name);
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(unknown) = run.only.iter().find(|name| !SCENARIOS.iter().any(|scenario| scenario.name() == **name)) {
+    if let Some(unknown) = run.only.iter().find(|name| !SCENARIOS.iter().any(|scenario| scenario.name == **name)) {
         bail!("unknown scenario {unknown}: --list prints the names");
     }
     let mut interrupt = signal(SignalKind::interrupt()).context("listening to SIGINT")?;
@@ -121,24 +136,29 @@ async fn main() -> anyhow::Result<ExitCode> {
 /// Whether every row reached its floor.
 async fn measure(run: &Run) -> anyhow::Result<bool> {
     let floors = Floors::committed()?;
-    let postgres = Postgres::start().await?;
+    let files = raise_open_files()?;
+    note(&format!("this process and the server may open {files} files each"));
+    let bench = Bench { run: run.clone(), postgres: Postgres::start().await? };
     let (mut report, mut missed) = (Report::default(), Vec::new());
     say(Report::head());
     for scenario in SCENARIOS {
-        if !run.only.is_empty() && !run.only.iter().any(|name| name == scenario.name()) {
+        if !run.only.is_empty() && !run.only.iter().any(|name| name == scenario.name) {
             continue;
         }
-        let row = scenario.run(run, &postgres).await.with_context(|| format!("scenario {}", scenario.name()))?;
-        say(&row.line());
-        if run.statements {
-            for line in row.slowest_statements() {
-                say(&line);
+        let rows = scenario.measure(&bench).await.with_context(|| format!("scenario {}", scenario.name))?;
+        ensure!(rows.iter().map(|row| &row.name).eq(scenario.rows), "scenario {} has other rows", scenario.name);
+        for row in rows {
+            say(&row.lines());
+            if run.statements {
+                for line in row.slowest_statements() {
+                    say(&line);
+                }
             }
+            missed.extend(floors.missed(&row)?);
+            report.rows.push(row);
         }
-        missed.extend(floors.missed(&row)?);
-        report.rows.push(row);
     }
-    postgres.stop().await?;
+    bench.postgres.stop().await?;
     say(&report.json()?);
     for what in &missed {
         say(&format!("MISSED {what}"));

@@ -20,15 +20,26 @@ pub struct Sender {
 
 impl Sender {
     pub async fn prepare(person: Arc<Person>, streams: &[String]) -> anyhow::Result<Self> {
+        Self::prepare_long(person, streams, PLAINTEXT).await
+    }
+
+    /// With messages of so many bytes of plaintext.
+    pub async fn prepare_long(person: Arc<Person>, streams: &[String], bytes: usize) -> anyhow::Result<Self> {
+        let plaintext = vec![0x61; bytes];
         let mut drafts = Vec::with_capacity(streams.len());
         for stream in streams {
-            drafts.push(person.draft_message(stream, &[0x61; PLAINTEXT]).await?);
+            drafts.push(person.draft_message(stream, &plaintext).await?);
         }
         Ok(Self { person, drafts })
     }
 
     pub fn person(&self) -> &Arc<Person> {
         &self.person
+    }
+
+    /// The first of its conversations.
+    pub fn stream(&self) -> Option<&str> {
+        self.drafts.first().map(|draft| draft.stream.as_str())
     }
 
     /// A sender for this device and its messages that calls another server.

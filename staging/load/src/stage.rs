@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use anyhow::Context;
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use rookery::identity::Curve;
 use rookery::storage::embedded::{Cluster, Options};
 use rookery_client::Service;
 use rookery_testkit::{Directory, Form, Identity, Person, Process, open_folder};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::statements::EXTENSION;
 
@@ -18,6 +19,7 @@ const CONNECTIONS: u32 = 100;
 /// The settings of a server that carries more than one client of one address.
 const SETTINGS: &[(&str, &str)] = &[
     ("DATABASE_POOL", "16"),
+    ("MAX_CONNECTIONS", "25000"),
     ("RATE_MESSAGE", "1000000/1"),
     ("RATE_WRITE", "1000000/1"),
     ("RATE_READ", "1000000/1"),
@@ -27,6 +29,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("RATE_FIRST_FETCH", "1000000/1"),
     ("RATE_FIRST_FETCHES", "1000000/1"),
 ];
+/// Calls at one time while a scenario is prepared.
+const AT_ONCE: usize = 16;
 const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A private Postgres with `fsync` on, which counts statements where it can.
@@ -99,15 +103,69 @@ impl Stage {
 
     /// The first device of a new account, registered, with key packages.
     pub async fn person(&self, name: &str) -> anyhow::Result<Arc<Person>> {
+        let person = self.registered(name).await?;
+        person.publish(1, true).await?;
+        Ok(person)
+    }
+
+    async fn registered(&self, name: &str) -> anyhow::Result<Arc<Person>> {
         let account = Identity::plc(Curve::K256, Form::Multikey)?;
         self.directory.add(&account);
         let person = Person::new(name, Arc::new(account), Arc::clone(&self.service))?;
         person.register().await?;
-        person.publish(1, true).await?;
         Ok(Arc::new(person))
+    }
+
+    /// The first devices of so many new accounts, registered, without key packages.
+    pub async fn people(&self, count: usize) -> anyhow::Result<Vec<Arc<Person>>> {
+        let registering = (0..count).map(|number| async move { self.registered(&format!("person {number}")).await });
+        iter(registering).buffer_unordered(AT_ONCE).try_collect().await.context("registering devices")
+    }
+
+    /// New conversations of one member each: these people are the founders, in turns.
+    pub async fn conversations(&self, founders: &[Arc<Person>], count: usize) -> anyhow::Result<Vec<String>> {
+        let founding = founders.iter().cycle().take(count).map(|founder| async move { founder.create_convo().await });
+        iter(founding).buffer_unordered(AT_ONCE).try_collect().await.context("founding conversations")
+    }
+
+    /// Starts the server's process again, on its database; the time from the start until the server is ready.
+    pub async fn restart(&mut self) -> anyhow::Result<Duration> {
+        restart(&mut self.process).await
+    }
+
+    pub fn port(&self) -> u16 {
+        self.process.port()
     }
 
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.process.end(STOPS_WITHIN).await.context("the server did not stop in order")
     }
+}
+
+async fn restart(process: &mut Process) -> anyhow::Result<Duration> {
+    process.end(STOPS_WITHIN).await.context("the server did not stop in order")?;
+    let began = Instant::now();
+    process.spawn();
+    process.ready().await;
+    Ok(began.elapsed())
+}
+
+/// Starts a server with a private Postgres so many times again; the time of each start until the server is ready.
+pub async fn private_restart(program: &Path, starts: usize) -> anyhow::Result<Vec<Duration>> {
+    let (directory, folder) = (Directory::start().await.context("starting the directory")?, open_folder());
+    let mut process = Process::new(folder.path(), &directory.url(), None).of_program(program);
+    process.spawn();
+    process.ready().await;
+    let service = Arc::new(Service::new(&process.url(), process.did())?);
+    let account = Arc::new(Identity::plc(Curve::K256, Form::Multikey)?);
+    directory.add(&account);
+    let person = Person::new("founder", account, service)?;
+    person.register().await?;
+    person.create_convo().await?;
+    let mut times = Vec::with_capacity(starts);
+    for _ in 0..starts {
+        times.push(restart(&mut process).await?);
+    }
+    process.end(STOPS_WITHIN).await.context("the server did not stop in order")?;
+    Ok(times)
 }

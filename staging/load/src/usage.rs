@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 
 /// CPU time, user and system, of one process with all its threads.
@@ -36,6 +37,32 @@ pub fn resident(pid: u32) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
+/// How many established connections of this local port have bytes that their peers did not take, and how many bytes.
+pub fn unsent(port: u16) -> anyhow::Result<(usize, u64)> {
+    let table = fs::read_to_string("/proc/net/tcp").context("reading the connections")?;
+    Ok(unsent_in(&table, port))
+}
+
+/// proc(5): the second column is the local address, the fourth the state (01: established), the fifth the two queues.
+fn unsent_in(table: &str, port: u16) -> (usize, u64) {
+    let local = format!(":{port:04X}");
+    let queued = table.lines().skip(1).filter_map(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let (address, _, state, queues) = (columns.next()?, columns.next()?, columns.next()?, columns.next()?);
+        let (sending, _) = queues.split_once(':')?;
+        let bytes = u64::from_str_radix(sending, 16).ok()?;
+        (address.ends_with(&local) && state == "01" && bytes > 0).then_some(bytes)
+    });
+    queued.fold((0, 0), |(sockets, sum), bytes| (sockets + 1, sum + bytes))
+}
+
+/// Raises this process's limit of open files to the most that it may have, for the server's process too; the limit.
+pub fn raise_open_files() -> anyhow::Result<u64> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raising the limit of open files")?;
+    Ok(most)
+}
+
 struct Times {
     parent: u32,
     own: Duration,
@@ -62,6 +89,16 @@ fn read(pid: u32) -> anyhow::Result<Times> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_with_unsent_bytes_are_counted_by_local_port() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n\
+            0: 0100007F:0BB8 0100017F:A001 01 00000010:00000000 00:00000000 00000000 0\n\
+            1: 0100007F:0BB8 0100017F:A002 01 00000000:00000400 00:00000000 00000000 0\n\
+            2: 0100007F:0BB8 0100017F:A003 04 00000100:00000000 00:00000000 00000000 0\n\
+            3: 0100017F:A001 0100007F:0BB8 01 00000007:00000000 00:00000000 00000000 0\n";
+        assert_eq!(unsent_in(table, 3000), (1, 16));
+    }
 
     #[test]
     fn work_is_counted_as_cpu_time_of_the_process() {
