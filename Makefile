@@ -1,7 +1,7 @@
 # The only list of commands. `make` alone prints it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test next-version vectors soak attack attack-short check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis interop client-typescript example-typescript example-rust manifests image-rehearsal load
+.PHONY: help demo run test next-version vectors soak attack attack-short check format clippy tidy docs lexicons lexicons-check lexicons-official sqlx sqlx-check schema schema-check bench fuzz postgres redis pgbouncer interop client-typescript example-typescript example-rust manifests image-rehearsal load
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ demo: postgres ## Start a server with a private Postgres, let real MLS clients t
 run: postgres ## Run a development server on http://localhost:3000; it keeps its data in ./data.
 	ROOKERY_ENV=development INVITATIONS=$${INVITATIONS:-everyone} cargo run --locked -- serve
 
-test: postgres redis next-version ## Run every test, on a throw-away Postgres (or the one that DATABASE_URL names).
+test: postgres redis pgbouncer next-version ## Run every test, on a throw-away Postgres (or the one that DATABASE_URL names).
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; staging/with-postgres.sh cargo nextest run --locked --workspace; \
 	else set -x; staging/with-postgres.sh cargo test --locked --workspace; fi
 
@@ -118,6 +118,9 @@ fuzz: ## Fuzz each reader of hostile bytes for FUZZ_SECONDS (needs a nightly com
 
 postgres: ## Make sure that Postgres 14 or newer is installed.
 	@staging/postgres.sh >/dev/null
+
+pgbouncer: ## Make sure that PgBouncer is installed: only tests need it.
+	@staging/pgbouncer.sh >/dev/null
 
 redis: ## Make sure that Redis is installed: only tests need it.
 	@staging/redis.sh >/dev/null

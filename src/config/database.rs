@@ -10,6 +10,8 @@ use super::values::Values;
 pub struct Database {
     /// A Postgres that the operator runs. Without it the server runs a private one in `data_dir`.
     pub url: Option<SecretString>,
+    /// The same database without a pooler: `url` then leads through one.
+    pub direct_url: Option<SecretString>,
     /// Connections in the pools of this process.
     pub pool: u32,
     pub data_dir: PathBuf,
@@ -21,19 +23,24 @@ pub struct Database {
 
 impl Database {
     pub(super) fn read(values: &Values) -> Result<Self, ConfigError> {
-        if let Some(url) = values.text("DATABASE_URL") {
+        let postgres = |name: &'static str, unset: &str| {
+            let Some(url) = values.text(name) else { return Ok(None) };
             let scheme = url::Url::parse(url).map(|url| url.scheme().to_owned()).unwrap_or_default();
-            if !matches!(scheme.as_str(), "postgres" | "postgresql") {
-                return Err(values.invalid(
-                    "DATABASE_URL",
-                    "not the URL of a Postgres",
-                    "set DATABASE_URL to postgres://user:password@host/database, or unset it for a private Postgres \
-                     in DATA_DIR",
-                ));
+            if matches!(scheme.as_str(), "postgres" | "postgresql") {
+                return Ok(Some(SecretString::from(url)));
             }
+            let fix = format!("set {name} to postgres://user:password@host/database, or unset it {unset}");
+            Err(values.invalid(name, "not the URL of a Postgres", fix))
+        };
+        let url = postgres("DATABASE_URL", "for a private Postgres in DATA_DIR")?;
+        let direct_url = postgres("DATABASE_DIRECT_URL", "where DATABASE_URL leads through no pooler")?;
+        if direct_url.is_some() && url.is_none() {
+            let fix = "set DATABASE_URL to the pooler, or unset DATABASE_DIRECT_URL";
+            return Err(values.invalid("DATABASE_DIRECT_URL", "DATABASE_URL is not set", fix));
         }
         Ok(Self {
-            url: values.text("DATABASE_URL").map(SecretString::from),
+            url,
+            direct_url,
             pool: values.number("DATABASE_POOL", 1..=1000)?,
             data_dir: PathBuf::from(values.text("DATA_DIR").unwrap_or_default()),
             least_free: values.number::<u64>("DISK_FREE_MIN_MIB", 0..=1_000_000_000)? << 20,

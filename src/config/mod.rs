@@ -14,6 +14,7 @@ mod limits;
 mod log;
 mod operator;
 mod quotas;
+mod role;
 mod settings;
 mod streams;
 mod telemetry;
@@ -35,6 +36,7 @@ pub use limits::{AccountRates, AddressRates, DomainRates, Limits, LookupRates, O
 pub use log::{Log, Retention, SubscriberBuffer};
 pub use operator::OperatorInfo;
 pub use quotas::Quotas;
+pub use role::Role;
 pub use settings::{Fallback, SETTINGS, Setting, markdown};
 pub use streams::Streams;
 pub use telemetry::{LogFormat, Telemetry};
@@ -47,6 +49,7 @@ use values::Values;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub environment: Environment,
+    pub role: Role,
     pub http: Http,
     pub database: Database,
     pub identity: Identity,
@@ -98,7 +101,7 @@ impl Config {
         let (database, log) = (Database::read(&values)?, Log::read(&values)?);
         let (streams, limits) = (Streams::read(&values)?, Limits::read(&values)?);
         let (federation, operator) = (Federation::read(&values)?, OperatorInfo::read(&values)?);
-        let quotas = Quotas::read(&values)?;
+        let (quotas, role) = (Quotas::read(&values)?, Role::read(&values)?);
         let shown = SETTINGS
             .iter()
             .map(|setting| Shown {
@@ -109,6 +112,7 @@ impl Config {
             .collect();
         Ok(Self {
             environment,
+            role,
             http,
             database,
             identity,

@@ -39,11 +39,13 @@ pub const SETTINGS: &[Setting] = &[
     row("ROOKERY_CONFIG", Unset("no file"), "Path of a flat TOML file of these settings, keys in lower case. The environment wins over it; `--config` wins over this."),
 
     secret("DATABASE_URL", Unset("private Postgres in `DATA_DIR`"), "`postgres://user:password@host/database` of a Postgres 14 or newer that no other program writes to."),
+    secret("DATABASE_DIRECT_URL", Unset("`DATABASE_URL`, which then leads through no pooler"), "URL of the same database without a pooler. With it, `DATABASE_URL` may lead through PgBouncer 1.21 or newer (`pool_mode = transaction`, `max_prepared_statements` above 0)."),
     row("DATABASE_POOL", Is("16"), "Connections to Postgres in the pools of this process, 1 to 1000. A value of 8 or more is split by class: an eighth for authentication, one connection for the tailer, a quarter for writes, an eighth (2 at least) for workers, the rest for reads."),
     row("DATA_DIR", Is("./data"), "Folder of what this server keeps on disk: its private Postgres and its keys."),
     row("DISK_FREE_MIN_MIB", Is("256"), "MiB that stay free on the disk of `DATA_DIR`, where the private Postgres is: below it the server refuses writes as `StorageFull` and goes on with reads and revocations. 0 to 1000000000; 0 turns the check off."),
     row("PG_BIN", Unset("searched for"), "Folder with `postgres` and `initdb` (14 or newer) for the private Postgres."),
 
+    row("SERVER_ROLE", Is("all"), "Work of this instance: `all`; `api` calls and sockets without background work; `worker` background work, health checks and metrics without calls. A server needs at least one instance of `all` or `worker`, and one of `all` or `api`."),
     row("SERVER_HOST", From("`::`; in development `127.0.0.1`"), "Address to listen on. `::` is IPv6 and IPv4, and IPv4 alone on a machine without IPv6."),
     row("SERVER_PORT", Is("3000"), "Port of the API; 0 takes any free one."),
     row("METRICS_HOST", Is("127.0.0.1"), "Address of `/metrics`, which requires no authentication: loopback, or an address that only the monitoring reaches."),
@@ -56,7 +58,7 @@ pub const SETTINGS: &[Setting] = &[
     row("SHUTDOWN_GRACE_MS", Is("10000"), "Milliseconds after `DRAIN_MS` in which open requests may finish, 0 to 300000."),
     row("MAX_CONNECTIONS", Is("10000"), "Open connections of clients, 64 to 1000000; fewer where the process may not open as many files. When all are taken, the server closes the oldest unauthenticated connection for a new one."),
     row("MAX_CONNECTIONS_PER_ADDRESS", Is("1000"), "Open connections of one address (IPv6: of a /64), 1 to 1000000; for a client behind `TRUSTED_PROXIES`, its open requests and sockets. A trusted proxy has no such limit."),
-    row("MAX_READS_IN_FLIGHT", Is("8"), "Queries that one device may have in flight, 1 to 10000; an account has four times as many for all its devices, and an address four times as many for unauthenticated queries. A further query waits a second at most."),
+    row("MAX_READS_IN_FLIGHT", Is("8"), "Queries that one device may have in flight on all instances together, 1 to 10000; an account has four times as many for all its devices, and an address four times as many for unauthenticated queries. A further query waits a second at most."),
     row("MAX_WRITES_IN_FLIGHT", Is("4"), "Procedures that one device may have in flight, 1 to 10000; accounts and addresses as in `MAX_READS_IN_FLIGHT`."),
     row("MAX_BODY_BYTES", Is("262144"), "Largest request body of an ordinary method, in bytes, 16384 to 67108864."),
     row("MAX_MESSAGE_BYTES", Is("1048576"), "Largest request body of messages and batches of key packages, in bytes of decoded content (base64 takes a third more)."),
@@ -64,7 +66,7 @@ pub const SETTINGS: &[Setting] = &[
     row("MAX_BODIES_BYTES", Is("134217728"), "Bytes of all request bodies in memory at one time, 1048576 to 68719476736. One account, registrable domain or address holds at most an eighth; a quarter is kept for small bodies."),
 
     row("TRUSTED_PROXIES", Is(""), "Addresses and ranges (CIDR, separated by commas) of the proxies in front. The client is the last hop of `X-Forwarded-For` that is none of them; without any, that header is ignored."),
-    row("RATE_READ", Is("1200/60"), "Queries of one account: a quantity within a number of seconds, on each instance. All `RATE_*` have this form, 1 to 1000000000 within 1 to 86400 seconds."),
+    row("RATE_READ", Is("1200/60"), "Queries of one account: a quantity within a number of seconds, on all instances together. All `RATE_*` have this form, 1 to 1000000000 within 1 to 86400 seconds."),
     row("RATE_WRITE", Is("600/60"), "Procedures of one account that no other row names."),
     row("RATE_MESSAGE", Is("1200/60"), "Messages of one account."),
     row("RATE_KEY_PACKAGE", Is("600/60"), "Calls of one account that publish, list and claim key packages."),

@@ -5,8 +5,8 @@
 //! and did:web have separate budgets, so that names which cost nothing do not exhaust the directory's budget.
 
 use crate::config::LookupRates;
-use crate::limit::{Budget, Budgets, Standing};
-use crate::types::{Clock, Did};
+use crate::limit::{Budget, Budgets, LimitScope, Standing};
+use crate::types::Did;
 
 /// The account, or all accounts together, caused too many look-ups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,11 +22,11 @@ pub(super) struct Lookups {
 }
 
 impl Lookups {
-    pub fn new(rates: LookupRates, clock: &Clock) -> Self {
+    pub fn new(rates: LookupRates, scope: &LimitScope) -> Self {
         Self {
-            of_account: Budgets::new(rates.of_account, clock),
-            in_directory: Budget::new(rates.of_all, clock),
-            on_hosts: Budget::new(rates.of_all, clock),
+            of_account: Budgets::new(rates.of_account, scope),
+            in_directory: Budget::new(rates.of_all, scope),
+            on_hosts: Budget::new(rates.of_all, scope),
         }
     }
 
@@ -52,13 +52,15 @@ mod tests {
 
     use super::Lookups;
     use crate::config::{LookupRates, Rate};
+    use crate::limit::LimitScope;
     use crate::types::{Clock, Did, UnixMillis};
 
     #[test]
     fn each_account_all_together_and_each_method_have_a_budget() {
         let rate = |quantity| Rate { quantity: NonZeroU32::new(quantity).unwrap(), period: Duration::from_mins(1) };
         let clock = Clock::manual(UnixMillis(1_795_000_000_000));
-        let lookups = Lookups::new(LookupRates { of_account: rate(10), of_all: rate(25) }, &clock);
+        let lookups =
+            Lookups::new(LookupRates { of_account: rate(10), of_all: rate(25) }, &LimitScope::of_process(&clock));
         let did = |text: &str| Did::parse(text).unwrap();
         let (web, plc) = (did("did:web:a.example"), did("did:plc:ewvi7nxzyoun6zhxrhs64oiz"));
         let granted =

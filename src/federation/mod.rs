@@ -39,7 +39,7 @@ use tokio::sync::broadcast;
 
 use crate::config::{LookupRates, Mode, PeerRates, Rate};
 use crate::identity::{Guarded, ReplayMemory, Resolver, ServerKeys};
-use crate::limit::{Budget, Budgets, CpuGate, Weigh, entry_weight};
+use crate::limit::{Budget, Budgets, CpuGate, LimitScope, Weigh, entry_weight};
 use crate::storage::{self, Storage};
 use crate::types::{Clock, Did};
 
@@ -74,7 +74,7 @@ pub struct Parts {
     pub settings: Settings,
     pub keys: Arc<ServerKeys>,
     pub storage: Storage,
-    pub clock: Clock,
+    pub scope: LimitScope,
     pub resolver: Arc<Resolver>,
     /// For PDSes.
     pub guarded: Arc<Guarded>,
@@ -127,12 +127,13 @@ where
 
 impl Federation {
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, keys, storage, clock, resolver, guarded, client, replay, cpu } = parts;
+        let Parts { settings, keys, storage, scope, resolver, guarded, client, replay, cpu } = parts;
+        let clock = scope.clock.clone();
         // One server once in 5 minutes, all together ten a second.
-        let lookups = || Budgets::new(rate(NonZeroU32::MIN, Duration::from_mins(5)), &clock);
-        let all_lookups = Budget::new(rate(NonZeroU32::MIN.saturating_add(9), Duration::from_secs(1)), &clock);
+        let lookups = || Budgets::new(rate(NonZeroU32::MIN, Duration::from_mins(5)), &scope);
+        let all_lookups = Budget::new(rate(NonZeroU32::MIN.saturating_add(9), Duration::from_secs(1)), &scope);
         Self {
-            quotas: peers::Quotas::new(settings.rates, &clock),
+            quotas: peers::Quotas::new(settings.rates, &scope),
             labels: peers::Labels::default(),
             breakers: remembered(REMEMBERED_BYTES).build(),
             not_servers: remembered(REMEMBERED_BYTES).time_to_live(peers::NOT_A_SERVER).build(),
@@ -141,7 +142,7 @@ impl Federation {
             pairs: remembered(PAIRS_BYTES).build(),
             discoveries: lookups(),
             discovering: remembered(REMEMBERED_BYTES).build(),
-            lookups: lookups::Lookups::new(settings.lookups, &clock),
+            lookups: lookups::Lookups::new(settings.lookups, &scope),
             refetches: lookups(),
             all_lookups,
             rises: broadcast::channel(RISES).0,

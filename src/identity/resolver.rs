@@ -15,7 +15,7 @@ use self::renewals::Renewals;
 use super::document::DidDocument;
 use super::source::Source;
 use crate::config::Rate;
-use crate::limit::{Budget, Weigh, entry_weight};
+use crate::limit::{Budget, LimitScope, Weigh, entry_weight};
 use crate::types::{Clock, Did};
 
 /// Milliseconds that a document is used without asking again.
@@ -139,7 +139,7 @@ impl Resolver {
             .weigher(entry_weight)
             .time_to_live(Duration::from_millis(USABLE_MS.unsigned_abs()))
             .build();
-        let [refreshes, kept_back] = std::array::from_fn(|_| Budget::new(REFRESHES, &clock));
+        let [refreshes, kept_back] = std::array::from_fn(|_| Budget::new(REFRESHES, &LimitScope::of_process(&clock)));
         Self { source: Box::new(source), cache, refreshes, kept_back, clock, renewals: Renewals::default() }
     }
 

@@ -3,9 +3,8 @@
 use std::hash::Hash;
 use std::num::NonZeroU32;
 
-use super::{Budget, Budgets, Standing};
+use super::{Budget, Budgets, LimitScope, Standing};
 use crate::config::Rate;
-use crate::types::Clock;
 
 /// `1 / KEPT_BACK` of the common budget is reserved for keys that ask for little.
 const KEPT_BACK: u32 = 2;
@@ -21,12 +20,12 @@ pub struct FairBudget<K: Hash + Eq + Clone + Send + Sync + 'static> {
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> FairBudget<K> {
-    pub fn new(each: Rate, all: Rate, clock: &Clock) -> Self {
+    pub fn new(each: Rate, all: Rate, scope: &LimitScope) -> Self {
         Self {
-            each: Budgets::new(each, clock),
-            little: Budgets::new(part(each, LITTLE), clock),
-            common: Budget::new(part(all, KEPT_BACK), clock),
-            kept_back: Budget::new(part(all, KEPT_BACK), clock),
+            each: Budgets::new(each, scope),
+            little: Budgets::new(part(each, LITTLE), scope),
+            common: Budget::new(part(all, KEPT_BACK), scope),
+            kept_back: Budget::new(part(all, KEPT_BACK), scope),
         }
     }
 
@@ -56,7 +55,7 @@ fn part(rate: Rate, of: u32) -> Rate {
 mod tests {
     use std::time::Duration;
 
-    use super::FairBudget;
+    use super::{FairBudget, LimitScope};
     use crate::config::Rate;
     use crate::types::{Clock, UnixMillis};
 
@@ -64,7 +63,7 @@ mod tests {
     fn a_key_that_asks_for_much_leaves_half_to_the_others() {
         let rate = |quantity: u32| Rate { quantity: quantity.try_into().unwrap(), period: Duration::from_mins(1) };
         let clock = Clock::manual(UnixMillis(1_795_000_000_000));
-        let budget = FairBudget::new(rate(40), rate(20), &clock);
+        let budget = FairBudget::new(rate(40), rate(20), &LimitScope::of_process(&clock));
         assert_eq!((0..60).filter(|_| budget.take(&0).refused_for.is_none()).count(), 10, "half of the common budget");
         for key in 1..5 {
             assert_eq!(budget.take(&key).refused_for, None);

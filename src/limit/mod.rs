@@ -1,13 +1,15 @@
 //! Limits on rates and on concurrent use: budgets over time, slots, bytes and connections, each for any kind of key.
 //!
-//! Invariants of budgets: memory is bounded, also where clients invent keys; a clock that is set back restores no
-//! budget, and time goes on from there. When there are more keys than a store keeps, it drops the least recently used
-//! keys, which then begin again with a full budget.
+//! Invariants of budgets: all instances of a server together grant no more than one budget ([`InstanceCount`]). Memory is
+//! bounded, also where clients invent keys. A clock that is set back restores no budget, and time goes on from there.
+//! When there are more keys than a store keeps, it drops the least recently used keys, which then begin again with a
+//! full budget.
 
 mod bytes;
 mod connections;
 mod cpu;
 mod fair;
+mod scope;
 mod slots;
 mod time;
 mod weight;
@@ -31,11 +33,11 @@ pub use self::weight::{Weigh, entry_weight};
 
 use self::time::Time;
 use crate::config::Rate;
-use crate::types::Clock;
 
 pub use bytes::{ByteBudget, ByteHolder, BytesExhausted, STEP_BYTES};
 pub use connections::{ConnectionRefused, ConnectionRoster, OpenConnection};
 pub use fair::FairBudget;
+pub use scope::{InstanceCount, LimitScope};
 pub use slots::{KeyedSlots, SlotHolder};
 
 /// Keys of one kind in memory: 100 000 accounts are about 20 MB.
@@ -45,7 +47,10 @@ const MAX_KEYS: u64 = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub rate: Rate,
+    /// What is left of the rate, as this instance knows.
     pub remaining: u32,
+    /// What one call costs on this instance.
+    pub cost: u32,
     /// The time until the budget is full again.
     pub full_in: Duration,
     /// The time until the budget has one again, if the call was refused.
@@ -55,25 +60,28 @@ pub struct Standing {
 /// A budget that all callers share.
 pub struct Budget {
     rate: Rate,
+    instances: InstanceCount,
     limiter: RateLimiter<NotKeyed, InMemoryState, Time, StateInformationMiddleware>,
 }
 
 impl Budget {
-    pub fn new(rate: Rate, clock: &Clock) -> Self {
+    pub fn new(rate: Rate, scope: &LimitScope) -> Self {
         let state = InMemoryState::default();
-        Self { rate, limiter: RateLimiter::new(quota(rate), state, Time::new(clock)) }
+        let limiter = RateLimiter::new(quota(rate), state, Time::new(&scope.clock));
+        Self { rate, instances: scope.instances.clone(), limiter }
     }
 
     /// Takes one, if the budget has one.
     pub fn take(&self) -> Standing {
-        standing(self.rate, self.limiter.check(), self.limiter.clock())
+        self.take_many(NonZeroU32::MIN)
     }
 
     /// Takes `quantity` at once, or none: a `quantity` beyond the full budget is never granted.
     pub fn take_many(&self, quantity: NonZeroU32) -> Standing {
-        match self.limiter.check_n(quantity) {
-            Ok(checked) => standing(self.rate, checked, self.limiter.clock()),
-            Err(_) => never(self.rate),
+        let cost = self.instances.cost(quantity, self.rate.quantity);
+        match self.limiter.check_n(cost) {
+            Ok(checked) => standing(self.rate, cost, checked, self.limiter.clock()),
+            Err(_) => never(self.rate, cost),
         }
     }
 }
@@ -81,16 +89,17 @@ impl Budget {
 /// A budget for each key.
 pub struct Budgets<K: Hash + Eq + Clone + Send + Sync + 'static> {
     rate: Rate,
+    instances: InstanceCount,
     kept: Kept<K>,
     limiter: RateLimiter<K, Kept<K>, Time, StateInformationMiddleware>,
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
-    pub fn new(rate: Rate, clock: &Clock) -> Self {
-        Self::keeping(rate, clock, MAX_KEYS)
+    pub fn new(rate: Rate, scope: &LimitScope) -> Self {
+        Self::keeping(rate, scope, MAX_KEYS)
     }
 
-    fn keeping(rate: Rate, clock: &Clock, max_keys: u64) -> Self {
+    fn keeping(rate: Rate, scope: &LimitScope, max_keys: u64) -> Self {
         // Fixed size: fingerprints and times.
         let states = Cache::builder()
             .max_capacity(max_keys)
@@ -98,8 +107,8 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
             // A budget unused for its period is full again, and need not be kept.
             .time_to_idle(rate.period * 2);
         let kept = Kept { states: states.build(), secrets: [RandomState::new(), RandomState::new()], key: PhantomData };
-        let limiter = RateLimiter::new(quota(rate), kept.clone(), Time::new(clock));
-        Self { rate, kept, limiter }
+        let limiter = RateLimiter::new(quota(rate), kept.clone(), Time::new(&scope.clock));
+        Self { rate, instances: scope.instances.clone(), kept, limiter }
     }
 
     /// The size of a key's full budget.
@@ -109,14 +118,15 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
 
     /// Takes one from the key's budget, if that has one.
     pub fn take(&self, key: &K) -> Standing {
-        standing(self.rate, self.limiter.check_key(key), self.limiter.clock())
+        self.take_many(key, NonZeroU32::MIN)
     }
 
     /// Takes `quantity` at once from the key's budget, or none: a `quantity` beyond the full budget is never granted.
     pub fn take_many(&self, key: &K, quantity: NonZeroU32) -> Standing {
-        match self.limiter.check_key_n(key, quantity) {
-            Ok(checked) => standing(self.rate, checked, self.limiter.clock()),
-            Err(_) => never(self.rate),
+        let cost = self.instances.cost(quantity, self.rate.quantity);
+        match self.limiter.check_key_n(key, cost) {
+            Ok(checked) => standing(self.rate, cost, checked, self.limiter.clock()),
+            Err(_) => never(self.rate, cost),
         }
     }
 
@@ -129,10 +139,11 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Budgets<K> {
             whole_at = at;
         }
         let now = self.limiter.clock().now();
-        let tolerance = interval(self.rate) * (self.rate.quantity.get() - 1);
+        let cost = self.instances.cost(NonZeroU32::MIN, self.rate.quantity);
+        let tolerance = interval(self.rate) * (self.rate.quantity.get() - cost.get());
         let next = Duration::from(whole_at).saturating_sub(tolerance);
         let refused_for = next.checked_sub(now).filter(|wait| !wait.is_zero())?;
-        Some(Standing { rate: self.rate, remaining: 0, full_in: self.rate.period, refused_for: Some(refused_for) })
+        Some(refused(self.rate, cost, refused_for))
     }
 
     #[cfg(test)]
@@ -180,24 +191,25 @@ fn quota(rate: Rate) -> Quota {
     quota.allow_burst(rate.quantity)
 }
 
+fn refused(rate: Rate, cost: NonZeroU32, wait: Duration) -> Standing {
+    Standing { rate, remaining: 0, cost: cost.get(), full_in: rate.period, refused_for: Some(wait) }
+}
+
 /// The standing after a request for more than the full budget.
-fn never(rate: Rate) -> Standing {
-    Standing { rate, remaining: 0, full_in: rate.period, refused_for: Some(rate.period) }
+fn never(rate: Rate, cost: NonZeroU32) -> Standing {
+    refused(rate, cost, rate.period)
 }
 
 type Checked = Result<governor::middleware::StateSnapshot, governor::NotUntil<Duration>>;
 
-fn standing(rate: Rate, checked: Checked, clock: &Time) -> Standing {
+fn standing(rate: Rate, cost: NonZeroU32, checked: Checked, clock: &Time) -> Standing {
     match checked {
         Ok(snapshot) => {
             let remaining = snapshot.remaining_burst_capacity();
             let full_in = interval(rate) * (rate.quantity.get() - remaining.min(rate.quantity.get()));
-            Standing { rate, remaining, full_in, refused_for: None }
+            Standing { rate, remaining, cost: cost.get(), full_in, refused_for: None }
         }
-        Err(until) => {
-            let wait = until.wait_time_from(clock.now());
-            Standing { rate, remaining: 0, full_in: rate.period, refused_for: Some(wait) }
-        }
+        Err(until) => refused(rate, cost, until.wait_time_from(clock.now())),
     }
 }
 

@@ -10,17 +10,27 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::InstanceCount;
+
 type Keys<K> = Arc<Mutex<HashMap<K, Arc<Semaphore>>>>;
 
 /// An equal number of slots for each key.
 pub struct KeyedSlots<K> {
     slots_per_key: u32,
+    /// The instances that share the slots.
+    instances: InstanceCount,
     keys: Keys<K>,
 }
 
 impl<K: Hash + Eq + Clone> KeyedSlots<K> {
+    /// Slots on this instance alone.
     pub fn new(slots_per_key: u32) -> Self {
-        Self { slots_per_key, keys: Arc::default() }
+        Self::shared(slots_per_key, &InstanceCount::alone())
+    }
+
+    /// Slots that all instances share: each gives out its part, and at least one.
+    pub fn shared(slots_per_key: u32, instances: &InstanceCount) -> Self {
+        Self { slots_per_key, instances: instances.clone(), keys: Arc::default() }
     }
 
     /// A holder that has taken no slot yet.
@@ -35,7 +45,7 @@ impl<K: Hash + Eq + Clone> KeyedSlots<K> {
     /// Takes one slot of the key, if one becomes free within `patience`.
     pub async fn take(&self, key: K, patience: Duration) -> Option<SlotHolder<K>> {
         let mut holder = self.holder(key);
-        holder.take(1, patience).await.then_some(holder)
+        holder.take(self.instances.slots(self.slots_per_key), patience).await.then_some(holder)
     }
 
     #[cfg(test)]

@@ -78,9 +78,9 @@ use std::sync::Arc;
 
 use crate::config;
 use crate::limit::entry_weight;
-use crate::storage::{Class, Storage};
+use crate::storage::Storage;
 use crate::types::{Clock, Did, Hash};
-use crate::worker::Workers;
+use crate::worker::{Wake, Wakes, WorkerKind, Workers};
 
 /// Bytes of the cache of immutable facts about streams.
 const STREAM_CACHE_BYTES: u64 = 48 << 20;
@@ -106,8 +106,9 @@ struct Inner {
     writer: writer::Handle,
     turns: append::Turns,
     streams: moka::sync::Cache<String, Arc<StreamInfo>>,
-    courier_wake: Arc<tokio::sync::Notify>,
-    erasure_wake: tokio::sync::Notify,
+    courier_wake: Wake,
+    erasure_wake: Wake,
+    wakes: Wakes,
     retention: config::Retention,
     flow: Arc<flow::FlowMonitor>,
     read_memory: page::ReadMemory,
@@ -152,8 +153,9 @@ impl Log {
             writer,
             turns,
             streams: moka::sync::Cache::builder().max_capacity(STREAM_CACHE_BYTES).weigher(entry_weight).build(),
-            courier_wake: Arc::default(),
-            erasure_wake: tokio::sync::Notify::new(),
+            courier_wake: workers.wakes().add(),
+            erasure_wake: workers.wakes().add(),
+            wakes: workers.wakes().clone(),
             retention: config.retention,
             flow,
             read_memory: page::ReadMemory::new(),
@@ -164,28 +166,31 @@ impl Log {
         log.ensure_partitions().await?;
         retention::begin_after_restore(&log).await;
         let stop = workers.stop();
-        workers.spawn_beating("log writer", Class::Writes, |beat| {
+        workers.spawn_beating(WorkerKind::LogWriter, |beat| {
             writer::run(log.clone(), queue, workers.tasks().clone(), stop.clone(), beat)
         });
-        workers.spawn_beating("tailer", Class::Tailer, |beat| tail::run(log.clone(), stop.clone(), beat));
-        workers.spawn_beating("clock", Class::Workers, |beat| time::run(log.clone(), stop.clone(), beat));
-        workers.spawn_beating("outbox", Class::Workers, |beat| courier::run(log.clone(), stop.clone(), beat));
-        workers.spawn_beating("erasure", Class::Workers, |beat| erasure::run(log.clone(), stop.clone(), beat));
-        workers.spawn_beating("retention", Class::Workers, |beat| retention::run(log.clone(), stop.clone(), beat));
+        workers.spawn_beating(WorkerKind::Tailer, |beat| tail::run(log.clone(), stop.clone(), beat));
+        workers.spawn_beating(WorkerKind::ClockCheck, |beat| time::run(log.clone(), stop.clone(), beat));
+        workers.spawn_beating(WorkerKind::Outbox, |beat| courier::run(log.clone(), stop.clone(), beat));
+        workers.spawn_beating(WorkerKind::Erasure, |beat| erasure::run(log.clone(), stop.clone(), beat));
+        workers.spawn_beating(WorkerKind::Retention, |beat| retention::run(log.clone(), stop.clone(), beat));
         workers.tasks().spawn(adopt::apply_newest_of_all(log.clone()));
-        workers.spawn("flow monitor", Class::Workers, flow::run(log.clone(), stop.clone()));
-        workers.spawn_beating("signals out", Class::Workers, |beat| {
-            relay::send(log.clone(), link.clone(), stop.clone(), beat)
-        });
-        workers.spawn_beating("signals in", Class::Workers, |beat| relay::hear(log.clone(), stop.clone(), beat));
+        workers.spawn(WorkerKind::FlowMonitor, flow::run(log.clone(), stop.clone()));
+        workers
+            .spawn_beating(WorkerKind::SignalsOut, |beat| relay::send(log.clone(), link.clone(), stop.clone(), beat));
+        workers.spawn_beating(WorkerKind::SignalsIn, |beat| relay::hear(log.clone(), stop.clone(), beat));
         if let Some(watermark) = watermark {
-            workers.spawn_beating("rollback guard", Class::Workers, |beat| {
+            workers.spawn_beating(WorkerKind::RollbackGuard, |beat| {
                 watermark::run(log.clone(), watermark, stop.clone(), beat)
             });
         }
+        if let Some(elsewhere) = workers.wakes().elsewhere() {
+            let signals = relay::send_work(log.clone(), link.clone(), elsewhere, stop.clone());
+            workers.spawn(WorkerKind::WorkSignals, signals);
+        }
         if let Some(link) = link {
             let (log, stop) = (log.clone(), stop.clone());
-            workers.spawn("signals by Redis", Class::Workers, async move { link.run(log, stop).await });
+            workers.spawn(WorkerKind::SignalsByRedis, async move { link.run(log, stop).await });
         }
         Ok(log)
     }

@@ -1,4 +1,4 @@
-//! The worker that sums what accounts and domains use.
+//! The workers that sum what accounts and domains use.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,8 +22,17 @@ const STALE: TimeDelta = TimeDelta::hours(6);
 /// Between two transactions, so that others come first.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// The accounts that a worker sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Summed {
+    /// Those whose calls this instance counted, and no worker has summed yet.
+    Callers,
+    /// Those whose totals are old.
+    Stale,
+}
+
 /// Runs until `stop`.
-pub async fn run(quotas: Quotas, clock: Clock, stop: CancellationToken, beat: Beat) {
+pub async fn run(quotas: Quotas, summed: Summed, clock: Clock, stop: CancellationToken, beat: Beat) {
     loop {
         beat.rest();
         tokio::select! {
@@ -33,7 +42,7 @@ pub async fn run(quotas: Quotas, clock: Clock, stop: CancellationToken, beat: Be
         beat.beat();
         tokio::select! {
             () = stop.cancelled() => return,
-            outcome = quotas.measure(clock.now()) => if let Err(error) = outcome {
+            outcome = quotas.measure_some(summed, clock.now()) => if let Err(error) = outcome {
                 tracing::warn!(error = &error as &dyn std::error::Error, "failed to sum what accounts use");
             }
         }
@@ -41,17 +50,22 @@ pub async fn run(quotas: Quotas, clock: Clock, stop: CancellationToken, beat: Be
 }
 
 impl Quotas {
-    /// Counts the entries that are new, then sums the accounts whose calls were counted here, and some of those whose
-    /// totals are old.
+    /// Sums every account that is due.
     pub async fn measure(&self, now: UnixMillis) -> Result<(), Error> {
+        self.measure_some(Summed::Callers, now).await?;
+        self.measure_some(Summed::Stale, now).await
+    }
+
+    /// Counts the entries that are new, then sums the accounts.
+    async fn measure_some(&self, summed: Summed, now: UnixMillis) -> Result<(), Error> {
         while self.count_entries().await? {
             tokio::time::sleep(PAUSE).await;
         }
         let (pool, now) = (self.0.storage.pool(), now.to_datetime());
-        let touched = self.touched();
-        let stale = store::stale_accounts(pool, now - STALE, STALE_ACCOUNTS).await?;
-        let accounts: BTreeSet<i64> = touched.iter().copied().chain(stale).collect();
-        let accounts: Vec<i64> = accounts.into_iter().collect();
+        let accounts = match summed {
+            Summed::Callers => self.touched(),
+            Summed::Stale => store::stale_accounts(pool, now - STALE, STALE_ACCOUNTS).await?,
+        };
         for accounts in accounts.chunks(ACCOUNTS) {
             let named = store::dids(pool, accounts).await?;
             let (ids, domains): (Vec<i64>, Vec<Option<String>>) =
@@ -68,7 +82,7 @@ impl Quotas {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        for account_id in touched {
+        for account_id in accounts {
             self.0.known.invalidate(&account_id);
         }
         Ok(())

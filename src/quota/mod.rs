@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 
-pub use measure::run;
+pub use measure::{Summed, run};
 pub use store::{Override, set_override};
 
 use crate::config;

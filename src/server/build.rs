@@ -17,14 +17,14 @@ use crate::identity::http::Upstream;
 use crate::identity::{
     Authorities, Guard, Guarded, KeysError, Network, ReplayMemory, Resolver, Rules, ServerKeys, SharedSecret, Verifier,
 };
-use crate::limit::{CpuGate, entry_weight};
+use crate::limit::{CpuGate, InstanceCount, LimitScope, entry_weight};
 use crate::log::{self, ForeignDatabase, Log, WriterSettings};
-use crate::quota::{self, ConvoQuota, Quotas};
+use crate::quota::{self, ConvoQuota, Quotas, Summed};
 use crate::storage::embedded::{Cluster, DATABASE, EmbeddedError, Options, running_url};
-use crate::storage::{self, Class, Storage, refuse_unsafe};
+use crate::storage::{self, Storage, refuse_unsafe};
 use crate::telemetry::{Redactor, causes};
 use crate::types::Clock;
-use crate::worker::Workers;
+use crate::worker::{WorkerKind, Workers};
 use crate::xrpc::{DeviceLookups, Limits, ReadPositions, ServiceParts, Services};
 
 /// Epochs back from which an application message is accepted: what MLS clients keep keys for.
@@ -43,7 +43,8 @@ pub struct Database {
 /// Connects to `DATABASE_URL`, or starts the private Postgres; brings the schema up to date.
 pub async fn open_database(config: &Config) -> anyhow::Result<Database> {
     let settings = &config.database;
-    let (url, cluster) = match &settings.url {
+    let pooled = settings.direct_url.as_ref().and(settings.url.as_ref());
+    let (url, cluster) = match settings.direct_url.as_ref().or(settings.url.as_ref()) {
         Some(url) => (url.expose_secret().to_owned(), None),
         None => {
             let options = Options {
@@ -56,7 +57,8 @@ pub async fn open_database(config: &Config) -> anyhow::Result<Database> {
             (cluster.url(DATABASE), Some(cluster))
         }
     };
-    let storage = Storage::connect(&url, settings.pool).await.map_err(|error| unreachable(&url, &error))?;
+    let pooled = pooled.map(ExposeSecret::expose_secret);
+    let storage = Storage::connect_by(&url, pooled, settings.pool).await.map_err(|error| unreachable(&url, &error))?;
     storage.migrate().await.context("cannot bring the database's schema up to date")?;
     if let Some(found) = refuse_unsafe(&storage).await? {
         if config.is_production() {
@@ -81,6 +83,10 @@ fn unreachable(url: &str, error: &storage::Error) -> anyhow::Error {
     );
     let fix = if why.contains("Fix: ") {
         String::new()
+    } else if why.contains("unsupported startup parameter") {
+        ". Fix: DATABASE_URL leads through a pooler: let it name Postgres itself, or set DATABASE_DIRECT_URL to Postgres \
+         itself"
+            .to_owned()
     } else if why.contains("certificate") {
         ". Fix: name the authority of its certificate by sslrootcert=/path/to/authority.pem in DATABASE_URL, or add it to \
          this machine's store"
@@ -124,15 +130,17 @@ pub(super) async fn services(
     config: Config,
     clock: Clock,
     storage: Storage,
+    instances: &InstanceCount,
     workers: &Workers,
 ) -> anyhow::Result<Services> {
+    let scope = LimitScope { clock: clock.clone(), instances: instances.clone() };
     let (identity, cpu) = (&config.identity, CpuGate::default());
     let Outbound { guarded, peers, resolver, authorities } = outbound(&config, &clock)?;
     let resolver = Arc::new(resolver);
 
     let floor_s = i64::try_from(identity.jti_ttl.as_secs()).unwrap_or(i64::MAX);
     let (replay, batcher) = ReplayMemory::shared(clock.clone(), floor_s);
-    workers.spawn("replay memory", Class::Authentication, batcher.run(storage.pool().clone()));
+    workers.spawn(WorkerKind::ReplayMemory, batcher.run(storage.pool().clone()));
     let did = identity.service_did.clone();
     let audiences = vec![did.to_string(), format!("{did}#atproto_mls")];
     let rules = Rules { enforce_lxm: identity.enforce_lxm, enforce_jti: identity.enforce_jti };
@@ -146,7 +154,7 @@ pub(super) async fn services(
         settings,
         keys: Arc::clone(&keys),
         storage: storage.clone(),
-        clock: clock.clone(),
+        scope: scope.clone(),
         resolver: Arc::clone(&resolver),
         guarded,
         client: peers,
@@ -164,10 +172,12 @@ pub(super) async fn services(
     let redactor = Redactor::new(config.telemetry.hash_key.as_ref());
     let upstream = config.http.upstream.clone().map(|base| Upstream::new(base, &authorities)).transpose()?;
     let quotas = Quotas::new(storage.clone(), config.quotas);
-    workers.spawn_beating("quotas", Class::Workers, |beat| {
-        quota::run(quotas.clone(), clock.clone(), workers.stop().clone(), beat)
-    });
-    let limits = Limits::new(&config.limits, &config.http, redactor.clone(), &clock);
+    for (kind, summed) in [(WorkerKind::CallerQuotas, Summed::Callers), (WorkerKind::StaleQuotas, Summed::Stale)] {
+        workers.spawn_beating(kind, |beat| {
+            quota::run(quotas.clone(), summed, clock.clone(), workers.stop().clone(), beat)
+        });
+    }
+    let limits = Limits::new(&config.limits, &config.http, redactor.clone(), &scope);
     Ok(Services::from(ServiceParts {
         config: Arc::new(config),
         devices: DeviceLookups::new(storage.clone()),
@@ -226,7 +236,7 @@ pub fn federation_beside(config: &Config, storage: Storage, clock: Clock) -> any
         settings: federation_settings(config),
         keys: Arc::new(keys),
         storage,
-        clock,
+        scope: LimitScope::of_process(&clock),
         resolver: Arc::new(resolver),
         guarded: Arc::clone(&guarded),
         client: peers,

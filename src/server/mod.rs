@@ -6,6 +6,7 @@
 mod build;
 mod health;
 mod home_page;
+mod instances;
 mod listen;
 mod metrics_page;
 #[cfg(feature = "next-version")]
@@ -19,11 +20,13 @@ use anyhow::Context;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::storage::DiskWatch;
 use crate::storage::embedded::Cluster;
-use crate::storage::{Class, DiskWatch};
 use crate::types::Clock;
-use crate::worker::Workers;
+use crate::worker::{WorkerKind, Workers};
 use crate::xrpc::{Services, watch_listeners};
+
+use instances::InstanceRegister;
 
 pub use build::{
     Beside, Database, Outbound, authorities, federation_beside, open_database, open_database_beside, outbound,
@@ -41,6 +44,7 @@ pub struct Server {
     listener: JoinHandle<()>,
     /// The workers, which end after the listeners.
     workers: Workers,
+    register: InstanceRegister,
     cluster: Option<Cluster>,
 }
 
@@ -52,7 +56,7 @@ impl Server {
     }
 
     async fn start_parts(config: Config, clock: Clock) -> anyhow::Result<Self> {
-        let workers = Workers::new();
+        let workers = Workers::new(config.role);
         // A failed start leaves no worker behind.
         let ends_workers = workers.stop().clone().drop_guard();
         let listen = config.http.listen;
@@ -67,10 +71,12 @@ impl Server {
             folder: cluster.as_ref().map(|_| config.database.data_dir.clone()),
             least_free: config.database.least_free,
         };
-        workers.spawn_beating("disk watch", Class::Workers, |beat| {
+        workers.spawn_beating(WorkerKind::DiskWatch, |beat| {
             storage.clone().watch_disk(watch, workers.stop().clone(), beat)
         });
-        let services = build::services(config, clock, storage, &workers).await?;
+        let register = InstanceRegister::enter(storage.clone(), config.role).await?;
+        workers.spawn_beating(WorkerKind::InstanceRegister, |beat| register.clone().run(workers.stop().clone(), beat));
+        let services = build::services(config, clock, storage, register.count(), &workers).await?;
         let routes::Served { router, paths } = routes::serve(&services);
 
         let listener = listen::bind(listen).with_context(|| {
@@ -89,10 +95,10 @@ impl Server {
         let public_url = identity.public_url.origin().ascii_serialization();
         tracing::info!(%address, service = %identity.service_did, public_url, "listening");
         let watching = watch_listeners(services.clone(), workers.stop().clone());
-        workers.spawn("listener watch", Class::Workers, watching);
+        workers.spawn(WorkerKind::ListenerWatch, watching);
         let listener = tokio::spawn(serve);
         ends_workers.disarm();
-        Ok(Self { address, metrics_address, services, paths, listener, workers, cluster })
+        Ok(Self { address, metrics_address, services, paths, listener, workers, register, cluster })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -143,7 +149,7 @@ impl Server {
 
     /// Stops in good order; open requests and sockets get the configured grace.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let Self { services, mut listener, workers, cluster, .. } = self;
+        let Self { services, mut listener, workers, register, cluster, .. } = self;
         services.draining.cancel();
         services.stopping.cancel();
         services.sockets.close();
@@ -164,6 +170,7 @@ impl Server {
         if tokio::time::timeout(WORKERS_END, workers.end()).await.is_err() {
             tracing::warn!("a worker did not end in time");
         }
+        register.leave().await;
         storage.close();
         if let Some(cluster) = cluster {
             cluster.stop().await?;

@@ -8,14 +8,14 @@ use std::time::Duration;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
-use http::{HeaderName, Method, header};
+use http::{HeaderName, Method, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use super::{health, home_page};
 use crate::api;
 use crate::identity::server_document;
-use crate::xrpc::{Doors, Fault, Services, around, fallback, observe};
+use crate::xrpc::{Api, Doors, Fault, Services, around, fallback, observe};
 
 /// How long a browser may remember that it may ask.
 const CORS_MAX_AGE: Duration = Duration::from_hours(24);
@@ -50,8 +50,9 @@ pub(super) fn serve(services: &Services) -> Served {
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(EXPOSED)
         .max_age(CORS_MAX_AGE);
-    let mut methods = api::api();
-    if !services.config.identity.operators.is_empty() {
+    let serves_calls = services.config.role.serves_calls();
+    let mut methods = if serves_calls { api::api() } else { Api::default() };
+    if serves_calls && !services.config.identity.operators.is_empty() {
         methods = methods.merge(api::admin::api());
     }
     let rules = methods.rules();
@@ -61,21 +62,31 @@ pub(super) fn serve(services: &Services) -> Served {
         [("/.well-known/did.json", get(move || async move { Json(document) })), ("/", get(home_page::home_page))];
     let mut paths: Vec<String> = rules.iter().map(|rule| format!("/xrpc/{}", rule.nsid)).collect();
     let mut router = methods.router();
-    let served = documents.into_iter().chain(probes);
+    let served = documents.into_iter();
     #[cfg(feature = "next-version")]
     let served = served.chain(super::next_version::routes(services));
+    let served = served.filter(|_| serves_calls).chain(probes);
     for (path, routes) in served {
         paths.push(path.to_owned());
         router = router.route(path, routes);
     }
+    let router = if serves_calls { router.fallback(fallback) } else { router.fallback(not_served_here) };
     let router = router
-        .fallback(fallback)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(doors, around))
         .layer(middleware::from_fn_with_state(services.clone(), observe))
         .layer(cors)
         .with_state(services.clone());
     Served { router, paths }
+}
+
+/// The answer of an instance that does background work alone, to everything but health checks.
+async fn not_served_here() -> axum::response::Response {
+    let message = "this instance does background work alone (SERVER_ROLE=worker): call an instance with SERVER_ROLE=api or \
+                   all";
+    let body = Json(serde_json::json!({ "error": "NotServedHere", "message": message }));
+    let retry_after = [(header::RETRY_AFTER, "1")];
+    (StatusCode::SERVICE_UNAVAILABLE, retry_after, body).into_response()
 }
 
 /// A handler that panicked is our mistake; the panic's text goes to the log alone.

@@ -19,12 +19,12 @@ pub(super) const SESSION: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
-/// A setting that this server requested when it connected, and that is not in force.
+/// A setting of [`SESSION`] that is not in force.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{name} is {found}, although this server asked for {wanted} when it connected: a pooler between this server and \
-     Postgres drops start-up options. Fix: connect to Postgres itself, or let the pooler work by session and pass on \
-     `options`"
+    "{name} is {found}, and this server needs {wanted}: a pooler between this server and Postgres drops start-up \
+     options. Fix: let DATABASE_URL name Postgres itself; or set DATABASE_DIRECT_URL to Postgres itself, and the limits \
+     by ALTER ROLE as docs/OPERATIONS.md shows"
 )]
 struct OptionDropped {
     name: &'static str,
@@ -56,6 +56,10 @@ async fn look(conn: &mut PgConnection) -> Result<(ClusterId, Vec<String>), sqlx:
     Ok((ClusterId { system_id: row.system_id, timeline: row.timeline }, row.settings))
 }
 
+pub(super) fn other_cluster() -> sqlx::Error {
+    sqlx::Error::Configuration("the database is on another cluster or timeline than at the start".into())
+}
+
 /// Refuses a connection to another cluster or another timeline, and a connection whose start-up options a pooler
 /// dropped.
 pub(super) async fn refuse_other(
@@ -66,9 +70,7 @@ pub(super) async fn refuse_other(
     let (found, settings) = look(connection).await?;
     if found != cluster {
         uprooted.cancel();
-        return Err(sqlx::Error::Configuration(
-            "the database is on another cluster or timeline than at the start".into(),
-        ));
+        return Err(other_cluster());
     }
     for ((name, wanted), found) in SESSION.into_iter().zip(settings) {
         if found != wanted {

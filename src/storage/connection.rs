@@ -9,7 +9,7 @@ use std::time::Duration;
 use deadpool::managed::Object;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
+use sqlx::postgres::{PgDatabaseError, PgQueryResult, PgRow, PgSeverity, PgStatement, PgTypeInfo, Postgres};
 use sqlx::{Connection, Describe, Either, Execute, Executor, SqlStr};
 use tokio::time::{Instant, timeout_at};
 
@@ -58,6 +58,7 @@ impl State {
     /// the error means that Postgres closes the session.
     fn after(error: &sqlx::Error) -> Self {
         match error {
+            sqlx::Error::Database(database) if is_fatal(&**database) => Self::Lost,
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 // admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped, time-outs that end sessions
                 Some("57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04") => Self::Lost,
@@ -69,6 +70,12 @@ impl State {
             _ => Self::Ready,
         }
     }
+}
+
+/// Whether the session ended with this error, as a pooler ends it.
+fn is_fatal(error: &(dyn sqlx::error::DatabaseError + 'static)) -> bool {
+    let severity = error.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::severity);
+    matches!(severity, Some(PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 fn lost() -> sqlx::Error {
@@ -115,7 +122,11 @@ impl PgConnection {
         // Set before the statement: a transaction may begin without the answer arriving, and must not return to the
         // pool.
         self.in_transaction = true;
-        self.simple("begin").await
+        let Some(check) = self.raw.as_mut().and_then(|raw| raw.live().check.clone()) else {
+            return self.simple("begin").await;
+        };
+        let rows = self.fetch_all(super::pooler::BEGIN).await?;
+        check.judge(&rows)
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {

@@ -47,8 +47,9 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 // serialization_failure, deadlock_detected
                 Some("40001" | "40P01") => Self::Collision(error),
-                // lock_not_available, query_canceled, and the server going away or not yet there
-                Some("55P03" | "57014" | "57P01" | "57P02" | "57P03" | "53300") => Self::Unavailable(error),
+                // lock_not_available, query_canceled, the server going away or not yet there, and a pooler (08P01) that got
+                // no session of Postgres in time
+                Some("55P03" | "57014" | "57P01" | "57P02" | "57P03" | "53300" | "08P01") => Self::Unavailable(error),
                 // disk_full, out_of_memory, io_error
                 Some("53100" | "53200" | "58030") => Self::Full(error),
                 _ => match database.constraint() {

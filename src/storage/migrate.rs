@@ -66,7 +66,7 @@ impl Storage {
             ("idle_in_transaction_session_timeout", "0"),
             ("client_min_messages", "warning"),
         ];
-        let mut connection = self.shared.options.clone().options(options).connect().await?;
+        let mut connection = self.shared.direct.options.clone().options(options).connect().await?;
         lock(&mut connection).await?;
         name_invalid_indexes(&mut connection).await?;
         for migrations in MIGRATIONS {

@@ -6,6 +6,9 @@
 //! Invariant: every statement has a deadline. All code outside of this module uses [`PgPool`] and [`PgConnection`],
 //! which are `sqlx`'s types with deadlines.
 //!
+//! Invariant: a connection that needs a session of its own never goes through a pooler: those of the log writer, of
+//! signals and of migrations, and the classes whose plans are set at the start of the session.
+//!
 //! Invariant: all connections of a process lead to one cluster and one history of it. After a failover or a restore
 //! no connection is made any more: what is kept in memory may be of a future that was lost, so the process ends, and
 //! the next one begins with what is there.
@@ -18,6 +21,7 @@ mod error;
 mod guard;
 mod migrate;
 mod pool;
+mod pooler;
 mod room;
 mod statement_queue;
 
@@ -32,6 +36,7 @@ pub use error::{Error, retrying};
 pub use guard::{Unsafe, refuse_unsafe};
 pub use migrate::MigrateError;
 pub use pool::PgPool;
+use pool::Route;
 pub use room::{Disk, DiskWatch};
 pub use statement_queue::{SharedError, SharedStatement, StatementQueue};
 pub use tx::Tx;
@@ -90,7 +95,7 @@ struct Shared {
     authentication: PgPool,
     reads: PgPool,
     writes: PgPool,
-    options: PgConnectOptions,
+    direct: Route,
     connections: u32,
     cluster: ClusterId,
     room: Arc<room::Room>,
@@ -101,22 +106,33 @@ struct Shared {
 impl Storage {
     /// Connects with at most `connections` connections.
     pub async fn connect(url: &str, connections: u32) -> Result<Self, Error> {
-        let options = PgConnectOptions::from_str(url)?
-            .application_name("rookery")
-            .options(cluster::SESSION)
-            .log_statements(tracing::log::LevelFilter::Off);
+        Self::connect_by(url, None, connections).await
+    }
+
+    /// Connects with at most `connections` connections, through a pooler at `pooled` where a connection needs no session
+    /// of its own.
+    pub async fn connect_by(direct: &str, pooled: Option<&str>, connections: u32) -> Result<Self, Error> {
+        let options = |url: &str| PgConnectOptions::from_str(url).map(|options| options.application_name("rookery"));
+        let silent = |options: PgConnectOptions| options.log_statements(tracing::log::LevelFilter::Off);
+        let direct = Route { options: silent(options(direct)?.options(cluster::SESSION)), pooled: false };
+        // A pooler refuses start-up options that it does not know.
+        let pooled = pooled.map(|url| options(url).map(|options| silent(options.extra_float_digits(None::<i8>))));
+        let pooled = pooled.transpose()?.map(|options| Route { options, pooled: true });
         let looking = async {
-            let mut first = options.connect().await?;
+            let mut first = direct.options.connect().await?;
             let cluster = ClusterId::of(&mut first).await?;
             first.close().await?;
+            if let Some(pooled) = &pooled {
+                pooler::refuse_unfit(&pooled.options).await?;
+            }
             Ok::<_, sqlx::Error>(cluster)
         };
         let cluster = tokio::time::timeout(CONNECT, looking).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
         let uprooted = CancellationToken::new();
         let room = Arc::default();
-        let reads = PgPool::new(&options, connections, cluster, &room, &uprooted);
+        let reads = PgPool::new(&direct, pooled.as_ref(), connections, cluster, &room, &uprooted);
         let (authentication, writes) = (reads.of(Class::Authentication), reads.of(Class::Writes));
-        let shared = Shared { authentication, reads, writes, options, connections, cluster, room, uprooted };
+        let shared = Shared { authentication, reads, writes, direct, connections, cluster, room, uprooted };
         let storage = Self { shared: Arc::new(shared) };
         // A refusal of the first connection ends the start with its reason.
         drop(storage.pool().acquire().await?);
@@ -156,15 +172,15 @@ impl Storage {
     /// A connection of its own, outside the pool, for the log writer. Every statement finds its rows by an index: a plan
     /// is made once, perhaps before Postgres knows how many rows a table has.
     pub async fn dedicated(&self) -> Result<PgConnection, Error> {
-        let options = self.shared.options.clone().options(BY_INDEX);
-        Ok(PgConnection::own(self.shared.reads.manager().connect(&options).await?))
+        let route = self.shared.direct.by_index();
+        Ok(PgConnection::own(self.shared.reads.manager().connect(&route).await?))
     }
 
     /// A listener for NOTIFY on a connection of its own, outside the pool. The listener cannot detect a silent
     /// connection: its user must expect a notification at regular intervals.
     pub async fn listener(&self) -> Result<PgListener, Error> {
         let options = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT);
-        let pool = options.connect_with(self.shared.options.clone()).await?;
+        let pool = options.connect_with(self.shared.direct.options.clone()).await?;
         Ok(PgListener::connect_with(&pool).await?)
     }
 

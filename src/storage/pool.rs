@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::class::{Class, split};
 use super::cluster::{self, ClusterId};
+use super::pooler::ClusterCheck;
 use super::room::Room;
 use super::{Error, PgConnection, Tx};
 use crate::telemetry::metric_name;
@@ -35,6 +36,8 @@ const LIFETIME: Duration = Duration::from_mins(30);
 pub struct Live {
     pub(super) connection: sqlx::PgConnection,
     pub(super) room: Arc<Room>,
+    /// Set on a connection through a pooler.
+    pub(super) check: Option<ClusterCheck>,
     /// When the connection last answered.
     proven: Instant,
     /// When the pool replaces the connection.
@@ -42,16 +45,31 @@ pub struct Live {
 }
 
 impl Live {
-    fn new(connection: sqlx::PgConnection, room: Arc<Room>) -> Self {
+    fn new(connection: sqlx::PgConnection, room: Arc<Room>, check: Option<ClusterCheck>) -> Self {
         let now = Instant::now();
-        Self { connection, room, proven: now, until: now + LIFETIME.mul_f64(rand::random_range(0.9..1.1)) }
+        Self { connection, room, check, proven: now, until: now + LIFETIME.mul_f64(rand::random_range(0.9..1.1)) }
+    }
+}
+
+/// The way of a connection to Postgres.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub options: PgConnectOptions,
+    /// Whether a pooler lends a session for each transaction.
+    pub pooled: bool,
+}
+
+impl Route {
+    /// The same way with start-up options that plan every statement by an index.
+    pub fn by_index(&self) -> Self {
+        Self { options: self.options.clone().options(super::BY_INDEX), pooled: self.pooled }
     }
 }
 
 /// Makes connections, and tests idle ones before their next use.
 #[derive(Debug)]
 pub struct Manager {
-    options: PgConnectOptions,
+    route: Route,
     cluster: ClusterId,
     room: Arc<Room>,
     uprooted: CancellationToken,
@@ -70,11 +88,12 @@ impl Manager {
     }
 
     /// Makes a connection, to the cluster and timeline of all others.
-    pub(super) async fn connect(&self, options: &PgConnectOptions) -> Result<Live, sqlx::Error> {
+    pub(super) async fn connect(&self, route: &Route) -> Result<Live, sqlx::Error> {
+        let check = route.pooled.then(|| ClusterCheck { cluster: self.cluster, uprooted: self.uprooted.clone() });
         let connecting = async {
-            let mut connection = options.connect().await?;
+            let mut connection = route.options.connect().await?;
             cluster::refuse_other(&mut connection, self.cluster, &self.uprooted).await?;
-            Ok(Live::new(connection, Arc::clone(&self.room)))
+            Ok(Live::new(connection, Arc::clone(&self.room), check))
         };
         let late = || sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "Postgres took no connection in time"));
         tokio::time::timeout(ACQUIRE, connecting).await.unwrap_or_else(|_| Err(late()))
@@ -86,11 +105,14 @@ impl managed::Manager for Manager {
     type Error = sqlx::Error;
 
     async fn create(&self) -> Result<Live, sqlx::Error> {
-        self.connect(&self.options).await
+        self.connect(&self.route).await
     }
 
     async fn recycle(&self, live: &mut Live, metrics: &Metrics) -> RecycleResult<sqlx::Error> {
         let now = Instant::now();
+        if self.route.pooled && self.uprooted.is_cancelled() {
+            return Err(RecycleError::message("of another cluster"));
+        }
         if self.is_doubted(live) || live.until < now {
             return Err(RecycleError::message("too old"));
         }
@@ -134,29 +156,30 @@ impl Pools {
 
 impl PgPool {
     pub(super) fn new(
-        options: &PgConnectOptions,
+        direct: &Route,
+        pooled: Option<&Route>,
         connections: u32,
         cluster: ClusterId,
         room: &Arc<Room>,
         uprooted: &CancellationToken,
     ) -> Self {
-        let pool = |size: u32, options: PgConnectOptions| {
+        let pool = |size: u32, route: Route| {
             let (room, uprooted) = (Arc::clone(room), uprooted.clone());
-            let manager = Manager { options, cluster, room, uprooted, doubted: Mutex::default() };
+            let manager = Manager { route, cluster, room, uprooted, doubted: Mutex::default() };
             let size = usize::try_from(size).unwrap_or(usize::MAX);
             managed::Pool::builder(manager).max_size(size).queue_mode(managed::QueueMode::Lifo).build()
         };
         // Only a pool with time-outs of its own can fail to be built.
-        let pool = |size, options| {
-            pool(size, options).unwrap_or_else(|_| unreachable!("a pool without time-outs needs no runtime"))
+        let pool = |size, route| {
+            pool(size, route).unwrap_or_else(|_| unreachable!("a pool without time-outs needs no runtime"))
         };
         let pools = match split(connections) {
             Some(sizes) => std::array::from_fn(|place| {
-                let by_index = if Class::ALL[place].finds_by_index() { &super::BY_INDEX[..] } else { &[] };
-                pool(sizes[place], options.clone().options(by_index.iter().copied()))
+                let by_index = Class::ALL[place].finds_by_index();
+                pool(sizes[place], if by_index { direct.by_index() } else { pooled.unwrap_or(direct).clone() })
             }),
             None => {
-                let shared = pool(connections, options.clone());
+                let shared = pool(connections, pooled.unwrap_or(direct).clone());
                 std::array::from_fn(|_| shared.clone())
             }
         };

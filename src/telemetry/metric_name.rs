@@ -62,6 +62,8 @@ pub const LOG_TAILER_SILENT_SECONDS: &str = "rookery_log_tailer_silent_seconds";
 pub const LOG_UNDELIVERED_SECONDS: &str = "rookery_log_undelivered_seconds";
 /// Gauge: 1 while signals between instances go by Redis, 0 while Postgres carries them although `REDIS_URL` is set.
 pub const RELAY_BY_REDIS: &str = "rookery_relay_by_redis";
+/// Gauge: running instances of this server, by `role` (`all`, `api`, `worker`). Alarm where `all` and `worker` are 0.
+pub const INSTANCES: &str = "rookery_instances";
 /// Gauge: open subscriptions.
 pub const SUBSCRIPTIONS_OPEN: &str = "rookery_subscriptions_open";
 /// Counter: subscriptions that this server ended, by `reason`.
@@ -107,6 +109,7 @@ pub(super) const ALL: &[(&str, Kind, &str)] = &[
     (LOG_TAILER_SILENT_SECONDS, Kind::Gauge, "Seconds since the tailer last completed a look at the log."),
     (LOG_UNDELIVERED_SECONDS, Kind::Gauge, "Seconds that a committed position has waited to be handed out."),
     (RELAY_BY_REDIS, Kind::Gauge, "1 while signals between replicas go by Redis."),
+    (INSTANCES, Kind::Gauge, "Running instances of this server, by role."),
     (SUBSCRIPTIONS_OPEN, Kind::Gauge, "Open subscriptions."),
     (SUBSCRIPTIONS_ENDED, Kind::Counter, "Subscriptions ended by this server, by reason."),
     (POOL_CONNECTIONS, Kind::Gauge, "Connections of the pools, by class and state."),

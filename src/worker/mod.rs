@@ -4,6 +4,9 @@
 //! takes over. A failed attempt is none of the three: a worker whose database is unreachable tries again, and beats
 //! each time.
 
+mod kind;
+mod wake;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,8 +16,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Role;
 pub use crate::storage::Beat;
-use crate::storage::Class;
+pub use kind::{RunsOn, WorkerKind};
+pub use wake::{Wake, Wakes};
 
 /// Silence after which a worker counts as hanging. Every await ends sooner: a statement after 12 s, the wait for a
 /// connection after 5 s.
@@ -48,17 +53,31 @@ struct Inner {
     failure: watch::Sender<Option<WorkerFailure>>,
     beats: Mutex<Vec<(&'static str, Beat)>>,
     silent_after: Duration,
+    role: Role,
+    wakes: Wakes,
 }
 
 impl Workers {
-    pub fn new() -> Self {
-        Self::silent_after(SILENT_AFTER)
+    /// The workers of an instance of this role; none runs yet.
+    pub fn new(role: Role) -> Self {
+        Self::silent_after(role, SILENT_AFTER)
     }
 
-    fn silent_after(silent_after: Duration) -> Self {
+    fn silent_after(role: Role, silent_after: Duration) -> Self {
         let (failure, _) = watch::channel(None);
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        Self { inner: Arc::new(Inner { tracker, stop, failure, beats: Mutex::default(), silent_after }) }
+        let (tracker, stop, wakes) = (TaskTracker::new(), CancellationToken::new(), Wakes::new(role));
+        let inner = Inner { tracker, stop, failure, beats: Mutex::default(), silent_after, role, wakes };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The wake-ups of the background workers.
+    pub fn wakes(&self) -> &Wakes {
+        &self.inner.wakes
+    }
+
+    /// Whether this instance runs the worker.
+    pub fn runs(&self, kind: WorkerKind) -> bool {
+        kind.runs_on().includes(self.inner.role)
     }
 
     /// Cancelled when the workers must end.
@@ -71,38 +90,36 @@ impl Workers {
         &self.inner.tracker
     }
 
-    /// Runs a worker whose connections are of the given class. The worker ends only after `stop`.
-    pub fn spawn(&self, name: &'static str, class: Class, work: impl Future<Output = ()> + Send + 'static) {
-        self.watch(name, class, None, work);
+    /// Runs the worker, if this instance's role includes it. The worker ends only after `stop`.
+    pub fn spawn(&self, kind: WorkerKind, work: impl Future<Output = ()> + Send + 'static) {
+        if self.runs(kind) {
+            self.watch(kind, None, work);
+        }
     }
 
-    fn watch(
-        &self,
-        name: &'static str,
-        class: Class,
-        beat: Option<Beat>,
-        work: impl Future<Output = ()> + Send + 'static,
-    ) {
-        let inner = Arc::clone(&self.inner);
-        self.inner.tracker.spawn(async move {
-            let outcome = AssertUnwindSafe(class.scope(beat, work)).catch_unwind().await;
-            let failure = match outcome {
-                Err(_) => WorkerFailure::Panicked(name),
-                Ok(()) if inner.stop.is_cancelled() => return,
-                Ok(()) => WorkerFailure::Ended(name),
-            };
-            inner.failure.send_if_modified(|first| first.is_none() && first.replace(failure).is_none());
-        });
-    }
-
-    /// Runs a worker with a heartbeat, whose connections are of the given class.
-    pub fn spawn_beating<F>(&self, name: &'static str, class: Class, work: impl FnOnce(Beat) -> F)
+    /// Runs the worker with a heartbeat, if this instance's role includes it.
+    pub fn spawn_beating<F>(&self, kind: WorkerKind, work: impl FnOnce(Beat) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let beat = Beat::new();
-        self.inner.beats.lock().unwrap_or_else(PoisonError::into_inner).push((name, beat.clone()));
-        self.watch(name, class, Some(beat.clone()), work(beat));
+        if self.runs(kind) {
+            let beat = Beat::new();
+            self.inner.beats.lock().unwrap_or_else(PoisonError::into_inner).push((kind.name(), beat.clone()));
+            self.watch(kind, Some(beat.clone()), work(beat));
+        }
+    }
+
+    fn watch(&self, kind: WorkerKind, beat: Option<Beat>, work: impl Future<Output = ()> + Send + 'static) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.tracker.spawn(async move {
+            let outcome = AssertUnwindSafe(kind.class().scope(beat, work)).catch_unwind().await;
+            let failure = match outcome {
+                Err(_) => WorkerFailure::Panicked(kind.name()),
+                Ok(()) if inner.stop.is_cancelled() => return,
+                Ok(()) => WorkerFailure::Ended(kind.name()),
+            };
+            inner.failure.send_if_modified(|first| first.is_none() && first.replace(failure).is_none());
+        });
     }
 
     /// Waits until a worker has ended, panicked or hangs.
@@ -136,12 +153,6 @@ impl Workers {
     }
 }
 
-impl Default for Workers {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::Instant;
@@ -150,24 +161,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_ends_early_is_named() {
-        let workers = Workers::new();
-        workers.spawn("short", Class::Workers, async {});
-        assert_eq!(workers.failed().await, WorkerFailure::Ended("short"));
+        let workers = Workers::new(Role::All);
+        workers.spawn(WorkerKind::Joining, async {});
+        assert_eq!(workers.failed().await, WorkerFailure::Ended("joining"));
     }
 
     #[tokio::test]
     async fn a_worker_that_panics_is_named() {
-        let workers = Workers::new();
-        workers.spawn("clumsy", Class::Workers, async { panic!("as it is meant to") });
-        assert_eq!(workers.failed().await, WorkerFailure::Panicked("clumsy"));
+        let workers = Workers::new(Role::All);
+        workers.spawn(WorkerKind::Joining, async { panic!("as it is meant to") });
+        assert_eq!(workers.failed().await, WorkerFailure::Panicked("joining"));
     }
 
     #[tokio::test]
     async fn a_worker_is_silent_once_one_await_outlasts_every_deadline() {
         let silent_after = Duration::from_millis(400);
-        let workers = Workers::silent_after(silent_after);
+        let workers = Workers::silent_after(Role::All, silent_after);
         let (attempts, rests) = (8, 3);
-        workers.spawn_beating("stuck", Class::Workers, |beat| async move {
+        workers.spawn_beating(WorkerKind::Outbox, |beat| async move {
             // Failed attempts, as in an outage.
             for _ in 0..attempts {
                 beat.beat();
@@ -180,16 +191,43 @@ mod tests {
         });
         let began = Instant::now();
         let failure = workers.failed().await;
-        assert!(matches!(failure, WorkerFailure::Silent { name: "stuck", .. }), "{failure}");
+        assert!(matches!(failure, WorkerFailure::Silent { name: "outbox", .. }), "{failure}");
         assert!(began.elapsed() > silent_after * (attempts / 4 + rests + 1), "{:?}", began.elapsed());
     }
 
     #[tokio::test]
     async fn workers_that_end_when_told_to_have_not_failed() {
-        let workers = Workers::new();
+        let workers = Workers::new(Role::All);
         let stop = workers.stop().clone();
-        workers.spawn("obedient", Class::Workers, async move { stop.cancelled().await });
+        workers.spawn(WorkerKind::Joining, async move { stop.cancelled().await });
         workers.end().await;
         assert!(tokio::time::timeout(Duration::from_millis(200), workers.failed()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_role_runs_its_own_workers_and_no_others() {
+        for (role, serving, background) in
+            [(Role::All, true, true), (Role::Api, true, false), (Role::Worker, false, true)]
+        {
+            let workers = Workers::new(role);
+            let (started, mut ran) = tokio::sync::mpsc::unbounded_channel();
+            for kind in [WorkerKind::Tailer, WorkerKind::ListenerWatch, WorkerKind::Retention] {
+                let (started, stop) = (started.clone(), workers.stop().clone());
+                workers.spawn_beating(kind, |_| async move {
+                    started.send(kind).unwrap();
+                    stop.cancelled().await;
+                });
+            }
+            drop(started);
+            tokio::task::yield_now().await;
+            workers.end().await;
+            let mut kinds = Vec::new();
+            while let Some(kind) = ran.recv().await {
+                kinds.push(kind);
+            }
+            assert!(kinds.contains(&WorkerKind::Tailer), "{role:?}");
+            assert_eq!(kinds.contains(&WorkerKind::ListenerWatch), serving, "{role:?}");
+            assert_eq!(kinds.contains(&WorkerKind::Retention), background, "{role:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Replicas as processes on one Postgres and one Redis, all of which can be killed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::{Directory, Person};
@@ -35,6 +36,13 @@ impl Fleet {
                 .with("SERVICE_DID", SERVICE_DID)
                 .with("REDIS_URL", &redis.url())
                 .with("PUBLIC_URL", "https://rookery.test")
+                // A person calls one replica alone, which has a part of each budget.
+                .with("RATE_READ", "1000000/60")
+                .with("RATE_WRITE", "1000000/60")
+                .with("RATE_MESSAGE", "1000000/60")
+                .with("RATE_ACCOUNT", "1000000/60")
+                .with("RATE_KEY_PACKAGE", "1000000/60")
+                .with("RATE_SUBSCRIBE", "1000000/60")
         };
         let replicas = (0..size).map(|_| replica()).collect();
         let mut fleet = Self { directory, folder, volume, redis, replicas };
@@ -47,6 +55,10 @@ impl Fleet {
 
     pub fn did() -> Did {
         Did::parse(SERVICE_DID).unwrap()
+    }
+
+    pub fn address(&self, replica: usize) -> SocketAddr {
+        ([127, 0, 0, 1], self.replicas[replica].port()).into()
     }
 
     pub fn url(&self, replica: usize) -> String {

@@ -22,14 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use tokio::sync::Notify;
 
 use super::Federation;
 use super::replica::Replicas;
 use crate::config::Invitations;
 use crate::log::Log;
-use crate::storage::Class;
-use crate::worker::Workers;
+use crate::worker::{Wake, WorkerKind, Workers};
 use seating::Seating;
 
 /// Without a wake-up (another replica wrote) what is due is looked for this often.
@@ -54,8 +52,8 @@ struct Inner {
     log: Log,
     federation: Arc<Federation>,
     replicas: Replicas,
-    deliver: Notify,
-    join: Notify,
+    deliver: Wake,
+    join: Wake,
 }
 
 impl Joining {
@@ -68,14 +66,14 @@ impl Joining {
         workers: &Workers,
     ) -> Self {
         log.ask(Seating { unsaid });
-        let (deliver, join) = (Notify::new(), Notify::new());
+        let (deliver, join) = (workers.wakes().add(), workers.wakes().add());
         let joining = Self { inner: Arc::new(Inner { log, federation, replicas, deliver, join }) };
         let stop = workers.stop();
-        workers.spawn("delivery sweep", Class::Workers, sweeping::run(joining.clone(), stop.clone()));
+        workers.spawn(WorkerKind::DeliverySweep, sweeping::run(joining.clone(), stop.clone()));
         if joining.inner.federation.is_on() {
-            workers.spawn("delivery", Class::Workers, delivery::run(joining.clone(), stop.clone()));
-            workers.spawn("repeated delivery", Class::Workers, delivery::repeat(joining.clone(), stop.clone()));
-            workers.spawn("joining", Class::Workers, joiner::run(joining.clone(), stop.clone()));
+            workers.spawn(WorkerKind::Delivery, delivery::run(joining.clone(), stop.clone()));
+            workers.spawn(WorkerKind::RepeatedDelivery, delivery::repeat(joining.clone(), stop.clone()));
+            workers.spawn(WorkerKind::Joining, joiner::run(joining.clone(), stop.clone()));
         }
         joining
     }

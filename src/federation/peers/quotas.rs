@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{PeerRates, Rate};
 use crate::federation::PeerRefused;
-use crate::limit::{Budget, Budgets, Standing, Weigh, entry_weight};
-use crate::types::{Clock, Did};
+use crate::limit::{Budget, Budgets, InstanceCount, LimitScope, Standing, Weigh, entry_weight};
+use crate::types::Did;
 
 /// Requests of one domain in flight: its servers' own requests, and those for accounts.
 const IN_FLIGHT: usize = 8;
@@ -74,6 +74,7 @@ pub struct Quotas {
     devices: Both,
     in_flight: Cache<Arc<str>, Arc<Places>>,
     in_flight_of_one: Cache<(Arc<str>, Did), Arc<Semaphore>>,
+    instances: InstanceCount,
 }
 
 /// The slots of one domain.
@@ -95,14 +96,14 @@ impl Places {
         Self { servers: Arc::new(servers), people: Arc::new(people), waiting: Semaphore::new(WAITING) }
     }
 
-    /// Takes a slot, at once or after a short wait.
-    async fn take(&self, slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, PeerRefused> {
+    /// Takes as many of the slots as one request holds, at once or after a short wait.
+    async fn take(&self, slots: &Arc<Semaphore>, held: u32) -> Result<OwnedSemaphorePermit, PeerRefused> {
         let full = || PeerRefused::RateLimited { retry_after_s: 1 };
-        if let Ok(place) = Arc::clone(slots).try_acquire_owned() {
+        if let Ok(place) = Arc::clone(slots).try_acquire_many_owned(held) {
             return Ok(place);
         }
         let _waits = self.waiting.try_acquire().map_err(|_| full())?;
-        let place = tokio::time::timeout(WAIT, Arc::clone(slots).acquire_owned()).await;
+        let place = tokio::time::timeout(WAIT, Arc::clone(slots).acquire_many_owned(held)).await;
         place.map_err(|_| full())?.map_err(|_| full())
     }
 }
@@ -120,15 +121,15 @@ const DEVICES: Rate = Rate { quantity: NonZeroU32::new(1_000).unwrap(), period: 
 const KEY_PACKAGES: Rate = Rate { quantity: NonZeroU32::new(1_000).unwrap(), period: Duration::from_hours(1) };
 
 impl Quotas {
-    pub fn new(rates: PeerRates, clock: &Clock) -> Self {
-        let both = |rate| Both::new(rate, clock);
+    pub fn new(rates: PeerRates, scope: &LimitScope) -> Self {
+        let both = |rate| Both::new(rate, scope);
         let quantity = rates.requests.quantity.get();
         let of = |quantity: u32| Rate { quantity: quantity.try_into().unwrap_or(NonZeroU32::MIN), ..rates.requests };
         Self {
             requests: both(rates.requests),
             people: both(of(quantity.saturating_mul(PEOPLE_PART))),
-            person: Budgets::new(of(quantity / PERSON_PART), clock),
-            person_on_probation: Budgets::new(of(quantity / PROBATION_PART), clock),
+            person: Budgets::new(of(quantity / PERSON_PART), scope),
+            person_on_probation: Budgets::new(of(quantity / PROBATION_PART), scope),
             entries: both(rates.entries),
             received_kib: both(rates.kib),
             invitations: both(INVITATIONS),
@@ -144,6 +145,7 @@ impl Quotas {
                 .weigher(entry_weight)
                 .time_to_idle(Duration::from_mins(10))
                 .build(),
+            instances: scope.instances.clone(),
         }
     }
 
@@ -153,7 +155,7 @@ impl Quotas {
         let places = self.in_flight.get_with(Arc::clone(&counted.domain), || Arc::new(Places::new()));
         let Some(actor) = actor else {
             let standing = self.requests.take(counted, NonZeroU32::MIN)?;
-            let place = places.take(&places.servers).await?;
+            let place = places.take(&places.servers, self.held(IN_FLIGHT)).await?;
             return Ok((InFlight { _places: (None, place) }, standing));
         };
         let person = (Arc::clone(&counted.domain), actor.clone());
@@ -161,9 +163,14 @@ impl Quotas {
         let standing = within(own.take_many(&person, NonZeroU32::MIN))?;
         self.people.take(counted, NonZeroU32::MIN)?;
         let own = self.in_flight_of_one.get_with(person, || Arc::new(Semaphore::new(IN_FLIGHT_OF_ONE)));
-        let own = places.take(&own).await?;
-        let place = places.take(&places.people).await?;
+        let own = places.take(&own, self.held(IN_FLIGHT_OF_ONE)).await?;
+        let place = places.take(&places.people, self.held(IN_FLIGHT_OF_PEOPLE)).await?;
         Ok((InFlight { _places: (Some(own), place) }, standing))
+    }
+
+    /// The slots that one request holds here, of those that all instances share.
+    fn held(&self, slots: usize) -> u32 {
+        self.instances.slots(u32::try_from(slots).unwrap_or(u32::MAX))
     }
 
     /// Takes `quantity` of a quota.
@@ -181,13 +188,13 @@ impl Quotas {
 }
 
 impl Both {
-    fn new(usual: Rate, clock: &Clock) -> Self {
+    fn new(usual: Rate, scope: &LimitScope) -> Self {
         let quantity = usual.quantity.get();
         let rate = |quantity: u32| Rate { quantity: quantity.try_into().unwrap_or(NonZeroU32::MIN), ..usual };
         Self {
-            usual: Budgets::new(usual, clock),
-            probation: Budgets::new(rate(quantity / PROBATION_PART), clock),
-            all_on_probation: Budget::new(rate(quantity.saturating_mul(PROBATION_DOMAINS)), clock),
+            usual: Budgets::new(usual, scope),
+            probation: Budgets::new(rate(quantity / PROBATION_PART), scope),
+            all_on_probation: Budget::new(rate(quantity.saturating_mul(PROBATION_DOMAINS)), scope),
         }
     }
 
@@ -214,6 +221,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Counted, IN_FLIGHT, IN_FLIGHT_OF_ONE, PeerRates, PeerRefused, Quota, Quotas, Rate, WAIT};
+    use crate::limit::LimitScope;
     use crate::types::{Clock, Did, UnixMillis};
 
     const RATES: PeerRates = PeerRates { requests: of(50, 1), entries: of(100_000, 3600), kib: of(524_288, 3600) };
@@ -239,7 +247,7 @@ mod tests {
     #[tokio::test]
     async fn a_domain_has_one_quota_and_a_tenth_on_probation() {
         let clock = Clock::manual(UnixMillis(1_795_000_000_000));
-        let quotas = Quotas::new(RATES, &clock);
+        let quotas = Quotas::new(RATES, &LimitScope::of_process(&clock));
         assert_eq!(granted(&quotas, &counted("a.example", false), None).await, 50);
         assert_eq!(granted(&quotas, &counted("b.example", true), None).await, 5);
         clock.advance_ms(1000);
@@ -253,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_on_probation_together_have_a_part_of_the_whole() {
-        let quotas = Quotas::new(RATES, &Clock::manual(UnixMillis(1_795_000_000_000)));
+        let quotas = Quotas::new(RATES, &LimitScope::of_process(&Clock::manual(UnixMillis(1_795_000_000_000))));
         let mut taken = 0;
         for number in 0..1000 {
             taken += granted(&quotas, &counted(&format!("p{number}.example"), true), None).await;
@@ -267,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn eight_requests_of_a_server_are_in_flight_at_most() {
-        let quotas = Quotas::new(RATES, &Clock::manual(UnixMillis(1_795_000_000_000)));
+        let quotas = Quotas::new(RATES, &LimitScope::of_process(&Clock::manual(UnixMillis(1_795_000_000_000))));
         let peer = counted("a.example", false);
         let mut held = Vec::new();
         for _ in 0..IN_FLIGHT {
@@ -285,7 +293,7 @@ mod tests {
 
     #[tokio::test]
     async fn replication_and_accounts_have_separate_limits() {
-        let quotas = Quotas::new(RATES, &Clock::manual(UnixMillis(1_795_000_000_000)));
+        let quotas = Quotas::new(RATES, &LimitScope::of_process(&Clock::manual(UnixMillis(1_795_000_000_000))));
         let peer = counted("a.example", false);
         let person = |number: u32| Did::parse(&format!("did:plc:person{number}")).unwrap();
         let mut held = Vec::new();

@@ -5,6 +5,7 @@
 //! one seq detects the home's fork, and the home's own signatures prove it; a backlog costs one row of any length; a
 //! failure of one stream, or of one server, delays no other.
 
+mod absent;
 mod courier;
 mod cross_check;
 mod desk;
@@ -40,15 +41,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use moka::sync::Cache;
-use tokio::sync::Notify;
 
 use super::Federation;
 use crate::identity::Signed;
 use crate::log::chain::{CHECKPOINT_LABEL, Checkpoint};
 use crate::log::{Error, Head, Log};
-use crate::storage::{Class, Storage};
+use crate::storage::Storage;
 use crate::types::{Clock, Did, Refusal};
-use crate::worker::Workers;
+use crate::worker::{Wake, WorkerKind, Workers};
 
 /// Entries of one request, and bytes of its body.
 pub const REQUEST_ENTRIES: u32 = 256;
@@ -87,8 +87,8 @@ struct Inner {
     federation: Arc<Federation>,
     timing: Timing,
     /// Signals that a server began to follow, or that other work is due at once.
-    wake: Notify,
-    watch: Notify,
+    wake: Wake,
+    watch: Wake,
     fresh: Cache<i64, (crate::types::Seq, Signed)>,
     /// Followers that could not be reached when they were last tried.
     away: Mutex<HashSet<String>>,
@@ -104,14 +104,18 @@ impl Replicas {
         let fresh = Cache::builder().max_capacity(FRESH_STREAMS).time_to_live(FRESH_EVERY).build();
         // Fixed size: names of servers that this server knows, of at most 256 bytes.
         let silent = Cache::builder().max_capacity(SILENT_SERVERS).time_to_live(timing.look_every).build();
-        let (wake, watch, away) = (Notify::new(), Notify::new(), Mutex::default());
+        let (wake, watch, away) = (workers.wakes().add(), workers.wakes().add(), Mutex::default());
         let inner = Inner { log, federation, timing, wake, watch, fresh, away, silent };
         let replicas = Self { inner: Arc::new(inner) };
         if replicas.inner.federation.is_on() {
             let stop = workers.stop();
-            workers.spawn("replication scheduler", Class::Workers, desk::run(replicas.clone(), stop.clone()));
-            workers.spawn("peer monitor", Class::Workers, watch::run(replicas.clone(), stop.clone()));
-            workers.spawn("restores of peers", Class::Workers, watch::rises(replicas.clone(), stop.clone()));
+            workers.spawn(WorkerKind::ReplicationScheduler, desk::run(replicas.clone(), stop.clone()));
+            // The scheduler knows which followers are away; without a scheduler this worker does.
+            if !workers.runs(WorkerKind::ReplicationScheduler) {
+                workers.spawn(WorkerKind::AbsentFollowers, absent::run(replicas.clone(), stop.clone()));
+            }
+            workers.spawn(WorkerKind::PeerMonitor, watch::run(replicas.clone(), stop.clone()));
+            workers.spawn(WorkerKind::RestoresOfPeers, watch::rises(replicas.clone(), stop.clone()));
         }
         replicas
     }

@@ -13,6 +13,7 @@ mod leaving;
 mod link;
 mod neighbours;
 mod words;
+mod work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ pub(super) use link::Link;
 pub(super) use neighbours::Neighbours;
 pub(super) use words::Carried;
 use words::Word;
+pub(super) use work::send_work;
 
 use super::{Error, Log, store};
 use crate::storage::{self, PgConnection};
@@ -166,6 +168,7 @@ fn take(log: &Log, text: &str) {
         Some((_, Word::Look(pos))) => log.inner.hub.wake_from_afar(pos),
         Some((_, Word::Signal(carried))) => log.inner.hub.signal_here(&carried),
         Some((_, Word::Close(account_id))) => log.inner.hub.close_account(account_id),
+        Some((_, Word::Work)) => log.inner.wakes.wake_all(),
         Some((_, Word::Hello)) | None => {}
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum Word {
     Signal(Carried),
     /// The account lost its right to listen: its sockets end at once.
     Close(i64),
+    /// Work for background workers was committed.
+    Work,
     /// Said to oneself, to find out whether the way carries.
     Hello,
 }
@@ -45,6 +47,7 @@ impl Word {
         match self {
             Self::Look(pos) => format!("{replica} look {pos}"),
             Self::Close(account_id) => format!("{replica} close {account_id}"),
+            Self::Work => format!("{replica} work"),
             Self::Hello => format!("{replica} hello"),
             Self::Signal(Carried { account_id, except, stream, signal }) => {
                 let except = except.unwrap_or_default();
@@ -61,6 +64,7 @@ impl Word {
         let word = match verb {
             "look" => Self::Look(parts.next()?.parse().ok()?),
             "close" => Self::Close(parts.next()?.parse().ok()?),
+            "work" => Self::Work,
             "hello" => Self::Hello,
             "signal" => {
                 let account_id = parts.next()?.parse().ok()?;

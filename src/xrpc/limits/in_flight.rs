@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Address, guarded};
 use crate::lexicon::Kind;
-use crate::limit::{KeyedSlots, SlotHolder};
+use crate::limit::{InstanceCount, KeyedSlots, SlotHolder};
 use crate::types::{DeviceId, Did};
 
 /// An account has as many slots as this many devices, and so has an address for its unauthenticated calls.
@@ -46,12 +46,12 @@ struct Slots {
 }
 
 impl Slots {
-    fn new(of_device: u32) -> Self {
+    fn new(of_device: u32, instances: &InstanceCount) -> Self {
         let of_account = of_device * DEVICES;
         Self {
-            sessions: KeyedSlots::new(of_device),
-            accounts: KeyedSlots::new(of_account),
-            addresses: KeyedSlots::new(of_account),
+            sessions: KeyedSlots::shared(of_device, instances),
+            accounts: KeyedSlots::shared(of_account, instances),
+            addresses: KeyedSlots::shared(of_account, instances),
         }
     }
 }
@@ -73,8 +73,9 @@ impl CallSlots {
 
 impl CallsInFlight {
     /// Limits of `reads` and `writes` for each device, or for the session of an account without a device.
-    pub fn new(reads: u32, writes: u32) -> Self {
-        Self { patience: PATIENCE, reads: Slots::new(reads), writes: Slots::new(writes) }
+    pub fn new(reads: u32, writes: u32, instances: &InstanceCount) -> Self {
+        let (reads, writes) = (Slots::new(reads, instances), Slots::new(writes, instances));
+        Self { patience: PATIENCE, reads, writes }
     }
 
     /// Takes the slots of a further call, if they become free in time.
@@ -107,7 +108,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_device_has_its_slots_and_an_account_those_of_four_devices() {
-        let calls = CallsInFlight { patience: Duration::from_millis(20), ..CallsInFlight::new(8, 4) };
+        let calls =
+            CallsInFlight { patience: Duration::from_millis(20), ..CallsInFlight::new(8, 4, &InstanceCount::alone()) };
         let address = Address::of("192.0.2.1".parse().unwrap());
         let account = "did:web:a.example";
         let mut held = Vec::new();
@@ -131,7 +133,8 @@ mod tests {
 
     #[tokio::test]
     async fn unauthenticated_callers_share_the_slots_of_their_address() {
-        let calls = CallsInFlight { patience: Duration::from_millis(20), ..CallsInFlight::new(8, 4) };
+        let calls =
+            CallsInFlight { patience: Duration::from_millis(20), ..CallsInFlight::new(8, 4, &InstanceCount::alone()) };
         let address = |text: &str| Address::of(text.parse().unwrap());
         let mut held = Vec::new();
         for _ in 0..16 {

@@ -24,9 +24,9 @@ use self::in_flight::{CallSlots, CallsInFlight};
 use super::Fault;
 use crate::identity::Resolver;
 use crate::lexicon::Kind;
-use crate::limit::{Budgets, ByteBudget, FairBudget, KeyedSlots, OpenConnection, Standing, entry_weight};
+use crate::limit::{Budgets, ByteBudget, FairBudget, KeyedSlots, LimitScope, OpenConnection, Standing, entry_weight};
 use crate::telemetry::{Redactor, metric_name};
-use crate::types::{Clock, Did};
+use crate::types::Did;
 use crate::{config, federation};
 
 pub use address::Address;
@@ -49,7 +49,7 @@ const REMEMBERED_BYTES: u64 = 32 << 20;
 const REFRESH: config::Rate =
     config::Rate { quantity: std::num::NonZeroU32::new(6).unwrap(), period: Duration::from_mins(1) };
 
-/// All budgets of this instance.
+/// All budgets that this instance keeps: its part of those of the server.
 pub struct Limits {
     accounts: Accounts,
     open: Budgets<Address>,
@@ -85,31 +85,31 @@ struct Accounts {
 }
 
 impl Limits {
-    pub fn new(limits: &config::Limits, http: &config::Http, redactor: Redactor, clock: &Clock) -> Self {
+    pub fn new(limits: &config::Limits, http: &config::Http, redactor: Redactor, scope: &LimitScope) -> Self {
         let (accounts, addresses, all) = (&limits.accounts, &limits.addresses, &limits.all);
         let largest_body = body::greatest_bytes(&http.bodies);
         let remembered = Cache::builder().max_capacity(REMEMBERED_BYTES).weigher(entry_weight);
         let remembered = remembered.eviction_policy(EvictionPolicy::lru());
         Self {
             accounts: Accounts {
-                read: Budgets::new(accounts.read, clock),
-                write: Budgets::new(accounts.write, clock),
-                message: Budgets::new(accounts.message, clock),
-                key_package: Budgets::new(accounts.key_package, clock),
-                account: Budgets::new(accounts.account, clock),
-                subscribe: Budgets::new(accounts.subscribe, clock),
+                read: Budgets::new(accounts.read, scope),
+                write: Budgets::new(accounts.write, scope),
+                message: Budgets::new(accounts.message, scope),
+                key_package: Budgets::new(accounts.key_package, scope),
+                account: Budgets::new(accounts.account, scope),
+                subscribe: Budgets::new(accounts.subscribe, scope),
             },
-            open: Budgets::new(addresses.open, clock),
-            failure: Budgets::new(addresses.failure, clock),
-            failing: Budgets::new(addresses.failing_issuer, clock),
-            domain: Budgets::new(limits.domains.calls, clock),
-            young: Budgets::new(addresses.young_accounts, clock),
-            fetch: FairBudget::new(addresses.first_fetch, all.first_fetch, clock),
-            registration: FairBudget::new(addresses.registration, all.registration, clock),
-            domain_registration: Budgets::new(limits.domains.registration, clock),
-            refresh: Budgets::new(REFRESH, clock),
+            open: Budgets::new(addresses.open, scope),
+            failure: Budgets::new(addresses.failure, scope),
+            failing: Budgets::new(addresses.failing_issuer, scope),
+            domain: Budgets::new(limits.domains.calls, scope),
+            young: Budgets::new(addresses.young_accounts, scope),
+            fetch: FairBudget::new(addresses.first_fetch, all.first_fetch, scope),
+            registration: FairBudget::new(addresses.registration, all.registration, scope),
+            domain_registration: Budgets::new(limits.domains.registration, scope),
+            refresh: Budgets::new(REFRESH, scope),
             remembered: remembered.time_to_idle(REMEMBERED).build(),
-            calls: CallsInFlight::new(http.reads_in_flight, http.writes_in_flight),
+            calls: CallsInFlight::new(http.reads_in_flight, http.writes_in_flight, &scope.instances),
             bodies: Arc::new(ByteBudget::new(http.bodies.held_bytes, largest_body)),
             proxied: KeyedSlots::new(http.connections_per_address),
             trusted: limits.trusted_proxies.clone(),
@@ -235,7 +235,7 @@ impl Limits {
         }
         let of_issuer = visit.claimed().map(|did| self.failing.take(&(visit.address, did.clone())));
         let standing = match of_issuer {
-            Some(standing) if standing.remaining + 1 < standing.rate.quantity.get() => standing,
+            Some(standing) if standing.remaining + standing.cost < standing.rate.quantity.get() => standing,
             // The first failure in a while.
             Some(standing) => {
                 let of_address = self.failure.take(&visit.address);

@@ -93,7 +93,9 @@ impl Visit {
         let (quantity, period_s) = (standing.rate.quantity.get(), standing.rate.period.as_secs());
         let full_at_s = clock.now_seconds() + i64::try_from(whole_seconds(standing.full_in)).unwrap_or(0);
         headers.insert(LIMIT, quantity.into());
-        headers.insert(REMAINING, standing.remaining.into());
+        // Less than one call costs here is nothing.
+        let remaining = if standing.remaining < standing.cost { 0 } else { standing.remaining };
+        headers.insert(REMAINING, remaining.into());
         headers.insert(RESET, full_at_s.into());
         if let Ok(policy) = HeaderValue::from_str(&format!("{quantity};w={period_s}")) {
             headers.insert(POLICY, policy);

@@ -214,11 +214,18 @@ impl EntryRows {
     /// Writes the entries, and the heads of their streams.
     async fn insert(&self, connection: &mut PgConnection, (account, device): (i64, i64)) -> anyhow::Result<()> {
         sqlx::query(
-            "insert into entry (stream_id, seq, pos, epoch, created_at, header, content, hash, kind, author, device)
-             select stream_id, seq, pos, epoch, timestamptz 'epoch' + ms * interval '1 millisecond', header, content,
-                    hash, $9, $10, $11
-             from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[],
-                         $8::bytea[]) e (stream_id, seq, pos, epoch, ms, header, content, hash)",
+            "with message as materialized (
+                 select *, timestamptz 'epoch' + ms * interval '1 millisecond' as created_at,
+                        floor(extract(epoch from now()) / 604800)::smallint as week
+                 from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[],
+                             $7::bytea[], $8::bytea[]) e (stream_id, seq, pos, epoch, ms, header, content, hash)
+             ), contents as (
+                 insert into content (week, pos, bytes) select week, pos, content from message
+             )
+             insert into entry (stream_id, seq, pos, epoch, created_at, header, content_bytes, week, hash, kind, author,
+                                device)
+             select stream_id, seq, pos, epoch, created_at, header, octet_length(content), week, hash, $9, $10, $11
+             from message",
         )
         .bind(&self.streams)
         .bind(&self.seqs)

@@ -20,9 +20,9 @@ pub use instances::Instances;
 pub use maker::{DAY_S, Maker};
 pub use rookery_testkit::{
     AccountToken, Answer, Behaviour, Call, ChildServer, Contacts, Events, Fate, Faults, Federation, Fleet, Load,
-    Member, Peers, PostgresProxy, Process, Proxy, Redis, Request, Said, Socket, Stalling, Stranger, TestDatabase,
-    TestServer, Told, Version, Volume, at_once, befriend, certify, chance, command_with, conversation, grow, idem,
-    open_folder, paged, person, refused,
+    Member, Peers, PgBouncer, PostgresProxy, Process, Proxy, Redis, Request, RoundRobin, Said, Socket, Stalling,
+    Stranger, TestDatabase, TestServer, Told, Version, Volume, at_once, befriend, certify, chance, command_with,
+    conversation, grow, idem, open_folder, paged, person, refused,
 };
 pub use two_servers::{TwoServers, allow, bring, caught_up, eventually, row, seat, send_many};
 pub use written::Written;
