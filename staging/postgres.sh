@@ -43,7 +43,10 @@ find_each() {
   found=$(installations)
   for version in ${POSTGRES_VERSIONS:-$(cut -d' ' -f1 <<<"$found")}; do
     folder=$(sed -n "s/^$version //p" <<<"$found")
-    [ -n "$folder" ] || { echo "Postgres $version is not on this machine; these versions are:" ${found:+$(cut -d' ' -f1 <<<"$found")} >&2; exit 2; }
+    if [ -z "$folder" ]; then
+      echo "Postgres $version is not on this machine, which has:" $(cut -d' ' -f1 <<<"$found") >&2
+      exit 2
+    fi
     printf '%s\n' "$folder"
   done
 }

@@ -30,16 +30,17 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Allowance for the waiters' effect on the 99th percentile of the other streams, as a ratio.
 const RATIO: f64 = 1.5;
-/// Allowance beside the ratio: the percentile of an idle machine is a few milliseconds, and that of a busy machine varies
-/// by more than the ratio from one second to the next. A sender that waits for the lock itself waits for [`HELD`].
+/// Allowance beside the ratio: the percentile of an idle machine is a few milliseconds, and that of a busy machine
+/// varies by more than the ratio from one second to the next. A sender that waits for the lock itself waits for
+/// [`HELD`].
 const SLACK: Duration = Duration::from_millis(200);
 /// Time between a release and the check that the stream is on the quick path.
 const RECOVERS: Duration = Duration::from_secs(1);
 /// A message on the quick path is answered within this time, on a busy machine too; a lock is waited for eight seconds.
 const PROMPT: Duration = Duration::from_secs(7);
 
-/// The connections of each instance that wait: for a lock, or inside of a transaction that has been idle for longer than
-/// any healthy transaction of this test. The name of the role tells the instance.
+/// The connections of each instance that wait: for a lock, or inside of a transaction that has been idle for longer
+/// than any healthy transaction of this test. The name of the role tells the instance.
 const WAITING: &str = "select usename::text, count(*) from pg_stat_activity
     where datname = current_database() and usename like 'instance_%'
       and (wait_event_type = 'Lock'
@@ -116,7 +117,7 @@ impl Crowd {
         let senders = self.people[1..].iter().zip(&self.own).enumerate();
         let tasks = senders.map(|(number, (person, stream))| {
             let (person, stream) = (Arc::clone(person), stream.clone());
-            let delay = PAUSE.mul_f64(number as f64 / SENDERS as f64);
+            let delay = PAUSE * u32::try_from(number).unwrap() / u32::try_from(SENDERS).unwrap();
             tokio::spawn(async move {
                 let mut took = Vec::new();
                 tokio::time::sleep(delay).await;
@@ -236,8 +237,8 @@ async fn waiters_for_a_held_stream_delay_no_other_stream() {
     crowd.stop().await;
 }
 
-/// The quick path takes no advisory lock, the slow path does: while the test holds that lock, only messages on the quick
-/// path are answered. (The counter of locked items is of the whole process, and counts other tests too.)
+/// The quick path takes no advisory lock, the slow path does: while the test holds that lock, only messages on the
+/// quick path are answered. (The counter of locked items is of the whole process, and counts other tests too.)
 ///
 /// The senders of one instance never pause: what makes a stream slow must not be what keeps it slow.
 async fn returns_to_the_quick_path(crowd: &Crowd) {

@@ -1,5 +1,5 @@
-//! A server with a private Postgres that is killed with -9 under load: nothing that was acknowledged is lost, and nothing
-//! is there twice.
+//! A server with a private Postgres that is killed with -9 under load: nothing that was acknowledged is lost, and
+//! nothing is there twice.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Three instances under load, while instances, connections of Postgres, Postgres and Redis are killed at random: nothing
-//! that was acknowledged is lost, nothing is there twice, and all readers see one order.
+//! Three instances under load, while instances, connections of Postgres, Postgres and Redis are killed at random:
+//! nothing that was acknowledged is lost, nothing is there twice, and all readers see one order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -251,7 +251,7 @@ async fn random_faults_lose_double_and_reorder_nothing() {
         "soak on Postgres {}: {rounds} rounds in {:.0} s, {:.1} s each",
         fleet.postgres_version().await,
         elapsed.as_secs_f64(),
-        elapsed.as_secs_f64() / rounds as f64
+        (elapsed / u32::try_from(rounds).unwrap()).as_secs_f64()
     );
     for (fault, times) in &deck.drawn {
         eprintln!("  {fault:?}: {times}");
