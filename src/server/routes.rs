@@ -61,7 +61,7 @@ pub(super) fn serve(services: &Services) -> Served {
     let documents =
         [("/.well-known/did.json", get(move || async move { Json(document) })), ("/", get(home_page::home_page))];
     let mut paths: Vec<String> = rules.iter().map(|rule| format!("/xrpc/{}", rule.nsid)).collect();
-    let mut router = methods.router();
+    let mut router = if serves_calls { methods.router() } else { Router::new() };
     let served = documents.into_iter();
     #[cfg(feature = "next-version")]
     let served = served.chain(super::next_version::routes(services));

@@ -13,7 +13,7 @@ use rookery_testkit::Person;
 use serde_json::Value;
 use sqlx::Connection;
 
-use crate::support::{TestServer, at_once, conversation};
+use crate::support::{TestServer, at_once, conversation, eventually};
 
 /// Bytes of a message, near the limit.
 const LARGE_BYTES: usize = 940_000;
@@ -132,7 +132,8 @@ async fn a_listener_that_lags_by_bytes_is_ended_as_too_slow() {
     // One message of any size may wait alone; the next exceeds the limit, although 500 events may wait.
     people[0].send(&stream, &vec![7; 200_000]).await.unwrap();
     people[0].send(&stream, b"one more").await.unwrap();
-    server.settled().await;
+    let newest: i64 = sqlx::query_scalar("select max(pos) from entry").fetch_one(&mut database).await.unwrap();
+    eventually("both are handed out", async || log.hub().position().to_db() >= newest).await;
     let first = tokio::time::timeout(Duration::from_secs(20), subscription.next()).await.unwrap();
     assert!(first.is_ok(), "what was in the buffer is delivered");
     let second = tokio::time::timeout(Duration::from_secs(20), subscription.next()).await.unwrap();

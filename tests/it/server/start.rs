@@ -62,7 +62,7 @@ async fn a_pooler_that_drops_options_is_refused_by_name() {
     let database = TestDatabase::create().await;
     let proxy = PostgresProxy::that_drops_options(&database.url).await;
     let why = TestServer::refused(&TestDatabase::at(&proxy.url), &[]).await;
-    assert!(why.contains("statement_timeout is 0, although this server asked for 10s"), "{why}");
+    assert!(why.contains("statement_timeout is 0, and this server needs 10s"), "{why}");
     assert!(why.contains("pooler") && why.contains("Fix: "), "{why}");
 }
 
