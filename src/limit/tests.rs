@@ -20,7 +20,9 @@ fn scope(clock: &Clock) -> LimitScope {
 fn instances(clock: &Clock, count: u32) -> Vec<LimitScope> {
     let scope = || LimitScope { clock: clock.clone(), instances: InstanceCount::alone() };
     let scopes: Vec<_> = (0..count).map(|_| scope()).collect();
-    scopes.iter().for_each(|scope| scope.instances.set(count));
+    for scope in &scopes {
+        scope.instances.set(count);
+    }
     scopes
 }
 

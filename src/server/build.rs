@@ -226,17 +226,17 @@ pub struct Beside {
 }
 
 /// For a command that runs beside the server. It makes no keys.
-pub fn federation_beside(config: &Config, storage: Storage, clock: Clock) -> anyhow::Result<Beside> {
+pub fn federation_beside(config: &Config, storage: Storage, clock: &Clock) -> anyhow::Result<Beside> {
     let dir = &config.identity.keys_dir;
     let fix = "Fix: run it where the server runs, with its settings";
     let keys = ServerKeys::load(dir).with_context(|| format!("KEYS_DIR {}. {fix}", dir.display()))?;
     let key_ids = vec![keys.peer_id(), keys.checkpoint_id()];
-    let Outbound { guarded, peers, resolver, .. } = outbound(config, &clock)?;
+    let Outbound { guarded, peers, resolver, .. } = outbound(config, clock)?;
     let federation = Federation::new(federation::Parts {
         settings: federation_settings(config),
         keys: Arc::new(keys),
         storage,
-        scope: LimitScope::of_process(&clock),
+        scope: LimitScope::of_process(clock),
         resolver: Arc::new(resolver),
         guarded: Arc::clone(&guarded),
         client: peers,

@@ -21,7 +21,7 @@ const QUERY: &str = "blue.catbird.peer.getCheckpoint";
 
 pub(super) async fn examine(config: &Config, server: &Did) -> anyhow::Result<Report> {
     let Database { storage, cluster } = open_database_beside(config).await?;
-    let Beside { federation, guarded, key_ids } = federation_beside(config, storage.clone(), Clock::System)?;
+    let Beside { federation, guarded, key_ids } = federation_beside(config, storage.clone(), &Clock::System)?;
     let doctor = Doctor { config, server, federation, guarded, key_ids, development: !config.is_production() };
     let report = doctor.examine().await;
     storage.close();

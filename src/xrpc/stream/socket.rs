@@ -286,7 +286,7 @@ mod tests {
         let (server, mut client) = duplex(100_000);
         let mut socket = Socket::new(server, Bytes::new());
         client.write_all(&[0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4]).await.unwrap();
-        client.write_all(&[0; 50_000]).await.unwrap();
+        client.write_all(&vec![0; 50_000]).await.unwrap();
         assert_eq!(socket.receive().await.unwrap().unwrap(), ClientFrame::Data);
         assert!(futures_util::FutureExt::now_or_never(socket.receive()).is_none());
         assert_eq!(socket.received.capacity(), 0);

@@ -59,7 +59,7 @@ impl Api {
     {
         let route = move |State(cx): State<Services>, request: Request| {
             let opening = opening.clone();
-            async move { upgrade::<M, C, F>(cx, opening, request).await }
+            async move { upgrade::<M, C, F>(cx, opening, request) }
         };
         self.route::<M>(C::RULE, get(route))
     }
@@ -67,7 +67,7 @@ impl Api {
 
 type Socket = RawSocket<Box<dyn Transport>>;
 
-async fn upgrade<M, C, F>(cx: Services, opening: F, request: Request) -> Response
+fn upgrade<M, C, F>(cx: Services, opening: F, request: Request) -> Response
 where
     M: Method,
     C: Caller + 'static,
@@ -201,8 +201,8 @@ impl Subscriber {
         Self { cx, socket, client }
     }
 
-    /// The task of the socket, for the socket's life. An async block, since an async function would hold its arguments
-    /// twice.
+    /// The task of the socket, for the socket's life.
+    #[expect(clippy::manual_async_fn, reason = "an async function would hold its arguments twice")]
     fn run(mut self, mut source: impl Source) -> impl Future<Output = ()> + Send {
         async move {
             let last = self.pump(&mut source).await;
