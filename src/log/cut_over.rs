@@ -6,13 +6,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::page::{BACKFILL_BYTES, MemoryShare, PageBudget};
+use super::page::{BACKFILL_BYTES, EntryKey, MemoryShare, PageBudget};
 use super::{Delivery, Ended, Error, Event, Filter, Frame, Listener, Log, Subscription};
 use crate::config::SubscriberBuffer;
 use crate::types::Cursor;
 
 /// Entries that one read of the log returns, if their bytes allow so many.
 const BACKFILL: PageBudget = PageBudget { entries: 200, bytes: BACKFILL_BYTES };
+/// Keys that one look at all streams of the account returns: five pages, because the look costs a search in each stream.
+const KEYS: i64 = 1_000;
 
 /// Everything that a listener may see and wants, from a cursor on.
 pub struct CutOver {
@@ -22,6 +24,10 @@ pub struct CutOver {
     filter: Filter,
     /// Everything up to here was read or filtered out.
     position: Cursor,
+    /// Keys of the entries that follow, as far as they were looked up. A later change of a seat hides none of them.
+    keys: Vec<EntryKey>,
+    /// There may be entries behind the last of `keys`.
+    beyond_keys: bool,
     /// Read and not handed on yet.
     ready: VecDeque<Arc<Frame>>,
     /// The memory held for `ready`.
@@ -58,7 +64,20 @@ impl Log {
         };
         let log = self.clone();
         let (ready, handed_on) = (VecDeque::new(), position);
-        Ok(CutOver { log, listener, buffer, filter, position, ready, memory: None, handed_on, phase })
+        let (keys, beyond_keys) = (Vec::new(), false);
+        Ok(CutOver {
+            log,
+            listener,
+            buffer,
+            filter,
+            position,
+            keys,
+            beyond_keys,
+            ready,
+            memory: None,
+            handed_on,
+            phase,
+        })
     }
 }
 
@@ -131,9 +150,21 @@ impl CutOver {
 
     /// Reads one page into `ready`; whether there is more up to `upto`.
     async fn read(&mut self, upto: Option<Cursor>) -> Result<bool, Error> {
-        let page = self.log.events_within(self.listener.account_id, self.position, upto, BACKFILL).await?;
-        let (more, reached) = (page.more, page.reached);
+        let account_id = self.listener.account_id;
+        if self.keys.is_empty() {
+            let found = self.log.account_keys(account_id, self.position, upto, KEYS).await?;
+            (self.keys, self.beyond_keys) = (found.keys, found.more);
+        }
+        let page = self.log.read_page(account_id, &self.keys, BACKFILL).await?;
+        let reached = page.reached;
         let (events, memory) = page.into_parts();
+        if let Some((cursor, _)) = reached {
+            self.keys.drain(..self.keys.partition_point(|key| key.cursor <= cursor));
+        }
+        if self.keys.is_empty() {
+            self.keys = Vec::new();
+        }
+        let more = self.beyond_keys || !self.keys.is_empty();
         let frames = events.into_iter().filter_map(Event::into_frame_or_skip);
         self.ready.extend(frames.filter(|frame| self.filter.wants(frame)).map(Arc::new));
         if let Some((cursor, _)) = reached {

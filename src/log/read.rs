@@ -5,6 +5,7 @@
 
 use super::chain::Head;
 use super::page::{self, EntryPage, PageBudget};
+use super::store::KeysPerStream;
 use super::{Error, Log, NamedKind, store, stream_not_found};
 use crate::types::{Cursor, Seq};
 
@@ -50,20 +51,29 @@ impl Log {
         upto: Option<Cursor>,
         limit: u32,
     ) -> Result<EntryPage, Error> {
-        self.events_within(account_id, after, upto, budget(limit, page::ANSWER_BYTES)).await
+        let budget = budget(limit, page::ANSWER_BYTES);
+        let found = self.account_keys(account_id, after, upto, one_more(budget)).await?;
+        let mut page = self.read_page(account_id, &found.keys, budget).await?;
+        page.more |= found.more;
+        Ok(page)
     }
 
-    /// Reads a stream's events within the given budget.
-    pub(super) async fn events_within(
+    /// Keys of the events that this account may see, at most `limit`, in cursor order. A page that the shares of the
+    /// streams cut short is read again, since one stream of many may have most of the entries.
+    pub(super) async fn account_keys(
         &self,
         account_id: i64,
         after: Cursor,
         upto: Option<Cursor>,
-        budget: PageBudget,
-    ) -> Result<EntryPage, Error> {
+        limit: i64,
+    ) -> Result<store::AccountKeys, Error> {
         let pool = self.inner.storage.pool();
-        let keys = store::account_keys(pool, account_id, after, upto, one_more(budget)).await?;
-        self.read_page(account_id, &keys, budget).await
+        let found = store::account_keys(pool, account_id, after, upto, limit, KeysPerStream::Share).await?;
+        let enough = i64::try_from(found.keys.len()).is_ok_and(|count| count >= limit / 4);
+        if enough || !found.more {
+            return Ok(found);
+        }
+        store::account_keys(pool, account_id, after, upto, limit, KeysPerStream::Page).await
     }
 
     /// Entries of one stream that the account's seats cover, in order. `kinds` empty means all.

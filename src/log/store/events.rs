@@ -38,60 +38,93 @@ fn keys(rows: Vec<KeyRow>) -> Vec<EntryKey> {
     rows.into_iter().map(EntryKey::from).collect()
 }
 
-/// Keys of the entries that an account's seats cover, after `after` and not beyond `upto`, in cursor order.
+/// How many keys the query of an account's streams reads of each stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::log) enum KeysPerStream {
+    /// Four times the stream's share of the page, but at least eight.
+    Share,
+    /// As many as the page has: for an account with one busy stream among many.
+    Page,
+}
+
+/// Keys of an account's entries, in cursor order.
+pub(in crate::log) struct AccountKeys {
+    pub keys: Vec<EntryKey>,
+    /// There may be entries behind the last key.
+    pub more: bool,
+}
+
+/// Keys of the entries that an account's seats cover, after `after` and not beyond `upto`, in cursor order: at most
+/// `limit`.
 ///
-/// Prunes streams by their heads, seeks each one's start on the primary key, merges keys first, then reads lengths.
+/// Finds the first entry of each stream behind `after` by binary search on the primary key, since positions rise with
+/// seqs. Reads some keys of each stream, and cuts the page where the first stream has keys that were not read.
 pub(in crate::log) async fn account_keys(
     pool: &PgPool,
     account_id: i64,
     after: Cursor,
     upto: Option<Cursor>,
     limit: i64,
-) -> Result<Vec<EntryKey>, Error> {
-    let rows = sqlx::query_as!(
-        KeyRow,
-        r#"with horizon as materialized (
+    per_stream: KeysPerStream,
+) -> Result<AccountKeys, Error> {
+    let rows = sqlx::query!(
+        r#"with recursive horizon as materialized (
                select least(
                    base + (pg_snapshot_xmin(pg_current_snapshot())::text::bigint << 10) - 1,
                    coalesce($3, 9007199254740991)
                ) as last_pos
                from log_origin
-           ), span as (
-               select s.stream_id, s.from_seq, s.until_seq
+           ), span as materialized (
+               select s.stream_id, s.from_seq, least(s.until_seq, t.head_seq) as last_seq
                from seat s join stream t on t.id = s.stream_id and t.head_pos > $2
                where s.account_id = $1 and not s.held
-           ), key as (
-               select p.pos, p.stream_id, p.seq
+           ), share as materialized (
+               select least($4, case when $5 then $4 else greatest(8, 4 * $4 / greatest(1, count(*))) end) as keys
                from span
+           ), search as (
+               -- The first entry behind the cursor has a seq above low and not above high.
+               select stream_id, last_seq, from_seq - 1 as low, last_seq + 1 as high from span where from_seq <= last_seq
+               union all
+               select s.stream_id, s.last_seq, case when p.pos > $2 then s.low else (s.low + s.high) / 2 end,
+                      case when p.pos > $2 then (s.low + s.high) / 2 else s.high end
+               from search s
+               left join lateral (
+                   select pos from entry where entry.stream_id = s.stream_id and entry.seq = (s.low + s.high) / 2 limit 1
+               ) p on true
+               where s.high - s.low > 1
+           ), key as materialized (
+               select e.pos, e.stream_id, e.seq, e.kind, octet_length(e.header) + e.content_bytes as bytes,
+                      s.high + share.keys <= s.last_seq as is_cut
+               from search s
+               cross join share
                cross join horizon
-               cross join lateral (
-                   select greatest(span.from_seq, 1 + coalesce((
-                       select b.seq from entry b where b.stream_id = span.stream_id and b.pos <= $2
-                       order by b.seq desc limit 1
-                   ), 0)) as seq
-               ) first
-               cross join lateral (
-                   select e.pos, e.stream_id, e.seq from entry e
-                   where e.stream_id = span.stream_id and e.seq >= first.seq
-                     and (span.until_seq is null or e.seq <= span.until_seq)
-                     and e.pos <= horizon.last_pos
-                   order by e.seq limit $4
-               ) p
-               order by p.pos limit $4
+               -- Seqs have no holes: a range of seqs has as many entries.
+               join entry e on e.stream_id = s.stream_id and e.seq >= s.high
+                           and e.seq < s.high + least(share.keys, s.last_seq + 1 - s.high)
+               where s.high - s.low = 1 and e.pos <= horizon.last_pos
+           ), full_stream as (
+               select max(pos) as last_pos from key where is_cut group by stream_id
+           ), cut as materialized (
+               select min(last_pos) as pos from full_stream
            )
-           select key.pos as "pos!", key.stream_id as "stream_id!", key.seq as "seq!", e.kind,
-                  (octet_length(e.header) + e.content_bytes)::bigint as "bytes!"
-           from key
-           join entry e on e.stream_id = key.stream_id and e.seq = key.seq
-           order by key.pos"#,
+           select key.pos as "pos!", key.stream_id as "stream_id!", key.seq as "seq!", key.kind as "kind!",
+                  key.bytes::bigint as "bytes!", cut.pos is not null as "cut!"
+           from key cross join cut
+           where cut.pos is null or key.pos <= cut.pos
+           order by key.pos limit $4"#,
         account_id,
         after.to_db(),
         upto.map(Cursor::to_db),
-        limit
+        limit,
+        per_stream == KeysPerStream::Page
     )
     .fetch_all(pool)
     .await?;
-    Ok(keys(rows))
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+    let more = full || rows.first().is_some_and(|row| row.cut);
+    let key = |pos, stream_id, seq, kind, bytes| KeyRow { pos, stream_id, seq, kind, bytes };
+    let rows = rows.into_iter().map(|row| key(row.pos, row.stream_id, row.seq, row.kind, row.bytes));
+    Ok(AccountKeys { keys: keys(rows.collect()), more })
 }
 
 /// Kinds that a reader asks for; empty means all.
@@ -242,18 +275,22 @@ pub(in crate::log) async fn read_entries(pool: &PgPool, keys: &[EntryKey]) -> Re
         return Ok(Vec::new());
     }
     let (streams, seqs): (Vec<i64>, Vec<i64>) = keys.iter().map(|key| (key.stream_id, key.seq.to_db())).unzip();
+    let positions: Vec<i64> = keys.iter().map(|key| key.cursor.to_db()).collect();
     let rows = sqlx::query_as!(
         EntryRow,
         r#"select e.pos as "pos!", e.stream_id as "stream_id!", t.public_id, e.seq as "seq!", e.epoch,
                   e.created_at as "created_at!", e.header as "header!", e.content, e.hash as "hash!"
-           from unnest($1::bigint[], $2::bigint[]) with ordinality as key (stream_id, seq, place)
+           from unnest($1::bigint[], $2::bigint[], $3::bigint[]) with ordinality as key (stream_id, seq, pos, place)
            cross join lateral (
-               select * from entry_content c where c.stream_id = key.stream_id and c.seq = key.seq limit 1
+               -- A history that was rewound has another entry there.
+               select * from entry_content c
+               where c.stream_id = key.stream_id and c.seq = key.seq and c.pos = key.pos limit 1
            ) e
            join stream t on t.id = key.stream_id
            order by key.place"#,
         &streams,
-        &seqs
+        &seqs,
+        &positions
     )
     .fetch_all(pool)
     .await?;

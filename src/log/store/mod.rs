@@ -22,7 +22,8 @@ pub(super) use authors::{author_state, silenced, silenced_of_owners};
 pub use entries::Accepted;
 pub(super) use entries::{FirstAnswer, erase, find_accepted, find_head, first_answers, insert_entry};
 pub(super) use events::{
-    KindFilter, StandingRow, account_keys, keys_after, keys_before, newest_readable, read_entries, standing, tail_keys,
+    AccountKeys, KeysPerStream, KindFilter, StandingRow, account_keys, keys_after, keys_before, newest_readable,
+    read_entries, standing, tail_keys,
 };
 pub(super) use origin::{
     Origin, ask_followers, ask_homes, begin_recovery_of, clock_ms, delete_doubtful_key_packages, distance, find_origin,
