@@ -79,7 +79,7 @@ pub(in crate::log) async fn account_keys(
                from seat s join stream t on t.id = s.stream_id and t.head_pos > $2
                where s.account_id = $1 and not s.held
            ), share as materialized (
-               select least($4, case when $5 then $4 else greatest(8, 4 * $4 / greatest(1, count(*))) end) as keys
+               select least($4::bigint, case when $5 then $4 else greatest(8, 4 * $4 / greatest(1, count(*))) end) as keys
                from span
            ), search as (
                -- The first entry behind the cursor has a seq above low and not above high.
