@@ -35,6 +35,6 @@ pub use limits::{Address, BodyOwner, BodyRefused, CallOwner, Class, ClientConnec
 pub use listeners::{judge_listeners, watch_listeners};
 pub use method::{Call, blocking, parse};
 pub use observe::observe;
-pub use read_positions::{ReadPosition, ReadPositions};
+pub use read_positions::ReadPositions;
 pub use services::{Group, ServiceParts, Services};
 pub use ticket::DeviceOrTicket;

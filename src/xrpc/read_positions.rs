@@ -17,14 +17,6 @@ pub(super) struct Advance {
     pub now: DateTime<Utc>,
 }
 
-/// A read position after a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadPosition {
-    pub seq: Seq,
-    /// Whether the statement of this call moved the position.
-    pub moved: bool,
-}
-
 /// Moves read positions forward. Cheap to clone.
 #[derive(Clone)]
 pub struct ReadPositions(StatementQueue<AdvanceAll>);
@@ -33,12 +25,12 @@ struct AdvanceAll(Storage);
 
 impl SharedStatement for AdvanceAll {
     type Item = Advance;
-    type Answer = ReadPosition;
+    type Answer = Seq;
 
     const NAME: &'static str = "read positions";
     const STATEMENTS: usize = 1;
 
-    async fn run(&self, items: &[Advance]) -> Result<Vec<ReadPosition>, Error> {
+    async fn run(&self, items: &[Advance]) -> Result<Vec<Seq>, Error> {
         // Two calls of an account in one batch move its position once.
         let mut furthest: HashMap<(i64, i64), &Advance> = HashMap::new();
         for item in items {
@@ -58,14 +50,8 @@ impl ReadPositions {
         Self(StatementQueue::new(AdvanceAll(storage)))
     }
 
-    /// Moves the position to `seq`, unless the position is there or beyond.
-    pub async fn advance(
-        &self,
-        account_id: i64,
-        stream_id: i64,
-        seq: Seq,
-        now: DateTime<Utc>,
-    ) -> Result<ReadPosition, Fault> {
+    /// Moves the position to `seq`, unless the position is there or beyond; the position afterwards.
+    pub async fn advance(&self, account_id: i64, stream_id: i64, seq: Seq, now: DateTime<Utc>) -> Result<Seq, Fault> {
         Ok(self.0.ask(Advance { account_id, stream_id, seq, now }).await?)
     }
 }

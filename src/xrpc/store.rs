@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::read_positions::{Advance, ReadPosition};
+use super::read_positions::Advance;
 use crate::storage::{Error, PgConnection, PgPool};
 use crate::types::{DeviceId, Did, Hash, Seq};
 
@@ -235,7 +235,7 @@ pub(super) async fn insert_answer(
 pub(super) async fn advance_read_positions<'a>(
     pool: &PgPool,
     wishes: impl Iterator<Item = &'a Advance>,
-) -> Result<HashMap<(i64, i64), ReadPosition>, Error> {
+) -> Result<HashMap<(i64, i64), Seq>, Error> {
     let (mut accounts, mut streams, mut seqs, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for wish in wishes {
         accounts.push(wish.account_id);
@@ -254,12 +254,9 @@ pub(super) async fn advance_read_positions<'a>(
                on conflict (account_id, stream_id)
                do update set seq = excluded.seq, updated_at = excluded.updated_at
                where read_position.seq < excluded.seq
-               returning account_id, stream_id
            )
-           select wish.account_id as "account_id!", wish.stream_id as "stream_id!",
-                  moved.account_id is not null as "moved!", greatest(wish.seq, r.seq) as "seq!"
+           select wish.account_id as "account_id!", wish.stream_id as "stream_id!", greatest(wish.seq, r.seq) as "seq!"
            from wish
-           left join moved on moved.account_id = wish.account_id and moved.stream_id = wish.stream_id
            left join lateral (
                select seq from read_position p
                where p.account_id = wish.account_id and p.stream_id = wish.stream_id limit 1
@@ -271,6 +268,5 @@ pub(super) async fn advance_read_positions<'a>(
     )
     .fetch_all(pool)
     .await?;
-    let position = |seq, moved| ReadPosition { seq: Seq::from_db(seq), moved };
-    Ok(rows.into_iter().map(|row| ((row.account_id, row.stream_id), position(row.seq, row.moved))).collect())
+    Ok(rows.into_iter().map(|row| ((row.account_id, row.stream_id), Seq::from_db(row.seq))).collect())
 }

@@ -26,7 +26,6 @@ pub(super) struct KnownStream {
 }
 
 pub(super) struct KnownStreams {
-    // Fixed size: rows; rights are counted.
     streams: LruCache<i64, KnownStream>,
     /// Rights of all streams.
     rights: usize,
@@ -34,6 +33,7 @@ pub(super) struct KnownStreams {
 
 impl Default for KnownStreams {
     fn default() -> Self {
+        // Fixed size: rows. The rights beside them are counted.
         Self { streams: LruCache::new(CACHED_STREAMS), rights: 0 }
     }
 }

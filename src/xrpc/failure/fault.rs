@@ -1,6 +1,5 @@
 //! The errors that any method may answer instead of its output: one closed set for all methods.
 
-use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -282,23 +281,15 @@ impl From<storage::Error> for Fault {
     }
 }
 
-/// For several calls that one statement served, whose error was logged once.
-impl From<Arc<storage::Error>> for Fault {
-    fn from(error: Arc<storage::Error>) -> Self {
+/// The error was logged once, for all calls that shared the statement.
+impl From<SharedError> for Fault {
+    fn from(error: SharedError) -> Self {
+        let SharedError::Failed(error) = error else { return Self::Unavailable };
         match *error {
             storage::Error::Collision(_) => Self::Collided,
             storage::Error::Unavailable(_) => Self::Unavailable,
             storage::Error::Full(_) => Self::StorageFull,
             _ => Self::internal(error),
-        }
-    }
-}
-
-impl From<SharedError> for Fault {
-    fn from(error: SharedError) -> Self {
-        match error {
-            SharedError::Full => Self::Unavailable,
-            SharedError::Failed(error) => error.into(),
         }
     }
 }

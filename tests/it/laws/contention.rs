@@ -72,7 +72,11 @@ impl Crowd {
         let mut instances = Vec::new();
         for number in 0..INSTANCES {
             let role = role(number);
-            database.execute(AssertSqlSafe(format!("create role {role} superuser login"))).await.unwrap();
+            // The roles of a cluster outlast the test's database.
+            let create = format!(
+                "do $$ begin create role {role} superuser login; exception when duplicate_object then null; end $$"
+            );
+            database.execute(AssertSqlSafe(create)).await.unwrap();
             let mut url = url::Url::parse(&server.database.url).unwrap();
             url.set_username(&role).unwrap();
             instances.push(Box::pin(server.replica_with(&[("DATABASE_URL", url.as_str())])).await);

@@ -8,7 +8,7 @@ use rookery::identity::http::{PlainClient, plain};
 use rookery::lexicon::Method;
 use rookery::lexicon::account::list_devices::ListDevices;
 use rookery::types::Clock;
-use rookery_client::{Feed, Received, Service};
+use rookery_client::{EventCursor, Feed, Received, Service};
 use rookery_testkit::Identity;
 
 use crate::support::{Fleet, Load, RoundRobin, TestServer, grow, person};
@@ -81,7 +81,7 @@ async fn three_instances_behind_a_plain_proxy_lose_no_event() {
     grow(&people, &stream).await;
     let mut feeds = Vec::new();
     for person in &people {
-        let mut feed = Feed::new(person, None);
+        let mut feed = Feed::new(person, Some(EventCursor::oldest()));
         feed.connect().await.unwrap();
         feeds.push(feed);
     }

@@ -1,7 +1,7 @@
 //! `blue.catbird.mls.updateCursor`: how far the account has read.
 //!
 //! Invariant: the position only moves forward, and not beyond what the account may read. A row, never an entry; the
-//! account's other devices hear of each move by an ephemeral event.
+//! account's other devices hear of each call by an ephemeral event.
 
 use serde::Serialize;
 
@@ -23,12 +23,10 @@ pub async fn update_cursor(cx: &Services, caller: Device, call: Call<UpdateCurso
     let seq = Seq(call.input.seq).min(readable.head.seq);
 
     let now = cx.clock.now().to_datetime();
-    let position = cx.read_positions.advance(author.account_id, readable.stream.id, seq, now).await?;
+    let seq = cx.read_positions.advance(author.account_id, readable.stream.id, seq, now).await?;
 
-    if position.moved {
-        let stream = &readable.stream.public_id;
-        let signal = Signal::new("#cursor", &ReadTo { stream, seq: position.seq })?;
-        cx.log.hub().signal(author.account_id, Some(author.device_row), stream, signal);
-    }
-    Ok(Output { seq: position.seq.0 })
+    let stream = &readable.stream.public_id;
+    let signal = Signal::new("#cursor", &ReadTo { stream, seq })?;
+    cx.log.hub().signal(author.account_id, Some(author.device_row), stream, signal);
+    Ok(Output { seq: seq.0 })
 }
