@@ -1,6 +1,5 @@
 //! The errors that any method may answer instead of its output: one closed set for all methods.
 
-
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
