@@ -10,7 +10,7 @@ use super::values::Values;
 pub struct Database {
     /// A Postgres that the operator runs. Without it the server runs a private one in `data_dir`.
     pub url: Option<SecretString>,
-    /// The same database without a pooler: `url` then leads through one.
+    /// The URL of the database without a pooler; `url` then leads through a pooler.
     pub direct_url: Option<SecretString>,
     /// Connections in the pools of this process.
     pub pool: u32,

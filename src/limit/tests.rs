@@ -66,7 +66,7 @@ fn a_budget_follows_the_number_of_instances() {
     assert_eq!(spend(), 60);
     scope.instances.set(3);
     clock.advance_ms(30_000);
-    assert_eq!(spend(), 10, "a third of what came back");
+    assert_eq!(spend(), 10, "a third of the regained budget");
     scope.instances.set(1);
     clock.advance_ms(30_000);
     assert_eq!(spend(), 30);

@@ -102,7 +102,8 @@ impl Log {
         self.ensure_partitions_on(&mut connection).await
     }
 
-    /// The same on a connection without a transaction.
+    /// Makes the partitions of this moment on a connection without a transaction, where this process does not know that
+    /// they exist.
     pub(super) async fn ensure_partitions_on(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let at = self.partitions_now();
         if !self.inner.partitions.has(at) {

@@ -60,7 +60,7 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// The same way with start-up options that plan every statement by an index.
+    /// This route with start-up options that plan every statement by an index.
     pub fn by_index(&self) -> Self {
         Self { options: self.options.clone().options(super::BY_INDEX), pooled: self.pooled }
     }

@@ -67,7 +67,7 @@ pub enum WorkerKind {
     ReplicationScheduler,
     /// Checks silent homes, recoveries, receipts and evidence.
     PeerMonitor,
-    /// Shows a restored home what it signed. The instance that noticed the restore does so.
+    /// Shows a restored home its own signatures. The instance that noticed the restore does so.
     RestoresOfPeers,
     /// Knows which followers are away, so that their next sign of life ends the pause.
     AbsentFollowers,

@@ -1,6 +1,6 @@
 //! The queue between the hub and one live listener.
 //!
-//! Invariants: a push never waits; a reader receives what was pushed before the end, then the end; an empty mailbox keeps
+//! Invariants: a push never waits; a reader receives all events pushed before the end, then the end; an empty mailbox keeps
 //! room for at most [`KEPT_EVENTS`].
 
 use std::collections::VecDeque;

@@ -190,7 +190,7 @@ pub(in crate::log) async fn erase(conn: &mut PgConnection, stream_id: i64, seqs:
     }
     let seqs: Vec<i64> = seqs.iter().map(|seq| seq.to_db()).collect();
     sqlx::query!(
-        // The sweep frees what is behind its mark: the lock keeps both from freeing one message.
+        // The sweep frees messages behind its mark: the lock keeps both from freeing one message.
         "with swept as materialized (
              select pos from log_sweep where job = 2 for share
          ), old as materialized (

@@ -295,7 +295,7 @@ impl Stops<'_, '_> {
         }
     }
 
-    /// Sends what is queued, while the client takes it and the right to listen lasts.
+    /// Sends the queued frames, while the client takes it and the right to listen lasts.
     async fn sent(&mut self, within: Duration, socket: &mut Socket) -> Result<(), Last> {
         tokio::select! {
             biased;

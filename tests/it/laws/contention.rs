@@ -138,7 +138,7 @@ impl Crowd {
         tasks.collect()
     }
 
-    /// The same calls in every round; `holds` says whether they meet the lock.
+    /// Makes equal calls in every round; `holds` says whether they meet the lock.
     async fn round(&self, holds: bool) -> Round {
         let (mut holding, mut watching) = (self.server.database.connect().await, self.server.database.connect().await);
         let id = self.held_id(&mut holding).await;

@@ -1,4 +1,4 @@
-//! The scenarios: who sends where, who listens, and what is measured.
+//! The scenarios: the senders, the listeners and the figures of each.
 
 mod backfill;
 mod fan_out;
