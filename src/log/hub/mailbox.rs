@@ -1,7 +1,7 @@
 //! The queue between the hub and one live listener.
 //!
-//! Invariants: a push never waits; a reader receives all events pushed before the end, then the end; an empty mailbox keeps
-//! room for at most [`KEPT_EVENTS`].
+//! Invariants: a push never waits; a reader receives all events pushed before the end, then the end; an empty mailbox
+//! keeps room for at most [`KEPT_EVENTS`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
